@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+# `make help` lists the targets. Every target sets up what it needs by itself; nothing is asked.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+MAKEFLAGS += --no-print-directory
+
+# The build folder can be moved (BUILD=/elsewhere); everything that a run makes lies below it.
+BUILD ?= $(CURDIR)/.build
+export VPCSIM_VENV := $(BUILD)/venv
+PYTHON := $(VPCSIM_VENV)/bin/python
+BINARY := $(BUILD)/install/vpc-cni
+export VPC_CNI_BINARY := $(BINARY)
+export VPC_CNI_TEST_PYTHON := $(PYTHON)
+
+# Tests share as many threads as there are processors. Unlimited, every test is started at once, and one that waits for
+# a server comes to run again behind all the others: limits in real time are then the machine's, not the code's.
+export SWT_EXPERIMENTAL_MAXIMUM_PARALLELIZATION_WIDTH ?= 8
+
+SWIFT_BUILD := swift build --scratch-path $(BUILD)
+# libstdc++ and libgcc from their archives: the folder of links stands first in the linker's search path.
+RELEASE := -c release --static-swift-stdlib --disable-local-rpath -Xlinker -L$(BUILD)/archives
+# What every start of the plugin would pay for (docs/decisions/0013-start-up-time.md): a table of exported symbols that
+# nobody looks up; 72,000 relocations; types found by name, for which Swift's runtime goes through all conformances.
+RELEASE += -Xlinker --no-export-dynamic -Xlinker -z -Xlinker relro -Xlinker -z -Xlinker now -Xlinker --no-pie
+RELEASE += -Xswiftc -Xfrontend -Xswiftc -disable-concrete-type-metadata-mangled-name-accessors
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: ## Install what is missing: Debian packages and the rig's Python environment
+	@.ci/setup $(VPCSIM_VENV)
+
+$(BUILD)/archives:
+	@mkdir -p $@
+	@ln -sf "$$(gcc -print-file-name=libstdc++.a)" $@/libstdc++.a
+	@ln -sf "$$(gcc -print-file-name=libgcc_eh.a)" $@/libgcc_s.a
+
+.PHONY: build
+build: setup $(BUILD)/archives ## Release binary, static Swift runtime, stripped: .build/install/vpc-cni
+	@$(SWIFT_BUILD) $(RELEASE) --product vpc-cni 2>&1 | Tests/Checks/quiet-build
+	@mkdir -p $(BUILD)/install
+	@cmp -s $(BUILD)/release/vpc-cni $(BUILD)/install/.unstripped 2>/dev/null || { \
+	  cp $(BUILD)/release/vpc-cni $(BUILD)/install/.unstripped; \
+	  strip -o $(BINARY).new $(BUILD)/release/vpc-cni && mv $(BINARY).new $(BINARY); }
+	@echo "built $(BINARY): $$(stat -c %s $(BINARY)) bytes"
+
+.PHONY: build-tests
+build-tests: setup
+	@$(SWIFT_BUILD) --build-tests 2>&1 | Tests/Checks/quiet-build
+
+.PHONY: test
+test: unit-test kernel-test simulator-test e2e ## Everything that this machine can run; says what was skipped and why
+
+.PHONY: unit-test
+unit-test: build-tests ## Unit suites: need nothing (FILTER=Name runs one)
+	@swift test --scratch-path $(BUILD) --skip-build $(if $(FILTER),--filter $(FILTER),--skip KernelTests)
+
+.PHONY: kernel-test
+kernel-test: build-tests ## Netlink, nftables, iptables, pod wiring on the real kernel: need root
+	@swift test --scratch-path $(BUILD) --skip-build --filter KernelTests
+
+.PHONY: simulator-test
+simulator-test: setup ## The simulated VPC keeps its promises
+	@$(PYTHON) -m pytest -q Tests/Simulator/tests $(if $(FILTER),-k '$(FILTER)')
+
+.PHONY: e2e
+e2e: build ## The built binary on the simulated VPC (FILTER=word chooses tests)
+	@$(PYTHON) -m pytest -q -ra Tests/EndToEnd $(if $(FILTER),-k '$(FILTER)')
+
+.PHONY: demo
+demo: build ## Two simulated EC2 nodes, agents, pods that talk; KEEP=1 leaves it up
+	@$(PYTHON) Tests/EndToEnd/demo.py $(if $(KEEP),--keep)
+
+.PHONY: bench
+bench: build ## Figures as ratios against baselines of the same run; JSON in .build/bench.json
+	@$(PYTHON) Tests/Benchmarks/bench.py --json $(BUILD)/bench.json $(if $(ONLY),--only $(ONLY))
+
+.PHONY: check
+check: build ## Format, headers, lengths, imports, the binary's needs
+	@Tests/Checks/sources
+	@Tests/Checks/binary $(BINARY)
+
+.PHONY: fmt
+fmt: ## Format the Swift sources in place
+	@swift format -i -r --parallel Package.swift $$(Tests/Checks/swift-files)
+
+.PHONY: proto
+proto: setup ## Make the generated RPC code again from Sources/Core/RPC/Protos
+	@Sources/Core/RPC/Protos/generate
+
+.PHONY: clean
+clean: ## Remove build products and the Python environment
+	@rm -rf $(BUILD)

@@ -1,0 +1,116 @@
+// swift-tools-version: 6.2
+// SPDX-License-Identifier: Apache-2.0
+//
+// The targets in layer order. What a target may import is said here by its dependencies and again, for every
+// `import` line, by the table in Tests/ModelTests/ImportTableTests.swift.
+
+import PackageDescription
+
+/// One list of settings for every target of ours.
+let swift: [SwiftSetting] = [
+  .swiftLanguageMode(.v6),
+  .treatAllWarnings(as: .error),
+  .enableUpcomingFeature("ExistentialAny"),
+  .enableUpcomingFeature("MemberImportVisibility"),
+  .enableUpcomingFeature("InternalImportsByDefault"),
+  // libnl's headers stand in a folder of their own. A `pkgConfig` entry would find them, but it also makes SwiftPM
+  // link the shared library whatever else is said (docs/decisions/0003-static-linking.md).
+  .unsafeFlags(["-Xcc", "-I/usr/include/libnl3"]),
+]
+
+let log = Target.Dependency.product(name: "Logging", package: "swift-log")
+let crypto = Target.Dependency.product(name: "Crypto", package: "swift-crypto")
+let protobuf = Target.Dependency.product(name: "SwiftProtobuf", package: "swift-protobuf")
+let collections = Target.Dependency.product(name: "DequeModule", package: "swift-collections")
+let nioCore = Target.Dependency.product(name: "NIOCore", package: "swift-nio")
+let nioPosix = Target.Dependency.product(name: "NIOPosix", package: "swift-nio")
+let nioHTTP1 = Target.Dependency.product(name: "NIOHTTP1", package: "swift-nio")
+let nioHTTP2 = Target.Dependency.product(name: "NIOHTTP2", package: "swift-nio-http2")
+let nioHPACK = Target.Dependency.product(name: "NIOHPACK", package: "swift-nio-http2")
+
+let package = Package(
+  name: "vpc-cni",
+  products: [
+    .executable(name: "vpc-cni", targets: ["vpc-cni"])
+  ],
+  dependencies: [
+    .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
+    .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
+    .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+    .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
+    .package(url: "https://github.com/apple/swift-nio-http2", from: "1.46.0"),
+    .package(url: "https://github.com/apple/swift-protobuf", from: "1.39.0"),
+  ],
+  targets: [
+    // C libraries. Archives are named where the Swift target that uses them is declared; libcurl, libmnl and libnftnl
+    // are opened with dlopen on first use by a small loader, so that the plugin's process never pays for them.
+    .systemLibrary(name: "CNghttp2", path: "Sources/CSystem/CNghttp2"),
+    .systemLibrary(name: "CExpat", path: "Sources/CSystem/CExpat"),
+    .target(name: "CGlibcFloor", path: "Sources/CSystem/CGlibcFloor"),
+    .target(name: "CCurl", path: "Sources/CSystem/CCurl"),
+    .target(
+      name: "CNetlink", path: "Sources/CSystem/CNetlink", cSettings: [.unsafeFlags(["-I/usr/include/libnl3"])]),
+    .systemLibrary(name: "CProcess", path: "Sources/CSystem/CProcess"),
+
+    // Core: the one library that all modes share.
+    .target(
+      name: "VPCModel", dependencies: [collections], path: "Sources/Core/Model",
+      exclude: ["Limits/instance-limits.tsv", "Limits/generate-table.py"], swiftSettings: swift),
+    .target(
+      name: "VPCLinux", dependencies: ["VPCModel", "CNetlink", "CProcess", log, crypto], path: "Sources/Core/Linux",
+      swiftSettings: swift, linkerSettings: [.linkedLibrary(":libnl-route-3.a"), .linkedLibrary(":libnl-3.a")]),
+    .target(
+      name: "VPCTransport", dependencies: ["VPCModel", "CCurl", log], path: "Sources/Core/Transport",
+      swiftSettings: swift),
+    .target(
+      name: "VPCCloud", dependencies: ["VPCModel", "VPCTransport", "CExpat", log, crypto], path: "Sources/Core/Cloud",
+      swiftSettings: swift, linkerSettings: [.linkedLibrary(":libexpat.a")]),
+    .target(
+      name: "VPCRPC",
+      dependencies: ["VPCModel", "CNghttp2", log, protobuf, nioCore, nioPosix, nioHTTP2, nioHPACK],
+      path: "Sources/Core/RPC", exclude: ["Protos"], swiftSettings: swift,
+      linkerSettings: [.linkedLibrary(":libnghttp2.a")]),
+    .target(
+      name: "VPCObserve", dependencies: ["VPCModel", log, nioCore, nioPosix, nioHTTP1], path: "Sources/Core/Observe",
+      swiftSettings: swift),
+
+    // Modes: parse input, build the parts, call Core, map errors to the outer protocol.
+    .target(
+      name: "PluginMode", dependencies: ["VPCModel", "VPCLinux", "VPCRPC", "VPCObserve", log],
+      path: "Sources/Modes/Plugin", swiftSettings: swift),
+    .target(
+      name: "AgentMode",
+      dependencies: ["VPCModel", "VPCLinux", "VPCTransport", "VPCCloud", "VPCRPC", "VPCObserve", log],
+      path: "Sources/Modes/Agent", swiftSettings: swift),
+    .target(
+      name: "HealthMode", dependencies: ["VPCModel", "VPCRPC", "VPCObserve", log], path: "Sources/Modes/Health",
+      swiftSettings: swift),
+    .executableTarget(
+      name: "vpc-cni", dependencies: ["PluginMode", "AgentMode", "HealthMode", "CGlibcFloor"], path: "Sources/vpc-cni",
+      swiftSettings: swift),
+
+    // Tests. Unit suites need nothing; KernelTests need root and make their own namespaces.
+    .target(
+      name: "TestSupport", dependencies: ["VPCModel", "VPCLinux", "CProcess"], path: "Tests/Support",
+      swiftSettings: swift),
+    .testTarget(
+      name: "ModelTests", dependencies: ["VPCModel", "TestSupport"], path: "Tests/ModelTests", swiftSettings: swift),
+    .testTarget(
+      name: "LinuxTests", dependencies: ["VPCLinux", "TestSupport"], path: "Tests/LinuxTests", swiftSettings: swift),
+    .testTarget(
+      name: "CloudTests", dependencies: ["VPCCloud", "VPCTransport", "TestSupport"], path: "Tests/CloudTests",
+      swiftSettings: swift),
+    .testTarget(
+      name: "RPCTests",
+      dependencies: ["VPCRPC", "VPCObserve", "HealthMode", "TestSupport", log, protobuf, nioCore, nioPosix],
+      path: "Tests/RPCTests", exclude: ["Peers"], swiftSettings: swift),
+    .testTarget(
+      name: "PluginTests", dependencies: ["PluginMode", "TestSupport"], path: "Tests/PluginTests",
+      swiftSettings: swift),
+    .testTarget(
+      name: "AgentTests", dependencies: ["AgentMode", "TestSupport"], path: "Tests/AgentTests", swiftSettings: swift),
+    .testTarget(
+      name: "KernelTests", dependencies: ["VPCLinux", "TestSupport"], path: "Tests/KernelTests",
+      swiftSettings: swift),
+  ]
+)

@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Calls about child processes that glibc declares under _GNU_SOURCE alone, which Swift's importer does not set, or not
+// at all before 2.36.
+#pragma once
+#include <spawn.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+static inline int cprocess_pipe(int ends[2], int flags) { return (int)syscall(SYS_pipe2, ends, flags); }
+
+// Since glibc 2.34.
+static inline int cprocess_close_from(posix_spawn_file_actions_t *actions, int first) {
+  extern int posix_spawn_file_actions_addclosefrom_np(posix_spawn_file_actions_t *, int);
+  return posix_spawn_file_actions_addclosefrom_np(actions, first);
+}
+
+// A descriptor that poll(2) finds readable once the process has ended; since Linux 5.3. Closed on exec.
+static inline int cprocess_open_process(pid_t process) { return (int)syscall(434, process, 0); }

@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package import VPCModel
+
+extension EC2Client {
+  /// AssignPrivateIpAddresses. Not idempotent: after a lost answer (`noAnswer`, not `isUnsent`) describe the interface,
+  /// since it may have more than it is known to have.
+  ///
+  /// - Returns: what EC2 says it has assigned: single addresses as /32, prefixes as /28.
+  /// - Throws: `isInsufficientAddresses`, `privateAddressLimitExceeded`, …
+  package func assignPrivateAddresses(
+    _ demand: EC2AddressDemand, to id: ENIID
+  ) async throws(EC2Error) -> [IPPrefix] {
+    let action = "AssignPrivateIpAddresses"
+    var parameters = EC2Parameters(action: action)
+    parameters.set("NetworkInterfaceId", id.text)
+    switch demand {
+    case .addresses(let count): parameters.set("SecondaryPrivateIpAddressCount", count)
+    case .prefixes(let count): parameters.set("Ipv4PrefixCount", count)
+    }
+    let answer = try await call(action, parameters, .once)
+    let singles = try answer.values("assignedPrivateIpAddressesSet", "privateIpAddress", CloudText.ipv4)
+    let prefixes = try answer.values("assignedIpv4PrefixSet", "ipv4Prefix", CloudText.ipv4Prefix)
+    return singles.map { IPPrefix(single: $0) } + prefixes
+  }
+
+  /// UnassignPrivateIpAddresses: gives single addresses (/32) and prefixes (/28) back in one call.
+  ///
+  /// EC2 refuses the whole call where one of them is not assigned, so it is repeated only when it was not sent.
+  package func unassignPrivateAddresses(_ addresses: [IPPrefix], from id: ENIID) async throws(EC2Error) {
+    guard !addresses.isEmpty else { return }
+    let action = "UnassignPrivateIpAddresses"
+    var parameters = EC2Parameters(action: action)
+    parameters.set("NetworkInterfaceId", id.text)
+    parameters.list("PrivateIpAddress", addresses.filter(\.isSingle).map { "\($0.address)" })
+    parameters.list("Ipv4Prefix", addresses.filter { !$0.isSingle }.map { "\($0)" })
+    _ = try await call(action, parameters, .once)
+  }
+
+  /// CreateTags on one interface; tags of the same key are replaced. Idempotent.
+  package func createTags(_ tags: [String: String], interface id: ENIID) async throws(EC2Error) {
+    guard !tags.isEmpty else { return }
+    let action = "CreateTags"
+    var parameters = EC2Parameters(action: action)
+    parameters.list("ResourceId", [id.text])
+    parameters.tags("Tag", tags)
+    _ = try await call(action, parameters, .idempotent)
+  }
+}

@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package import VPCModel
+
+/// What became of an object that was to go: both are success.
+package enum EC2Removal: Sendable, Hashable {
+  case removed
+  case alreadyGone
+}
+
+/// How many addresses to give to an interface.
+package enum EC2AddressDemand: Sendable, Hashable {
+  /// Single IPv4 addresses, the primary one not counted.
+  case addresses(Int)
+  /// IPv4 prefixes of /28.
+  case prefixes(Int)
+}
+
+extension EC2Client {
+  /// A new interface's properties.
+  package struct NewInterface: Sendable {
+    package var subnetID: String
+    package var securityGroupIDs: [String]
+    /// Nil for the primary address alone.
+    package var demand: EC2AddressDemand?
+    package var ipv6PrefixCount: Int?
+    package var description: String
+    package var tags: [String: String]
+    package var connectionTracking: EC2ConnectionTracking?
+    /// Makes creating twice with one token give one interface. Keep it to repeat a call whose answer was lost.
+    package var clientToken: String
+
+    package init(
+      subnetID: String, securityGroupIDs: [String], demand: EC2AddressDemand? = nil, ipv6PrefixCount: Int? = nil,
+      description: String, tags: [String: String] = [:], connectionTracking: EC2ConnectionTracking? = nil,
+      clientToken: String = EC2Client.clientToken()
+    ) {
+      self.subnetID = subnetID
+      self.securityGroupIDs = securityGroupIDs
+      self.demand = demand
+      self.ipv6PrefixCount = ipv6PrefixCount
+      self.description = description
+      self.tags = tags
+      self.connectionTracking = connectionTracking
+      self.clientToken = clientToken
+    }
+  }
+
+  /// DescribeNetworkInterfaces for known ids, at most 1000 of them; order is EC2's.
+  ///
+  /// - Throws: `interfaceNotFound` where any of them is gone: EC2 then describes none.
+  package func describeNetworkInterfaces(_ ids: [ENIID]) async throws(EC2Error) -> [EC2NetworkInterface] {
+    guard !ids.isEmpty else { return [] }
+    let action = "DescribeNetworkInterfaces"
+    var parameters = EC2Parameters(action: action)
+    parameters.list("NetworkInterfaceId", ids.map(\.text))
+    let answer = try await call(action, parameters, .describe)
+    return try EC2Client.interfaces(answer)
+  }
+
+  /// DescribeNetworkInterfaces by filters, page by page.
+  package func describeNetworkInterfaces(filters: [EC2Filter]) async throws(EC2Error) -> [EC2NetworkInterface] {
+    try await pages("DescribeNetworkInterfaces", filters: filters, EC2Client.interfaces)
+  }
+
+  /// DescribeNetworkInterfaces for what is attached to one instance.
+  package func describeNetworkInterfaces(instanceID: String) async throws(EC2Error) -> [EC2NetworkInterface] {
+    try await describeNetworkInterfaces(filters: [EC2Filter("attachment.instance-id", [instanceID])])
+  }
+
+  private static func interfaces(_ answer: EC2Answer) throws(EC2Error) -> [EC2NetworkInterface] {
+    var found: [EC2NetworkInterface] = []
+    for item in answer.items("networkInterfaceSet") { found.append(try EC2NetworkInterface(item)) }
+    return found
+  }
+
+  /// CreateNetworkInterface with all its addresses or prefixes in one call. Idempotent by its client token, so a lost
+  /// answer is asked for again.
+  ///
+  /// - Returns: the interface, not attached; EC2 may name only a part of its addresses yet.
+  package func createNetworkInterface(_ new: NewInterface) async throws(EC2Error) -> EC2NetworkInterface {
+    let action = "CreateNetworkInterface"
+    var parameters = EC2Parameters(action: action)
+    parameters.set("SubnetId", new.subnetID)
+    parameters.set("Description", new.description)
+    parameters.list("SecurityGroupId", new.securityGroupIDs)
+    switch new.demand {
+    case nil: break
+    // A count of 0 is refused by EC2; leaving it out means the same.
+    case .addresses(let count)?: parameters.set("SecondaryPrivateIpAddressCount", count > 0 ? count : nil)
+    case .prefixes(let count)?: parameters.set("Ipv4PrefixCount", count > 0 ? count : nil)
+    }
+    parameters.set("Ipv6PrefixCount", new.ipv6PrefixCount)
+    if !new.tags.isEmpty {
+      parameters.set("TagSpecification.1.ResourceType", "network-interface")
+      parameters.tags("TagSpecification.1.Tag", new.tags)
+    }
+    if let tracking = new.connectionTracking {
+      let prefix = "ConnectionTrackingSpecification"
+      parameters.set("\(prefix).TcpEstablishedTimeout", tracking.tcpEstablishedSeconds)
+      parameters.set("\(prefix).UdpStreamTimeout", tracking.udpStreamSeconds)
+      parameters.set("\(prefix).UdpTimeout", tracking.udpSeconds)
+    }
+    parameters.set("ClientToken", new.clientToken)
+    let answer = try await call(action, parameters, .idempotent)
+    guard let interface = answer.child("networkInterface") else { throw answer.failure("no networkInterface") }
+    return try EC2NetworkInterface(interface)
+  }
+
+  /// AttachNetworkInterface. Not idempotent: after a lost answer (`noAnswer`, not `isUnsent`) describe the interface.
+  ///
+  /// - Returns: the attachment's id.
+  package func attachNetworkInterface(
+    _ id: ENIID, instanceID: String, deviceIndex: Int, networkCard: Int = 0
+  ) async throws(EC2Error) -> String {
+    let action = "AttachNetworkInterface"
+    var parameters = EC2Parameters(action: action)
+    parameters.set("NetworkInterfaceId", id.text)
+    parameters.set("InstanceId", instanceID)
+    parameters.set("DeviceIndex", deviceIndex)
+    // Named only where it matters: types with one card refuse none, but older endpoints do not know the parameter.
+    if networkCard > 0 { parameters.set("NetworkCardIndex", networkCard) }
+    return try await call(action, parameters, .once).required("attachmentId")
+  }
+
+  /// DetachNetworkInterface. Detaching twice does no harm, so a lost answer is asked for again.
+  ///
+  /// - Parameter force: takes the interface away without the instance's help; only for an instance that hangs.
+  /// - Returns: `alreadyGone` where the attachment does not exist.
+  package func detachNetworkInterface(
+    attachmentID: String, force: Bool = false
+  ) async throws(EC2Error) -> EC2Removal {
+    let action = "DetachNetworkInterface"
+    var parameters = EC2Parameters(action: action)
+    parameters.set("AttachmentId", attachmentID)
+    if force { parameters.set("Force", true) }
+    return try await remove(action, parameters, gone: .attachmentNotFound)
+  }
+
+  /// DeleteNetworkInterface of one that is not attached. A lost answer is asked for again.
+  ///
+  /// - Returns: `alreadyGone` where the interface does not exist.
+  package func deleteNetworkInterface(_ id: ENIID) async throws(EC2Error) -> EC2Removal {
+    let action = "DeleteNetworkInterface"
+    var parameters = EC2Parameters(action: action)
+    parameters.set("NetworkInterfaceId", id.text)
+    return try await remove(action, parameters, gone: .interfaceNotFound)
+  }
+
+  private func remove(
+    _ action: String, _ parameters: EC2Parameters, gone: EC2Error.Code
+  ) async throws(EC2Error) -> EC2Removal {
+    do {
+      _ = try await call(action, parameters, .idempotent)
+      return .removed
+    } catch {
+      if error.code == gone { return .alreadyGone }
+      throw error
+    }
+  }
+
+  /// ModifyNetworkInterfaceAttribute: whether the interface goes with its instance. Idempotent.
+  package func setDeleteOnTermination(
+    _ value: Bool, interface id: ENIID, attachmentID: String
+  ) async throws(EC2Error) {
+    let action = "ModifyNetworkInterfaceAttribute"
+    var parameters = EC2Parameters(action: action)
+    parameters.set("NetworkInterfaceId", id.text)
+    parameters.set("Attachment.AttachmentId", attachmentID)
+    parameters.set("Attachment.DeleteOnTermination", value)
+    _ = try await call(action, parameters, .idempotent)
+  }
+
+  /// ModifyNetworkInterfaceAttribute: replaces the security groups, at least one. Idempotent.
+  package func setSecurityGroups(_ groups: [String], interface id: ENIID) async throws(EC2Error) {
+    let action = "ModifyNetworkInterfaceAttribute"
+    var parameters = EC2Parameters(action: action)
+    parameters.set("NetworkInterfaceId", id.text)
+    parameters.list("SecurityGroupId", groups)
+    _ = try await call(action, parameters, .idempotent)
+  }
+}

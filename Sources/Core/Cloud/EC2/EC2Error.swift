@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import VPCModel
+internal import VPCTransport
+
+/// Why an EC2 call failed.
+package struct EC2Error: CausedError {
+  /// EC2's error code. `text` is EC2's own word, also for codes that have no name here.
+  ///
+  /// Source: "Error codes for the Amazon EC2 API", EC2 API Reference.
+  package struct Code: Sendable, Hashable, CustomStringConvertible {
+    package let text: String
+
+    package init(_ text: String) { self.text = text }
+
+    package var description: String { text }
+
+    // Ours, for failures on this side of the wire.
+    /// No complete HTTP answer; `cause` is the `HTTPError`.
+    package static let noAnswer = Code("NoAnswer")
+    /// An answer that cannot be read or lacks what the action returns.
+    package static let malformedAnswer = Code("MalformedAnswer")
+    /// There are no credentials to sign with; `cause` is the `CredentialsError`.
+    package static let noCredentials = Code("NoCredentials")
+
+    // EC2's.
+    package static let requestLimitExceeded = Code("RequestLimitExceeded")
+    package static let unauthorizedOperation = Code("UnauthorizedOperation")
+    package static let invalidParameterValue = Code("InvalidParameterValue")
+    package static let insufficientFreeAddresses = Code("InsufficientFreeAddressesInSubnet")
+    package static let insufficientCIDRBlocks = Code("InsufficientCidrBlocks")
+    package static let privateAddressLimitExceeded = Code("PrivateIpAddressLimitExceeded")
+    package static let attachmentLimitExceeded = Code("AttachmentLimitExceeded")
+    package static let interfaceLimitExceeded = Code("NetworkInterfaceLimitExceeded")
+    package static let interfaceNotFound = Code("InvalidNetworkInterfaceID.NotFound")
+    package static let interfaceInUse = Code("InvalidNetworkInterface.InUse")
+    package static let attachmentNotFound = Code("InvalidAttachmentID.NotFound")
+    package static let incorrectState = Code("IncorrectState")
+    package static let operationNotPermitted = Code("OperationNotPermitted")
+    package static let dependencyViolation = Code("DependencyViolation")
+  }
+
+  /// Such as `AttachNetworkInterface`.
+  package let action: String
+  package let code: Code
+  /// EC2's message, at most 1024 bytes; an encoded authorization message is left out.
+  package let message: String
+  package let requestID: String?
+  /// The HTTP status; nil without an answer.
+  package let status: Int?
+  /// True where it is certain that EC2 has not seen the request.
+  package let isUnsent: Bool
+  package let cause: (any Error)?
+
+  package init(
+    action: String, code: Code, message: String = "", requestID: String? = nil, status: Int? = nil,
+    isUnsent: Bool = false, cause: (any Error)? = nil
+  ) {
+    self.action = action
+    self.code = code
+    self.message = EC2Error.readable(message)
+    self.requestID = requestID
+    self.status = status
+    self.isUnsent = isUnsent
+    self.cause = cause
+  }
+
+  package var description: String {
+    var text = "\(action): \(code)"
+    if !message.isEmpty { text += ": \(message)" }
+    if let requestID { text += " (request \(requestID))" }
+    return text
+  }
+
+  /// EC2 asks to slow down. Also transient, but worth a longer wait, and one that all calls of the action share.
+  package var isThrottling: Bool {
+    EC2Error.throttling.contains(code.text) || status == 429
+  }
+
+  /// The same call may succeed if it is made again.
+  package var isTransient: Bool {
+    if isThrottling { return true }
+    switch code {
+    case .noAnswer: return (cause as? HTTPError)?.isTransient ?? true
+    case .malformedAnswer: return true
+    case .noCredentials: return (cause as? CredentialsError)?.isTransient ?? false
+    default: return EC2Error.passing.contains(code.text) || status.map { $0 >= 500 } ?? false
+    }
+  }
+
+  /// The role lacks the permission `ec2:ACTION`.
+  package var isMissingPermission: Bool {
+    code == .unauthorizedOperation || code.text == "AccessDenied" || code.text == "AccessDeniedException"
+  }
+
+  /// The subnet has no free address, no free prefix, or none that is whole (`isFragmented`).
+  ///
+  /// Prefix exhaustion comes as a plain InvalidParameterValue that only its message tells apart.
+  /// Source: amazon-vpc-cni-k8s issue 3105.
+  package var isInsufficientAddresses: Bool {
+    code == .insufficientFreeAddresses || code == .insufficientCIDRBlocks
+      || code == .invalidParameterValue && message.lowercased().contains("sufficient free ipv")
+  }
+
+  /// Addresses are free, but no block of 16 in a row.
+  package var isFragmented: Bool { code == .insufficientCIDRBlocks }
+
+  /// The object named does not exist (any more).
+  package var isNotFound: Bool { code.text.hasSuffix(".NotFound") }
+
+  private static let throttling: Set<String> = [
+    "RequestLimitExceeded", "Throttling", "ThrottlingException", "ThrottledException", "RequestThrottled",
+    "RequestThrottledException", "TooManyRequestsException", "EC2ThrottledException", "BandwidthLimitExceeded",
+    "SlowDown", "PriorRequestNotComplete",
+  ]
+
+  private static let passing: Set<String> = [
+    "InternalError", "InternalFailure", "ServerInternal", "Unavailable", "ServiceUnavailable", "RequestTimeout",
+    "RequestTimeoutException",
+  ]
+
+  /// One line of printable text; the encoded authorization message is kilobytes that only an administrator can decode.
+  private static func readable(_ message: String) -> String {
+    var text = message.prefix(1024)
+    let marker = "Encoded authorization failure message:"
+    var start = text.startIndex
+    while start < text.endIndex {
+      if text[start...].hasPrefix(marker) {
+        text = text[..<start]
+        break
+      }
+      start = text.index(after: start)
+    }
+    while text.last == " " { text.removeLast() }
+    return String(text.map { $0.isNewline || $0 == "\t" ? " " : $0 })
+  }
+}

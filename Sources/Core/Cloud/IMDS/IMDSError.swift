@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import VPCModel
+internal import VPCTransport
+
+/// Why the instance metadata service gave no usable answer.
+package struct IMDSError: CausedError {
+  /// What went wrong.
+  package struct Code: Sendable, Hashable {
+    private enum Value { case unreachable, tokenRefused, status, malformed, disabled }
+    private let value: Value
+
+    /// No complete HTTP answer within the attempts and the deadline; `cause` says why.
+    package static let unreachable = Code(value: .unreachable)
+    /// The service wants a token, and none was to be had or the one it gave is refused.
+    package static let tokenRefused = Code(value: .tokenRefused)
+    /// A status that is neither 200 nor 404.
+    package static let status = Code(value: .status)
+    /// The answer is not what this path gives.
+    package static let malformed = Code(value: .malformed)
+    /// The service is turned off for this process (AWS_EC2_METADATA_DISABLED).
+    package static let disabled = Code(value: .disabled)
+  }
+
+  package let code: Code
+  /// The path asked for, such as `meta-data/mac`.
+  package let path: String
+  /// The HTTP status, where there was one.
+  package let status: Int?
+  package let detail: String
+  package let cause: (any Error)?
+
+  package init(_ code: Code, path: String, status: Int? = nil, detail: String, cause: (any Error)? = nil) {
+    self.code = code
+    self.path = path
+    self.status = status
+    self.detail = detail
+    self.cause = cause
+  }
+
+  /// True where asking later may help.
+  package var isTransient: Bool {
+    switch code {
+    case .unreachable: (cause as? HTTPError)?.isTransient ?? true
+    case .status: status.map { $0 >= 500 || $0 == 429 } ?? false
+    default: false
+    }
+  }
+
+  package var description: String { "read \(path) from instance metadata: \(detail)" }
+}

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package import VPCModel
+
+/// Which instance this is, from its identity document.
+package struct InstanceIdentity: Sendable, Hashable {
+  /// `us-east-1`
+  package let region: String
+  /// `us-east-1a`
+  package let availabilityZone: String
+  /// `i-0123456789abcdef0`
+  package let instanceID: String
+  /// `m5.large`
+  package let instanceType: String
+
+  package init(region: String, availabilityZone: String, instanceID: String, instanceType: String) {
+    self.region = region
+    self.availabilityZone = availabilityZone
+    self.instanceID = instanceID
+    self.instanceType = instanceType
+  }
+}
+
+/// One network interface as the instance metadata service describes it.
+package struct IMDSNetworkInterface: Sendable, Hashable {
+  package var mac: MACAddress
+  package var id: ENIID
+  /// 0 is the primary interface of its card.
+  package var deviceNumber: Int
+  /// 0 also where the service does not say, which is so on instances with one card.
+  package var networkCard: Int
+  package var subnetID: String
+  package var vpcID: String
+  package var securityGroupIDs: [String]
+  /// In the service's order; the first is the primary address.
+  package var ipv4Addresses: [IPAddress]
+  package var ipv4Prefixes: [IPPrefix]
+  package var ipv6Addresses: [IPAddress]
+  package var ipv6Prefixes: [IPPrefix]
+  /// Nil on an interface without IPv4.
+  package var subnetIPv4CIDR: IPPrefix?
+  package var subnetIPv6CIDRs: [IPPrefix]
+  package var vpcIPv4CIDRs: [IPPrefix]
+  package var vpcIPv6CIDRs: [IPPrefix]
+}

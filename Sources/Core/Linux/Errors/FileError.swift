@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import Glibc
+
+/// A file that could not be read or written.
+package struct FileError: Error, Sendable, CustomStringConvertible {
+  /// What was tried: `read`, `write`, `rename`…
+  package let verb: String
+  package let path: String
+  /// The C errno, or 0 where the reason is our own bound.
+  package let errno: Int32
+  package let reason: String
+
+  package init(verb: String, path: String, errno: Int32) {
+    self.verb = verb
+    self.path = path
+    self.errno = errno
+    reason = SystemErrorText.text(errno)
+  }
+
+  package init(verb: String, path: String, reason: String) {
+    self.verb = verb
+    self.path = path
+    errno = 0
+    self.reason = reason
+  }
+
+  package var isNotFound: Bool { errno == ENOENT }
+
+  package var description: String { "\(verb) \(path): \(reason)" }
+}

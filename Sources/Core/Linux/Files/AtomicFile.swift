@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import Glibc
+
+/// Replaces a file such that a crash at any moment leaves the old content or the new, never a part.
+package enum AtomicFile {
+  /// Writes `content` beside `path`, syncs it, renames it over `path` and syncs the directory.
+  ///
+  /// The directory must exist. A second call replaces the content again. On failure the temporary file is removed and
+  /// the old content stands.
+  ///
+  /// - Parameter mode: permission bits of a new file, before the umask.
+  /// - Throws: `FileError` with the step that failed.
+  package static func write(_ content: [UInt8], to path: String, mode: UInt32 = 0o644) throws(FileError) {
+    let temporary = "\(path).tmp\(getpid())"
+    // A leftover of a crashed process of the same number is replaced, not followed if it is a link.
+    unlink(temporary)
+    let descriptor = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, mode)
+    guard descriptor >= 0 else { throw FileError(verb: "create", path: temporary, errno: errno) }
+    do throws(FileError) {
+      defer { close(descriptor) }
+      try writeAll(content, to: descriptor, path: temporary)
+      guard fsync(descriptor) == 0 else { throw FileError(verb: "sync", path: temporary, errno: errno) }
+      guard rename(temporary, path) == 0 else { throw FileError(verb: "rename", path: temporary, errno: errno) }
+    } catch {
+      unlink(temporary)
+      throw error
+    }
+    try syncDirectory(of: path)
+  }
+
+  private static func writeAll(_ content: [UInt8], to descriptor: Int32, path: String) throws(FileError) {
+    var written = 0
+    while written < content.count {
+      // SAFETY: the pointer is used inside the closure only, with the length of the same buffer.
+      let count = content[written...].withUnsafeBytes { Glibc.write(descriptor, $0.baseAddress, $0.count) }
+      if count < 0 && errno == EINTR { continue }
+      guard count > 0 else { throw FileError(verb: "write", path: path, errno: errno) }
+      written += count
+    }
+  }
+
+  private static func syncDirectory(of path: String) throws(FileError) {
+    let slash = path.lastIndex(of: "/")
+    let directory = slash.map { $0 == path.startIndex ? "/" : String(path[..<$0]) } ?? "."
+    let descriptor = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+    guard descriptor >= 0 else { throw FileError(verb: "open", path: directory, errno: errno) }
+    defer { close(descriptor) }
+    guard fsync(descriptor) == 0 else { throw FileError(verb: "sync", path: directory, errno: errno) }
+  }
+}

@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0
+internal import Glibc
+package import VPCModel
+
+/// The source map in the kernel: our own nftables table, which marks every packet from a pod's address with the ENI
+/// that the address belongs to.
+///
+///     table ip vpc-cni {
+///       map addresses { type ipv4_addr : verdict; elements = { 10.0.1.5 : goto eni-1 } }
+///       map prefixes  { type ipv4_addr : verdict; flags interval; elements = { 10.0.2.0/28 : goto eni-2 } }
+///       chain eni-1 { meta mark set meta mark & 0xffffff80 | 0x1 }
+///       chain eni-2 { meta mark set meta mark & 0xffffff80 | 0x2 }
+///       chain prerouting {
+///         type filter hook prerouting priority -50;
+///         iifname "eni*" meta mark set meta mark & 0xffffff80
+///         ip saddr vmap @addresses
+///         ip saddr vmap @prefixes
+///       }
+///       chain output { type route hook output priority mangle; the same two lookups }
+///     }
+///
+/// Knows what it was last told to hold, so that addresses can come and go one by one. Not Sendable: one owner, on a
+/// thread that may block.
+package final class ENIMarkTable {
+  /// Not `aws-cni`, which the reference manages and removes.
+  package static let defaultName = "vpc-cni"
+
+  /// What the table is to hold: as `apply` was given it, with every later `add` and `delete`. Nil before the first.
+  package private(set) var desired: ENIMarks?
+
+  private let socket: NftablesSocket
+  private let name: String
+
+  package init(socket: NftablesSocket, name: String = ENIMarkTable.defaultName) {
+    self.socket = socket
+    self.name = name
+  }
+
+  /// Makes the kernel hold exactly this, in one transaction for both families.
+  ///
+  /// - Returns: what had to change; empty where all was in place, and then nothing was written.
+  /// - Throws: `.invalid` for a state that cannot be; `.refused`, `.timedOut`. The kernel keeps its state then.
+  @discardableResult
+  package func apply(_ desired: ENIMarks) throws(NftablesError) -> [NftablesOperation] {
+    let operations = try socket.converge(try tables(desired))
+    self.desired = desired
+    return operations
+  }
+
+  /// What would have to change to make the kernel hold what was last applied; empty where it does. Writes nothing.
+  package func differences() throws(NftablesError) -> [NftablesOperation] {
+    guard let desired else { return [] }
+    return try socket.changes(to: try tables(desired)).steps.map(\.operation)
+  }
+
+  /// Leads more addresses and prefixes to an ENI that the table knows, without reading it: one transaction of these
+  /// elements alone. Those already there are no error.
+  ///
+  /// Where the kernel's table is not what it was left as, all of it is made so again.
+  ///
+  /// - Throws: `.invalid` where `apply` has not named the ENI, or another ENI has one of the sources; `.refused`.
+  package func add(_ sources: some Collection<IPPrefix>, to eni: ENIID) throws(NftablesError) {
+    let new = try select(sources, of: eni) { !$0.contains($1) }
+    guard !new.isEmpty else { return }
+    if let reason = desired?.obstacle(toAdding: new, to: eni) {
+      throw NftablesError(.invalid, "add addresses of \(eni)", detail: reason)
+    }
+    try change(new, of: eni) { map, shape, elements in
+      .addElements(map: map, shape, elements)
+    } update: { known in
+      known.formUnion(new)
+    }
+  }
+
+  /// Takes addresses and prefixes from an ENI; packets from them get no mark any more. Those already gone are no error.
+  ///
+  /// - Throws: `.invalid` where `apply` has not named the ENI; `.refused`.
+  package func delete(_ sources: some Collection<IPPrefix>, from eni: ENIID) throws(NftablesError) {
+    let present = try select(sources, of: eni) { $0.contains($1) }
+    guard !present.isEmpty else { return }
+    try change(present, of: eni) { map, shape, elements in
+      .deleteElements(map: map, shape, elements)
+    } update: { known in
+      known.subtract(present)
+    }
+  }
+
+  /// What the kernel holds for a family, nil where there is no table.
+  package func read(_ family: AddressFamily) throws(NftablesError) -> NftablesTable? {
+    try socket.read(id(family))
+  }
+
+  /// Deletes the tables of both families.
+  ///
+  /// - Returns: false where there was none.
+  @discardableResult
+  package func remove() throws(NftablesError) -> Bool {
+    let operations = try socket.converge(AddressFamily.allCases.map { (id($0), nil) })
+    desired = nil
+    return !operations.isEmpty
+  }
+
+  private func id(_ family: AddressFamily) -> NftablesTableID { NftablesTableID(family: family, name: name) }
+
+  private func tables(_ marks: ENIMarks) throws(NftablesError) -> [NftablesSocket.Wanted] {
+    try marks.check()
+    return AddressFamily.allCases.map { (id($0), marks.table($0)) }
+  }
+
+  /// Picks sources by the set that the ENI has. The set is not handed out: whoever holds it makes the change that
+  /// follows copy it.
+  private func select(
+    _ sources: some Collection<IPPrefix>, of eni: ENIID, _ isWanted: (Set<IPPrefix>, IPPrefix) -> Bool
+  ) throws(NftablesError) -> [IPPrefix] {
+    guard let known = desired?.enis[eni]?.sources else {
+      throw NftablesError(.invalid, "change the addresses of \(eni)", detail: "the source map does not know it")
+    }
+    return sources.filter { isWanted(known, $0) }
+  }
+
+  private func change(
+    _ sources: [IPPrefix], of eni: ENIID, _ make: (String, NftablesMap.Shape, [NftablesElement]) -> NftablesOperation,
+    update: (inout Set<IPPrefix>) -> Void
+  ) throws(NftablesError) {
+    var transaction = NftablesTransaction()
+    for family in AddressFamily.allCases {
+      for isInterval in [false, true] {
+        let part = sources.filter { $0.family == family && $0.isSingle != isInterval }.sorted()
+        guard let first = part.first else { continue }
+        let elements = part.map { NftablesElement(key: $0, chain: eni.text) }
+        let shape = NftablesMap.Shape(family: family, isInterval: isInterval)
+        transaction.append([make(ENIMarks.map(for: first), shape, elements)], to: id(family))
+      }
+    }
+    do {
+      try socket.commit(transaction)
+      if var next = desired.take() {
+        update(&next[eni])
+        desired = next
+      }
+    } catch {
+      // Somebody has changed our table: an element is gone or leads elsewhere, or the table itself is gone.
+      guard error.code == .refused, [ENOENT, EEXIST, EBUSY, ENOTEMPTY].contains(error.errno), var next = desired
+      else { throw error }
+      update(&next[eni])
+      try apply(next)
+    }
+  }
+}
+
+extension ENIMarks {
+  /// The sources of an ENI; none for one that is not known, and setting those does nothing.
+  fileprivate subscript(eni: ENIID) -> Set<IPPrefix> {
+    get { enis[eni]?.sources ?? [] }
+    _modify {
+      var sources = enis[eni]?.sources ?? []
+      if enis[eni] != nil { enis[eni]?.sources = [] }
+      yield &sources
+      enis[eni]?.sources = sources
+    }
+  }
+}

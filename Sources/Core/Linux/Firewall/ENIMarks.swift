@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+package import VPCModel
+
+/// Which ENI the packets of which pod address leave by: what the source map is to hold.
+///
+/// The primary ENI is not in it: packets from its addresses get no mark and find their way by table `main`.
+package struct ENIMarks: Sendable, Hashable {
+  /// One secondary ENI.
+  package struct ENI: Sendable, Hashable {
+    /// The mark that the ENI's policy rule matches, 1… and within the mask.
+    package var mark: UInt32
+    /// Its addresses (full length) and delegated prefixes.
+    package var sources: Set<IPPrefix>
+
+    package init(mark: UInt32, sources: Set<IPPrefix> = []) {
+      self.mark = mark
+      self.sources = sources
+    }
+  }
+
+  /// The bits of the packet mark that are ours. All others are left as they are.
+  package var mask: UInt32
+  /// What the host ends of pods' veth pairs are called, without the digits: `eni`.
+  package var vethPrefix: String
+  /// The families that pods have. A family that is not here has no table.
+  package var families: Set<AddressFamily>
+  package var enis: [ENIID: ENI]
+
+  package init(
+    mask: UInt32 = PacketMark.defaultENIMask, vethPrefix: String = "eni", families: Set<AddressFamily> = [.ipv4],
+    enis: [ENIID: ENI] = [:]
+  ) {
+    self.mask = mask
+    self.vethPrefix = vethPrefix
+    self.families = families
+    self.enis = enis
+  }
+}
+
+extension ENIMarks {
+  /// Names within our table.
+  enum Name {
+    static let addresses = "addresses"
+    static let prefixes = "prefixes"
+    static let prerouting = "prerouting"
+    static let output = "output"
+    /// No ENI's identifier looks like this, and those are chain names too.
+    static let fromPods = "from-pods"
+  }
+
+  /// Behind destination NAT and behind the connmark chain at -90, whose last rule overwrites the whole mark of packets
+  /// of unconfirmed flows; before the filter hooks at 0.
+  static let preroutingPriority: Int32 = -50
+  /// `mangle`, where a change of the mark makes the kernel look for the route again.
+  static let outputPriority: Int32 = -150
+
+  /// The wanted content of our table for a family; nil for a family that pods do not have.
+  ///
+  /// Single addresses are in a hash table, prefixes in an interval tree: an address costs a tenth to add and is found
+  /// in the same time however many there are, and it wins over a prefix around it.
+  func table(_ family: AddressFamily) -> NftablesTable? {
+    guard families.contains(family) else { return nil }
+    var table = NftablesTable(maps: [
+      Name.addresses: NftablesMap(shape: .init(family: family, isInterval: false)),
+      Name.prefixes: NftablesMap(shape: .init(family: family, isInterval: true)),
+    ])
+    for (identifier, eni) in enis {
+      let mark = NftablesRule(NftablesExpression.setMark(value: eni.mark, mask: mask))
+      table.chains[identifier.text] = NftablesChain(rules: [mark])
+      for source in eni.sources where source.family == family {
+        table.maps[ENIMarks.map(for: source)]?.elements[source] = identifier.text
+      }
+    }
+    let source = NftablesExpression.networkHeader(offset: family == .ipv4 ? 12 : 8, length: family == .ipv4 ? 4 : 16)
+    let look = [Name.addresses, Name.prefixes].map { NftablesRule([source, .verdictMap($0)]) }
+    // One look at the interface's name is all that a packet costs which does not come from a pod.
+    let fromPod = NftablesExpression.inputName(prefix: vethPrefix) + [.jump(Name.fromPods)]
+    let clear = NftablesRule(NftablesExpression.setMark(value: 0, mask: mask))
+    table.chains[Name.fromPods] = NftablesChain(rules: [clear] + look)
+    table.chains[Name.prerouting] = NftablesChain(
+      hook: NftablesHook(type: "filter", number: NftablesHook.prerouting, priority: ENIMarks.preroutingPriority),
+      rules: [NftablesRule(fromPod)])
+    table.chains[Name.output] = NftablesChain(
+      hook: NftablesHook(type: "route", number: NftablesHook.output, priority: ENIMarks.outputPriority), rules: look)
+    return table
+  }
+
+  static func map(for source: IPPrefix) -> String { source.isSingle ? Name.addresses : Name.prefixes }
+
+  /// Why these sources cannot be added to an ENI, nil where they can.
+  ///
+  /// Takes the same time however many there are. Prefixes that overlap without being equal are left to the kernel,
+  /// which refuses them, and then to `check`.
+  func obstacle(toAdding sources: [IPPrefix], to eni: ENIID) -> String? {
+    for source in sources {
+      if !families.contains(source.family) { return "\(source) is of a family that pods do not have" }
+      if let other = enis.first(where: { $0.key != eni && $0.value.sources.contains(source) }) {
+        return "\(source) belongs to \(other.key)"
+      }
+    }
+    return nil
+  }
+
+  /// - Throws: `.invalid` where a mark, the mask or the prefix of the veth names is out of range, an address is given
+  ///   to two ENIs, or two prefixes overlap.
+  func check() throws(NftablesError) {
+    let what = "build the source map"
+    guard mask != 0 else { throw NftablesError(.invalid, what, detail: "the mask has no bits") }
+    let isWord = vethPrefix.utf8.allSatisfy { 48...57 ~= $0 || 65...90 ~= $0 || 97...122 ~= $0 }
+    // A link's name has at most 15 bytes, 11 of which are the pod's digits.
+    guard (1...4).contains(vethPrefix.utf8.count), isWord else {
+      throw NftablesError(.invalid, what, detail: "no prefix of link names: \(vethPrefix.prefix(20))")
+    }
+    var owners: [(IPPrefix, ENIID)] = []
+    for (identifier, eni) in enis {
+      guard eni.mark != 0, eni.mark & ~mask == 0 else {
+        let mark = "0x\(String(eni.mark, radix: 16))"
+        throw NftablesError(.invalid, what, detail: "mark \(mark) of \(identifier) is not within the mask")
+      }
+      if let stray = eni.sources.first(where: { !families.contains($0.family) }) {
+        throw NftablesError(.invalid, what, detail: "\(stray) is of a family that pods do not have")
+      }
+      owners += eni.sources.map { ($0, identifier) }
+    }
+    for singles in [true, false] {
+      let list = owners.filter { $0.0.isSingle == singles }.sorted { $0.0 < $1.0 }
+      for (left, right) in zip(list, list.dropFirst()) where left.0.overlaps(right.0) {
+        throw NftablesError(
+          .invalid, what, detail: "\(left.0) of \(left.1) and \(right.0) of \(right.1) overlap")
+      }
+    }
+  }
+}

@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: Apache-2.0
+package import VPCModel
+
+/// The firewall rules of a node for IPv4 pods: which packets leave with the node's primary address, and which
+/// connections came in by the primary ENI and must leave by it.
+///
+/// A value: settings in, wanted content of the tables out. Chains, comments and the order of words are part of the
+/// contract, since other programs compare them word by word.
+/// Source: contract of amazon-vpc-cni-k8s v1.23, iptables of IPv4.
+package struct HostRules: Sendable, Hashable {
+  /// AWS_VPC_K8S_CNI_RANDOMIZESNAT.
+  package enum Randomization: Sendable, Hashable {
+    /// `prng`: --random-fully.
+    case fully
+    /// `hashrandom`: --random.
+    case hashed
+    case none
+  }
+
+  /// Where the rules stand that mark connections which came in by the primary ENI.
+  package enum ConnmarkBackend: Sendable, Hashable {
+    /// Chains of iptables' nat table: for iptables-legacy.
+    case iptables
+    /// The nftables table `ip aws-cni`: for iptables-nft, and where there is no iptables.
+    case nftables
+  }
+
+  /// The primary address of the primary ENI, IPv4.
+  package var primaryAddress: IPAddress
+  /// The primary ENI's link.
+  package var primaryInterface: String
+  /// What the host ends of pods' veth pairs are called, without the digits.
+  package var vethPrefix: String
+  package var vpcCIDRs: [IPPrefix]
+  /// AWS_VPC_K8S_CNI_EXCLUDE_SNAT_CIDRS.
+  package var excludedCIDRs: [IPPrefix]
+  /// AWS_VPC_K8S_CNI_EXTERNALSNAT: somebody else translates; we do not.
+  package var externalSNAT: Bool
+  package var randomization: Randomization
+  /// AWS_VPC_CNI_NODE_PORT_SUPPORT.
+  package var nodePortSupport: Bool
+  /// AWS_VPC_K8S_CNI_CONNMARK.
+  package var connmark: PacketMark
+  package var connmarkBackend: ConnmarkBackend
+
+  package init(
+    primaryAddress: IPAddress, primaryInterface: String, vethPrefix: String = "eni", vpcCIDRs: [IPPrefix],
+    excludedCIDRs: [IPPrefix] = [], externalSNAT: Bool = false, randomization: Randomization = .fully,
+    nodePortSupport: Bool = true, connmark: PacketMark = .primary, connmarkBackend: ConnmarkBackend = .iptables
+  ) {
+    self.primaryAddress = primaryAddress
+    self.primaryInterface = primaryInterface
+    self.vethPrefix = vethPrefix
+    self.vpcCIDRs = vpcCIDRs
+    self.excludedCIDRs = excludedCIDRs
+    self.externalSNAT = externalSNAT
+    self.randomization = randomization
+    self.nodePortSupport = nodePortSupport
+    self.connmark = connmark
+    self.connmarkBackend = connmarkBackend
+  }
+}
+
+extension HostRules {
+  /// What the nat table is to hold: SNAT, and with the iptables backend connmark.
+  package var nat: IptablesPlan {
+    var plan = IptablesPlan(table: "nat", chains: [Name.snatChain: snatChain])
+    guard !externalSNAT else { return plan }
+    plan.rules.append(
+      IptablesRule("POSTROUTING", ["-m", "comment", "--comment", "AWS SNAT CHAIN", "-j", Name.snatChain]))
+    guard connmarkBackend == .iptables else { return plan }
+    plan.chains[Name.connmarkChain] =
+      destinations.map { destination($0.prefix) + comment("AWS CONNMARK CHAIN") + ["-j", "RETURN"] }
+      + [comment("AWS, CONNMARK") + ["-j", "CONNMARK", "--set-xmark", connmark.description]]
+    plan.rules.append(
+      IptablesRule(
+        "PREROUTING", ["-i", "\(vethPrefix)+"] + comment("AWS, outbound connections") + ["-j", Name.connmarkChain]))
+    // Behind the jump: it brings the connection's mark, just set or set before, into the packet.
+    plan.rules.append(IptablesRule("PREROUTING", comment("AWS, CONNMARK") + restoreMark))
+    return plan
+  }
+
+  /// What the mangle table is to hold: what marks connections to NodePorts, and brings the mark into their replies.
+  package var mangle: IptablesPlan {
+    var plan = IptablesPlan(table: "mangle")
+    let add = { (plan: inout IptablesPlan, words: [String]) in plan.rules.append(IptablesRule("PREROUTING", words)) }
+    if nodePortSupport {
+      add(
+        &plan,
+        ["-i", primaryInterface] + comment("AWS, primary ENI")
+          + ["-m", "addrtype", "--dst-type", "LOCAL", "--limit-iface-in"]
+          + ["-j", "CONNMARK", "--set-xmark", connmark.description])
+    }
+    if nodePortSupport || !externalSNAT {
+      add(&plan, ["-i", "\(vethPrefix)+"] + comment("AWS, primary ENI") + restoreMark)
+    }
+    if nodePortSupport { add(&plan, ["-i", "vlan+"] + comment("AWS, primary ENI") + restoreMark) }
+    return plan
+  }
+
+  private enum Name {
+    static let snatChain = "AWS-SNAT-CHAIN-0"
+    static let connmarkChain = "AWS-CONNMARK-CHAIN-0"
+  }
+
+  private var snatChain: [[String]] {
+    guard !externalSNAT else { return [] }
+    let returns = destinations.map { entry in
+      destination(entry.prefix) + comment(entry.isExcluded ? "AWS SNAT CHAIN EXCLUSION" : "AWS SNAT CHAIN")
+        + ["-j", "RETURN"]
+    }
+    let random: [String] =
+      switch randomization {
+      case .fully: ["--random-fully"]
+      case .hashed: ["--random"]
+      case .none: []
+      }
+    let translate =
+      ["!", "-o", "vlan+"] + comment("AWS, SNAT") + ["-m", "addrtype", "!", "--dst-type", "LOCAL"]
+      + ["-j", "SNAT", "--to-source", "\(primaryAddress)"] + random
+    return returns + [translate]
+  }
+
+  /// Where packets go without translation, each once: the VPC's prefixes, then the excluded ones.
+  var destinations: [(prefix: IPPrefix, isExcluded: Bool)] {
+    let vpc = Set(vpcCIDRs.filter { $0.family == .ipv4 })
+    let excluded = Set(excludedCIDRs.filter { $0.family == .ipv4 }).subtracting(vpc)
+    return vpc.sorted().map { ($0, false) } + excluded.sorted().map { ($0, true) }
+  }
+
+  /// iptables-save does not print 0.0.0.0/0.
+  private func destination(_ prefix: IPPrefix) -> [String] { prefix.length == 0 ? [] : ["-d", prefix.description] }
+
+  private func comment(_ text: String) -> [String] { ["-m", "comment", "--comment", text] }
+
+  /// `--restore-mark --mask M` as iptables-save prints it.
+  private var restoreMark: [String] {
+    let mask = "0x" + String(connmark.mask, radix: 16)
+    return ["-j", "CONNMARK", "--restore-mark", "--nfmask", mask, "--ctmask", mask]
+  }
+}
+
+extension HostRules {
+  /// The nftables table of the nftables backend.
+  package static let connmarkTable = NftablesTableID(family: .ipv4, name: "aws-cni")
+
+  /// What `table ip aws-cni` is to hold; nil where it must not be there.
+  package var connmarkTable: NftablesTable? {
+    guard !externalSNAT && connmarkBackend == .nftables else { return nil }
+    let mark = connmark.mask
+    let ctMark = NftablesExpression.conntrackMark
+    let isLocal: [NftablesExpression] = [.destinationType, .compareEqual(NftablesExpression.hostBytes(2))]
+    let fromPod = NftablesExpression.inputName(prefix: vethPrefix)
+    let restore: [NftablesExpression] = [
+      .conntrackLoad(key: ctMark), .bitwise(mask: mark, xor: 0), .metaSet(key: NftablesExpression.metaMark),
+    ]
+    let set: [NftablesExpression] = [
+      .conntrackLoad(key: ctMark), .bitwise(mask: ~mark, xor: connmark.value), .conntrackSet(key: ctMark),
+    ]
+    return NftablesTable(chains: [
+      // Behind kube-proxy's DNAT at -100.
+      "nat-prerouting": NftablesChain(
+        hook: NftablesHook(type: "nat", number: NftablesHook.prerouting, priority: -90),
+        rules: [
+          NftablesRule(isLocal + [.returnToCaller]),
+          NftablesRule(fromPod + [.counter, .jump("snat-mark")]),
+          NftablesRule([.counter] + restore),
+        ]),
+      "snat-mark": NftablesChain(
+        rules: destinations.map {
+          NftablesRule([.counter] + NftablesExpression.destination($0.prefix) + [.returnToCaller])
+        } + [NftablesRule([.counter] + set)]),
+    ])
+  }
+}
+
+extension NftablesExpression {
+  /// `ip daddr PREFIX` as nft writes it: whole bytes where the length allows, a mask otherwise, nothing for 0.0.0.0/0.
+  static func destination(_ prefix: IPPrefix) -> [NftablesExpression] {
+    let bytes = prefix.address.bytes
+    if prefix.length == 0 { return [] }
+    if prefix.length % 8 == 0 {
+      let count = prefix.length / 8
+      return [.networkHeader(offset: 16, length: UInt32(count)), .compareEqual(Array(bytes.prefix(count)))]
+    }
+    let mask = ~UInt32(0) << UInt32(32 - prefix.length)
+    return [
+      .networkHeader(offset: 16, length: 4), .bitwise(mask: mask.bigEndian, xor: 0), .compareEqual(bytes),
+    ]
+  }
+}

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// What one iptables table is to hold of ours, and how to tell what is ours from what is not.
+package struct IptablesPlan: Sendable, Hashable {
+  /// `nat` or `mangle`.
+  package let table: String
+  /// Our chains and all of their rules.
+  package var chains: [String: [[String]]]
+  /// Our rules in chains of the kernel, in order.
+  package var rules: [IptablesRule]
+
+  package init(table: String, chains: [String: [[String]]] = [:], rules: [IptablesRule] = []) {
+    self.table = table
+    self.chains = chains
+    self.rules = rules
+  }
+
+  /// The chains that the contract's programs make, this release's and the ones of older releases.
+  package static func owns(chain: String) -> Bool {
+    for prefix in ["AWS-SNAT-CHAIN-", "AWS-CONNMARK-CHAIN-"] where chain.hasPrefix(prefix) {
+      let digits = chain.dropFirst(prefix.count)
+      return !digits.isEmpty && digits.utf8.allSatisfy { 48...57 ~= $0 }
+    }
+    return false
+  }
+
+  /// Whether a rule in a chain of the kernel is ours: it leads to a chain of ours, or is a CONNMARK rule with one of
+  /// the contract's comments.
+  package static func owns(rule: IptablesRule) -> Bool {
+    guard ["PREROUTING", "POSTROUTING"].contains(rule.chain), let target = rule.target else { return false }
+    if owns(chain: target) { return true }
+    return target == "CONNMARK" && ["AWS, CONNMARK", "AWS, primary ENI"].contains(rule.comment)
+  }
+
+  /// The input for `iptables-restore --noflush` that makes the table so, in one transaction; nil where it is so already.
+  ///
+  /// A chain of ours that differs is written anew as a whole. What is not ours is not named at all. A chain of an
+  /// older release goes, unless a rule that is not ours leads to it: then it stays, empty.
+  package func restoreText(present: IptablesTable) -> String? {
+    var lines: [String] = []
+    var tail: [String] = []
+    for (name, wanted) in chains.sorted(by: { $0.key < $1.key }) {
+      let old = present.chains.contains(name) ? present.rules.filter { $0.chain == name }.map(\.words) : nil
+      if let old, IptablesPlan.isSame(old, wanted) { continue }
+      // For a chain that is there this line flushes it.
+      lines.append(":\(name) - [0:0]")
+      tail += wanted.map { IptablesRule(name, $0).line("-A") }
+    }
+    let stale = present.chains.filter { IptablesPlan.owns(chain: $0) && chains[$0] == nil }
+    var deletions: [String] = []
+    var removals: [String] = []
+    for name in stale {
+      let isEmpty = !present.rules.contains { $0.chain == name }
+      let isHeld = present.rules.contains {
+        $0.target == name && !IptablesPlan.owns(rule: $0) && !IptablesPlan.owns(chain: $0.chain)
+      }
+      if isHeld && isEmpty { continue }
+      lines.append(":\(name) - [0:0]")
+      if !isHeld { removals.append("-X \(name)") }
+    }
+    for chain in ["PREROUTING", "POSTROUTING"] {
+      let old = present.rules.filter { $0.chain == chain && IptablesPlan.owns(rule: $0) }
+      let new = rules.filter { $0.chain == chain }
+      guard old != new else { continue }
+      deletions += old.map { $0.line("-D") }
+      tail += new.map { $0.line("-A") }
+    }
+    let body = lines + deletions + tail + removals
+    guard !body.isEmpty else { return nil }
+    return "*\(table)\n" + body.joined(separator: "\n") + "\nCOMMIT\n"
+  }
+
+  /// The same rules, the last one last; the order of those before it, which all say RETURN, makes no difference.
+  private static func isSame(_ old: [[String]], _ new: [[String]]) -> Bool {
+    guard old.count == new.count, old.last == new.last else { return false }
+    let order = { (left: [String], right: [String]) in left.lexicographicallyPrecedes(right) }
+    return old.sorted(by: order) == new.sorted(by: order)
+  }
+}

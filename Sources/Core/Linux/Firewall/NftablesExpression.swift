@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// One step of a rule. All steps work on register 1 (NFT_REG_1), as nft itself writes such rules.
+package enum NftablesExpression: Sendable, Hashable {
+  /// NFT_META_IIFNAME, NFT_META_MARK or another key of `meta`.
+  case metaLoad(key: UInt32)
+  case metaSet(key: UInt32)
+  /// NFT_CT_MARK or another key of `ct`.
+  case conntrackLoad(key: UInt32)
+  case conntrackSet(key: UInt32)
+  /// register = register & mask ^ xor; four bytes, host order.
+  case bitwise(mask: UInt32, xor: UInt32)
+  /// Goes on only where the register begins with these bytes: network order for addresses, host order for numbers.
+  case compareEqual([UInt8])
+  /// Bytes of the network header.
+  case networkHeader(offset: UInt32, length: UInt32)
+  /// Looks the register up in a verdict map of the same table and does what it says.
+  case verdictMap(String)
+  /// `fib daddr type` into the register.
+  case destinationType
+  case jump(String)
+  case returnToCaller
+  /// Packets and bytes; the numbers are not compared.
+  case counter
+  /// Found in the kernel and not used by this project; equal to nothing wanted.
+  case other(String)
+
+  /// Equal, where neither is a step that this model cannot express.
+  func matches(_ other: NftablesExpression) -> Bool {
+    if case .other = self { return false }
+    return self == other
+  }
+}
+
+extension NftablesExpression {
+  /// NFT_META_MARK.
+  package static let metaMark: UInt32 = 3
+  /// NFT_META_IIFNAME.
+  package static let metaInputName: UInt32 = 6
+  /// NFT_CT_MARK.
+  package static let conntrackMark: UInt32 = 3
+
+  /// `iifname "PREFIX*"`: compares as many bytes as the prefix has.
+  package static func inputName(prefix: String) -> [NftablesExpression] {
+    [.metaLoad(key: metaInputName), .compareEqual(Array(prefix.utf8))]
+  }
+
+  /// `meta mark set meta mark & ~MASK | VALUE`: sets only the bits under the mask.
+  package static func setMark(value: UInt32, mask: UInt32) -> [NftablesExpression] {
+    [.metaLoad(key: metaMark), .bitwise(mask: ~mask, xor: value & mask), .metaSet(key: metaMark)]
+  }
+}

@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import CNetlink
+internal import Glibc
+package import VPCModel
+
+/// A socket that the kernel tells of changes in the namespace in which it was opened.
+///
+/// A notice says that something changed, not what is true now: read the state again before acting on it. The user's own
+/// changes are told too.
+package final class NetlinkMonitor {
+  /// What to be told of, for both families.
+  package struct Topics: OptionSet, Sendable {
+    /// The bits of the topics.
+    package let rawValue: Int
+    /// For `OptionSet`.
+    package init(rawValue: Int) { self.rawValue = rawValue }
+    /// RTNLGRP_LINK.
+    package static let links = Topics(rawValue: 1)
+    /// RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR.
+    package static let addresses = Topics(rawValue: 2)
+    /// RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE.
+    package static let routes = Topics(rawValue: 4)
+    /// RTNLGRP_IPV4_RULE, RTNLGRP_IPV6_RULE.
+    package static let rules = Topics(rawValue: 8)
+  }
+
+  /// One change, with the object as it is or, where removed, was.
+  package enum Event: Sendable, Hashable {
+    case link(Link, isRemoved: Bool)
+    case address(InterfaceAddress, isRemoved: Bool)
+    case route(Route, isRemoved: Bool)
+    case rule(PolicyRule, isRemoved: Bool)
+    /// The queue was full and notices are missing: everything may have changed.
+    case lost
+  }
+
+  private let descriptor: Int32
+  private let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 32768, alignment: 16)
+  /// The rest of the last datagram, the next event last. Bounded by what 32 KiB can hold.
+  private var pending: [Event] = []
+
+  /// Opens the socket in the calling thread's namespace; changes from now on are told.
+  package init(_ topics: Topics) throws(NetlinkError) {
+    let groups: [(Topics, [rtnetlink_groups])] = [
+      (.links, [RTNLGRP_LINK]),
+      (.addresses, [RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR]),
+      (.routes, [RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE]),
+      (.rules, [RTNLGRP_IPV4_RULE, RTNLGRP_IPV6_RULE]),
+    ]
+    let wanted = groups.filter { topics.contains($0.0) }.flatMap { $0.1.map(\.rawValue) }
+    descriptor = try NetlinkSocket.open(groups: wanted)
+  }
+
+  deinit {
+    close(descriptor)
+    buffer.deallocate()
+  }
+
+  /// Waits for the next event.
+  ///
+  /// - Returns: nil when the deadline has passed without one.
+  /// - Throws: `malformed`, or the system's reason.
+  package func next(until deadline: ContinuousClock.Instant) throws(NetlinkError) -> Event? {
+    while true {
+      if let event = pending.popLast() { return event }
+      do throws(NetlinkError) {
+        let bytes = try NetlinkSocket.receive(
+          on: descriptor, into: buffer, until: deadline, for: { "wait for a change" })
+        var events: [Event] = []
+        let isWhole = try NetlinkReply.forEach(in: bytes) { (reply) throws(NetlinkError) in
+          if let event = Event(reply: reply) { events.append(event) }
+        }
+        guard isWhole else { throw NetlinkError(code: .malformed, request: "wait for a change") }
+        pending = events.reversed()
+      } catch {
+        if error.code == .timedOut { return nil }
+        guard error.errno == ENOBUFS else { throw error }
+        return .lost
+      }
+    }
+  }
+
+  /// Waits until the namespace has a link with this MAC that is no VLAN or other link on top of one.
+  ///
+  /// Blocks its thread: not for the executor that all kernel work shares. The monitor must have the topic `links` and
+  /// stand in the namespace of `socket`.
+  /// - Returns: nil when the deadline has passed.
+  package func waitForLink(
+    mac: MACAddress, until deadline: ContinuousClock.Instant, on socket: NetlinkSocket
+  ) throws(NetlinkError) -> Link? {
+    // The monitor was open before the list is read, so that no link can come in between unseen.
+    while true {
+      if let link = try Link.find(mac: mac, on: socket).first(where: { $0.kind != "vlan" }) { return link }
+      var isSuspect = false
+      while !isSuspect {
+        switch try next(until: deadline) {
+        case nil: return nil
+        case .link(let link, false): isSuspect = link.mac == mac
+        case .lost: isSuspect = true
+        default: break
+        }
+      }
+    }
+  }
+}
+
+extension NetlinkMonitor.Event {
+  fileprivate init?(reply: NetlinkReply) {
+    switch reply.type {
+    case RTM_NEWLINK, RTM_DELLINK:
+      guard let link = Link(reply: reply) else { return nil }
+      self = .link(link, isRemoved: reply.type == RTM_DELLINK)
+    case RTM_NEWADDR, RTM_DELADDR:
+      guard let address = InterfaceAddress(reply: reply) else { return nil }
+      self = .address(address, isRemoved: reply.type == RTM_DELADDR)
+    case RTM_NEWROUTE, RTM_DELROUTE:
+      guard let route = Route(reply: reply) else { return nil }
+      self = .route(route, isRemoved: reply.type == RTM_DELROUTE)
+    case RTM_NEWRULE, RTM_DELRULE:
+      guard let rule = PolicyRule(reply: reply) else { return nil }
+      self = .rule(rule, isRemoved: reply.type == RTM_DELRULE)
+    default: return nil
+    }
+  }
+}

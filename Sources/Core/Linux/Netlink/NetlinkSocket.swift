@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import CNetlink
+internal import Glibc
+
+/// A NETLINK_ROUTE socket: sends requests to the kernel and reads its answers, blocking.
+///
+/// The socket belongs to the network namespace in which it was opened and stays there whatever thread uses it
+/// (`NetworkNamespace.openSocket`). It keeps no cache. It is not Sendable: one thread or one actor uses it.
+package final class NetlinkSocket {
+  let descriptor: Int32
+  let timeout: Duration
+  private let buffer: UnsafeMutableRawBufferPointer
+  var lastSequence: UInt32
+
+  /// Requests in one sendmsg: as many answers fit the default receive buffer even if every one is an error.
+  private static let batchLimit = 64
+
+  /// Opens a socket in the calling thread's network namespace. The port id is 0, so that the kernel chooses one.
+  ///
+  /// - Parameters:
+  ///   - timeout: how long to wait for each answer. The kernel works while it takes the request, and that part cannot be
+  ///     cut short; what is bounded is a lost answer.
+  ///   - bufferSize: bytes for one receive. The kernel fills at most 32 KiB of a dump into one.
+  /// - Throws: `outOfResources`, `notPermitted`, `unsupported`.
+  package init(timeout: Duration = .seconds(5), bufferSize: Int = 32768) throws(NetlinkError) {
+    descriptor = try NetlinkSocket.open(groups: [])
+    self.timeout = timeout
+    buffer = .allocate(byteCount: bufferSize, alignment: 16)
+    // Answers to a process that had this port id before must not look like ours.
+    lastSequence = UInt32.random(in: 1...0x7fff_ffff)
+  }
+
+  deinit {
+    close(descriptor)
+    buffer.deallocate()
+  }
+
+  /// Asks for one change.
+  ///
+  /// - Throws: `NetlinkError` with the kernel's reason. "Already so" and "already gone" are results.
+  @discardableResult
+  package func perform(_ request: NetlinkRequest) throws(NetlinkError) -> NetlinkOutcome {
+    guard let result = try performEach([request]).first else { return .done }
+    return try result.get()
+  }
+
+  /// Asks for several changes in one system call; the kernel does them in order.
+  ///
+  /// A failed request does not keep the kernel from the ones behind it. Whether what an add found in its place is
+  /// "already so" is seen when all are done, so do not add and delete one object in one call.
+  /// - Throws: the first failure.
+  package func perform(_ requests: [NetlinkRequest]) throws(NetlinkError) {
+    for result in try performEach(requests) { _ = try result.get() }
+  }
+
+  /// As `perform`, but tells the result of each, in the order of the requests.
+  ///
+  /// - Throws: where the answers themselves did not come; then it is unknown what was done.
+  package func performEach(
+    _ requests: [NetlinkRequest]
+  ) throws(NetlinkError) -> [Result<NetlinkOutcome, NetlinkError>] {
+    var results: [Result<NetlinkOutcome, NetlinkError>] = []
+    var rest = requests[...]
+    while !rest.isEmpty {
+      let batch = Array(rest.prefix(NetlinkSocket.batchLimit))
+      rest = rest.dropFirst(batch.count)
+      let failures = try exchange(batch) { (_, _) throws(NetlinkError) in }
+      for (request, failure) in zip(batch, failures) { results.append(judge(request, failure)) }
+    }
+    return results
+  }
+
+  private func judge(_ request: NetlinkRequest, _ failure: Failure?) -> Result<NetlinkOutcome, NetlinkError> {
+    guard let failure else { return .success(.done) }
+    if request.gone.contains(failure.errno) { return .success(.alreadyGone) }
+    do throws(NetlinkError) {
+      if failure.errno == EEXIST, let outcome = try request.resolve?(self) { return .success(outcome) }
+    } catch {
+      return .failure(error)
+    }
+    return .failure(NetlinkError(errno: failure.errno, request: request.text(), kernelText: failure.text))
+  }
+}
+
+extension NetlinkSocket {
+  /// Opens, binds with port id 0 and joins the groups (RTNLGRP_…).
+  static func open(groups: [UInt32]) throws(NetlinkError) -> Int32 {
+    let descriptor = socket(AF_NETLINK, Int32(SOCK_RAW.rawValue | SOCK_CLOEXEC.rawValue), NETLINK_ROUTE)
+    guard descriptor >= 0 else { throw NetlinkError(errno: errno, request: "open a route netlink socket") }
+    // Kernels before 4.12, 4.20 lack these; answers are then without the kernel's text, and lists are filtered here alone.
+    for option in [NETLINK_EXT_ACK, NETLINK_CAP_ACK, NETLINK_GET_STRICT_CHK] {
+      var on: Int32 = 1
+      setsockopt(descriptor, SOL_NETLINK, option, &on, socklen_t(MemoryLayout<Int32>.size))
+    }
+    var address = sockaddr_nl()
+    address.nl_family = sa_family_t(AF_NETLINK)
+    // SAFETY: bind reads the address as the family says, for the size given, before it returns.
+    let bound = withUnsafePointer(to: &address) {
+      $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+        bind(descriptor, $0, socklen_t(MemoryLayout<sockaddr_nl>.size))
+      }
+    }
+    var result = bound
+    for var group in groups where result == 0 {
+      result = setsockopt(
+        descriptor, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, &group, socklen_t(MemoryLayout<UInt32>.size))
+    }
+    guard result == 0 else {
+      let code = errno
+      close(descriptor)
+      throw NetlinkError(errno: code, request: "bind a route netlink socket")
+    }
+    return descriptor
+  }
+
+  func send(_ vectors: inout [iovec], for request: () -> String) throws(NetlinkError) {
+    // SAFETY: the vectors point into messages that the caller keeps until this returns; sendmsg copies.
+    let code: Int32 = vectors.withUnsafeMutableBufferPointer { vectors in
+      var message = msghdr()
+      message.msg_iov = vectors.baseAddress
+      message.msg_iovlen = vectors.count
+      while sendmsg(descriptor, &message, 0) < 0 {
+        if errno != EINTR { return errno }
+      }
+      return 0
+    }
+    guard code == 0 else { throw NetlinkError(errno: code, request: request()) }
+  }
+
+  /// Reads one datagram and hands its messages on.
+  func receive(
+    until deadline: ContinuousClock.Instant, for request: () -> String,
+    _ body: (NetlinkReply) throws(NetlinkError) -> Void
+  ) throws(NetlinkError) {
+    let bytes = try NetlinkSocket.receive(on: descriptor, into: buffer, until: deadline, for: request)
+    guard try NetlinkReply.forEach(in: bytes, body) else {
+      throw NetlinkError(code: .malformed, request: request())
+    }
+  }
+
+  /// Waits for one datagram from the kernel. What another process sent is skipped.
+  ///
+  /// - Returns: the filled part of `buffer`.
+  /// - Throws: `timedOut`; `malformed` where the datagram is longer than the buffer; ENOBUFS as `outOfResources`.
+  static func receive(
+    on descriptor: Int32, into buffer: UnsafeMutableRawBufferPointer, until deadline: ContinuousClock.Instant,
+    for request: () -> String
+  ) throws(NetlinkError) -> UnsafeRawBufferPointer {
+    while true {
+      var sender = sockaddr_nl()
+      var vector = iovec(iov_base: buffer.baseAddress, iov_len: buffer.count)
+      var message = msghdr()
+      // SAFETY: all pointers in the header are used by recvmsg alone and outlive it.
+      let count = withUnsafeMutablePointer(to: &sender) { sender in
+        withUnsafeMutablePointer(to: &vector) { vector in
+          message.msg_name = UnsafeMutableRawPointer(sender)
+          message.msg_namelen = socklen_t(MemoryLayout<sockaddr_nl>.size)
+          message.msg_iov = vector
+          message.msg_iovlen = 1
+          // The answer stands in the queue when sendmsg returns, so that waiting is the exception.
+          return recvmsg(descriptor, &message, Int32(MSG_DONTWAIT))
+        }
+      }
+      if count >= 0 {
+        guard sender.nl_pid == 0 else { continue }
+        guard message.msg_flags & Int32(MSG_TRUNC) == 0 else {
+          throw NetlinkError(code: .malformed, request: request(), kernelText: "longer than \(buffer.count) bytes")
+        }
+        return UnsafeRawBufferPointer(rebasing: UnsafeRawBufferPointer(buffer)[..<count])
+      }
+      switch errno {
+      case EINTR: continue
+      case EAGAIN: try wait(for: descriptor, until: deadline, request)
+      default: throw NetlinkError(errno: errno, request: request())
+      }
+    }
+  }
+
+  private static func wait(
+    for descriptor: Int32, until deadline: ContinuousClock.Instant, _ request: () -> String
+  ) throws(NetlinkError) {
+    let left = ContinuousClock.now.duration(to: deadline)
+    guard left > .zero else { throw NetlinkError(code: .timedOut, request: request()) }
+    let (seconds, attoseconds) = left.components
+    // Rounded up, so that the last wait is not a busy one.
+    let milliseconds = min(seconds, 86_400) * 1000 + attoseconds / 1_000_000_000_000_000 + 1
+    var poll = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
+    if Glibc.poll(&poll, 1, Int32(milliseconds)) < 0, errno != EINTR {
+      throw NetlinkError(errno: errno, request: request())
+    }
+  }
+}

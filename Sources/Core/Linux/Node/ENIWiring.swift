@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package import VPCModel
+
+/// What the node's kernel must hold for one ENI: the desired state of contract §8.2, §8.3 and §8.6.
+///
+/// `verify` tells the differences, `apply` mends them; both can be repeated at any time. All calls block and belong to a
+/// thread in the node's namespace.
+package struct ENIWiring: Sendable, Hashable {
+  /// By which the link is found, whatever its name.
+  package var mac: MACAddress
+  /// The ENI's primary address of the family that pods use.
+  package var address: IPAddress
+  /// The subnet that the address lies in.
+  package var subnet: IPPrefix
+  /// AWS_VPC_ENI_MTU.
+  package var mtu: UInt32
+  /// `RouteTable.eni(device:card:)`; `main` for the primary ENI, of which only link and settings are touched.
+  package var table: RouteTable
+  /// The mark that leads a pod's packets to this ENI; nil for the primary ENI and in the per-pod scheme.
+  package var mark: PacketMark?
+
+  /// See the properties.
+  package init(
+    mac: MACAddress, address: IPAddress, subnet: IPPrefix, mtu: UInt32, table: RouteTable, mark: PacketMark? = nil
+  ) {
+    self.mac = mac
+    self.address = address
+    self.subnet = subnet
+    self.mtu = mtu
+    self.table = table
+    self.mark = mark
+  }
+
+  /// The subnet's router: the first address after the base for IPv4, `fe80:ec2::1` for IPv6.
+  package var gateway: IPAddress {
+    switch address.family {
+    case .ipv4: subnet.address.advanced(by: 1) ?? subnet.address
+    case .ipv6: IPAddress(ipv6: 0xfe80_0ec2 << 96 | 1)
+    }
+  }
+
+  /// Finds the ENI's link among all by its MAC; nil while the kernel has none (attaching takes a while). A VLAN on top of
+  /// the ENI, which has the same MAC, is not it. To wait for it: `NetlinkMonitor.waitForLink`.
+  package func findLink(on socket: NetlinkSocket) throws(NetlinkError) -> Link? {
+    try Link.find(mac: mac, on: socket).first { $0.kind != "vlan" }
+  }
+
+  /// Mends every difference.
+  ///
+  /// - Parameter link: the ENI's link, from `findLink` or `NetlinkMonitor.waitForLink`.
+  /// - Returns: what was changed, in order; empty where all was as it should be.
+  /// - Throws: `NetlinkError`, `SystemCallError`. What was mended before stays; another call goes on from there.
+  @discardableResult
+  package func apply(to link: Link, on socket: NetlinkSocket) throws -> [NodeDifference] {
+    var changed: [NodeDifference] = []
+    // The second round is for what the first takes along: the kernel deletes the secondary addresses of a subnet with
+    // its first one (unless promote_secondaries is set), and ours can be one of them.
+    for _ in 0..<2 {
+      guard let current = try Link.find(index: link.index, on: socket) else { break }
+      let differences = try verify(current, on: socket)
+      if differences.isEmpty { break }
+      try NodeDifference.mend(differences, on: socket)
+      changed += differences
+    }
+    return changed
+  }
+
+  /// What differs from the desired state, additions before deletions.
+  ///
+  /// - Parameter link: as just read.
+  package func verify(_ link: Link, on socket: NetlinkSocket) throws -> [NodeDifference] {
+    var differences: [NodeDifference] = []
+    if link.mtu != mtu { differences.append(.mtu(link: link.index, found: link.mtu, wanted: mtu)) }
+    if !link.isUp { differences.append(.linkDown(link.index)) }
+    differences += try settings(of: link)
+    guard table != .main else { return differences }
+
+    let addresses = try addressDifferences(link.index, on: socket)
+    let routes = try routeDifferences(link.index, on: socket)
+    let rules = try ruleDifferences(on: socket)
+    differences += addresses.missing + routes.missing + rules.missing
+    differences += rules.foreign + routes.foreign + addresses.foreign
+    return differences
+  }
+
+  /// Missing and foreign, apart: all additions of all kinds come before the first deletion.
+  private typealias Found = (missing: [NodeDifference], foreign: [NodeDifference])
+
+  private func settings(of link: Link) throws -> [NodeDifference] {
+    // 2 is loose: the strict check asks for the way back without the packet's mark and would drop a pod's answers.
+    guard address.family == .ipv4, let name = InterfaceName(link.name) else { return [] }
+    let reversePath = try Sysctl.interface(name, .ipv4, "rp_filter")
+    guard let found = try reversePath.read(), found != "2" else { return [] }
+    return [.setting(reversePath, found: found, wanted: "2")]
+  }
+
+  private func addressDifferences(_ link: UInt32, on socket: NetlinkSocket) throws -> Found {
+    // Without a prefix route the kernel never puts the subnet into table main, where it would draw the traffic of the
+    // primary ENI's subnet to this one.
+    let wanted = InterfaceAddress(address, prefixLength: subnet.length, on: link, noPrefixRoute: true)
+    let present = try InterfaceAddress.list(link: link, family: address.family, on: socket)
+    let isWanted = { (found: InterfaceAddress) in
+      found.address == wanted.address && found.prefixLength == wanted.prefixLength
+    }
+    return (
+      present.contains(where: isWanted) ? [] : [.missingAddress(wanted)],
+      present.filter { $0.address.isGlobalUnicast && !isWanted($0) }.map(NodeDifference.foreignAddress)
+    )
+  }
+
+  private func routeDifferences(_ link: UInt32, on socket: NetlinkSocket) throws -> Found {
+    let everything = Route.everything(address.family)
+    // The gateway's own route first: the kernel wants to know the way to it.
+    let wanted = [
+      Route(to: IPPrefix(single: gateway), table: table, device: link),
+      Route(to: everything, table: table, device: link, gateway: gateway),
+    ]
+    let present = try Route.list(table: table, family: address.family, on: socket)
+    let missing = wanted.filter { route in !present.contains { $0.matches(route) } }
+    // A second default of another metric is what `replace` leaves.
+    let defaults = present.filter { route in
+      route.destination == everything && !wanted.contains { route.matches($0) }
+        && !missing.contains { $0.destination == everything && $0.priority == route.priority }
+    }
+    let subnetRoutes = try Route.list(table: .main, family: address.family, device: link, on: socket)
+      .filter { $0.destination == subnet && $0.gateway == nil }
+    return (missing.map(NodeDifference.missingRoute), (defaults + subnetRoutes).map(NodeDifference.foreignRoute))
+  }
+
+  private func ruleDifferences(on socket: NetlinkSocket) throws -> Found {
+    let source = IPPrefix(single: address)
+    let rules = try PolicyRule.list(address.family, on: socket)
+    var missing: [PolicyRule] = []
+    // A rule of the machine image's own set-up serves as well, whatever its priority.
+    if !rules.contains(where: { $0.isPlain(from: source, to: table) }) {
+      missing.append(
+        PolicyRule(family: address.family, priority: RulePriority.fromENI, from: source, table: table))
+    }
+    let byMark = mark.map {
+      PolicyRule(family: address.family, priority: RulePriority.fromPod, mark: $0, table: table)
+    }
+    if let byMark, !rules.contains(byMark) { missing.append(byMark) }
+    var seen: Set<PolicyRule> = []
+    let foreign = rules.filter { rule in
+      guard rule.table == table, rule.isLookup else { return false }
+      switch rule.priority {
+      case RulePriority.fromENI: return rule.source != source || !seen.insert(rule).inserted
+      case RulePriority.fromPod where rule.mark != nil && rule.source == nil:
+        return rule != byMark || !seen.insert(rule).inserted
+      default: return false
+      }
+    }
+    return (missing.map(NodeDifference.missingRule), foreign.map(NodeDifference.foreignRule))
+  }
+}
+
+extension ENIWiring {
+  /// Takes away what `apply` put outside the link: the rules of priority 1536 and 32765 that lead to the table, then the
+  /// table's routes. For an ENI that was detached, whose link (with its addresses) is gone or going.
+  ///
+  /// - Parameter table: never `main` or `local`, for which nothing is done.
+  /// - Returns: what was taken away; empty where nothing was left.
+  @discardableResult
+  package static func remove(
+    table: RouteTable, family: AddressFamily, on socket: NetlinkSocket
+  ) throws -> [NodeDifference] {
+    guard table != .main, table != .local, table.number != 0 else { return [] }
+    let priorities = [RulePriority.fromENI, RulePriority.fromPod]
+    let rules = try PolicyRule.list(family, on: socket)
+      .filter { $0.table == table && priorities.contains($0.priority) && $0.isLookup }
+    // The default route goes before the gateway's.
+    let routes = try Route.list(table: table, family: family, on: socket)
+      .sorted { $0.destination.length < $1.destination.length }
+    let found = rules.map(NodeDifference.foreignRule) + routes.map(NodeDifference.foreignRoute)
+    try NodeDifference.mend(found, on: socket)
+    return found
+  }
+
+  /// The table that a rule `from ADDRESS` already leads to, as machine images set up ENIs of further cards; nil where
+  /// there is none. Contract §8.2: that table is used in place of the computed one.
+  package static func existingTable(
+    for address: IPAddress, on socket: NetlinkSocket
+  ) throws(NetlinkError) -> RouteTable? {
+    let source = IPPrefix(single: address)
+    return try PolicyRule.list(address.family, on: socket)
+      .first { $0.isPlain(from: source, to: $0.table) && $0.priority != RulePriority.fromPod }?.table
+  }
+}
+
+extension PolicyRule {
+  /// Whether the rule says `from SOURCE lookup TABLE` and no more.
+  fileprivate func isPlain(from source: IPPrefix, to table: RouteTable) -> Bool {
+    isLookup && self.source == source && self.table == table && destination == nil && mark == nil && input == nil
+      && output == nil
+  }
+}

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import Crypto
+package import VPCModel
+
+/// How the host's end of a pod's veth pair is called.
+///
+/// The name is a contract between components: the plugin makes the interface, the agent finds it again after a restart
+/// and deletes it behind DEL's answer, and the network policy agent attaches to it.
+/// Source: contract of amazon-vpc-cni-k8s v1.23, ADD step 3.
+package enum HostVethName {
+  /// The number of hex digits taken from the digest.
+  package static let suffixLength = 11
+
+  /// The part that says which pod: the first 11 hex digits of SHA-1 of `namespace.podname`; for an interface `index`
+  /// above 0, of `namespace.podname.index`.
+  ///
+  /// - Parameters:
+  ///   - namespace: the pod's Kubernetes namespace.
+  ///   - pod: the pod's name.
+  ///   - index: 0 for the pod's first interface.
+  package static func suffix(namespace: String, pod: String, index: Int = 0) -> String {
+    let text = index == 0 ? "\(namespace).\(pod)" : "\(namespace).\(pod).\(index)"
+    let digest = Insecure.SHA1.hash(data: Array(text.utf8))
+    return String(HexDigits.encode(digest.prefix((suffixLength + 1) / 2)).prefix(suffixLength))
+  }
+
+  /// The interface's name.
+  ///
+  /// - Parameter prefix: AWS_VPC_K8S_CNI_VETHPREFIX, by default `eni`; at most 4 bytes.
+  /// - Returns: nil where prefix and digits together are no interface's name.
+  package static func name(prefix: String, namespace: String, pod: String, index: Int = 0) -> InterfaceName? {
+    InterfaceName(prefix + suffix(namespace: namespace, pod: pod, index: index))
+  }
+}

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+// struct pollfd counts as CNetlink's, whose headers include poll.h too.
+internal import CNetlink
+internal import CProcess
+internal import Glibc
+
+/// A child process of ours, from its start until it has been waited for.
+struct SpawnedChild {
+  /// Also the number of its process group.
+  let process: pid_t
+  private(set) var ending: CommandOutcome.Ending?
+  /// Readable once the child has ended; -1 on a kernel before 5.3, where the child is looked at now and then instead.
+  private(set) var descriptor: Int32
+
+  init(process: pid_t) {
+    self.process = process
+    descriptor = cprocess_open_process(process)
+  }
+
+  /// Gives back what is held for the child; its owner calls this once, at the end.
+  mutating func forget() {
+    if descriptor >= 0 { close(descriptor) }
+    descriptor = -1
+  }
+
+  /// Asks the system whether the child has ended, without waiting.
+  mutating func poll() {
+    guard ending == nil else { return }
+    var state: Int32 = 0
+    let result = waitpid(process, &state, WNOHANG)
+    if result == process { ending = SpawnedChild.ending(state) }
+    // Somebody else has waited for our child (SIGCHLD ignored): how it ended will not be known.
+    if result < 0 && errno == ECHILD { ending = .exited(status: 255) }
+  }
+
+  /// Waits for the end.
+  mutating func wait(until deadline: ContinuousClock.Instant, _ command: String) throws(CommandError)
+    -> CommandOutcome.Ending
+  {
+    while true {
+      self.poll()
+      if let ending { return ending }
+      let left = ContinuousClock.now.duration(to: deadline)
+      guard left > .zero else { throw CommandError(.timedOut, command) }
+      var entry = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
+      _ = Glibc.poll(&entry, 1, descriptor >= 0 ? left.milliseconds + 1 : 5)
+    }
+  }
+
+  /// Ends the child and all of its process group: SIGTERM, SIGKILL half a second later.
+  mutating func end() {
+    kill(-process, SIGTERM)
+    if (try? wait(until: .now.advanced(by: .milliseconds(500)), "")) == nil {
+      kill(-process, SIGKILL)
+      // After SIGKILL only the kernel can keep it: a minute in an uninterruptible call, then init inherits it.
+      _ = try? wait(until: .now.advanced(by: .seconds(60)), "")
+    } else {
+      // The child obeyed; its own children, if any, may not have.
+      kill(-process, SIGKILL)
+    }
+  }
+
+  /// wait(2): the low seven bits are the signal, the next byte the exit status.
+  private static func ending(_ state: Int32) -> CommandOutcome.Ending {
+    let signal = state & 0x7f
+    return signal == 0 ? .exited(status: (state >> 8) & 0xff) : .signalled(signal)
+  }
+}
+
+extension Duration {
+  /// Whole milliseconds, at most a minute: what a call of poll(2) waits before the clock is looked at again.
+  var milliseconds: Int32 {
+    Int32(clamping: min(components.seconds, 60) * 1000 + components.attoseconds / 1_000_000_000_000_000)
+  }
+}

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+// sigset_t counts as CNetlink's, whose headers include signal.h too.
+internal import CNetlink
+internal import CProcess
+internal import Glibc
+
+/// Runs programs by posix_spawn: no shell, no inherited descriptors, a process group of their own.
+package struct SpawnedCommand: CommandRunner {
+  /// Where programs are looked for, in this order. Not the process's PATH, which a pod specification may change.
+  package let path: [String]
+  /// The whole environment that programs get, `NAME=value`.
+  package let environment: [String]
+
+  package static let defaultPath = ["/usr/sbin", "/usr/bin", "/sbin", "/bin", "/usr/local/sbin", "/usr/local/bin"]
+
+  package init(
+    path: [String] = SpawnedCommand.defaultPath,
+    environment: [String] = ["PATH=" + SpawnedCommand.defaultPath.joined(separator: ":"), "LC_ALL=C"]
+  ) {
+    self.path = path
+    self.environment = environment
+  }
+
+  /// Where a program stands; nil where none of that name can be executed.
+  package func locate(_ program: String) -> String? {
+    if program.hasPrefix("/") { return access(program, X_OK) == 0 ? program : nil }
+    guard !program.isEmpty, !program.utf8.contains(UInt8(ascii: "/")) else { return nil }
+    return path.map { "\($0)/\(program)" }.first { access($0, X_OK) == 0 }
+  }
+
+  /// The program's input is written while its outputs are read, so that neither side waits for the other for ever. At
+  /// its deadline its process group gets SIGTERM, and SIGKILL half a second later.
+  package func run(_ command: Command) throws(CommandError) -> CommandOutcome {
+    guard let file = locate(command.program) else { throw CommandError(.notFound, command.description) }
+    let started = ContinuousClock.now
+    var pipes = try ChildPipes(command.description)
+    defer { pipes.closeAll() }
+    var child = SpawnedChild(process: try start(file, command, pipes))
+    defer { child.forget() }
+    pipes.closeChildEnds()
+    do {
+      let output = try pipes.exchange(command, child: &child, until: started.advanced(by: command.deadline))
+      let ending = try child.wait(until: started.advanced(by: command.deadline), command.description)
+      return CommandOutcome(ending: ending, output: output.output, errors: output.errors)
+    } catch {
+      child.end()
+      throw error
+    }
+  }
+
+  private func start(_ file: String, _ command: Command, _ pipes: ChildPipes) throws(CommandError) -> pid_t {
+    var actions = posix_spawn_file_actions_t()
+    var attributes = posix_spawnattr_t()
+    posix_spawn_file_actions_init(&actions)
+    posix_spawnattr_init(&attributes)
+    defer {
+      posix_spawn_file_actions_destroy(&actions)
+      posix_spawnattr_destroy(&attributes)
+    }
+    for (number, end) in pipes.childEnds.enumerated() { posix_spawn_file_actions_adddup2(&actions, end, Int32(number)) }
+    // Whatever any library of ours has opened without O_CLOEXEC stays here.
+    _ = cprocess_close_from(&actions, 3)
+    // The agent ignores or blocks signals as a server does; the program starts with none blocked and all at default.
+    var none = sigset_t()
+    var all = sigset_t()
+    sigemptyset(&none)
+    sigfillset(&all)
+    posix_spawnattr_setsigmask(&attributes, &none)
+    posix_spawnattr_setsigdefault(&attributes, &all)
+    posix_spawnattr_setpgroup(&attributes, 0)
+    let flags = POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF
+    posix_spawnattr_setflags(&attributes, Int16(flags))
+    let words = [file] + command.arguments
+    guard !(words + environment).contains(where: { $0.utf8.contains(0) }) else {
+      throw CommandError(.notStarted, command.description, errno: EINVAL)
+    }
+    // SAFETY: the copies live until posix_spawn has returned, which is when the child has executed the program.
+    var arguments: [UnsafeMutablePointer<CChar>?] = words.map { strdup($0) } + [nil]
+    var variables: [UnsafeMutablePointer<CChar>?] = environment.map { strdup($0) } + [nil]
+    defer { for pointer in arguments + variables { free(pointer) } }
+    var process: pid_t = 0
+    let code = posix_spawn(&process, file, &actions, &attributes, &arguments, &variables)
+    guard code == 0 else { throw CommandError(.notStarted, command.description, errno: code) }
+    return process
+  }
+}

@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// What is attached: ENIs and CIDRs come and go, a restart puts back who had what.
+extension AddressBook {
+  /// Enters an ENI in the lowest free place, without its CIDRs.
+  mutating func addENI(_ observation: ENIObservation, state: ENIRecord.State, now: PoolInstant) -> Int {
+    let record = ENIRecord(observation: observation, state: state, since: now, changedAt: now)
+    let slot: Int
+    if let vacant = enis.firstIndex(where: { !$0.isPresent }) {
+      slot = vacant
+      enis[slot] = record
+      slots[slot] = Slot()
+    } else {
+      slot = enis.count
+      enis.append(record)
+      slots.append(Slot())
+    }
+    slots[slot].isOpen = state == .open
+    slotOf[observation.id] = slot
+    return slot
+  }
+
+  /// Changes what the ENI is good for, and with it where its addresses count.
+  mutating func setState(_ slot: Int, _ state: ENIRecord.State) {
+    for cidr in enis[slot].cidrs { count(cidr, slot, adding: false) }
+    enis[slot].state = state
+    slots[slot].isOpen = state == .open
+    for cidr in enis[slot].cidrs {
+      count(cidr, slot, adding: true)
+      relist(cidr, slot)
+    }
+  }
+
+  /// Forgets an ENI with no CIDR left.
+  mutating func removeENI(_ slot: Int) {
+    slotOf[enis[slot].id] = nil
+    enis[slot].state = .absent
+    enis[slot].action = nil
+    slots[slot].isOpen = false
+  }
+
+  /// Enters a CIDR of an ENI; strays that lie in it become ordinary allocations.
+  ///
+  /// - Returns: its index, or nil where it is known already or overlaps with another.
+  @discardableResult
+  mutating func addCIDR(_ prefix: IPPrefix, slot: Int, standing: CIDRRecord.Standing) -> Int? {
+    guard cidrOf[prefix] == nil, holder(of: prefix.address) == nil else { return nil }
+    generation &+= 1
+    let record = CIDRRecord(prefix: prefix, slot: slot, generation: generation, standing: standing)
+    let cidr: Int
+    if let vacant = vacantCIDRs.popLast() {
+      cidr = vacant
+      cidrs[cidr] = record
+    } else {
+      cidr = cidrs.count
+      cidrs.append(record)
+    }
+    cidrOf[prefix] = cidr
+    enis[slot].cidrs.append(cidr)
+    count(cidr, slot, adding: true)
+    relist(cidr, slot)
+    for (address, key) in strays where prefix.contains(address) { settle(key, address, in: cidr) }
+    return cidr
+  }
+
+  /// Forgets a CIDR. What is in use of it becomes stray; its cooldowns are dropped.
+  mutating func removeCIDR(_ cidr: Int) {
+    let slot = cidrs[cidr].slot
+    if cidrs[cidr].assigned > 0 {
+      for (key, allocation) in allocations where allocation.cidr == cidr {
+        allocations[key]?.cidr = -1
+        strays[allocation.address] = key
+      }
+    }
+    change(cidr) { $0.standing = .leaving }
+    count(cidr, slot, adding: false)
+    enis[slot].cidrs.removeAll { $0 == cidr }
+    cidrOf[cidrs[cidr].prefix] = nil
+    generation &+= 1
+    cidrs[cidr] = CIDRRecord(prefix: cidrs[cidr].prefix, slot: slot, generation: generation, standing: .lost)
+    vacantCIDRs.append(cidr)
+  }
+
+  /// The CIDR that holds an address.
+  func holder(of address: IPAddress) -> Int? {
+    if let single = cidrOf[IPPrefix(single: address)] { return single }
+    let length = address.family == .ipv4 ? 28 : 80
+    return IPPrefix(containing: address, length: length).flatMap { cidrOf[$0] }
+  }
+
+  /// Enters an allocation of the checkpoint; where no CIDR holds its address it is a stray.
+  ///
+  /// - Returns: false where key or address are in use already.
+  mutating func restore(_ entry: CheckpointAllocation) -> Bool {
+    guard allocations[entry.key] == nil, strays[entry.address] == nil else { return false }
+    allocations[entry.key] = Allocation(
+      address: entry.address, pod: entry.pod, unixNanoseconds: entry.unixNanoseconds,
+      interfacesCount: entry.interfacesCount, cidr: -1, offset: 0)
+    strays[entry.address] = entry.key
+    guard let cidr = holder(of: entry.address) else { return true }
+    settle(entry.key, entry.address, in: cidr)
+    if allocations[entry.key]?.cidr ?? -1 >= 0 { return true }
+    allocations[entry.key] = nil
+    strays[entry.address] = nil
+    return false
+  }
+
+  private mutating func settle(_ key: AttachmentKey, _ address: IPAddress, in cidr: Int) {
+    let offset = Int(truncatingIfNeeded: address.bits &- cidrs[cidr].prefix.address.bits)
+    var isReserved = false
+    change(cidr) { record in
+      isReserved = record.reserve(offset)
+      if isReserved { record.assigned &+= 1 }
+    }
+    guard isReserved else { return }
+    allocations[key]?.cidr = cidr
+    allocations[key]?.offset = offset
+    strays[address] = nil
+  }
+
+  /// Puts a free address into cooldown, for a restart.
+  mutating func restoreCooldown(_ address: IPAddress, until: PoolInstant) {
+    guard let cidr = holder(of: address) else { return }
+    let offset = Int(truncatingIfNeeded: address.bits &- cidrs[cidr].prefix.address.bits)
+    var isReserved = false
+    change(cidr) { record in
+      isReserved = record.reserve(offset)
+      if isReserved { record.cooling &+= 1 }
+    }
+    guard isReserved else { return }
+    cool(Cooling(cidr: cidr, generation: cidrs[cidr].generation, offset: offset, until: until))
+  }
+}

@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import DequeModule
+
+/// The book of what is attached and who uses it: ENIs, their CIDRs, the attachments that hold addresses.
+///
+/// It keeps count and decides nothing but the order in which addresses are given out: CIDRs in part used first (so that
+/// others stay whole and can go back), then whole ones, in the ENI with the lowest place, the longest free first.
+/// Giving out and taking back cost the same for any number of addresses: CIDRs with free addresses stand in lists,
+/// cooldowns in one queue.
+struct AddressBook: Sendable {
+  var enis: [ENIRecord] = []
+  var slotOf: [ENIID: Int] = [:]
+  var cidrs: [CIDRRecord] = []
+  var vacantCIDRs: [Int] = []
+  var cidrOf: [IPPrefix: Int] = [:]
+  var generation: UInt32 = 0
+  var allocations: [AttachmentKey: Allocation] = [:]
+  /// Addresses in use that no CIDR holds: EC2 took them away, or they come from a checkpoint.
+  var strays: [IPAddress: AttachmentKey] = [:]
+  var cooling: Deque<Cooling> = []
+
+  /// Lists and sums of one ENI, beside its record so that the hot path touches small values only.
+  struct Slot: Sendable {
+    var isOpen = false
+    var partial = CIDRChain()
+    var empty = CIDRChain()
+    /// What can be given out once the ENI is open.
+    var usable = AddressCounts()
+    /// The rest: draining, leaving, lost.
+    var aside = AddressCounts()
+  }
+  var slots: [Slot] = []
+  private var withPartial = SlotSet()
+  private var withEmpty = SlotSet()
+
+  /// Sums over usable CIDRs of open ENIs.
+  private(set) var open = AddressCounts()
+  /// The same of ENIs whose wiring is under way for the first time.
+  private(set) var awaiting = AddressCounts()
+  /// Everything else that is attached.
+  private(set) var aside = AddressCounts()
+
+  /// Who has an address.
+  struct Allocation: Sendable {
+    let address: IPAddress
+    let pod: PodName
+    let unixNanoseconds: Int64
+    let interfacesCount: Int
+    /// -1 where no CIDR holds it.
+    var cidr: Int
+    var offset: Int
+  }
+
+  /// An address that nobody may have until an instant.
+  struct Cooling: Sendable {
+    let cidr: Int
+    let generation: UInt32
+    let offset: Int
+    let until: PoolInstant
+  }
+
+  // MARK: giving out and taking back
+
+  /// Gives the attachment an address, or nil where none is free.
+  mutating func assign(
+    _ key: AttachmentKey, pod: PodName, unixNanoseconds: Int64, interfacesCount: Int
+  ) -> Allocation? {
+    guard let cidr = nextCIDR() else { return nil }
+    var taken: Int?
+    change(cidr) { record in
+      taken = record.take()
+      if taken != nil { record.assigned &+= 1 }
+    }
+    guard let offset = taken, let address = cidrs[cidr].prefix.address(at: offset) else { return nil }
+    let allocation = Allocation(
+      address: address, pod: pod, unixNanoseconds: unixNanoseconds, interfacesCount: interfacesCount, cidr: cidr,
+      offset: offset)
+    allocations[key] = allocation
+    return allocation
+  }
+
+  private func nextCIDR() -> Int? {
+    if let slot = withPartial.first { return slots[slot].partial.head }
+    if let slot = withEmpty.first { return slots[slot].empty.head }
+    return nil
+  }
+
+  /// Takes the attachment's address back; it may be given out again at `until`, or at once where that is nil.
+  ///
+  /// - Returns: what it had, or nil where it had nothing.
+  mutating func release(_ key: AttachmentKey, until: PoolInstant?) -> Allocation? {
+    guard let allocation = allocations.removeValue(forKey: key) else { return nil }
+    guard allocation.cidr >= 0 else {
+      strays[allocation.address] = nil
+      return allocation
+    }
+    change(allocation.cidr) { record in
+      record.assigned &-= 1
+      if until != nil { record.cooling &+= 1 } else { record.giveBack(allocation.offset) }
+    }
+    if let until {
+      cool(
+        Cooling(
+          cidr: allocation.cidr, generation: cidrs[allocation.cidr].generation, offset: allocation.offset, until: until)
+      )
+    }
+    return allocation
+  }
+
+  /// Cooldowns are equally long, so the queue is in order but for those of a restart.
+  mutating func cool(_ entry: Cooling) {
+    var index = cooling.endIndex
+    while index > cooling.startIndex, cooling[index - 1].until > entry.until { index -= 1 }
+    if index == cooling.endIndex { cooling.append(entry) } else { cooling.insert(entry, at: index) }
+  }
+
+  /// Ends every cooldown that is over.
+  mutating func thaw(_ now: PoolInstant) {
+    while let first = cooling.first, first.until <= now {
+      cooling.removeFirst()
+      guard first.cidr < cidrs.count, cidrs[first.cidr].generation == first.generation else { continue }
+      change(first.cidr) { record in
+        record.cooling &-= 1
+        record.giveBack(first.offset)
+      }
+    }
+  }
+
+  // MARK: the sums
+
+  /// Changes a record and carries lists and sums along.
+  mutating func change(_ cidr: Int, _ body: (inout CIDRRecord) -> Void) {
+    let slot = cidrs[cidr].slot
+    count(cidr, slot, adding: false)
+    body(&cidrs[cidr])
+    count(cidr, slot, adding: true)
+    relist(cidr, slot)
+  }
+
+  mutating func count(_ cidr: Int, _ slot: Int, adding: Bool) {
+    // Field by field: a copy of the record would count references to its collections.
+    let assigned = cidrs[cidr].assigned
+    let cooling = cidrs[cidr].cooling
+    let counts = AddressCounts(
+      total: cidrs[cidr].capacity, assigned: assigned, cooling: cooling, idleCIDRs: assigned | cooling == 0 ? 1 : 0,
+      cidrs: 1)
+    let isUsable = cidrs[cidr].standing == .usable
+    if adding {
+      if isUsable { slots[slot].usable += counts } else { slots[slot].aside += counts }
+    } else {
+      if isUsable { slots[slot].usable -= counts } else { slots[slot].aside -= counts }
+    }
+    if isUsable, slots[slot].isOpen {
+      if adding { open += counts } else { open -= counts }
+    } else if isUsable, enis[slot].state == .wiring {
+      if adding { awaiting += counts } else { awaiting -= counts }
+    } else {
+      if adding { aside += counts } else { aside -= counts }
+    }
+  }
+
+  mutating func relist(_ cidr: Int, _ slot: Int) {
+    let wanted: CIDRRecord.FreeList
+    if !slots[slot].isOpen || cidrs[cidr].standing != .usable || cidrs[cidr].free == 0 {
+      wanted = .none
+    } else {
+      wanted = cidrs[cidr].assigned == 0 ? .empty : .partial
+    }
+    guard wanted != cidrs[cidr].list else { return }
+    switch cidrs[cidr].list {
+    case .none: break
+    case .empty:
+      slots[slot].empty.unlink(cidr, in: &cidrs)
+      if slots[slot].empty.head < 0 { withEmpty.set(slot, false) }
+    case .partial:
+      slots[slot].partial.unlink(cidr, in: &cidrs)
+      if slots[slot].partial.head < 0 { withPartial.set(slot, false) }
+    }
+    cidrs[cidr].list = wanted
+    switch wanted {
+    case .none: break
+    case .empty:
+      slots[slot].empty.append(cidr, in: &cidrs)
+      withEmpty.set(slot, true)
+    case .partial:
+      slots[slot].partial.append(cidr, in: &cidrs)
+      withPartial.set(slot, true)
+    }
+  }
+}

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// What one address belongs to: one interface of one sandbox in one network. The checkpoint's and the RPC's key.
+package struct AttachmentKey: Sendable, Hashable {
+  /// The name of the CNI configuration, `aws-cni`.
+  package let networkName: String
+  /// CNI_CONTAINERID.
+  package let containerID: String
+  /// CNI_IFNAME.
+  package let ifName: String
+
+  package init(networkName: String, containerID: String, ifName: String) {
+    self.networkName = networkName
+    self.containerID = containerID
+    self.ifName = ifName
+  }
+
+  /// The key that the reference gave to allocations which it took over from the container runtime's socket: it knew
+  /// neither network nor interface then. DEL looks under it after the exact key.
+  package static func migrated(containerID: String) -> AttachmentKey {
+    AttachmentKey(networkName: "_migrated-from-cri", containerID: containerID, ifName: "unknown")
+  }
+
+  /// Whether no part is empty: the reference refuses a request with an empty part.
+  package var isComplete: Bool { !networkName.isEmpty && !containerID.isEmpty && !ifName.isEmpty }
+
+  /// The network's name is left out: there is one, and hashing is most of what an assignment costs.
+  package func hash(into hasher: inout Hasher) {
+    hasher.combine(containerID)
+    hasher.combine(ifName)
+  }
+}
+
+/// A pod's namespace and name; both empty where the checkpoint did not know them.
+package struct PodName: Sendable, Hashable, CustomStringConvertible {
+  package let namespace: String
+  package let name: String
+
+  package init(namespace: String, name: String) {
+    self.namespace = namespace
+    self.name = name
+  }
+
+  package var description: String { "\(namespace)/\(name)" }
+}

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// One ENI as EC2 or IMDS shows it.
+package struct ENIObservation: Sendable, Hashable {
+  package var id: ENIID
+  /// The device index of its attachment; 0 on card 0 is the primary.
+  package var device: Int
+  /// The network card.
+  package var card: Int
+  package var subnet: SubnetID
+  /// The ENI's own address, never given to a pod.
+  package var primaryAddress: IPAddress?
+  /// Secondary addresses (/32, /128) and delegated prefixes (/28, /80), the primary address left out.
+  package var cidrs: [IPPrefix]
+  /// False for an ENI that the pool leaves alone: it takes a place and nothing else.
+  package var isManaged: Bool
+  /// An ENI in an excluded subnet: no new pod on it, and its free addresses go back.
+  package var isExcluded: Bool
+  package var isTrunk: Bool
+  package var isEFA: Bool
+  /// Whether link, table and rules of the ENI stand on the node already; otherwise the pool asks for it.
+  package var isWired: Bool
+  /// The table of the ENI where it is not the one that `RouteTable.eni` computes.
+  package var routeTable: RouteTable?
+
+  package init(
+    id: ENIID, device: Int, card: Int = 0, subnet: SubnetID, primaryAddress: IPAddress? = nil, cidrs: [IPPrefix] = [],
+    isManaged: Bool = true, isExcluded: Bool = false, isTrunk: Bool = false, isEFA: Bool = false,
+    isWired: Bool = false, routeTable: RouteTable? = nil
+  ) {
+    self.id = id
+    self.device = device
+    self.card = card
+    self.subnet = subnet
+    self.primaryAddress = primaryAddress
+    self.cidrs = cidrs
+    self.isManaged = isManaged
+    self.isExcluded = isExcluded
+    self.isTrunk = isTrunk
+    self.isEFA = isEFA
+    self.isWired = isWired
+    self.routeTable = routeTable
+  }
+
+  package var isPrimary: Bool { card == 0 && device == 0 }
+}

@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// Growth: how much is wanted, and from which ENI or new ENI.
+extension Pool {
+  /// What there is, what is on its way and who waits, as the targets see it.
+  var targets: Targets {
+    let counts = book.open
+    let awaiting = book.awaiting
+    return Targets(
+      settings: settings, total: counts.total + awaiting.total + pendingAddresses,
+      assigned: counts.assigned + awaiting.assigned + queue.count, cooling: counts.cooling + awaiting.cooling,
+      idleCIDRs: counts.idleCIDRs, cidrs: counts.cidrs, stranded: book.aside.assigned)
+  }
+
+  /// Asks EC2 for what is wanted: first of ENIs with room, the rest as new ENIs, all at the same time.
+  mutating func grow(_ now: PoolInstant, _ batch: inout Batch) {
+    growthRetryAt = nil
+    let targets = targets
+    let shortage = targets.shortage
+    guard shortage > 0, mayProvision else { return }
+    endPauses(now)
+    var plan = GrowthPlan(
+      remaining: shortage, isUrgent: targets.urgentShortage > 0,
+      allowance: max(settings.maxPods - targets.stranded - targets.total, shortage),
+      fills: targets.fillsWholeENIs)
+    for slot in book.enis.indices where plan.remaining > 0 { growENI(slot, &plan, now, &batch) }
+    for flight in inFlight.values {
+      // A new ENI that is on its way has room for more: cheaper to ask for it then than to attach another now.
+      guard case .attach(let request) = flight.work else { continue }
+      plan.remaining -= (settings.slotsPerENI - request.count) * unit(request.kind)
+    }
+    while plan.remaining > 0, attachENI(&plan, now, &batch) {}
+    if plan.remaining > 0 || plan.isHeld { growthRetryAt = nextGrowthRetry(now, urgent: plan.isUrgent) }
+  }
+
+  struct GrowthPlan {
+    /// Addresses still to be asked for.
+    var remaining: Int
+    /// A pod waits.
+    let isUrgent: Bool
+    /// Addresses that may be asked for at most.
+    var allowance: Int
+    /// An ENI is filled to its limit.
+    let fills: Bool
+    /// Something was left out because a wait is not over.
+    var isHeld = false
+
+    /// CIDRs to ask for of an ENI with that much room.
+    func count(room: Int, unit: Int) -> Int {
+      min(room, Targets.units(fills ? max(remaining, allowance) : remaining, of: unit))
+    }
+
+    mutating func asked(_ addresses: Int) {
+      remaining -= addresses
+      allowance -= addresses
+    }
+  }
+
+  private mutating func growENI(_ slot: Int, _ plan: inout GrowthPlan, _ now: PoolInstant, _ batch: inout Batch) {
+    guard let room = room(slot) else { return }
+    let eni = book.enis[slot]
+    let subnet = eni.observation.subnet
+    let kind = kind(in: subnet, now)
+    // What is busy now is asked again when it is done.
+    guard eni.state == .open, eni.action == nil, !eni.isUnclear else {
+      plan.remaining -= room * unit(kind)
+      return
+    }
+    guard pausedSubnets[subnet] == nil else {
+      plan.isHeld = true
+      return
+    }
+    guard mayTry(.assign, now, urgent: plan.isUrgent) else {
+      plan.isHeld = true
+      if !plan.isUrgent { plan.remaining -= room * unit(kind) }
+      return
+    }
+    let wanted = plan.count(room: room, unit: unit(kind))
+    let count = min(wanted, subnetCaps[subnet] ?? Int.max)
+    let supply = count * unit(kind)
+    let id = start(.assign(slot: slot, subnet, kind, count: count), supply: supply)
+    book.enis[slot].action = id
+    // What the cap held back is asked of the same ENI later: a new ENI would find the same subnet.
+    plan.asked(wanted * unit(kind))
+    batch.work.append(.assign(id, eni.id, kind, count: count))
+  }
+
+  private mutating func attachENI(_ plan: inout GrowthPlan, _ now: PoolInstant, _ batch: inout Batch) -> Bool {
+    guard places > 0, unclearAttachAt == nil else { return false }
+    guard mayTry(.attach, now, urgent: plan.isUrgent),
+      let subnet = subnets.first(where: { pausedSubnets[$0] == nil }), let device = freeDevice
+    else {
+      plan.isHeld = true
+      return false
+    }
+    let kind = kind(in: subnet, now)
+    let count = min(plan.count(room: settings.slotsPerENI, unit: unit(kind)), subnetCaps[subnet] ?? Int.max)
+    guard count > 0 else { return false }
+    let request = AttachRequest(device: device, card: 0, subnet: subnet, kind: kind, count: count)
+    let supply = count * unit(kind)
+    let id = start(.attach(request), supply: supply)
+    plan.asked(settings.slotsPerENI * unit(kind))
+    batch.work.append(.attachENI(id, request))
+    return true
+  }
+
+  /// CIDRs that an ENI can still take, nil where it takes none.
+  private func room(_ slot: Int) -> Int? {
+    let eni = book.enis[slot]
+    guard eni.state == .open || eni.state == .wiring, eni.observation.isManaged, !eni.observation.isTrunk,
+      !eni.observation.isExcluded, !(eni.observation.isPrimary && settings.usesCustomNetworking)
+    else { return nil }
+    var room = settings.slotsPerENI - eni.cidrs.count
+    if let action = eni.action, case .assign(_, _, _, let count) = inFlight[action]?.work { room -= count }
+    return room > 0 ? room : nil
+  }
+
+  /// ENIs that may still be attached, counting those on their way.
+  var places: Int {
+    let limit = min(settings.eniLimit, learntENILimit ?? Int.max)
+    return limit - book.enis.count(where: \.takesPlace) - attaching
+  }
+
+  var attaching: Int {
+    inFlight.values.count { if case .attach = $0.work { true } else { false } }
+  }
+
+  /// The lowest index that nothing attached or on its way has. EC2 allows 0…99 on a card.
+  private var freeDevice: Int? {
+    var taken = takenDevices
+    for eni in book.enis where eni.isPresent && eni.observation.card == 0 { taken.insert(eni.observation.device) }
+    for flight in inFlight.values { if case .attach(let request) = flight.work { taken.insert(request.device) } }
+    return (1...99).first { !taken.contains($0) }
+  }
+
+  func unit(_ kind: CIDRKind) -> Int { kind == .prefix ? PoolSettings.addressesPerPrefix : 1 }
+
+  /// Prefixes where they are wanted and the subnet has them.
+  func kind(in subnet: SubnetID, _ now: PoolInstant) -> CIDRKind {
+    settings.usesPrefixes && fallbackSubnets[subnet] == nil ? .prefix : .address
+  }
+
+  /// Whether a class of calls is not held back; after a failure one call at a time tries the ground.
+  func mayTry(_ kind: ActionClass, _ now: PoolInstant, urgent: Bool) -> Bool {
+    let backoff = backoffs[kind.rawValue]
+    if backoff.isHolding(now, urgent: urgent) { return false }
+    return backoff.failures == 0 || !inFlight.values.contains { $0.work.actionClass == kind }
+  }
+
+  private mutating func endPauses(_ now: PoolInstant) {
+    for (subnet, until) in pausedSubnets where until <= now { pausedSubnets[subnet] = nil }
+    for (subnet, until) in fallbackSubnets where until <= now { fallbackSubnets[subnet] = nil }
+  }
+
+  private func nextGrowthRetry(_ now: PoolInstant, urgent: Bool) -> PoolInstant? {
+    let waits = [ActionClass.assign, .attach].compactMap { backoffs[$0.rawValue].dueAt(urgent: urgent) }
+    return (waits + pausedSubnets.values).filter { $0 > now }.min()
+  }
+
+  // MARK: what can still be had
+
+  /// Addresses that can be asked for before an instant, beyond what is under way.
+  func askable(by deadline: PoolInstant, _ now: PoolInstant) -> Int {
+    let isOver = { (instant: PoolInstant?) in instant.map { $0 <= deadline } ?? true }
+    var sum = 0
+    if isOver(backoffs[ActionClass.assign.rawValue].urgentAt) {
+      for slot in book.enis.indices {
+        let subnet = book.enis[slot].observation.subnet
+        guard let room = room(slot), isOver(pausedSubnets[subnet]) else { continue }
+        sum += room * unit(kind(in: subnet, now))
+      }
+      for flight in inFlight.values {
+        guard case .attach(let request) = flight.work, isOver(pausedSubnets[request.subnet]) else { continue }
+        sum += (settings.slotsPerENI - request.count) * unit(request.kind)
+      }
+    }
+    for (slot, backoff) in unwired where book.enis[slot].state == .broken && isOver(backoff.urgentAt) {
+      sum += book.slots[slot].usable.free
+    }
+    if isOver(backoffs[ActionClass.attach.rawValue].urgentAt),
+      let subnet = subnets.first(where: { isOver(pausedSubnets[$0]) })
+    {
+      let leaving = book.enis.count { $0.state == .freeing }
+      sum += max(places + leaving, 0) * settings.slotsPerENI * unit(kind(in: subnet, now))
+    }
+    return sum
+  }
+
+  /// What stands in the way of more addresses now; nil where nothing does.
+  func blockingCause(_ now: PoolInstant) -> FailureCause? {
+    if isShutDown { return .shuttingDown }
+    if !isStarted { return .notReady }
+    if !settings.provisions { return .provisioningOff }
+    if !isSchedulable && !settings.managesUnschedulable { return .nodeCordoned }
+    let inUse = book.open.assigned + book.aside.assigned
+    if inUse >= settings.maxPods { return .maxPodsReached(settings.maxPods) }
+    for kind in places > 0 ? [ActionClass.attach, .assign] : [.assign] {
+      if let cause = backoffs[kind.rawValue].cause(now) { return cause }
+    }
+    for backoff in unwired.values { if let cause = backoff.cause(now) { return cause } }
+    if let (subnet, until) = pausedSubnets.min(by: { $0.value < $1.value }), until > now {
+      let wait = until - now
+      return settings.usesPrefixes && fallbackSubnets[subnet] != nil
+        ? .noFreePrefix(subnet, retryIn: wait) : .subnetFull(subnet, retryIn: wait)
+    }
+    if let first = book.cooling.first, book.open.cooling > 0 {
+      return .onlyCooling(count: book.open.cooling, freeIn: first.until - now)
+    }
+    if places <= 0 {
+      let attached = book.enis.count(where: \.takesPlace) + attaching
+      return .eniLimitReached(attached: attached, limit: settings.eniLimit)
+    }
+    return nil
+  }
+}
+
+extension Pool.InFlight.Work {
+  /// The calls that are held back together with it.
+  var actionClass: ActionClass {
+    switch self {
+    case .attach: .attach
+    case .assign: .assign
+    case .unassign: .unassign
+    case .free: .free
+    case .wire: .wire
+    case .list: .list
+    }
+  }
+}
+
+extension Backoff {
+  /// The failure that it waits for, nil where it does not wait.
+  func cause(_ now: PoolInstant) -> FailureCause? {
+    guard let fault, let urgentAt, urgentAt > now else { return nil }
+    let wait = urgentAt - now
+    return switch fault {
+    case .throttled(let call): .throttled(call: call, retryIn: wait)
+    case .unauthorized(let permission): .missingPermission(permission, retryIn: wait)
+    case .subnetFull: .callFailed("the subnet is full", retryIn: wait)
+    case .noFreePrefix: .callFailed("the subnet has no free prefix", retryIn: wait)
+    case .addressLimit: .callFailed("EC2 counts more addresses on the ENI than are known", retryIn: wait)
+    case .attachmentLimit: .callFailed("EC2 counts more ENIs on the instance than are known", retryIn: wait)
+    case .deviceTaken: .callFailed("the device index is taken", retryIn: wait)
+    case .eniGone: .callFailed("the ENI is gone", retryIn: wait)
+    case .other(let text): .callFailed(text, retryIn: wait)
+    }
+  }
+}

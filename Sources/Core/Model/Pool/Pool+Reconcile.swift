@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// What is attached: at the start, and whenever a listing says so.
+extension Pool {
+  mutating func begin(_ start: PoolStart, _ time: PoolTime, _ batch: inout Batch) {
+    guard !isStarted else { return }
+    isStarted = true
+    let now = time.instant
+    for observation in start.enis.sorted(by: { ($0.card, $0.device, $0.id) < ($1.card, $1.device, $1.id) }) {
+      adopt(observation, now)
+    }
+    if subnets.isEmpty {
+      subnets = start.enis.filter(\.isPrimary).map(\.subnet)
+    }
+    var isDropped = false
+    for entry in start.checkpoint.allocations where !book.restore(entry) { isDropped = true }
+    for entry in start.checkpoint.cooldowns {
+      let left = Duration.nanoseconds(entry.untilUnixNanoseconds) - .nanoseconds(time.unixNanoseconds)
+      // The calendar may have been set: never longer than a whole cooldown.
+      guard left > .zero else { continue }
+      book.restoreCooldown(entry.address, until: now + min(left, settings.cooldown))
+    }
+    if isDropped { batch.persist() }
+    tidy(from: now)
+  }
+
+  /// Enters an ENI, or what is new of a known one.
+  mutating func adopt(_ observation: ENIObservation, _ now: PoolInstant) {
+    if let slot = book.slotOf[observation.id] {
+      for prefix in observation.cidrs { add(prefix, slot) }
+      return
+    }
+    guard observation.isManaged else {
+      _ = book.addENI(observation, state: .unmanaged, now: now)
+      return
+    }
+    let slot = book.addENI(observation, state: observation.isWired ? .open : .wiring, now: now)
+    if !observation.isWired { unwired[slot] = Backoff() }
+    for prefix in observation.cidrs { add(prefix, slot) }
+    tidy(from: now)
+  }
+
+  /// Enters a CIDR; one that another ENI has, or that is the ENI's own address, is not believed.
+  mutating func add(_ prefix: IPPrefix, _ slot: Int) {
+    if let own = book.enis[slot].observation.primaryAddress, prefix.contains(own) { return }
+    book.addCIDR(prefix, slot: slot, standing: standing(of: prefix, slot: slot))
+  }
+
+  /// Whether new pods may get addresses of a CIDR.
+  func standing(of prefix: IPPrefix, slot: Int) -> CIDRRecord.Standing {
+    let eni = book.enis[slot].observation
+    if eni.isExcluded || (eni.isPrimary && settings.usesCustomNetworking) { return .draining }
+    if settings.usesPrefixes { return prefix.isSingle && fallbackSubnets.isEmpty ? .draining : .usable }
+    return prefix.isSingle ? .usable : .draining
+  }
+
+  /// Judges every CIDR anew after the rule changed.
+  mutating func restand(_ now: PoolInstant) {
+    for slot in book.enis.indices where book.enis[slot].isPresent {
+      for cidr in book.enis[slot].cidrs {
+        let current = book.cidrs[cidr].standing
+        guard current == .usable || current == .draining else { continue }
+        let wanted = standing(of: book.cidrs[cidr].prefix, slot: slot)
+        if wanted != current { book.change(cidr) { $0.standing = wanted } }
+      }
+    }
+    tidy(from: now)
+  }
+
+  /// Compares a listing with the book. EC2 is believed in both directions, IMDS never: it lags, so a difference only
+  /// leads to asking EC2.
+  mutating func reconcile(_ listing: ENIListing, _ now: PoolInstant) {
+    for (prefix, until) in quarantine where until <= now { quarantine[prefix] = nil }
+    let seen = Set(listing.enis.map(\.id))
+    // A listing without the primary ENI contradicts itself: an instance cannot be without it.
+    guard book.enis.allSatisfy({ !$0.isPresent || !$0.observation.isPrimary || seen.contains($0.id) }) else {
+      needsListing = true
+      holdBack(.list, .other("EC2 listed the ENIs without the primary one"), now)
+      return
+    }
+    for observation in listing.enis {
+      if let slot = book.slotOf[observation.id] {
+        if isSettled(slot, listing) { compare(slot, observation, listing, now) }
+      } else if listing.isAuthoritative {
+        adopt(observation, now)
+      } else if observation.isManaged {
+        needsListing = true
+      }
+    }
+    for slot in book.enis.indices where isSettled(slot, listing) {
+      let eni = book.enis[slot]
+      guard eni.state != .lost, !seen.contains(eni.id) else { continue }
+      guard listing.isAuthoritative else {
+        needsListing = true
+        continue
+      }
+      lose(slot)
+    }
+    if listing.isAuthoritative, let unclearAttachAt, unclearAttachAt <= listing.askedAt { self.unclearAttachAt = nil }
+    if unclearAttachAt != nil || book.enis.contains(where: { $0.isPresent && $0.isUnclear }) { needsListing = true }
+    tidy(from: now)
+  }
+
+  /// Whether the listing can know the ENI as it is now.
+  private func isSettled(_ slot: Int, _ listing: ENIListing) -> Bool {
+    let eni = book.enis[slot]
+    return eni.isPresent && eni.action == nil && eni.changedAt <= listing.askedAt
+  }
+
+  private mutating func compare(_ slot: Int, _ seen: ENIObservation, _ listing: ENIListing, _ now: PoolInstant) {
+    guard book.enis[slot].state != .unmanaged else { return }
+    let shown = Set(seen.cidrs)
+    guard listing.isAuthoritative else {
+      let known = Set(book.enis[slot].cidrs.map { book.cidrs[$0].prefix })
+      let isNew = shown.subtracting(known).contains { quarantine[$0] == nil }
+      if isNew || !known.isSubset(of: shown) { needsListing = true }
+      return
+    }
+    if book.enis[slot].state == .freeing || book.enis[slot].state == .lost { rewire(slot) }
+    book.enis[slot].isUnclear = false
+    book.enis[slot].observation.isExcluded = seen.isExcluded
+    for cidr in book.enis[slot].cidrs {
+      let record = book.cidrs[cidr]
+      if shown.contains(record.prefix) {
+        let standing = standing(of: record.prefix, slot: slot)
+        if standing != record.standing { book.change(cidr) { $0.standing = standing } }
+      } else if record.assigned > 0 {
+        book.change(cidr) { $0.standing = .lost }
+      } else {
+        book.removeCIDR(cidr)
+      }
+    }
+    for prefix in seen.cidrs { add(prefix, slot) }
+  }
+
+  /// An ENI went without being asked to. What pods still use stays accounted until they go.
+  private mutating func lose(_ slot: Int) {
+    for cidr in book.enis[slot].cidrs {
+      if book.cidrs[cidr].assigned > 0 {
+        book.change(cidr) { $0.standing = .lost }
+      } else {
+        book.removeCIDR(cidr)
+      }
+    }
+    unwired[slot] = nil
+    if book.enis[slot].cidrs.isEmpty { drop(slot) } else { book.setState(slot, .lost) }
+  }
+
+  /// Asks for wiring of ENIs that have none.
+  mutating func wire(_ now: PoolInstant, _ batch: inout Batch) {
+    for (slot, backoff) in unwired.sorted(by: { $0.key < $1.key }) {
+      guard book.enis[slot].action == nil, !backoff.isHolding(now, urgent: true) else { continue }
+      let id = start(.wire(slot: slot))
+      book.enis[slot].action = id
+      batch.work.append(.wireENI(id, book.enis[slot].observation))
+    }
+  }
+
+  /// Asks EC2 for everything that is attached.
+  mutating func list(_ now: PoolInstant, _ batch: inout Batch) {
+    guard !inFlight.values.contains(where: { $0.work.actionClass == .list }),
+      !backoffs[ActionClass.list.rawValue].isHolding(now, urgent: true)
+    else { return }
+    batch.work.append(.listENIs(start(.list)))
+  }
+}

@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// How actions end.
+extension Pool {
+  mutating func ended(_ id: ActionID, _ result: ActionResult, _ time: PoolTime, _ batch: inout Batch) {
+    guard let flight = inFlight.removeValue(forKey: id) else { return }
+    let now = time.instant
+    pendingAddresses -= flight.supply
+    if let slot = flight.work.slot, book.enis[slot].action == id {
+      book.enis[slot].action = nil
+      book.enis[slot].changedAt = now
+    }
+    tidy(from: now)
+    switch (flight.work, result) {
+    case (.attach(let request), .attached(let observation)):
+      succeeded(.attach)
+      raiseCap(request.subnet)
+      for prefix in observation.cidrs { quarantine[prefix] = nil }
+      adopt(observation, now)
+    case (.assign(let slot, let subnet, _, _), .assigned(let prefixes)) where !prefixes.isEmpty:
+      succeeded(.assign)
+      raiseCap(subnet)
+      for prefix in prefixes {
+        quarantine[prefix] = nil
+        add(prefix, slot)
+      }
+    case (.unassign(let slot, let prefixes), .done):
+      succeeded(.unassign)
+      for prefix in prefixes { removeGivenBack(prefix, slot, now) }
+    case (.free(let slot), .done): freed(slot, now)
+    case (.wire(let slot), .done):
+      unwired[slot] = nil
+      if book.enis[slot].state == .wiring || book.enis[slot].state == .broken { book.setState(slot, .open) }
+    case (.list, .listed(let listing)):
+      succeeded(.list)
+      needsListing = false
+      learntENILimit = nil
+      takenDevices = []
+      reconcile(listing, now)
+    case (_, .failed(let failure)): failed(flight.work, failure, now)
+    default: failed(flight.work, ActionFailure(.other("EC2 confirmed nothing"), mayBeDone: true), now)
+    }
+  }
+
+  private mutating func succeeded(_ kind: ActionClass) { backoffs[kind.rawValue].succeeded() }
+
+  /// After a success the next request may ask for twice as much, until the cap means nothing.
+  private mutating func raiseCap(_ subnet: SubnetID) {
+    guard let cap = subnetCaps[subnet] else { return }
+    subnetCaps[subnet] = cap * 2 < settings.slotsPerENI ? cap * 2 : nil
+  }
+
+  private mutating func removeGivenBack(_ prefix: IPPrefix, _ slot: Int, _ now: PoolInstant) {
+    quarantine[prefix] = now + settings.timings.quarantine
+    if let cidr = book.cidrOf[prefix], book.cidrs[cidr].slot == slot { book.removeCIDR(cidr) }
+  }
+
+  private mutating func freed(_ slot: Int, _ now: PoolInstant) {
+    succeeded(.free)
+    learntENILimit = nil
+    drop(slot)
+  }
+
+  /// Forgets an ENI; what is in use of it stays accounted as stray.
+  mutating func drop(_ slot: Int) {
+    for cidr in book.enis[slot].cidrs { book.removeCIDR(cidr) }
+    unwired[slot] = nil
+    book.removeENI(slot)
+  }
+
+  // MARK: failures
+
+  private mutating func failed(_ work: InFlight.Work, _ failure: ActionFailure, _ now: PoolInstant) {
+    if failure.mayBeDone {
+      needsListing = true
+      if let slot = work.slot { book.enis[slot].isUnclear = true }
+      if case .attach = work { unclearAttachAt = now }
+    }
+    switch work {
+    case .attach(let request): attachFailed(request, failure, now)
+    case .assign(_, let subnet, let kind, let count): growthFailed(.assign, subnet, kind, count, failure, now)
+    case .unassign(_, let prefixes): unassignFailed(prefixes, failure, now)
+    case .free(let slot): freeFailed(slot, failure, now)
+    case .wire(let slot):
+      if failure.fault == .eniGone { needsListing = true }
+      unwired[slot, default: Backoff()].failed(
+        failure.fault, range: settings.timings.backoff, now: now, random: &random)
+      if book.enis[slot].state == .wiring { book.setState(slot, .broken) }
+    case .list: holdBack(.list, failure.fault, now)
+    }
+  }
+
+  private mutating func attachFailed(_ request: AttachRequest, _ failure: ActionFailure, _ now: PoolInstant) {
+    switch failure.fault {
+    case .attachmentLimit:
+      learntENILimit = book.enis.count(where: \.takesPlace) + attaching
+      needsListing = true
+      holdBack(.list, failure.fault, now)
+    case .deviceTaken:
+      takenDevices.insert(request.device)
+      needsListing = true
+    default: growthFailed(.attach, request.subnet, request.kind, request.count, failure, now)
+    }
+  }
+
+  /// A full subnet is asked for one before it is left alone: EC2 gives all that was asked for or nothing.
+  private mutating func growthFailed(
+    _ kind: ActionClass, _ subnet: SubnetID, _ cidr: CIDRKind, _ count: Int, _ failure: ActionFailure,
+    _ now: PoolInstant
+  ) {
+    switch failure.fault {
+    case .subnetFull where count > 1, .noFreePrefix where count > 1: subnetCaps[subnet] = 1
+    case .noFreePrefix where cidr == .prefix, .subnetFull where cidr == .prefix:
+      // No block of sixteen; single addresses may be left.
+      fallbackSubnets[subnet] = now + settings.timings.prefixFallback
+      subnetCaps[subnet] = nil
+      restand(now)
+    case .subnetFull, .noFreePrefix: pausedSubnets[subnet] = now + settings.timings.subnetPause
+    case .addressLimit, .eniGone:
+      needsListing = true
+      holdBack(kind, failure.fault, now)
+    default: holdBack(kind, failure.fault, now)
+    }
+  }
+
+  private mutating func unassignFailed(_ prefixes: [IPPrefix], _ failure: ActionFailure, _ now: PoolInstant) {
+    holdBack(.unassign, failure.fault, now)
+    // Where EC2 may have done it, nothing is given out of it until a listing shows that it is still there.
+    if failure.fault == .eniGone { needsListing = true }
+    if failure.mayBeDone || failure.fault == .eniGone { return }
+    for prefix in prefixes {
+      guard let cidr = book.cidrOf[prefix] else { continue }
+      let standing = standing(of: prefix, slot: book.cidrs[cidr].slot)
+      book.change(cidr) { $0.standing = standing }
+    }
+  }
+
+  private mutating func freeFailed(_ slot: Int, _ failure: ActionFailure, _ now: PoolInstant) {
+    if failure.fault == .eniGone { return freed(slot, now) }
+    holdBack(.free, failure.fault, now)
+    if !failure.mayBeDone { rewire(slot) }
+  }
+
+  /// Lets an ENI be verified before its addresses are given out again.
+  mutating func rewire(_ slot: Int) {
+    book.setState(slot, .wiring)
+    unwired[slot] = Backoff()
+  }
+
+  mutating func holdBack(_ kind: ActionClass, _ fault: ActionFailure.Fault, _ now: PoolInstant) {
+    var range = settings.timings.backoff
+    if case .unauthorized = fault { range = settings.timings.permissionBackoff }
+    backoffs[kind.rawValue].failed(fault, range: range, now: now, random: &random)
+  }
+}
+
+extension Pool.InFlight.Work {
+  /// The ENI that it is about, nil for an ENI to come or for all.
+  var slot: Int? {
+    switch self {
+    case .assign(let slot, _, _, _), .unassign(let slot, _), .free(let slot), .wire(let slot): slot
+    case .attach, .list: nil
+    }
+  }
+}

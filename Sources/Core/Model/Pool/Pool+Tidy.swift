@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// Giving back: idle addresses beyond the targets, leftovers of the other mode, whole ENIs.
+///
+/// Nothing in cooldown is given back: EC2 might hand the address to another node while others still send to it.
+extension Pool {
+  /// Looks at what can go back once that instant has come, at most once a second: it looks through everything.
+  mutating func tidy(from instant: PoolInstant) {
+    let earliest = tidiedAt.map { max(instant, $0 + .seconds(1)) } ?? instant
+    tidyAt = min(tidyAt ?? earliest, earliest)
+  }
+
+  mutating func tidy(_ now: PoolInstant, _ batch: inout Batch) {
+    tidyAt = nil
+    tidiedAt = now
+    dropLost()
+    if let last = book.cooling.last { tidy(from: last.until) }
+    guard mayProvision, queue.isEmpty else { return }
+    if !inFlight.values.contains(where: { $0.work.actionClass == .free }) {
+      let due = backoffs[ActionClass.free.rawValue].dueAt(urgent: false) ?? now
+      if due <= now { freeENI(now, &batch) } else { tidy(from: due) }
+    }
+    let due = max(shrinkAt ?? now, backoffs[ActionClass.unassign.rawValue].dueAt(urgent: false) ?? now)
+    if due <= now { shrink(now, &batch) } else if hasSurplus { tidy(from: due) }
+  }
+
+  /// Forgets what EC2 took away once the last pod on it is gone.
+  private mutating func dropLost() {
+    for slot in book.enis.indices where book.enis[slot].isPresent {
+      for cidr in book.enis[slot].cidrs where book.cidrs[cidr].standing == .lost && book.cidrs[cidr].isIdle {
+        book.removeCIDR(cidr)
+      }
+      if book.enis[slot].state == .lost, book.enis[slot].cidrs.isEmpty { drop(slot) }
+    }
+  }
+
+  private var hasSurplus: Bool {
+    targets.surplus > 0
+      || book.cidrs.contains { $0.standing == .draining && $0.isIdle && book.enis[$0.slot].state == .open }
+  }
+
+  // MARK: whole ENIs
+
+  /// Frees the ENI in the highest place of those that are idle and old enough, if the others alone meet the targets.
+  private mutating func freeENI(_ now: PoolInstant, _ batch: inout Batch) {
+    let targets = targets
+    guard targets.shortage == 0 else { return }
+    for slot in book.enis.indices.reversed() where isFreeable(slot) {
+      guard targets.without(book.slots[slot].usable).shortage == 0 else { continue }
+      let oldEnough = book.enis[slot].since + settings.timings.minimumENIAge
+      guard oldEnough <= now else {
+        tidy(from: oldEnough)
+        continue
+      }
+      let id = start(.free(slot: slot))
+      book.enis[slot].action = id
+      book.setState(slot, .freeing)
+      batch.work.append(.freeENI(id, book.enis[slot].id))
+      return
+    }
+  }
+
+  private func isFreeable(_ slot: Int) -> Bool {
+    let eni = book.enis[slot]
+    let counts = book.slots[slot]
+    return eni.state == .open && eni.action == nil && !eni.observation.isPrimary && !eni.observation.isTrunk
+      && !eni.observation.isEFA && counts.usable.assigned == 0 && counts.usable.cooling == 0
+      && counts.aside.assigned == 0 && counts.aside.cooling == 0
+  }
+
+  // MARK: addresses
+
+  /// One request for each ENI touched, the highest places first, so that ENIs become idle.
+  private mutating func shrink(_ now: PoolInstant, _ batch: inout Batch) {
+    var surplus = targets.surplus
+    var isAny = false
+    for slot in book.enis.indices.reversed() {
+      guard book.enis[slot].state == .open, book.enis[slot].action == nil else { continue }
+      var leaving: [Int] = []
+      for cidr in book.enis[slot].cidrs where book.cidrs[cidr].isIdle {
+        switch book.cidrs[cidr].standing {
+        case .draining: leaving.append(cidr)
+        case .usable where surplus > 0:
+          leaving.append(cidr)
+          surplus -= 1
+        default: break
+        }
+      }
+      guard !leaving.isEmpty else { continue }
+      isAny = true
+      unassign(leaving, slot, &batch)
+    }
+    if isAny {
+      shrinkAt = now + settings.timings.shrinkInterval
+      tidy(from: now + settings.timings.shrinkInterval)
+    }
+  }
+
+  private mutating func unassign(_ leaving: [Int], _ slot: Int, _ batch: inout Batch) {
+    for cidr in leaving { book.change(cidr) { $0.standing = .leaving } }
+    let prefixes = leaving.map { book.cidrs[$0].prefix }.sorted()
+    let id = start(.unassign(slot: slot, prefixes))
+    book.enis[slot].action = id
+    batch.work.append(.unassign(id, book.enis[slot].id, prefixes))
+  }
+}

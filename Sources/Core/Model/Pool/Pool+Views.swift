@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import DequeModule
+
+/// What others may look at.
+extension Pool {
+  /// The sums of the pool.
+  package var counts: PoolCounts {
+    PoolCounts(
+      total: book.open.total + book.awaiting.total + book.aside.total,
+      assigned: book.open.assigned + book.awaiting.assigned + book.aside.assigned + book.strays.count,
+      cooling: book.open.cooling + book.awaiting.cooling + book.aside.cooling,
+      free: book.open.free, pending: pendingAddresses + book.awaiting.free,
+      stray: book.strays.count, enis: book.enis.count(where: \.takesPlace), attaching: attaching,
+      waiting: queue.requests, actions: inFlight.count)
+  }
+
+  /// Each ENI, by card and device index.
+  package var enis: [ENISnapshot] {
+    book.enis.filter(\.isPresent).map(snapshot)
+      .sorted { ($0.eni.card, $0.eni.device, $0.eni.id) < ($1.eni.card, $1.eni.device, $1.eni.id) }
+  }
+
+  private func snapshot(_ record: ENIRecord) -> ENISnapshot {
+    let cidrs = record.cidrs.map { index in
+      let cidr = book.cidrs[index]
+      return CIDRSnapshot(
+        prefix: cidr.prefix, isUsable: cidr.standing == .usable && record.state == .open, assigned: cidr.assigned,
+        cooling: cidr.cooling)
+    }
+    return ENISnapshot(
+      eni: record.observation, isOpen: record.state == .open, isManaged: record.state != .unmanaged,
+      cidrs: cidrs.sorted { $0.prefix < $1.prefix })
+  }
+
+  /// Every address in use, in no order.
+  package var assignments: [Assignment] {
+    book.allocations.map { assignment($0.key, $0.value, isNew: false) }
+  }
+
+  /// What an attachment has, nil where it has nothing.
+  package func assignment(of key: AttachmentKey) -> Assignment? {
+    book.allocations[key].map { assignment(key, $0, isNew: false) }
+  }
+
+  /// Whether single addresses are used in place of prefixes somewhere.
+  package var usesPrefixFallback: Bool { !fallbackSubnets.isEmpty }
+
+  /// What must outlive the agent, at this moment.
+  package func checkpoint(now time: PoolTime) -> Checkpoint {
+    var checkpoint = Checkpoint()
+    checkpoint.allocations.reserveCapacity(book.allocations.count)
+    for (key, allocation) in book.allocations {
+      checkpoint.allocations.append(
+        CheckpointAllocation(
+          key: key, address: allocation.address, unixNanoseconds: allocation.unixNanoseconds, pod: allocation.pod,
+          interfacesCount: allocation.interfacesCount))
+    }
+    for entry in book.cooling where book.cidrs[entry.cidr].generation == entry.generation {
+      guard let address = book.cidrs[entry.cidr].prefix.address(at: entry.offset) else { continue }
+      let left = (entry.until - time.instant).saturatedNanoseconds
+      checkpoint.cooldowns.append(
+        CheckpointCooldown(address: address, untilUnixNanoseconds: time.unixNanoseconds &+ left))
+    }
+    return checkpoint
+  }
+}
+
+/// Sums over the whole pool, in addresses unless said otherwise.
+package struct PoolCounts: Sendable, Hashable {
+  /// At EC2 on this node's ENIs, the ENIs' own addresses left out.
+  package let total: Int
+  package let assigned: Int
+  package let cooling: Int
+  /// Can be given out now.
+  package let free: Int
+  /// On their way.
+  package let pending: Int
+  /// In use although EC2 does not show them on any ENI.
+  package let stray: Int
+  /// ENIs attached, the primary and unmanaged ones included.
+  package let enis: Int
+  /// ENIs on their way.
+  package let attaching: Int
+  /// ADDs that wait.
+  package let waiting: Int
+  /// Actions under way.
+  package let actions: Int
+}
+
+/// One ENI for status and metrics.
+package struct ENISnapshot: Sendable, Hashable {
+  package let eni: ENIObservation
+  /// Its addresses may be given out.
+  package let isOpen: Bool
+  package let isManaged: Bool
+  /// By address.
+  package let cidrs: [CIDRSnapshot]
+}
+
+/// One secondary address or prefix for status and metrics.
+package struct CIDRSnapshot: Sendable, Hashable {
+  package let prefix: IPPrefix
+  package let isUsable: Bool
+  package let assigned: Int
+  package let cooling: Int
+}

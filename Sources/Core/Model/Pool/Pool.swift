@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The pool decides in a value: events in, actions out. No I/O, no lock, no clock of its own.
+//
+//   an ENI:      attachENI           wireENI ok               freeENI
+//       (none) ───────────▶ wiring ─────────────▶ open ────────────────▶ freeing ──▶ (none)
+//                             │ ▲                  ▲ │ gone at EC2          │
+//                    failed   ▼ │ try again        │ ▼ with pods on it      │ failed: wired anew
+//                           broken                lost ◀────────────────────┘
+//
+//   (none)→wiring   `attached` arrives, or an unknown ENI is found attached; `isWired` leads to open at once
+//   wiring→open     links, table and rules were verified: from here on its addresses are given out
+//   wiring→broken   wiring failed: its addresses are not counted on; tried again after a growing wait
+//   open→freeing    idle, old enough, and the others alone meet the targets
+//   freeing→wiring  the detach failed; part of the wiring may be gone, so it is made and verified again
+//   open→lost       EC2 no longer shows it; pods on it stay accounted until they go
+//
+//   an address:        ADD              DEL            cooldown over
+//              free ──────────▶ assigned ────▶ cooling ──────────────▶ free
+//               ▲ │ idle CIDR, surplus             (checkpointFailed: assigned ──▶ free)
+//      assign   │ ▼ unassign
+//              at EC2
+//
+//   an ADD: answered at once with a free address; else it waits while something that can still serve it before its
+//   deadline is under way, may be asked for, or cools down; it fails at once, with the cause, when nothing is.
+//
+// Every event ends in `settle`, which serves waiters, plans growth, refuses who cannot be served, tidies, and says when
+// to come back. Nothing there waits for anything else: at most one action for each ENI is under way, any number in all.
+
+/// The addresses of one network card of a node: who has which, and what to ask of EC2.
+///
+/// Feed every event through `handle` and run the actions that it returns. The first event is `started`.
+package struct Pool: Sendable {
+  package internal(set) var settings: PoolSettings
+  var book = AddressBook()
+  var queue = WaiterQueue()
+  var inFlight: [ActionID: InFlight] = [:]
+  /// Addresses that growth under way brings.
+  var pendingAddresses = 0
+  var backoffs = [Backoff](repeating: Backoff(), count: ActionClass.allCases.count)
+  /// Subnets that were full, and until when they are left alone.
+  var pausedSubnets: [SubnetID: PoolInstant] = [:]
+  /// Subnets without a free prefix, and until when single addresses are used there.
+  var fallbackSubnets: [SubnetID: PoolInstant] = [:]
+  /// The most that one request asks of a subnet which could not give as much as was asked of it.
+  var subnetCaps: [SubnetID: Int] = [:]
+  /// What was given back to EC2 lately: a lagging listing may still show it.
+  var quarantine: [IPPrefix: PoolInstant] = [:]
+  var subnets: [SubnetID] = []
+  /// ENIs that are not wired yet, and when to try again where it failed.
+  var unwired: [Int: Backoff] = [:]
+  /// Device indices that EC2 called taken although nothing known has them.
+  var takenDevices: Set<Int> = []
+  /// The answer to an attach was lost then: a listing asked for later says whether there is one more ENI.
+  var unclearAttachAt: PoolInstant?
+  /// How many ENIs were attached when EC2 said that no more may be.
+  var learntENILimit: Int?
+  var isStarted = false
+  var isShutDown = false
+  var isSchedulable = true
+  var needsListing = false
+  var shrinkAt: PoolInstant?
+  /// When tidying is looked at next.
+  var tidyAt: PoolInstant?
+  var tidiedAt: PoolInstant?
+  var growthRetryAt: PoolInstant?
+  private var wakeAt: PoolInstant?
+  private var lastAction: UInt64 = 0
+  var random: SplitMix64
+
+  /// - Parameter seed: for the jitter of waits; the same seed and events give the same actions.
+  package init(settings: PoolSettings, seed: UInt64) {
+    self.settings = settings
+    random = SplitMix64(seed: seed)
+  }
+
+  /// An action that has not ended.
+  struct InFlight: Sendable {
+    enum Work: Sendable {
+      case attach(AttachRequest)
+      case assign(slot: Int, SubnetID, CIDRKind, count: Int)
+      case unassign(slot: Int, [IPPrefix])
+      case free(slot: Int)
+      case wire(slot: Int)
+      case list
+    }
+    let work: Work
+    /// Addresses that it will bring.
+    let supply: Int
+  }
+
+  /// The actions of one event, answers apart from work.
+  struct Batch {
+    /// `persist`, where anything must be written, and the answers.
+    private(set) var answers: [PoolAction] = []
+    var work: [PoolAction] = []
+    var actions: [PoolAction] { work.isEmpty ? answers : answers + work }
+
+    mutating func answer(_ answer: PoolAction) { answers.append(answer) }
+
+    /// The checkpoint changed.
+    mutating func persist() {
+      if answers.isEmpty {
+        answers.reserveCapacity(2)
+        answers.append(.persist)
+      } else if answers.first != .persist {
+        answers.insert(.persist, at: 0)
+      }
+    }
+  }
+
+  /// Takes in what happened and says what to do about it.
+  ///
+  /// - Parameter time: never earlier than with the event before.
+  /// - Returns: `persist` first where the checkpoint changed, then answers, then work, then a `wake`.
+  package mutating func handle(_ event: PoolEvent, now time: PoolTime) -> [PoolAction] {
+    var batch = Batch()
+    let now = time.instant
+    book.thaw(now)
+    switch event {
+    case .started(let start): begin(start, time, &batch)
+    case .add(let request): add(request, time, &batch)
+    case .addCancelled(let waiter): cancel(waiter, &batch)
+    case .delete(let key, let waiter): delete(key, waiter, now, &batch)
+    case .ended(let id, let result): ended(id, result, time, &batch)
+    case .observed(let listing): if isStarted { reconcile(listing, now) }
+    case .checkpointFailed(let unsent, let reason): undo(unsent, reason, &batch)
+    case .tick: break
+    case .maxPods(let count): settings.maxPods = max(count, 0)
+    case .schedulable(let isSchedulable): self.isSchedulable = isSchedulable
+    case .subnets(let choices): if !choices.isEmpty { subnets = choices }
+    case .shutdown: isShutDown = true
+    }
+    settle(time, &batch)
+    return batch.actions
+  }
+
+  private mutating func settle(_ time: PoolTime, _ batch: inout Batch) {
+    let now = time.instant
+    guard isStarted else { return }
+    if !queue.isEmpty { serve(time, &batch) }
+    if !isShutDown {
+      if !unwired.isEmpty { wire(now, &batch) }
+      grow(now, &batch)
+    }
+    if !queue.isEmpty { refuse(now, &batch) }
+    if !isShutDown {
+      if let tidyAt, tidyAt <= now { tidy(now, &batch) }
+      if needsListing { list(now, &batch) }
+    }
+    wake(now, &batch)
+  }
+
+  /// Enters a new action as under way.
+  mutating func start(_ work: InFlight.Work, supply: Int = 0) -> ActionID {
+    lastAction += 1
+    let id = ActionID(lastAction)
+    inFlight[id] = InFlight(work: work, supply: supply)
+    pendingAddresses += supply
+    return id
+  }
+
+  /// Whether anything may be asked of EC2 that changes the number of addresses or ENIs.
+  var mayProvision: Bool {
+    isStarted && !isShutDown && settings.provisions && (isSchedulable || settings.managesUnschedulable)
+  }
+
+  /// The next instant at which something is due without an event. What is due already waits for an event anyway.
+  private mutating func wake(_ now: PoolInstant, _ batch: inout Batch) {
+    var next: PoolInstant?
+    let consider = { (instant: PoolInstant?) in
+      guard let instant, instant > now else { return }
+      next = min(next ?? instant, instant)
+    }
+    consider(tidyAt)
+    if !queue.isEmpty {
+      consider(queue.earliestDeadline)
+      consider(book.cooling.first?.until)
+    }
+    consider(growthRetryAt)
+    for (slot, backoff) in unwired where book.enis[slot].action == nil { consider(backoff.urgentAt) }
+    if needsListing { consider(backoffs[ActionClass.list.rawValue].urgentAt) }
+    guard let next else { return }
+    if let wakeAt, wakeAt > now, wakeAt <= next { return }
+    wakeAt = next
+    batch.work.append(.wake(at: next))
+  }
+}

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+
+extension PoolAction: CustomStringConvertible {
+  /// One line for a log: what is done, to which ENI, how much.
+  package var description: String {
+    switch self {
+    case .persist: "write the checkpoint"
+    case .answerAdd(_, .assigned(let assignment)): "answer ADD of \(assignment.pod) with \(assignment.address)"
+    case .answerAdd(_, .failed(let cause)): "refuse an ADD: \(cause)"
+    case .answerDelete(_, .released(let assignment)): "answer DEL of \(assignment.pod)"
+    case .answerDelete(_, .unknown): "answer DEL of an unknown pod"
+    case .attachENI(_, let request): "attach an ENI: \(request)"
+    case .assign(_, let eni, let kind, let count): "assign \(kind.text(count)) to \(eni)"
+    case .unassign(_, let eni, let cidrs): "give back \(cidrs.count) of \(eni)"
+    case .freeENI(_, let eni): "free \(eni)"
+    case .wireENI(_, let eni): "wire \(eni.id), device \(eni.device), \(eni.cidrs.count) addresses or prefixes"
+    case .listENIs: "list the ENIs"
+    case .wake: "wake later"
+    }
+  }
+}
+
+extension AttachRequest: CustomStringConvertible {
+  package var description: String { "device \(device), \(kind.text(count)) in \(subnet)" }
+}
+
+extension CIDRKind {
+  /// `3 addresses`, `1 prefix`
+  fileprivate func text(_ count: Int) -> String {
+    switch self {
+    case .address: count == 1 ? "1 address" : "\(count) addresses"
+    case .prefix: count == 1 ? "1 prefix" : "\(count) prefixes"
+    }
+  }
+}
+
+extension ActionFailure: CustomStringConvertible {
+  package var description: String { mayBeDone ? "\(fault) (it may have been done all the same)" : "\(fault)" }
+}
+
+extension ActionFailure.Fault: CustomStringConvertible {
+  package var description: String {
+    switch self {
+    case .throttled(let call): "EC2 throttles \(call)"
+    case .unauthorized(let permission): "missing permission \(permission)"
+    case .subnetFull: "the subnet has no free address"
+    case .noFreePrefix: "the subnet has no free prefix"
+    case .addressLimit: "EC2 counts more addresses on the ENI than are known here"
+    case .attachmentLimit: "EC2 allows no more ENIs on this instance"
+    case .deviceTaken: "the device index is taken"
+    case .eniGone: "the ENI is gone"
+    case .other(let text): text
+    }
+  }
+}

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// Something that the pool wants done. The actor runs the actions of a batch in the order given as far as starting
+/// them goes; those with an `ActionID` end with one `PoolEvent.ended`, in any order and many at a time.
+package enum PoolAction: Sendable, Hashable {
+  /// Write the checkpoint (`Pool.checkpoint`) before any answer of this batch is sent. Always first in its batch.
+  /// Where it fails: send the `released` answers all the same (a restart finds no veth and drops the entry), withhold
+  /// the `assigned` ones and feed `PoolEvent.checkpointFailed`.
+  case persist
+  /// Answer an ADD.
+  case answerAdd(WaiterID, AddAnswer)
+  /// Answer a DEL.
+  case answerDelete(WaiterID, DeleteAnswer)
+  /// Create an ENI with its addresses in the same call, attach it, set delete-on-termination. Ends with `attached`,
+  /// or with a failure after which nothing is left behind unless `mayBeDone`.
+  case attachENI(ActionID, AttachRequest)
+  /// Add addresses or prefixes to an ENI, and route what comes from them (the source map) before ending with
+  /// `assigned`: the pool gives them out at once.
+  case assign(ActionID, ENIID, CIDRKind, count: Int)
+  /// Give addresses or prefixes back to EC2, then take them out of the source map.
+  case unassign(ActionID, ENIID, [IPPrefix])
+  /// Take down the ENI's link state, detach, delete.
+  case freeENI(ActionID, ENIID)
+  /// Bring up link, table, rules and source map of an ENI and verify them. None of its addresses is given out before
+  /// this ends with `done`.
+  case wireENI(ActionID, ENIObservation)
+  /// Ask EC2 for all ENIs of the instance. Ends with `listed`.
+  case listENIs(ActionID)
+  /// Feed `tick` at this instant or soon after. Replaces an earlier wake; ticks at other times do no harm.
+  case wake(at: PoolInstant)
+
+  /// The identifier of an action that must end with `PoolEvent.ended`.
+  package var id: ActionID? {
+    switch self {
+    case .attachENI(let id, _), .assign(let id, _, _, _), .unassign(let id, _, _), .freeENI(let id, _),
+      .wireENI(let id, _), .listENIs(let id):
+      id
+    case .persist, .answerAdd, .answerDelete, .wake: nil
+    }
+  }
+}
+
+/// What EC2 is asked for: single secondary addresses or delegated prefixes.
+package enum CIDRKind: UInt8, Sendable, Hashable {
+  case address
+  case prefix
+}
+
+/// A new ENI.
+package struct AttachRequest: Sendable, Hashable {
+  /// The lowest index that nothing attached or on its way has.
+  package let device: Int
+  package let card: Int
+  package let subnet: SubnetID
+  package let kind: CIDRKind
+  /// How many addresses (beside the ENI's own) or prefixes, at least 1.
+  package let count: Int
+}
+
+/// An address in use by one attachment.
+package struct Assignment: Sendable, Hashable {
+  package let key: AttachmentKey
+  package let pod: PodName
+  package let address: IPAddress
+  /// Nil where EC2 took the address away while the pod kept it.
+  package let eni: ENIID?
+  package let device: Int
+  package let card: Int
+  /// The ENI's table; `main` for the primary.
+  package let routeTable: RouteTable
+  /// Nanoseconds since 1970 at which it was assigned.
+  package let assignedUnixNanoseconds: Int64
+  package let interfacesCount: Int
+  /// False where the same attachment had the address before this request.
+  package let isNew: Bool
+}
+
+package enum AddAnswer: Sendable, Hashable {
+  case assigned(Assignment)
+  case failed(FailureCause)
+}
+
+package enum DeleteAnswer: Sendable, Hashable {
+  case released(Assignment)
+  /// The reference's `datastore: unknown pod`: success to the runtime.
+  case unknown
+}

@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// A set of small numbers with its smallest member at hand: one word for each 64.
+struct SlotSet: Sendable {
+  private var words: [UInt64] = []
+
+  /// The smallest member.
+  var first: Int? {
+    for (index, word) in words.enumerated() where word != 0 {
+      return index &* 64 &+ word.trailingZeroBitCount
+    }
+    return nil
+  }
+
+  mutating func set(_ slot: Int, _ isMember: Bool) {
+    while words.count <= slot >> 6 { words.append(0) }
+    let bit: UInt64 = 1 << UInt64(slot & 63)
+    if isMember { words[slot >> 6] |= bit } else { words[slot >> 6] &= ~bit }
+  }
+}

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// The part of the settings that the pool decides by, with the instance's limits.
+package struct PoolSettings: Sendable, Hashable {
+  /// ENIs that the instance type allows on the default card, the primary included.
+  package var instanceENILimit: Int
+  /// Addresses or prefixes that one ENI can carry beside its own address: the type's IPv4 limit less one.
+  package var slotsPerENI: Int
+  /// MAX_ENI, nil where unset.
+  package var maxENI: Int?
+  /// Pods that the node may have.
+  package var maxPods: Int
+  package var warmENITarget: Int
+  /// 0 is unset.
+  package var warmIPTarget: Int
+  /// 0 is unset.
+  package var minimumIPTarget: Int
+  package var warmPrefixTarget: Int
+  /// ENABLE_PREFIX_DELEGATION, after the instance type had its say.
+  package var usesPrefixes: Bool
+  /// AWS_VPC_K8S_CNI_CUSTOM_NETWORK_CFG: no pod on the primary ENI.
+  package var usesCustomNetworking: Bool
+  /// IP_COOLDOWN_PERIOD.
+  package var cooldown: Duration
+  /// Not DISABLE_NETWORK_RESOURCE_PROVISIONING.
+  package var provisions: Bool
+  /// AWS_MANAGE_ENIS_NON_SCHEDULABLE.
+  package var managesUnschedulable: Bool
+  package var timings: PoolTimings
+
+  package init(
+    instanceENILimit: Int, slotsPerENI: Int, maxENI: Int? = nil, maxPods: Int = 110, warmENITarget: Int = 1,
+    warmIPTarget: Int = 0, minimumIPTarget: Int = 0, warmPrefixTarget: Int = 0, usesPrefixes: Bool = false,
+    usesCustomNetworking: Bool = false, cooldown: Duration = .seconds(30), provisions: Bool = true,
+    managesUnschedulable: Bool = false, timings: PoolTimings = PoolTimings()
+  ) {
+    self.instanceENILimit = instanceENILimit
+    self.slotsPerENI = slotsPerENI
+    self.maxENI = maxENI
+    self.maxPods = maxPods
+    self.warmENITarget = warmENITarget
+    self.warmIPTarget = warmIPTarget
+    self.minimumIPTarget = minimumIPTarget
+    self.warmPrefixTarget = warmPrefixTarget
+    self.usesPrefixes = usesPrefixes
+    self.usesCustomNetworking = usesCustomNetworking
+    self.cooldown = cooldown
+    self.provisions = provisions
+    self.managesUnschedulable = managesUnschedulable
+    self.timings = timings
+  }
+
+  /// ENIs that may be attached in all: the lower of the type's limit and MAX_ENI, where that is 1 or more.
+  package var eniLimit: Int {
+    if let maxENI, maxENI >= 1 { return min(maxENI, instanceENILimit) }
+    return instanceENILimit
+  }
+
+  /// WARM_IP_TARGET or MINIMUM_IP_TARGET is set: the other two targets are ignored.
+  package var isWarmIPMode: Bool { warmIPTarget != 0 || minimumIPTarget != 0 }
+
+  /// What new growth asks for where the subnet can give it.
+  package var kind: CIDRKind { usesPrefixes ? .prefix : .address }
+
+  /// A delegated IPv4 prefix is a /28.
+  package static let addressesPerPrefix = 16
+}
+
+/// Intervals of the pool. The defaults are the reference's where it has the same interval.
+package struct PoolTimings: Sendable, Hashable {
+  /// No growth in a subnet that was full.
+  package var subnetPause: Duration = .seconds(120)
+  /// In a subnet without a free prefix, single addresses are used that long before prefixes are tried again.
+  package var prefixFallback: Duration = .seconds(600)
+  /// Between two rounds of giving addresses back.
+  package var shrinkInterval: Duration = .seconds(30)
+  /// An ENI younger than this is not freed.
+  package var minimumENIAge: Duration = .seconds(60)
+  /// What was given back is not believed to be there again for that long: IMDS lags.
+  package var quarantine: Duration = .seconds(60)
+  /// Waits after a failed call: doubled by each failure in a row up to the second value, with jitter.
+  package var backoff: ClosedRange<Duration> = .seconds(1) ... .seconds(60)
+  /// The same after UnauthorizedOperation.
+  package var permissionBackoff: ClosedRange<Duration> = .seconds(60) ... .seconds(600)
+  /// ADDs that may wait at the same time.
+  package var maximumWaiters = 4096
+
+  package init() {}
+}

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// A variable whose value cannot be used: ends the agent at start.
+package struct SettingError: Error, Sendable, Hashable, CustomStringConvertible {
+  /// The variable's name.
+  package let name: String
+  /// What was set, cut to 200 characters.
+  package let value: String
+  /// What may be set.
+  package let allowed: String
+
+  package init(name: String, value: String, allowed: String) {
+    self.name = name
+    self.value = String(value.prefix(200))
+    self.allowed = allowed
+  }
+
+  package var description: String { "\(name) is \"\(value)\": allowed is \(allowed)" }
+}
+
+/// A value that was passed over, and what is used instead.
+package struct SettingWarning: Sendable, Hashable, CustomStringConvertible {
+  package let name: String
+  package let value: String
+  package let allowed: String
+  /// What is used instead, in words.
+  package let used: String
+
+  package var description: String { "\(name) is \"\(value)\": allowed is \(allowed); using \(used)" }
+}
+
+/// Reads single variables of an environment; collects warnings for those where the contract falls back.
+struct SettingReader {
+  let environment: [String: String]
+  private(set) var warnings: [SettingWarning] = []
+
+  init(environment: [String: String]) { self.environment = environment }
+
+  /// The value as set, nil where unset or empty.
+  func text(_ setting: Setting) -> String? {
+    guard let value = environment[setting.name], !value.isEmpty else { return nil }
+    return value
+  }
+
+  mutating func warn(_ setting: Setting, _ value: String, used: String) {
+    warnings.append(
+      SettingWarning(name: setting.name, value: String(value.prefix(200)), allowed: setting.allowed, used: used))
+  }
+
+  func refuse(_ setting: Setting, _ value: String) -> SettingError {
+    SettingError(name: setting.name, value: value, allowed: setting.allowed)
+  }
+
+  /// A boolean in one of the spellings of Go's strconv.ParseBool; anything else falls back with a warning.
+  mutating func bool(_ setting: Setting, default fallback: Bool) -> Bool {
+    guard let value = text(setting) else { return fallback }
+    switch value {
+    case "1", "t", "T", "TRUE", "true", "True": return true
+    case "0", "f", "F", "FALSE", "false", "False": return false
+    default:
+      warn(setting, value, used: "\(fallback)")
+      return fallback
+    }
+  }
+
+  /// A decimal number of that range; anything else falls back with a warning.
+  mutating func int(_ setting: Setting, in range: ClosedRange<Int>, default fallback: Int) -> Int {
+    guard let value = text(setting) else { return fallback }
+    if let number = SettingReader.number(value), range.contains(number) { return number }
+    warn(setting, value, used: "\(fallback)")
+    return fallback
+  }
+
+  /// A decimal number of that range; anything else is an error.
+  func strictInt(
+    _ setting: Setting, in range: ClosedRange<Int>, default fallback: Int
+  ) throws(SettingError) -> Int {
+    guard let value = text(setting) else { return fallback }
+    guard let number = SettingReader.number(value), range.contains(number) else { throw refuse(setting, value) }
+    return number
+  }
+
+  /// One word of a list; anything else is an error.
+  func word(
+    _ setting: Setting, of words: [String], default fallback: String
+  ) throws(SettingError) -> String {
+    guard let value = text(setting) else { return fallback }
+    guard words.contains(value) else { throw refuse(setting, value) }
+    return value
+  }
+
+  /// A whole number as Go's strconv.Atoi reads it: an optional sign and decimal digits.
+  static func number(_ text: String) -> Int? { Int(text) }
+
+  /// A C-style number: decimal, 0x hexadecimal or 0 octal.
+  static func cNumber(_ text: String) -> UInt64? {
+    let lower = text.lowercased()
+    if lower.hasPrefix("0x") { return UInt64(lower.dropFirst(2), radix: 16) }
+    if lower.hasPrefix("0o") { return UInt64(lower.dropFirst(2), radix: 8) }
+    if lower.hasPrefix("0b") { return UInt64(lower.dropFirst(2), radix: 2) }
+    if lower.count > 1, lower.hasPrefix("0") { return UInt64(lower.dropFirst(), radix: 8) }
+    return UInt64(lower)
+  }
+
+  /// A comma-separated list of IPv4 CIDRs, each cut to its network; what is none is passed over with a warning.
+  mutating func cidrs(_ setting: Setting) -> [IPPrefix] {
+    guard let value = text(setting) else { return [] }
+    var list: [IPPrefix] = []
+    for item in value.split(separator: ",") {
+      let trimmed = SettingReader.trim(item)
+      guard !trimmed.isEmpty else { continue }
+      if let prefix = IPPrefix(normalizing: trimmed), prefix.family == .ipv4 {
+        if !list.contains(prefix) { list.append(prefix) }
+      } else {
+        warn(setting, trimmed, used: "the rest of the list")
+      }
+    }
+    return list
+  }
+
+  static func trim(_ text: Substring) -> String {
+    let isSpace = { (character: Character) in character == " " || character == "\t" || character == "\n" }
+    let head = text.drop(while: isSpace)
+    guard let last = head.lastIndex(where: { !isSpace($0) }) else { return "" }
+    return String(head[...last])
+  }
+}

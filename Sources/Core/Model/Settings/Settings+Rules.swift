@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// The rules of single variables that are more than a type and a range.
+extension Settings {
+  static func vethPrefix(_ reader: SettingReader) throws(SettingError) -> String {
+    guard let value = reader.text(.vethPrefix) else { return Setting.vethPrefix.fallback }
+    let isPlain = value.utf8.allSatisfy { 48...57 ~= $0 || 65...90 ~= $0 || 97...122 ~= $0 }
+    guard (1...4).contains(value.utf8.count), isPlain, !["eth", "lo", "vlan"].contains(value) else {
+      throw reader.refuse(.vethPrefix, value)
+    }
+    return value
+  }
+
+  static func absolutePath(_ setting: Setting, _ reader: SettingReader) throws(SettingError) -> String {
+    let value = reader.text(setting) ?? setting.fallback
+    guard value.utf8.first == UInt8(ascii: "/"), value.utf8.count < 4096, !value.utf8.contains(0) else {
+      throw reader.refuse(setting, value)
+    }
+    return value
+  }
+
+  /// One of a few words; unknown ones fall back with a warning, as the reference does.
+  static func word<Word: RawRepresentable<String>>(
+    _ setting: Setting, _ reader: inout SettingReader, default fallback: Word
+  ) -> Word {
+    guard let value = reader.text(setting) else { return fallback }
+    if let word = Word(rawValue: value) ?? Word(rawValue: value.lowercased()) { return word }
+    reader.warn(setting, value, used: fallback.rawValue)
+    return fallback
+  }
+
+  static func connmark(_ reader: inout SettingReader) -> PacketMark {
+    guard let value = reader.text(.connmark) else { return .primary }
+    guard let number = SettingReader.cNumber(value), (1...UInt64(UInt32.max)).contains(number) else {
+      reader.warn(.connmark, value, used: "0x80")
+      return .primary
+    }
+    let bits = UInt32(truncatingIfNeeded: number)
+    return PacketMark(value: bits, mask: bits)
+  }
+
+  /// The mask's bits must stand side by side: ENI numbers are counted in them.
+  static func eniMarkMask(_ reader: SettingReader, connmark: PacketMark) throws(SettingError) -> UInt32 {
+    guard let value = reader.text(.eniMarkMask) else {
+      guard PacketMark.defaultENIMask & connmark.mask == 0 else {
+        throw reader.refuse(.eniMarkMask, Setting.eniMarkMask.fallback)
+      }
+      return PacketMark.defaultENIMask
+    }
+    guard let number = SettingReader.cNumber(value), (1...UInt64(UInt32.max)).contains(number) else {
+      throw reader.refuse(.eniMarkMask, value)
+    }
+    let mask = UInt32(truncatingIfNeeded: number)
+    let shifted = mask >> UInt32(mask.trailingZeroBitCount)
+    guard mask & connmark.mask == 0, shifted & (shifted &+ 1) == 0 else { throw reader.refuse(.eniMarkMask, value) }
+    return mask
+  }
+
+  /// Checked without regard to case, passed on as written.
+  static func networkPolicyMode(_ reader: SettingReader) throws(SettingError) -> String {
+    guard let value = reader.text(.networkPolicyMode) else { return "" }
+    guard ["none", "strict", "standard"].contains(value.lowercased()) else {
+      throw reader.refuse(.networkPolicyMode, value)
+    }
+    return value
+  }
+
+  /// Bad JSON warns and sets no tag; reserved keys are dropped.
+  static func tags(_ reader: inout SettingReader) -> [String: String] {
+    guard let value = reader.text(.additionalTags) else { return [:] }
+    let limits = JSONParser.Limits(size: 1 << 16, depth: 2)
+    guard let object = try? JSONParser.parse(Array(value.utf8), limits: limits).object else {
+      // Which of the two it is makes no difference: neither names tags.
+      reader.warn(.additionalTags, value, used: "no additional tags")
+      return [:]
+    }
+    var tags: [String: String] = [:]
+    for member in object.members {
+      guard !member.key.contains("k8s.amazonaws.com"), let text = member.value.string else {
+        reader.warn(.additionalTags, member.key, used: "the other tags")
+        continue
+      }
+      tags[member.key] = text
+    }
+    return tags
+  }
+
+  /// What the pool decides by on an instance of those limits.
+  ///
+  /// - Parameters:
+  ///   - limits: of the instance type.
+  ///   - maxPods: pods that the node may have.
+  package func pool(limits: InstanceLimits, maxPods: Int) -> PoolSettings {
+    PoolSettings(
+      instanceENILimit: limits.eniLimit, slotsPerENI: max(limits.ipv4Limit - 1, 0), maxENI: maxENI, maxPods: maxPods,
+      warmENITarget: warmENITarget, warmIPTarget: warmIPTarget, minimumIPTarget: minimumIPTarget,
+      warmPrefixTarget: warmPrefixTarget, usesPrefixes: usesPrefixes && limits.supportsPrefixes,
+      usesCustomNetworking: usesCustomNetworking, cooldown: cooldown, provisions: provisions,
+      managesUnschedulable: managesUnschedulable)
+  }
+}

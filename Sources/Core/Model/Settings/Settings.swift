@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// What the agent's environment says, read once at start. Names, defaults and rules are those of `Setting`.
+///
+/// Variables of the AWS SDKs (AWS_REGION, AWS_ENDPOINT_URL…) belong to the cloud layer and are not here.
+package struct Settings: Sendable, Hashable {
+  /// What was passed over while reading, to be logged once.
+  package let warnings: [SettingWarning]
+
+  package let family: AddressFamily
+  package let hasV6Egress: Bool
+  package let vethPrefix: String
+  package let eniMTU: Int
+  package let podMTU: Int
+
+  package let warmENITarget: Int
+  /// 0 is unset.
+  package let warmIPTarget: Int
+  /// 0 is unset.
+  package let minimumIPTarget: Int
+  package let warmPrefixTarget: Int
+  /// Nil where the instance type's limit stands alone.
+  package let maxENI: Int?
+  package let usesPrefixes: Bool
+  package let cooldown: Duration
+  package let usesCustomNetworking: Bool
+  package let eniConfigAnnotation: String
+  package let eniConfigLabel: String
+  package let managesUnschedulable: Bool
+  package let discoversSubnets: Bool
+  /// Not DISABLE_NETWORK_RESOURCE_PROVISIONING.
+  package let provisions: Bool
+  package let cleansLeakedENIs: Bool
+  package let usesIMDSOnly: Bool
+  package let managesUntaggedENIs: Bool
+  package let addTimeout: Duration
+  package let checkpointPath: String
+
+  package let usesExternalSNAT: Bool
+  package let excludedSNATCIDRs: [IPPrefix]
+  package let externalServiceCIDRs: [IPPrefix]
+  package let supportsNodePorts: Bool
+  package let snatPorts: SNATPorts
+  package let connmark: PacketMark
+  package let eniMarkMask: UInt32
+  package let podRules: PodRules
+
+  package let usesPodENIs: Bool
+  package let podSecurityGroupMode: PodSecurityGroupMode
+  /// As it was written; empty where unset.
+  package let networkPolicyMode: String
+  package let usesAllCards: Bool
+  package let annotatesPodIP: Bool
+
+  package let logLevel: LogSeverity
+  package let logFile: String
+  /// Nil where introspection is off.
+  package let introspectionAddress: String?
+  package let servesMetrics: Bool
+  /// By key.
+  package let additionalTags: [String: String]
+  package let clusterName: String
+  package let clusterEndpoint: String
+  package let httpTimeout: Duration
+  package let version: String
+  package let nodeName: String
+  package let podName: String
+
+  package enum SNATPorts: String, Sendable { case prng, hashrandom, none }
+  package enum PodRules: String, Sendable { case constant, perPod = "per-pod" }
+  package enum PodSecurityGroupMode: String, Sendable { case strict, standard }
+  package enum LogSeverity: String, Sendable { case debug, info, warn, error, fatal }
+
+  /// - Parameter environment: the process's environment.
+  /// - Throws: `SettingError` naming the first variable whose value cannot be used where the reference does not fall
+  ///   back either.
+  package init(environment: [String: String]) throws(SettingError) {
+    var reader = SettingReader(environment: environment)
+
+    let hasIPv6 = reader.bool(.enableIPv6, default: false)
+    let hasIPv4 = reader.bool(.enableIPv4, default: !hasIPv6)
+    guard hasIPv4 != hasIPv6 else {
+      throw SettingError(
+        name: Setting.enableIPv6.name, value: "\(hasIPv6)",
+        allowed: "the opposite of \(Setting.enableIPv4.name), which is \"\(hasIPv4)\"")
+    }
+    family = hasIPv6 ? .ipv6 : .ipv4
+    hasV6Egress = reader.bool(.enableV6Egress, default: false)
+    vethPrefix = try Settings.vethPrefix(reader)
+    let mtuRange = (hasIPv6 ? 1280 : 576)...9001
+    eniMTU = try reader.strictInt(.eniMTU, in: mtuRange, default: 9001)
+    podMTU = try reader.strictInt(.podMTU, in: mtuRange, default: eniMTU)
+
+    let target = 0...100_000
+    warmENITarget = reader.int(.warmENITarget, in: target, default: 1)
+    warmIPTarget = reader.int(.warmIPTarget, in: target, default: 0)
+    minimumIPTarget = reader.int(.minimumIPTarget, in: target, default: 0)
+    warmPrefixTarget = reader.int(.warmPrefixTarget, in: target, default: 0)
+    let limit = reader.int(.maxENI, in: Int.min...Int.max, default: -1)
+    maxENI = limit >= 1 ? limit : nil
+    usesPrefixes = reader.bool(.prefixDelegation, default: false)
+    cooldown = .seconds(try reader.strictInt(.cooldown, in: 0...86_400, default: 30))
+    usesCustomNetworking = reader.bool(.customNetworking, default: false)
+    eniConfigAnnotation = reader.text(.eniConfigAnnotation) ?? Setting.eniConfigAnnotation.fallback
+    eniConfigLabel = reader.text(.eniConfigLabel) ?? Setting.eniConfigLabel.fallback
+    managesUnschedulable = reader.bool(.manageUnschedulable, default: false)
+    discoversSubnets = reader.bool(.subnetDiscovery, default: true)
+    provisions = !reader.bool(.disableProvisioning, default: false)
+    usesIMDSOnly = reader.bool(.imdsOnly, default: false)
+    let leavesLeaked = reader.bool(.disableLeakedCleanup, default: false)
+    cleansLeakedENIs = !leavesLeaked && !hasIPv6 && provisions && !usesIMDSOnly
+    managesUntaggedENIs = reader.bool(.manageUntagged, default: true)
+    addTimeout = .seconds(try reader.strictInt(.addTimeout, in: 1...600, default: 20))
+    checkpointPath = try Settings.absolutePath(.backingStore, reader)
+
+    usesExternalSNAT = reader.bool(.externalSNAT, default: false)
+    excludedSNATCIDRs = reader.cidrs(.excludeSNATCIDRs)
+    externalServiceCIDRs = reader.cidrs(.externalServiceCIDRs)
+    supportsNodePorts = reader.bool(.nodePortSupport, default: true)
+    snatPorts = Settings.word(.randomizeSNAT, &reader, default: .prng)
+    connmark = Settings.connmark(&reader)
+    eniMarkMask = try Settings.eniMarkMask(reader, connmark: connmark)
+    let rules = try reader.word(.podRules, of: ["constant", "per-pod"], default: "constant")
+    podRules = PodRules(rawValue: rules) ?? .constant
+
+    usesPodENIs = reader.bool(.podENI, default: false)
+    podSecurityGroupMode = Settings.word(.podSecurityGroupMode, &reader, default: .strict)
+    networkPolicyMode = try Settings.networkPolicyMode(reader)
+    usesAllCards = reader.bool(.multiNIC, default: false)
+    annotatesPodIP = reader.bool(.annotatePodIP, default: false)
+
+    logLevel = Settings.word(.logLevel, &reader, default: .debug)
+    logFile = reader.text(.logFile) ?? Setting.logFile.fallback
+    let isIntrospectionOff = reader.bool(.disableIntrospection, default: false)
+    let address = reader.text(.introspectionAddress) ?? Setting.introspectionAddress.fallback
+    introspectionAddress = isIntrospectionOff ? nil : address
+    servesMetrics = !reader.bool(.disableMetrics, default: false)
+    additionalTags = Settings.tags(&reader)
+    clusterName = reader.text(.clusterName) ?? ""
+    clusterEndpoint = reader.text(.clusterEndpoint) ?? ""
+    httpTimeout = .seconds(reader.int(.httpTimeout, in: 10...600, default: 10))
+    version = reader.text(.version) ?? ""
+    nodeName = reader.text(.nodeName) ?? ""
+    podName = reader.text(.podName) ?? ""
+    warnings = reader.warnings
+  }
+}

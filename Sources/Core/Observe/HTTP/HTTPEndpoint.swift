@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package import NIOCore
+import NIOHTTP1
+import NIOPosix
+
+/// An answer of an endpoint.
+package struct HTTPAnswer: Sendable {
+  /// 200…599
+  package var status: Int
+  package var contentType: String
+  package var body: [UInt8]
+
+  package init(status: Int = 200, contentType: String = "application/json", body: [UInt8]) {
+    self.status = status
+    self.contentType = contentType
+    self.body = body
+  }
+
+  /// Metrics in Prometheus's text format.
+  package static func metrics(_ registry: MetricRegistry) -> HTTPAnswer {
+    HTTPAnswer(contentType: "text/plain; version=0.0.4; charset=utf-8", body: Array(registry.text().utf8))
+  }
+}
+
+/// A small HTTP/1.1 server for introspection and metrics: GET and HEAD, no request bodies, one event loop thread.
+package final class HTTPEndpoint: Sendable {
+  /// Answers a path (without its query). Runs in a task of its own; 500 when it throws.
+  package typealias Handler = @Sendable (_ path: String) async throws -> HTTPAnswer
+
+  package struct Limits: Sendable {
+    /// Open connections; those beyond are closed at once.
+    package var connections = 64
+    /// For a whole request to come, an answer to be given, and one to be taken. Source: the reference's timeouts.
+    package var timeout: Duration = .seconds(5)
+
+    package init() {}
+  }
+
+  private let channel: any Channel
+  private let group: any EventLoopGroup
+  private let ownsGroup: Bool
+  private let connections: NIOLoopBoundBox<HTTPConnections>
+
+  private init(
+    channel: any Channel, group: any EventLoopGroup, ownsGroup: Bool, connections: NIOLoopBoundBox<HTTPConnections>
+  ) {
+    self.channel = channel
+    self.group = group
+    self.ownsGroup = ownsGroup
+    self.connections = connections
+  }
+
+  /// The port that it listens on, which is another than asked for when that was 0.
+  package var port: Int { channel.localAddress?.port ?? 0 }
+
+  /// Listens and serves.
+  ///
+  /// - Parameters:
+  ///   - host: an address of this host; `::` and `0.0.0.0` are all of them.
+  ///   - group: to run on (one of its threads); nil makes a thread that ends with the server.
+  ///   - handler: for every path; it answers unknown ones too.
+  /// - Throws: the system's error when the address is taken or not ours.
+  package static func start(
+    host: String, port: Int, limits: Limits = Limits(), on group: (any EventLoopGroup)? = nil,
+    handler: @escaping Handler
+  ) async throws -> HTTPEndpoint {
+    let running = group ?? MultiThreadedEventLoopGroup(numberOfThreads: 1)
+    let loop = running.any()
+    let connections = NIOLoopBoundBox.makeBoxSendingValue(
+      HTTPConnections(limits: limits, handler: handler), as: HTTPConnections.self, eventLoop: loop)
+    do {
+      let channel = try await ServerBootstrap(group: loop)
+        .serverChannelOption(.backlog, value: 64)
+        .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
+        .childChannelInitializer { connection in
+          connection.eventLoop.makeCompletedFuture {
+            let pipeline = connection.pipeline.syncOperations
+            // No pipelining handler: a connection carries one request, then it is closed.
+            try pipeline.configureHTTPServerPipeline(withPipeliningAssistance: false, withErrorHandling: true)
+            try pipeline.addHandler(HTTPConnection(connections: connections.value))
+          }
+        }
+        .bind(host: host, port: port).get()
+      return HTTPEndpoint(channel: channel, group: running, ownsGroup: group == nil, connections: connections)
+    } catch {
+      if group == nil { try? await running.shutdownGracefully() }  // the error that stopped us is the one to tell
+      throw error
+    }
+  }
+
+  /// Closes the listener and every connection.
+  package func shutdown() async {
+    try? await channel.close()  // already closed is as good
+    let connections = connections
+    try? await channel.eventLoop.submit { connections.value.closeAll() }.get()  // never fails
+    if ownsGroup { try? await group.shutdownGracefully() }  // nothing is left that could fail
+  }
+}

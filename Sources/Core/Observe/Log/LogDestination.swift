@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package import Logging
+
+/// Where log lines go.
+package enum LogDestination: Hashable, Sendable {
+  case file(path: String)
+  case stdout
+  case stderr
+  /// `stdout` was asked of a process whose standard output carries its result: nothing is logged.
+  case refused
+
+  /// Reads a setting: `stdout` or `stderr` in any case, else a path; empty means `standard`.
+  ///
+  /// - Parameter resultOnStdout: true for CNI plugins, where `stdout` gives `.refused`.
+  ///   Source: the reference's AWS_VPC_K8S_PLUGIN_LOG_FILE.
+  package init(_ text: String, default standard: String, resultOnStdout: Bool) {
+    switch text.lowercased() {
+    case "": self = .file(path: standard)
+    case "stderr": self = .stderr
+    case "stdout": self = resultOnStdout ? .refused : .stdout
+    default: self = .file(path: text)
+    }
+  }
+}
+
+extension Logger.Level {
+  /// Reads a level as the reference does: debug, info, warn, error, fatal in any case; anything else is debug.
+  package init(setting text: String) {
+    switch text.lowercased() {
+    case "info": self = .info
+    case "warn": self = .warning
+    case "error": self = .error
+    case "fatal": self = .critical
+    default: self = .debug
+    }
+  }
+
+  /// The name in a log line.
+  var lineName: String {
+    switch self {
+    case .trace, .debug: "debug"
+    case .info, .notice: "info"
+    case .warning: "warn"
+    case .error: "error"
+    case .critical: "fatal"
+    }
+  }
+}

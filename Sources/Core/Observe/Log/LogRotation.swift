@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Glibc
+import VPCModel
+
+/// When a log file is put aside, and how long what was put aside is kept.
+///
+/// Source: contract, 7.4 (the reference's rotation); the backups' names are those that its library makes.
+package struct LogRotation: Sendable, Equatable {
+  /// A file of this size or more is put aside before the next line.
+  package var bytes: Int64 = 100 * 1_024 * 1_024
+  /// The newest so many are kept.
+  package var backups = 5
+  /// Older ones are removed.
+  package var days = 30
+
+  package init() {}
+
+  /// The name that a file is put aside under: `/var/log/plugin.log` → `/var/log/plugin-2026-11-23T03-45-42.123.log`.
+  func backupPath(of path: String, at time: UTCTime) -> String {
+    let name = LogName(path)
+    let stamp = time.text(timeSeparator: "-").dropLast()
+    return "\(name.folder)/\(name.stem)-\(stamp)\(name.suffix)"
+  }
+
+  /// What was put aside of a log file, newest first; compressed ones end in `.gz`.
+  package static func backups(of path: String) -> [String] {
+    let name = LogName(path)
+    guard let folder = opendir(name.folder) else { return [] }
+    defer { closedir(folder) }
+    var found: [String] = []
+    while let entry = readdir(folder), found.count < 1_000 {
+      // SAFETY: d_name ends with a NUL inside the entry, which readdir keeps until its next call.
+      let text = withUnsafeBytes(of: entry.pointee.d_name) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
+      if name.isBackup(text) { found.append("\(name.folder)/\(text)") }
+    }
+    return found.sorted(by: >)
+  }
+
+  /// Removes backups beyond the count or the age.
+  func prune(_ path: String, now: UTCTime) {
+    let oldest = UTCTime(milliseconds: now.milliseconds - Int64(days) * 86_400_000)
+    for (index, backup) in Self.backups(of: path).enumerated() {
+      if index >= backups || backup < backupPath(of: path, at: oldest) { unlink(backup) }
+    }
+  }
+}
+
+/// A log file's path in parts.
+private struct LogName {
+  let folder: String
+  let stem: String
+  /// With its dot; empty when there is none.
+  let suffix: String
+
+  init(_ path: String) {
+    let file: Substring
+    if let slash = path.lastIndex(of: "/") {
+      folder = slash == path.startIndex ? "/" : String(path[..<slash])
+      file = path[path.index(after: slash)...]
+    } else {
+      folder = "."
+      file = path[...]
+    }
+    let dot = file.lastIndex(of: ".") ?? file.endIndex
+    stem = String(file[..<dot])
+    suffix = String(file[dot...])
+  }
+
+  /// `stem-2026-11-23T03-45-42.123` + suffix, with or without `.gz`. Nothing else in the folder is ever removed.
+  func isBackup(_ name: String) -> Bool {
+    var rest = name[...]
+    if rest.hasSuffix(".gz") { rest = rest.dropLast(3) }
+    guard rest.hasPrefix(stem + "-"), rest.hasSuffix(suffix) else { return false }
+    let stamp = rest.dropFirst(stem.count + 1).dropLast(suffix.count).utf8
+    let shape = Array("dddd-dd-ddTdd-dd-dd.ddd".utf8)
+    guard stamp.count == shape.count else { return false }
+    return zip(stamp, shape).allSatisfy { $1 == UInt8(ascii: "d") ? (0x30...0x39).contains($0) : $0 == $1 }
+  }
+}

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Glibc
+import VPCModel
+
+/// A listening unix socket in the file system, not yet owned by an event loop.
+struct ListeningSocket {
+  let descriptor: Int32
+  /// Tells this socket's file from one that another process put there later.
+  private let file: FileIdentity
+
+  /// Makes the folder (0755) if it is missing, removes a socket that nobody listens on, binds, sets the mode to 0660 and
+  /// listens.
+  ///
+  /// - Throws: `ListenError` when a server is alive at the path, when the path is not a socket, or a call fails.
+  init(path: String, backlog: Int32) throws(ListenError) {
+    guard let address = UnixAddress(path) else { throw ListenError("socket path is empty or too long", path) }
+    try makeFolder(of: path)
+    try removeStale(address, path)
+    let descriptor = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue | SOCK_NONBLOCK.rawValue), 0)
+    guard descriptor >= 0 else { throw ListenError("make a socket for", path, call: "socket") }
+    // The kernel takes the file's mode from the socket at bind (less the umask), so that it is never wider than this;
+    // chmod then sets what the umask took away. Source: net/unix/af_unix.c, unix_bind_bsd.
+    fchmod(descriptor, 0o660)
+    guard address.withPointer({ bind(descriptor, $0, $1) }) == 0, chmod(path, 0o660) == 0,
+      listen(descriptor, backlog) == 0, let file = FileIdentity(path)
+    else {
+      let error = ListenError("listen on", path, call: "bind")
+      close(descriptor)
+      throw error
+    }
+    self.descriptor = descriptor
+    self.file = file
+  }
+
+  /// - Throws: `ListenError` when a server is alive at the path, or the path is no socket.
+  static func checkFree(path: String) throws(ListenError) {
+    guard let address = UnixAddress(path) else { throw ListenError("socket path is empty or too long", path) }
+    try removeStale(address, path)
+  }
+
+  /// Sets how many connections may wait to be accepted: SwiftNIO, which takes the socket over, listens again with 128
+  /// before it looks at the options that it was given.
+  func setBacklog(_ backlog: Int32) { listen(descriptor, backlog) }
+
+  /// Removes the socket's file, unless another process has put its own there.
+  func unlinkFile(path: String) {
+    if FileIdentity(path) == file { unlink(path) }
+  }
+}
+
+/// A server's socket could not be made.
+package struct ListenError: CausedError {
+  package let description: String
+  package let cause: (any Error)?
+
+  /// With the current errno, when a call is named.
+  fileprivate init(_ text: String, _ path: String, call: String? = nil) {
+    description = "\(text) \(path)"
+    cause = call.map { SocketError(call: $0, errno: errno) }
+  }
+}
+
+private struct FileIdentity: Equatable {
+  let device: UInt
+  let inode: UInt
+
+  init?(_ path: String) {
+    var info = stat()
+    guard lstat(path, &info) == 0 else { return nil }
+    device = UInt(info.st_dev)
+    inode = UInt(info.st_ino)
+  }
+}
+
+private func makeFolder(of path: String) throws(ListenError) {
+  guard let slash = path.lastIndex(of: "/"), slash != path.startIndex else { return }
+  let folder = String(path[..<slash])
+  if access(folder, F_OK) == 0 { return }
+  try makeFolder(of: folder)
+  guard mkdir(folder, 0o755) == 0 || errno == EEXIST else {
+    throw ListenError("make the folder", folder, call: "mkdir")
+  }
+  // Whatever the umask: the socket's folder must be open to the plugin.
+  chmod(folder, 0o755)
+}
+
+/// A file that is a socket which refuses connections belongs to nobody: its server died.
+private func removeStale(_ address: UnixAddress, _ path: String) throws(ListenError) {
+  var info = stat()
+  guard lstat(path, &info) == 0 else { return }
+  guard info.st_mode & S_IFMT == S_IFSOCK else { throw ListenError("not a socket, left as it is:", path) }
+  let probe = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue | SOCK_NONBLOCK.rawValue), 0)
+  guard probe >= 0 else { throw ListenError("make a socket for", path, call: "socket") }
+  defer { close(probe) }
+  // EAGAIN: somebody listens and has a full backlog.
+  if address.withPointer({ connect(probe, $0, $1) }) == 0 || errno == EAGAIN {
+    throw ListenError("another server is listening on", path)
+  }
+  guard errno == ECONNREFUSED, unlink(path) == 0 || errno == ENOENT else {
+    throw ListenError("remove the stale socket", path, call: "unlink")
+  }
+}

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package import SwiftProtobuf
+
+/// What a handler knows of its call beside the request.
+package struct RPCContext: Sendable {
+  package let method: RPCMethod
+  /// The caller's deadline, or the server's own limit where that is earlier or the caller set none. Afterwards the
+  /// caller has its DEADLINE_EXCEEDED and the handler's task is cancelled.
+  package let deadline: ContinuousClock.Instant
+  /// The process at the other end; nil when the kernel did not tell (TCP).
+  package let peer: RPCPeer?
+}
+
+/// The process that connected. Source: unix(7), SO_PEERCRED.
+package struct RPCPeer: Sendable, Hashable {
+  package let processID: Int32
+  package let userID: UInt32
+}
+
+/// The methods that a server answers.
+///
+/// A handler runs in a task of its own, which is cancelled when the caller goes away or its deadline passes; what it
+/// returns then is dropped. To answer with a status it throws `RPCStatus`; another error is answered as UNKNOWN with the
+/// error's chain of causes as text (which is what the reference's library does), `CancellationError` as CANCELLED.
+package struct RPCMethodTable: Sendable {
+  package typealias Handler = @Sendable (_ request: [UInt8], _ context: RPCContext) async throws -> [UInt8]
+
+  private var methods: [String: (method: RPCMethod, handler: Handler)] = [:]
+  private var services: Set<String> = []
+
+  package init() {}
+
+  /// Sets a method's handler on encoded messages; the last one set counts.
+  package mutating func add(_ method: RPCMethod, handler: @escaping Handler) {
+    methods[method.path] = (method, handler)
+    services.insert(method.service)
+  }
+
+  /// Sets a method's handler on messages. A request that does not decode is answered INTERNAL, and a reply that does
+  /// not encode as well.
+  package mutating func add<Request: Message, Reply: Message>(
+    _ method: RPCMethod, _ handler: @escaping @Sendable (Request, RPCContext) async throws -> Reply
+  ) {
+    add(method) { bytes, context in
+      let request: Request
+      do {
+        request = try Request(serializedBytes: bytes, options: MessageDecoding.options)
+      } catch {
+        throw RPCStatus(.internal, "request cannot be decoded as \(Request.protoMessageName)")
+      }
+      return try await handler(request, context).serializedBytes()
+    }
+  }
+
+  /// The handler for a `:path`.
+  ///
+  /// - Throws: UNIMPLEMENTED that names the part which is not known.
+  func find(_ path: String) throws(RPCStatus) -> (method: RPCMethod, handler: Handler) {
+    if let found = methods[path] { return found }
+    let parts = path.split(separator: "/", maxSplits: 2, omittingEmptySubsequences: false)
+    guard parts.count == 3, parts[0].isEmpty else { throw RPCStatus(.unimplemented, "malformed method name") }
+    let (service, method) = (String(parts[1].prefix(128)), parts[2].prefix(128))
+    guard services.contains(service) else { throw RPCStatus(.unimplemented, "unknown service \(service)") }
+    throw RPCStatus(.unimplemented, "unknown method \(method) for service \(service)")
+  }
+}

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Glibc
+package import NIOCore
+import NIOHPACK
+import NIOHTTP2
+import NIOPosix
+
+/// A unary gRPC server on a unix socket, on one event loop thread.
+///
+/// Read next: `ListeningSocket` (the file), `ServerConnection` and `CallHandler` (what happens on the event loop),
+/// `RPCMethodTable` (what a handler is).
+package final class RPCServer: Sendable {
+  /// The socket's file.
+  package let path: String
+  /// The thread that it runs on, for other servers of the process to share.
+  package let group: any EventLoopGroup
+
+  private let ownsGroup: Bool
+  private let socket: ListeningSocket
+  private let channel: any Channel
+  private let state: NIOLoopBoundBox<ServerState>
+  private let sweeper: RepeatedTask
+
+  private init(
+    path: String, group: any EventLoopGroup, ownsGroup: Bool, socket: ListeningSocket, channel: any Channel,
+    state: NIOLoopBoundBox<ServerState>, sweeper: RepeatedTask
+  ) {
+    self.path = path
+    self.group = group
+    self.ownsGroup = ownsGroup
+    self.socket = socket
+    self.channel = channel
+    self.state = state
+    self.sweeper = sweeper
+  }
+
+  /// Listens and serves. The folder is made with mode 0755, a stale socket replaced, the new one has mode 0660.
+  ///
+  /// - Parameter group: to run on (one of its threads); nil makes a thread that ends with the server.
+  /// - Throws: `ListenError` when the path is taken or cannot be made.
+  package static func start(
+    path: String, methods: RPCMethodTable, limits: RPCServerLimits = RPCServerLimits(),
+    on group: (any EventLoopGroup)? = nil
+  ) async throws -> RPCServer {
+    let socket = try ListeningSocket(path: path, backlog: backlog)
+    let running = group ?? MultiThreadedEventLoopGroup(numberOfThreads: 1)
+    let loop = running.any()
+    let state = NIOLoopBoundBox.makeBoxSendingValue(
+      ServerState(methods: methods, limits: limits, on: loop), as: ServerState.self, eventLoop: loop)
+    do {
+      let channel = try await ServerBootstrap(group: loop)
+        .childChannelInitializer { connection in
+          connection.eventLoop.makeCompletedFuture { try configure(connection, state.value) }
+        }
+        .childChannelOption(.recvAllocator, value: receiveAllocator)
+        .withBoundSocket(socket.descriptor).get()
+      socket.setBacklog(backlog)
+      let sweeper = loop.scheduleRepeatedTask(initialDelay: .seconds(10), delay: .seconds(10)) { _ in
+        state.value.sweep()
+      }
+      return RPCServer(
+        path: path, group: running, ownsGroup: group == nil, socket: socket, channel: channel, state: state,
+        sweeper: sweeper)
+    } catch {
+      socket.unlinkFile(path: path)
+      if group == nil { try? await running.shutdownGracefully() }  // the error that stopped us is the one to tell
+      throw error
+    }
+  }
+
+  /// Makes sure that nobody serves on the path; removes a socket whose server died.
+  ///
+  /// - Throws: `ListenError` when a server is alive there, or the path is no socket.
+  package static func checkFree(path: String) throws {
+    try ListeningSocket.checkFree(path: path)
+  }
+
+  /// Takes no new connection, says GOAWAY on the open ones, lets calls finish, and removes the socket's file.
+  ///
+  /// - Parameter limit: after this, connections are closed whatever goes on; handlers then see their task cancelled.
+  package func shutdown(within limit: Duration = .seconds(5)) async {
+    sweeper.cancel()
+    socket.unlinkFile(path: path)
+    try? await channel.close()  // already closed is as good
+    let loop = channel.eventLoop
+    let done = loop.makePromise(of: Void.self)
+    let state = state
+    loop.execute { state.value.finish(done) }
+    let timeout = loop.scheduleTask(in: TimeAmount(limit)) { state.value.closeAll() }
+    try? await done.futureResult.get()  // never fails
+    timeout.cancel()
+    if ownsGroup { try? await group.shutdownGracefully() }  // nothing is left that could fail
+  }
+
+  /// Connections that wait to be accepted; further callers wait in connect.
+  private static let backlog: Int32 = 1_024
+
+  private static let receiveAllocator =
+    AdaptiveRecvByteBufferAllocator(minimum: 512, initial: 1_024, maximum: 16_384)
+
+  private static func configure(_ connection: any Channel, _ state: ServerState) throws {
+    var settings = NIOHTTP2Handler.ConnectionConfiguration()
+    settings.initialSettings = [
+      HTTP2Setting(parameter: .maxConcurrentStreams, value: state.limits.streamsPerConnection),
+      HTTP2Setting(parameter: .maxHeaderListSize, value: 16 * 1_024),
+    ]
+    settings.maximumBufferedControlFrames = 1_000
+    let shared = NIOLoopBound(state, eventLoop: connection.eventLoop)
+    let peer = NIOLoopBoundBox<RPCPeer?>(nil, eventLoop: connection.eventLoop)
+    // Answered at once, on this event loop.
+    (connection as? any SocketOptionProvider)?
+      .unsafeGetSocketOption(level: .socket, name: NIOBSDSocket.Option(rawValue: SO_PEERCRED)).whenSuccess {
+        (credentials: PeerCredentials) in
+        peer.value = RPCPeer(processID: credentials.processID, userID: credentials.userID)
+      }
+    let pipeline = connection.pipeline.syncOperations
+    let handler = ServerConnection(server: state)
+    let counter = StreamCounter(connection: NIOLoopBound(handler, eventLoop: connection.eventLoop))
+    _ = try pipeline.configureHTTP2Pipeline(
+      mode: .server, connectionConfiguration: settings, streamConfiguration: .init(), streamDelegate: counter
+    ) { stream in
+      stream.eventLoop.makeCompletedFuture {
+        try stream.pipeline.syncOperations.addHandler(CallHandler(server: shared.value, peer: peer.value))
+      }
+    }
+    try pipeline.addHandler(handler)
+  }
+}
+
+/// The kernel's `struct ucred`, which Glibc's module leaves out. Source: unix(7), SO_PEERCRED.
+private struct PeerCredentials {
+  var processID: Int32 = 0
+  var userID: UInt32 = 0
+  var groupID: UInt32 = 0
+}

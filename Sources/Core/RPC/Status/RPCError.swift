@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Glibc
+import VPCModel
+
+/// Why a client's call gave no reply.
+package struct RPCError: CausedError, Sendable {
+  /// How far the call came.
+  package enum Stage: Sendable, Equatable {
+    /// The request was refused before anything was sent: too large, or a target that is none.
+    case request
+    /// Nobody listens at the target, or it did not accept in time: nothing was sent.
+    case connect
+    /// The connection broke, was silent beyond the deadline, or carried what is not gRPC. The peer may have acted.
+    case exchange
+    /// The peer answered with this status.
+    case answer
+  }
+
+  package var stage: Stage
+  /// The peer's status, or the one that describes the failure on this side.
+  package var status: RPCStatus
+  /// `CNIBackend/AddNetwork`.
+  package var method: String
+  /// Where to: the socket's path or host:port.
+  package var target: String
+  package var cause: (any Error)?
+
+  package init(
+    _ stage: Stage, _ status: RPCStatus, method: String = "", target: String = "", cause: (any Error)? = nil
+  ) {
+    self.stage = stage
+    self.status = status
+    self.method = method
+    self.target = target
+    self.cause = cause
+  }
+
+  /// True when no agent could be reached at all, so that it cannot have acted on the request.
+  package var isConnectFailure: Bool { stage == .connect }
+
+  package var code: RPCCode { status.code }
+
+  package var description: String { "call \(method) at \(target): \(status)" }
+}
+
+/// A system call on a socket that failed.
+struct SocketError: Error, CustomStringConvertible {
+  /// The call's name: `connect`.
+  let call: String
+  let errno: Int32
+
+  /// `CALL: system's text`, its first letter in lower case as our texts are.
+  var description: String {
+    // glibc's strerror answers from constants or a buffer of the thread's own since 2.32. Source: strerror(3).
+    guard let text = strerror(errno).map({ String(cString: $0) }) else { return "\(call): error \(errno)" }
+    return "\(call): \(text.prefix(1).lowercased())\(text.dropFirst())"
+  }
+}

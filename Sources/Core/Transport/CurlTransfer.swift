@@ -1,0 +1,286 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import CCurl
+
+/// One request: its libcurl handle, what has come of the answer, and who waits for it.
+///
+/// SAFETY: unchecked Sendable: made and validated by the caller, then handed to the loop's thread by
+/// `CurlLoop.submit`, which alone touches it from then on.
+final class CurlTransfer: @unchecked Sendable {
+  let id: UInt64
+  private let request: HTTPRequest
+  private let deadline: ContinuousClock.Instant
+  private var completion: ((Result<HTTPResponse, HTTPError>) -> Void)?
+  /// Owned: freed in `deinit`, after `CurlMulti.remove`.
+  private(set) var easy: UnsafeMutableRawPointer?
+  private var headerList: UnsafeMutablePointer<curl_slist>?
+  private var headers = HTTPHeaders()
+  private var headerSize = 0
+  /// The blank line behind the header was seen.
+  private var isHeaderComplete = false
+  /// Bytes of the body that libcurl has asked for, where it may not see them all (`HTTPRequest.isRepeatable`).
+  private var sentBody = 0
+  private var maximumHeaderSize = 0
+  private var body: [UInt8] = []
+  /// Set by a callback that refused data; libcurl's own code says only that it did.
+  private var refusal: (code: HTTPError.Code, text: String)?
+
+  init(
+    id: UInt64, request: HTTPRequest, deadline: ContinuousClock.Instant,
+    completion: @escaping @Sendable (Result<HTTPResponse, HTTPError>) -> Void
+  ) {
+    self.id = id
+    self.request = request
+    self.deadline = deadline
+    self.completion = completion
+  }
+
+  deinit {
+    if let easy { ccurl_easy_cleanup(easy) }
+    if let headerList { ccurl_slist_free_all(headerList) }
+  }
+
+  /// Resumes the waiter, the first time it is called.
+  func finish(_ result: Result<HTTPResponse, HTTPError>) {
+    completion?(result)
+    completion = nil
+  }
+
+  func error(
+    _ code: HTTPError.Code, _ detail: String, isTransient: Bool = false, isUnsent: Bool = true
+  ) -> HTTPError {
+    HTTPError(code, url: request.url, detail: detail, isTransient: isTransient, isUnsent: isUnsent)
+  }
+
+  /// What is wrong with the request itself, before libcurl is asked.
+  func validate() -> HTTPError? {
+    guard request.url.hasPrefix("http://") || request.url.hasPrefix("https://") else {
+      return error(.invalidRequest, "neither http nor https")
+    }
+    guard request.url.utf8.count <= 8192, request.url.utf8.allSatisfy({ (0x21...0x7e).contains($0) }) else {
+      return error(.invalidRequest, "the URL has a character that must be encoded, or is longer than 8192 bytes")
+    }
+    for field in request.headers.fields {
+      let isToken = !field.name.isEmpty && field.name.utf8.allSatisfy { (0x21...0x7e).contains($0) && $0 != 0x3a }
+      // Anything that could end the line would let a value add fields of its own.
+      guard isToken, field.value.utf8.allSatisfy({ $0 >= 0x20 && $0 != 0x7f || $0 == 0x09 }) else {
+        return error(
+          .invalidRequest, "header \(field.name.utf8.count <= 64 ? field.name : "") has a forbidden character")
+      }
+    }
+    return nil
+  }
+
+  /// Makes the handle and tells it everything. On the loop's thread.
+  func prepare(_ settings: CurlTransport.Settings) -> HTTPError? {
+    let left = milliseconds(until: deadline)
+    guard left > 0 else { return error(.timedOut, "the deadline passed while the request waited", isTransient: true) }
+    guard let easy = ccurl_easy_init() else { return error(.other, "no memory for a libcurl handle") }
+    self.easy = easy
+    maximumHeaderSize = settings.maximumHeaderSize
+    var failed: CURLcode = CURLE_OK
+    func set(_ code: CURLcode) { if failed == CURLE_OK { failed = code } }
+    set(ccurl_easy_set_pointer(easy, CURLOPT_URL, request.url))
+    set(ccurl_easy_limit_protocols(easy))
+    set(ccurl_easy_set_long(easy, CURLOPT_NOSIGNAL, 1))
+    set(ccurl_easy_set_long(easy, CURLOPT_HTTP_VERSION, Int(CURL_HTTP_VERSION_1_1)))
+    set(ccurl_easy_set_long(easy, CURLOPT_TIMEOUT_MS, left))
+    set(ccurl_easy_set_long(easy, CURLOPT_CONNECTTIMEOUT_MS, min(left, request.connectTimeout.wholeMilliseconds)))
+    set(ccurl_easy_set_long(easy, CURLOPT_FOLLOWLOCATION, request.redirects > 0 ? 1 : 0))
+    set(ccurl_easy_set_long(easy, CURLOPT_MAXREDIRS, request.redirects))
+    // EC2 closes idle connections early; one that is younger than this is rarely half dead.
+    set(ccurl_easy_set_long(easy, CURLOPT_MAXAGE_CONN, 30))
+    set(ccurl_easy_set_long(easy, CURLOPT_BUFFERSIZE, 16 << 10))
+    if let file = settings.certificateFile { set(ccurl_easy_set_pointer(easy, CURLOPT_CAINFO, file)) }
+    set(prepareProxy(easy, settings.proxy))
+    set(prepareMessage(easy))
+    set(prepareCallbacks(easy))
+    return failed == CURLE_OK ? nil : error(.other, "libcurl refused an option: \(CurlTransfer.words(failed))")
+  }
+
+  private func prepareProxy(_ easy: UnsafeMutableRawPointer, _ proxy: ProxySettings) -> CURLcode {
+    let server = request.url.hasPrefix("https:") ? proxy.https : proxy.http
+    // An empty text, unlike NULL, keeps libcurl from reading the environment.
+    let code = ccurl_easy_set_pointer(easy, CURLOPT_PROXY, request.useProxy ? server ?? "" : "")
+    guard code == CURLE_OK else { return code }
+    return ccurl_easy_set_pointer(easy, CURLOPT_NOPROXY, request.useProxy ? proxy.exceptions ?? "" : "*")
+  }
+
+  private func prepareMessage(_ easy: UnsafeMutableRawPointer) -> CURLcode {
+    // libcurl adds a content type of its own to a body, and waits for "100 Continue" before a larger one.
+    var lines = ["Expect:", "Accept:"]
+    if request.method != .get && request.headers["Content-Type"] == nil { lines.append("Content-Type:") }
+    // A field without a value is written with a semicolon; with a colon libcurl would drop it.
+    lines += request.headers.fields.map { $0.value.isEmpty ? "\($0.name);" : "\($0.name): \($0.value)" }
+    for line in lines {
+      guard let longer = ccurl_slist_append(headerList, line) else { return CURLE_OUT_OF_MEMORY }
+      headerList = longer
+    }
+    var code = ccurl_easy_set_pointer(easy, CURLOPT_HTTPHEADER, headerList)
+    guard code == CURLE_OK, request.method != .get else { return code }
+    code = ccurl_easy_set_size(easy, CURLOPT_POSTFIELDSIZE_LARGE, curl_off_t(request.body.count))
+    guard code == CURLE_OK else { return code }
+    if request.isRepeatable || request.body.isEmpty {
+      code = ccurl_easy_set_pointer(easy, CURLOPT_COPYPOSTFIELDS, request.body.isEmpty ? [0] : request.body)
+    } else {
+      // On a kept connection that the server closes without an answer, libcurl sends the request again on a new one.
+      // It cannot where the body comes from a callback that knows no way back.
+      code = ccurl_easy_set_long(easy, CURLOPT_POST, 1)
+      if code == CURLE_OK { code = ccurl_easy_set_long(easy, CURLOPT_UPLOAD_BUFFERSIZE, 16 << 10) }
+    }
+    guard code == CURLE_OK, request.method != .post else { return code }
+    return ccurl_easy_set_pointer(easy, CURLOPT_CUSTOMREQUEST, request.method.rawValue)
+  }
+
+  private func prepareCallbacks(_ easy: UnsafeMutableRawPointer) -> CURLcode {
+    // SAFETY: the loop keeps the transfer alive as long as its handle is in the multi handle, and libcurl calls back only
+    // from `curl_multi_perform` and `curl_multi_remove_handle`, on that thread.
+    let context = Unmanaged.passUnretained(self).toOpaque()
+    let codes = [
+      ccurl_easy_set_pointer(easy, CURLOPT_PRIVATE, UnsafeRawPointer(bitPattern: UInt(id))),
+      ccurl_easy_set_pointer(easy, CURLOPT_WRITEDATA, context),
+      ccurl_easy_set_pointer(easy, CURLOPT_HEADERDATA, context),
+      ccurl_easy_set_pointer(easy, CURLOPT_READDATA, context),
+      ccurl_easy_set_receive(easy, CURLOPT_READFUNCTION) { CurlTransfer.provide($0, $1 * $2, $3) },
+      ccurl_easy_set_receive(easy, CURLOPT_WRITEFUNCTION) {
+        CurlTransfer.receive($0, $1 * $2, $3, { $0.takeBody($1) })
+      },
+      ccurl_easy_set_receive(easy, CURLOPT_HEADERFUNCTION) {
+        CurlTransfer.receive($0, $1 * $2, $3, { $0.takeHeader($1) })
+      },
+    ]
+    return codes.first { $0 != CURLE_OK } ?? CURLE_OK
+  }
+
+  /// - Returns: the number of bytes taken: all, or for a refusal none where there were some and one where there were none.
+  private static func receive(
+    _ data: UnsafeMutablePointer<CChar>?, _ count: Int, _ context: UnsafeMutableRawPointer?,
+    _ take: (CurlTransfer, UnsafeRawBufferPointer) -> Bool
+  ) -> Int {
+    guard let context, let data else { return 0 }
+    // SAFETY: `context` is the unretained transfer that `prepareCallbacks` gave; `data` is valid for this call.
+    let transfer = Unmanaged<CurlTransfer>.fromOpaque(context).takeUnretainedValue()
+    return take(transfer, UnsafeRawBufferPointer(start: data, count: count)) ? count : (count == 0 ? 1 : 0)
+  }
+
+  /// Copies the next part of the request's body to libcurl's buffer.
+  private static func provide(
+    _ buffer: UnsafeMutablePointer<CChar>?, _ size: Int, _ context: UnsafeMutableRawPointer?
+  ) -> Int {
+    guard let context, let buffer else { return 0 }
+    // SAFETY: as in `receive`; `buffer` has room for `size` bytes, and no more are written.
+    let transfer = Unmanaged<CurlTransfer>.fromOpaque(context).takeUnretainedValue()
+    let part = transfer.request.body[transfer.sentBody...].prefix(size)
+    for (index, byte) in part.enumerated() { buffer[index] = CChar(bitPattern: byte) }
+    transfer.sentBody += part.count
+    return part.count
+  }
+
+  private func takeBody(_ data: UnsafeRawBufferPointer) -> Bool {
+    guard body.count + data.count <= request.maximumBodySize else {
+      refusal = (.bodyTooLarge, "the body is larger than the \(request.maximumBodySize) bytes allowed")
+      return false
+    }
+    body.append(contentsOf: data)
+    return true
+  }
+
+  /// One line of the header, its line end included.
+  private func takeHeader(_ data: UnsafeRawBufferPointer) -> Bool {
+    headerSize += data.count
+    guard headerSize <= maximumHeaderSize else {
+      refusal = (.headersTooLarge, "the header is larger than the \(maximumHeaderSize) bytes allowed")
+      return false
+    }
+    let line = String(decoding: data, as: UTF8.self)
+    // A new status line: what came before was an interim answer or a redirect.
+    isHeaderComplete = line == "\r\n" || line == "\n"
+    if line.hasPrefix("HTTP/") {
+      headers = HTTPHeaders()
+      body = []
+    } else if let colon = line.utf8.firstIndex(of: UInt8(ascii: ":")) {
+      let value = line[line.index(after: colon)...]
+      headers.append(String(line[..<colon]), String(value.drop(while: \.isWhitespace).trimmedEnd))
+    }
+    return true
+  }
+
+  // MARK: the end
+
+  /// True while no byte of the request has been written.
+  var isUnsent: Bool {
+    guard let easy else { return true }
+    var size = 0
+    ccurl_easy_get_long(easy, CURLINFO_REQUEST_SIZE, &size)
+    return size == 0
+  }
+
+  /// What libcurl's code for the finished transfer means.
+  func result(_ code: CURLcode) -> Result<HTTPResponse, HTTPError> {
+    guard code == CURLE_OK, let easy else { return .failure(failure(code)) }
+    var status = 0
+    ccurl_easy_get_long(easy, CURLINFO_RESPONSE_CODE, &status)
+    guard (200...999).contains(status) else {
+      return .failure(error(.malformed, "status \(status)", isTransient: true, isUnsent: false))
+    }
+    // libcurl takes a connection that is closed in the middle of the header for the end of an empty answer.
+    guard isHeaderComplete else {
+      return .failure(error(.interrupted, "the answer ends in its header", isTransient: true, isUnsent: false))
+    }
+    return .success(HTTPResponse(status: status, headers: headers, body: body))
+  }
+
+  private func failure(_ code: CURLcode) -> HTTPError {
+    let isUnsent = isUnsent
+    if let refusal {
+      return HTTPError(
+        refusal.code, url: request.url, curlCode: Int32(code.rawValue), detail: refusal.text, isUnsent: false)
+    }
+    let (kind, isTransient) = CurlTransfer.classify(code, isUnsent: isUnsent)
+    return HTTPError(
+      kind, url: request.url, curlCode: Int32(code.rawValue), detail: CurlTransfer.words(code),
+      isTransient: isTransient, isUnsent: isUnsent)
+  }
+
+  private static func classify(_ code: CURLcode, isUnsent: Bool) -> (HTTPError.Code, isTransient: Bool) {
+    switch code {
+    case CURLE_COULDNT_RESOLVE_HOST, CURLE_COULDNT_RESOLVE_PROXY: (.unresolved, true)
+    case CURLE_COULDNT_CONNECT: (.unconnected, true)
+    case CURLE_OPERATION_TIMEDOUT: (.timedOut, true)
+    case CURLE_SSL_CONNECT_ERROR: (.untrusted, true)
+    case CURLE_PEER_FAILED_VERIFICATION, CURLE_SSL_CACERT_BADFILE, CURLE_SSL_CERTPROBLEM: (.untrusted, false)
+    case CURLE_GOT_NOTHING, CURLE_SEND_ERROR, CURLE_RECV_ERROR, CURLE_PARTIAL_FILE, CURLE_SEND_FAIL_REWIND:
+      (.interrupted, true)
+    // Garbage instead of a status line is reported as HTTP/0.9, a protocol that is not supported.
+    case CURLE_UNSUPPORTED_PROTOCOL where !isUnsent: (.malformed, true)
+    case CURLE_WEIRD_SERVER_REPLY, CURLE_BAD_CONTENT_ENCODING: (.malformed, true)
+    case CURLE_UNSUPPORTED_PROTOCOL, CURLE_URL_MALFORMAT: (.invalidRequest, false)
+    default: (.other, false)
+    }
+  }
+
+  private static func words(_ code: CURLcode) -> String {
+    ccurl_easy_strerror(code).map { String(cString: $0).lowercased() } ?? "libcurl code \(code.rawValue)"
+  }
+
+  private func milliseconds(until instant: ContinuousClock.Instant) -> Int {
+    ContinuousClock.now.duration(to: instant).wholeMilliseconds
+  }
+}
+
+extension Duration {
+  /// Rounded down, between 0 and a day.
+  fileprivate var wholeMilliseconds: Int {
+    let (seconds, attoseconds) = components
+    guard seconds < 86_400 else { return 86_400_000 }
+    return max(0, Int(seconds) * 1000 + Int(attoseconds / 1_000_000_000_000_000))
+  }
+}
+
+extension Substring {
+  fileprivate var trimmedEnd: Substring {
+    var end = endIndex
+    while end > startIndex, self[index(before: end)].isWhitespace { end = index(before: end) }
+    return self[..<end]
+  }
+}

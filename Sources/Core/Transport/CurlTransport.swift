@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// HTTP/1.1 over libcurl: one thread of its own runs every transfer and keeps connections for reuse.
+///
+/// The library is opened and the thread started by the first request. The thread ends when the last reference to the
+/// transport goes; what is under way then fails with `.closed`.
+///
+/// To read on: `CurlLoop` (the thread), `CurlTransfer` (one request and its libcurl handle).
+package final class CurlTransport: HTTPTransport {
+  /// What holds for every request.
+  package struct Settings: Sendable {
+    /// Certificates to trust, a PEM file (AWS_CA_BUNDLE); nil for the library's own choice.
+    package var certificateFile: String?
+    package var proxy: ProxySettings
+    /// Requests waiting or under way; the next one fails with `.overloaded`.
+    package var maximumRequests: Int
+    /// Connections to one host; further requests wait for one to be free.
+    package var connectionsPerHost: Int
+    /// Bytes of an answer's header fields.
+    package var maximumHeaderSize: Int
+
+    package init(
+      certificateFile: String? = nil, proxy: ProxySettings = ProxySettings(), maximumRequests: Int = 256,
+      connectionsPerHost: Int = 8, maximumHeaderSize: Int = 32 << 10
+    ) {
+      self.certificateFile = certificateFile
+      self.proxy = proxy
+      self.maximumRequests = maximumRequests
+      self.connectionsPerHost = connectionsPerHost
+      self.maximumHeaderSize = maximumHeaderSize
+    }
+  }
+
+  private let loop: CurlLoop
+
+  package init(settings: Settings = Settings()) {
+    loop = CurlLoop(settings: settings)
+  }
+
+  deinit { loop.stop() }
+
+  package func send(_ request: HTTPRequest) async throws(HTTPError) -> HTTPResponse {
+    let ticket = loop.ticket()
+    let result: Result<HTTPResponse, HTTPError> = await withTaskCancellationHandler {
+      await withCheckedContinuation { continuation in
+        let deadline = ContinuousClock.now.advanced(by: request.timeout)
+        let transfer = CurlTransfer(id: ticket, request: request, deadline: deadline) {
+          continuation.resume(returning: $0)
+        }
+        loop.submit(transfer)
+        // The handler below may have run before the transfer was known to the loop.
+        if Task.isCancelled { loop.cancel(ticket) }
+      }
+    } onCancel: {
+      loop.cancel(ticket)
+    }
+    return try result.get()
+  }
+}

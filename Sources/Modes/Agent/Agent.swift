@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The agent's life, in order. Each step needs the one before it.
+//
+//   identify   IMDS: which instance, its primary ENI; limits of its type          tried until IMDS answers
+//   list       EC2: everything attached, one call                                 IMDS alone where EC2 does not answer
+//   prepare    kernel: rules 512 and 1024, the source map of all ENIs, SNAT
+//   restore    checkpoint against the kernel: who is alive, who is gone
+//   start      the pool: wires every ENI, grows
+//   serve      the socket; from here on the probes say SERVING
+//   stop       SIGTERM: nothing grows, what is in flight is answered, at most 5 s
+//
+// Read on: AddressPool (what happens to an ADD), NodeNetwork (the kernel), NodeENIs (EC2).
+
+internal import Logging
+internal import VPCCloud
+internal import VPCLinux
+internal import VPCModel
+internal import VPCRPC
+internal import VPCTransport
+
+/// One run of the agent on one node.
+struct Agent {
+  /// Where the plugin looks for it.
+  static let socketPath = "/var/run/aws-node/ipamd.sock"
+  /// All of the stop, so that the pod's grace period of 10 s is never needed.
+  private static let stopLimit = Duration.seconds(4)
+
+  let settings: Settings
+  let environment: [String: String]
+  let logger: Logger
+
+  /// The parts that live from start to stop.
+  private struct Parts {
+    let pool: AddressPool
+    let server: RPCServer
+    let health: HealthStatus
+    /// Looks again at what the restoration could not judge; ends by itself.
+    let secondLook: Task<Void, Never>
+  }
+
+  /// Starts, serves until the task is cancelled, and stops in order.
+  ///
+  /// - Returns: the exit status.
+  func run() async -> Int32 {
+    do {
+      let parts = try await start()
+      await Agent.untilCancelled()
+      // The stop must run whole although this task is cancelled.
+      await Task { await stop(parts) }.value
+      return 0
+    } catch is CancellationError {
+      return 0
+    } catch {
+      logger.critical("the agent cannot run", metadata: ["error": "\(CauseChain.text(error))"])
+      return 1
+    }
+  }
+
+  private func start() async throws -> Parts {
+    let began = ContinuousClock.now
+    guard settings.family == .ipv4 else { throw AgentError.noIPv6 }
+    // Before anything is touched: two agents on one node would take each other's state apart.
+    try RPCServer.checkFree(path: Agent.socketPath)
+    let cloud = try CloudAccess(environment: environment, settings: settings)
+    let identity = try await identify(cloud)
+    let ec2 = try cloud.ec2(region: identity.instance.region)
+    let limits = try await self.limits(of: identity.instance.instanceType, ec2)
+    let network = try NodeNetwork(configuration: NodeNetwork.Configuration(settings), logger: logger)
+    let enis = nodeENIs(identity, cloud.imds, ec2, network)
+    let attached = try await list(enis, cloud, identity)
+
+    try await network.setUp(
+      primary: identity.primary.mac, address: identity.primaryAddress, vpcCIDRs: identity.primary.vpcIPv4CIDRs,
+      enis: attached)
+    let restoration = try await restore(network)
+
+    let poolSettings = settings.pool(limits: limits, maxPods: limits.maxPods(settings))
+    let pool = try AddressPool(
+      pool: Pool(settings: poolSettings, seed: UInt64.random(in: 0...UInt64.max)), operations: enis,
+      checkpoint: CheckpointFile(path: settings.checkpointPath), logger: logger)
+    await pool.start(PoolStart(enis: attached, checkpoint: restoration.checkpoint))
+
+    let health = HealthStatus(.serving)
+    let server = try await serve(pool, network, identity, health)
+    logger.notice(
+      "ready",
+      metadata: [
+        "instance": "\(identity.instance.instanceID)", "type": "\(identity.instance.instanceType)",
+        "enis": "\(attached.count)", "pods": "\(restoration.checkpoint.allocations.count)",
+        "after": "\(began.duration(to: .now).brief)",
+      ])
+    // Of no use to any pod, so after everything that is.
+    await enis.markLeftUnmarked()
+    let secondLook = Task { await lookAgain(at: restoration.unproven, pool, network) }
+    return Parts(pool: pool, server: server, health: health, secondLook: secondLook)
+  }
+
+  private func stop(_ parts: Parts) async {
+    logger.notice("stopping")
+    parts.health.set(.notServing)
+    parts.secondLook.cancel()
+    await parts.pool.shutDown(within: Agent.stopLimit)
+    await parts.server.shutdown(within: .seconds(1))
+    logger.notice("stopped")
+  }
+
+  private static func untilCancelled() async {
+    let (nothing, _) = AsyncStream<Never>.makeStream()
+    for await _ in nothing {}
+  }
+
+  // MARK: steps
+
+  /// Asks IMDS until it answers: without it nothing is known of the node.
+  private func identify(_ cloud: CloudAccess) async throws -> NodeIdentity {
+    var wait = Duration.milliseconds(250)
+    while true {
+      do {
+        return try await NodeIdentity.read(from: cloud.imds)
+      } catch {
+        try Task.checkCancellation()
+        logger.warning(
+          "IMDS does not tell which instance this is, trying again",
+          metadata: ["error": "\(CauseChain.text(error))", "in": "\(wait.brief)"])
+        try await Task.sleep(for: wait)
+        wait = min(wait * 2, .seconds(5))
+      }
+    }
+  }
+
+  private func limits(of type: String, _ ec2: EC2Client) async throws -> InstanceLimits {
+    if let known = InstanceLimits(instanceType: type) { return known }
+    guard let asked = try await ec2.describeInstanceType(type) else { throw NodeIdentityError.unknownType(type) }
+    return InstanceLimits(
+      eniLimit: asked.maximumInterfaces, ipv4Limit: asked.ipv4PerInterface,
+      cards: asked.cards.map(\.maximumInterfaces),
+      hypervisor: asked.hypervisor.flatMap(InstanceLimits.Hypervisor.init(rawValue:)) ?? .unknown,
+      isBareMetal: asked.isBareMetal)
+  }
+
+  private func nodeENIs(
+    _ identity: NodeIdentity, _ imds: IMDSClient, _ ec2: EC2Client, _ network: NodeNetwork
+  ) -> NodeENIs {
+    let directory = ENIDirectory()
+    directory.setCIDR(identity.primarySubnetCIDR, of: identity.primarySubnet)
+    return NodeENIs(
+      ec2: ec2, imds: imds, network: network, directory: directory, identity: identity,
+      tags: ENITags(
+        instanceID: identity.instance.instanceID, clusterName: settings.clusterName,
+        additional: settings.additionalTags),
+      managesUntagged: settings.managesUntaggedENIs, logger: logger)
+  }
+
+  /// What is attached, by EC2; by IMDS where EC2 does not answer, so that running pods keep what they have.
+  private func list(_ enis: NodeENIs, _ cloud: CloudAccess, _ identity: NodeIdentity) async throws -> [ENIObservation] {
+    enis.enter(identity.primary)
+    do throws(EC2Error) {
+      return try await enis.describe()
+    } catch {
+      logger.warning(
+        "EC2 does not tell what is attached, going by IMDS", metadata: ["error": "\(CauseChain.text(error))"])
+      return try await enis.describe(from: cloud.imds)
+    }
+  }
+
+  private func restore(_ network: NodeNetwork) async throws -> Restoration {
+    let checkpoint = CheckpointFile(path: settings.checkpointPath)
+    try checkpoint.makeFolder()
+    // Without a file nothing is known of the pods that the kernel has routes to: none of them is taken for deleted.
+    let wasThere = checkpoint.exists
+    let file = checkpoint.read()
+    for finding in file.findings { logger.warning("checkpoint", metadata: ["finding": "\(finding)"]) }
+    let restoration = Restoration(
+      checkpoint: file.checkpoint, isSound: wasThere && file.findings.isEmpty, podRoutes: try await network.podRoutes(),
+      veths: try await network.podVeths(), unixNanoseconds: PoolClock.now().unixNanoseconds,
+      cooldown: settings.cooldown)
+    for (address, veth) in restoration.routes { await network.restoreRoute(to: address, veth: veth) }
+    for remains in restoration.gone { network.removeHostVethSoon(remains) }
+    if !restoration.gone.isEmpty || !restoration.recovered.isEmpty {
+      logger.notice(
+        "pods since the last run",
+        metadata: ["gone": "\(restoration.gone.map(\.address))", "recovered": "\(restoration.recovered)"])
+    }
+    return restoration
+  }
+
+  /// Takes back the addresses of attachments whose veth has not come: their plugin died with the agent, or their pod
+  /// ended unseen.
+  private func lookAgain(at entries: [Restoration.Unproven], _ pool: AddressPool, _ network: NodeNetwork) async {
+    guard !entries.isEmpty else { return }
+    do {
+      try await Task.sleep(for: Restoration.youth)
+      let veths = try await network.podVeths()
+      for entry in entries where veths[entry.vethSuffix] == nil { _ = await pool.delete(entry.key) }
+    } catch is CancellationError {
+      return  // the agent stops; the next start judges them
+    } catch {
+      logger.warning("young entries stay as they are", metadata: ["error": "\(CauseChain.text(error))"])
+    }
+  }
+
+  private func serve(
+    _ pool: AddressPool, _ network: NodeNetwork, _ identity: NodeIdentity, _ health: HealthStatus
+  ) async throws -> RPCServer {
+    let facts = CNIBackend.Facts(
+      usesExternalSNAT: settings.usesExternalSNAT, vpcCIDRs: identity.primary.vpcIPv4CIDRs,
+      networkPolicyMode: settings.networkPolicyMode, podRouteTable: await network.podRouteTable,
+      addTimeout: settings.addTimeout)
+    var methods = RPCMethodTable()
+    methods.add(CNIBackend(pool: pool, facts: facts, logger: logger, removeSoon: network.removeHostVethSoon))
+    methods.add(
+      PolicySettings(mode: settings.networkPolicyMode, usesAllCards: settings.usesAllCards, identity: identity))
+    methods.add(health)
+    return try await RPCServer.start(path: Agent.socketPath, methods: methods)
+  }
+}
+
+/// Why this release cannot run as it is asked to.
+enum AgentError: Error, CustomStringConvertible {
+  case noIPv6
+
+  var description: String {
+    switch self {
+    case .noIPv6: "ENABLE_IPv6=true: this release serves IPv4 clusters only; set ENABLE_IPv4=true and ENABLE_IPv6=false"
+    }
+  }
+}

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// `vpc-cni agent`: reads the settings, runs the agent, ends it on SIGTERM. Read on: Agent.swift.
+
+internal import Glibc
+internal import Logging
+internal import VPCModel
+internal import VPCObserve
+
+/// The node's address agent. It takes no arguments; its settings are environment variables (docs/configuration.md).
+package enum AgentMode {
+  /// Runs until SIGTERM or SIGINT; a second signal ends it at once.
+  ///
+  /// - Returns: 1 where a setting or the start failed, 64 for an argument; ends the process by itself otherwise.
+  package static func run(arguments: [String]) -> Int32 {
+    guard arguments.isEmpty else {
+      say("takes no arguments, got \"\(arguments[0])\"; settings are environment variables")
+      return 64
+    }
+    // Before anything starts a thread, so that every thread has them blocked.
+    let signals = TerminationSignals()
+    let environment = environment()
+    let settings: Settings
+    do {
+      settings = try Settings(environment: environment)
+    } catch {
+      say("\(error)")
+      return 1
+    }
+    let logger = Logger.jsonLines(
+      label: "agent",
+      to: LogDestination(settings.logFile, default: settings.logFile, resultOnStdout: false),
+      level: Logger.Level(setting: settings.logLevel.rawValue))
+    for warning in settings.warnings { logger.warning("setting", metadata: ["warning": "\(warning)"]) }
+
+    let running = Task {
+      let status = await Agent(settings: settings, environment: environment, logger: logger).run()
+      exit(status)
+    }
+    _ = signals.wait()
+    running.cancel()
+    _ = signals.wait()
+    return 1
+  }
+
+  /// For what happens before there is a log.
+  private static func say(_ text: String) {
+    let line = Array("vpc-cni agent: \(text)\n".utf8)
+    // A closed stderr leaves nobody to tell.
+    _ = write(STDERR_FILENO, line, line.count)
+  }
+
+  private static func environment() -> [String: String] {
+    var found: [String: String] = [:]
+    var entry = environ
+    while let line = entry.pointee {
+      let text = String(cString: line)
+      if let separator = text.firstIndex(of: "=") {
+        found[String(text[..<separator])] = String(text[text.index(after: separator)...])
+      }
+      entry += 1
+    }
+    return found
+  }
+}

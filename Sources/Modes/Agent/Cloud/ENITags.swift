@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import VPCModel
+
+/// Tags and description of the ENIs that the agent makes. Source: contract of amazon-vpc-cni-k8s v1.23, ENI tags.
+struct ENITags: Sendable {
+  static let instanceKey = "node.k8s.amazonaws.com/instance_id"
+  static let unmanagedKey = "node.k8s.amazonaws.com/no_manage"
+  private static let createdKey = "node.k8s.amazonaws.com/createdAt"
+  private static let clusterKey = "cluster.k8s.amazonaws.com/name"
+  private static let ownerKey = "eks:eni:owner"
+
+  let instanceID: String
+  /// CLUSTER_NAME, empty where unset.
+  let clusterName: String
+  /// ADDITIONAL_ENI_TAGS, which may replace any but the reserved keys.
+  let additional: [String: String]
+
+  var description: String { "aws-K8S-\(instanceID)" }
+
+  /// - Parameter created: RFC 3339.
+  func forNewENI(created: String) -> [String: String] {
+    var tags = [ENITags.instanceKey: instanceID, ENITags.createdKey: created]
+    if !clusterName.isEmpty {
+      tags[ENITags.clusterKey] = clusterName
+      tags[ENITags.ownerKey] = "amazon-vpc-cni"
+    }
+    return tags.merging(additional) { _, own in own }
+  }
+}

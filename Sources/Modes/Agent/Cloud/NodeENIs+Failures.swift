@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import VPCCloud
+internal import VPCModel
+
+/// EC2's errors in the pool's terms.
+extension NodeENIs {
+  func failed(_ error: EC2Error) -> ActionResult {
+    .failed(ActionFailure(NodeENIs.fault(of: error), mayBeDone: error.mayBeDone))
+  }
+
+  static func fault(of error: EC2Error) -> ActionFailure.Fault {
+    if error.isThrottling { return .throttled(call: error.action) }
+    if error.isMissingPermission { return .unauthorized(permission: "ec2:\(error.action)") }
+    if error.isFragmented { return .noFreePrefix }
+    if error.isInsufficientAddresses { return .subnetFull }
+    switch error.code {
+    case .privateAddressLimitExceeded: return .addressLimit
+    case .attachmentLimitExceeded: return .attachmentLimit
+    case .interfaceNotFound: return .eniGone
+    case .invalidParameterValue where error.message.contains("already has an interface attached at device index"):
+      return .deviceTaken
+    default: return .other(CauseChain.text(error))
+    }
+  }
+}
+
+extension EC2Error {
+  /// True where EC2 may have done what was asked although the answer says otherwise or never came.
+  var mayBeDone: Bool {
+    guard !isUnsent, !isThrottling else { return false }
+    return code == .noAnswer || code == .malformedAnswer || (status ?? 0) >= 500
+  }
+
+  /// EC2's words for an ENI whose detachment is not through yet.
+  var isStillAttached: Bool { code == .invalidParameterValue && message.contains("currently in use") }
+}

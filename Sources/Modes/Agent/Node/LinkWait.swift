@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import VPCLinux
+internal import VPCModel
+
+/// Waits for the link of an ENI that was just attached, on a thread that lives as long as the wait: the kernel tells of
+/// the link, and nothing else of the node waits meanwhile.
+actor LinkWait {
+  private let executor: ThreadExecutor
+  nonisolated var unownedExecutor: UnownedSerialExecutor { executor.asUnownedSerialExecutor() }
+
+  init() throws { executor = try ThreadExecutor(name: "link") }
+
+  /// - Returns: nil when the deadline has passed.
+  func wait(for mac: MACAddress, until deadline: ContinuousClock.Instant) throws -> Link? {
+    let monitor = try NetlinkMonitor(.links)
+    let socket = try NetlinkSocket()
+    return try monitor.waitForLink(mac: mac, until: deadline, on: socket)
+  }
+}

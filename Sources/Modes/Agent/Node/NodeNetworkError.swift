@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import VPCLinux
+internal import VPCModel
+
+/// Why an ENI cannot carry pods.
+enum NodeNetworkError: Error, CustomStringConvertible {
+  /// No link with the ENI's MAC showed up.
+  case noLink(ENIID, MACAddress)
+  /// No link has the primary ENI's MAC.
+  case noPrimaryLink(MACAddress)
+  /// EC2 shows no primary address for it.
+  case noAddress(ENIID)
+  /// Its device index has no place in the mask of marks.
+  case noMark(ENIID, device: Int, card: Int, mask: UInt32)
+  /// The kernel's state is not what was just written.
+  case notAsWanted(ENIID, [NodeDifference])
+  /// The subnet's CIDR, which gives the gateway, is not known.
+  case noSubnet(ENIID, String)
+
+  var description: String {
+    switch self {
+    case .noLink(let eni, let mac): "no link with the address \(mac) of \(eni) on this node"
+    case .noPrimaryLink(let mac): "no link with the address \(mac) of the primary ENI on this node"
+    case .noAddress(let eni): "\(eni) has no primary address"
+    case .noMark(let eni, let device, let card, let mask):
+      "no mark for \(eni) (device \(device) of card \(card)) within VPC_CNI_ENI_MARK_MASK 0x\(String(mask, radix: 16))"
+    case .notAsWanted(let eni, let left):
+      "wiring of \(eni) does not hold: \(left.map(\.description).joined(separator: ", "))"
+    case .noSubnet(let eni, let subnet): "the CIDR of \(subnet), the subnet of \(eni), is not known"
+    }
+  }
+}

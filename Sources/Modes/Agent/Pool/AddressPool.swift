@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The shell around the `Pool` value: feeds it events, carries out its actions, many at a time, and feeds back how they
+// ended. It decides nothing. Read on: Sources/Core/Model/Pool/Pool.swift.
+//
+// One batch of actions is carried out in this order, without a suspension in between:
+//
+//   persist ──ok──▶ answers ──▶ actions started ──▶ wake set
+//      └──failed──▶ answers of DELs and failed ADDs; the assigned ADDs are withheld and
+//                   named in `checkpointFailed`, whose batch answers them
+
+internal import Logging
+internal import VPCLinux
+internal import VPCModel
+
+/// The node's addresses: answers ADD and DEL, keeps the checkpoint, lets the pool grow and shrink.
+actor AddressPool {
+  /// Writing the checkpoint blocks (a synced write to tmpfs: 0.01 ms), so the actor has a thread of its own.
+  private let executor: ThreadExecutor
+  nonisolated var unownedExecutor: UnownedSerialExecutor { executor.asUnownedSerialExecutor() }
+
+  private var pool: Pool
+  private let operations: any ENIOperations
+  private let checkpoint: CheckpointFile
+  private var encoder = CheckpointEncoder()
+  private let time: @Sendable () -> PoolTime
+  private let logger: Logger
+
+  private var lastWaiter: UInt64 = 0
+  private var adds: [WaiterID: CheckedContinuation<AddAnswer, Never>] = [:]
+  private var deletes: [WaiterID: CheckedContinuation<DeleteAnswer, Never>] = [:]
+  /// One task for each action under way, so that a shutdown can end them.
+  private var running: [ActionID: Task<Void, Never>] = [:]
+  private var wake: (at: PoolInstant, task: Task<Void, Never>)?
+  /// The shutdown, which waits for the last action.
+  private var ended: CheckedContinuation<Void, Never>?
+
+  init(
+    pool: Pool, operations: any ENIOperations, checkpoint: CheckpointFile, logger: Logger,
+    time: @escaping @Sendable () -> PoolTime = PoolClock.now
+  ) throws {
+    executor = try ThreadExecutor(name: "pool")
+    self.pool = pool
+    self.operations = operations
+    self.checkpoint = checkpoint
+    self.logger = logger
+    self.time = time
+  }
+
+  // MARK: what the service asks
+
+  /// Gives an address to an attachment; the same attachment gets the same address again.
+  ///
+  /// - Parameter deadline: when the caller stops waiting for one.
+  /// - Returns: the assignment, written to the checkpoint, or why there is none.
+  func add(key: AttachmentKey, pod: PodName, deadline: PoolInstant, interfaces: Int = 1) async -> AddAnswer {
+    let waiter = nextWaiter()
+    return await withTaskCancellationHandler {
+      await withCheckedContinuation { continuation in
+        adds[waiter] = continuation
+        let request = AddRequest(waiter: waiter, key: key, pod: pod, deadline: deadline, interfacesCount: interfaces)
+        feed(.add(request))
+        if Task.isCancelled { feed(.addCancelled(waiter)) }
+      }
+    } onCancel: {
+      // The caller went away; the pool answers the waiter, which ends the suspended call.
+      Task { await self.cancel(waiter) }
+    }
+  }
+
+  /// Takes an attachment's address back.
+  func delete(_ key: AttachmentKey) async -> DeleteAnswer {
+    let waiter = nextWaiter()
+    return await withCheckedContinuation { continuation in
+      deletes[waiter] = continuation
+      feed(.delete(key, waiter))
+    }
+  }
+
+  // MARK: what the agent tells
+
+  /// Begins with what is attached and who is alive, and writes that down: what the restoration dropped or found must not
+  /// come back with the next start.
+  func start(_ start: PoolStart) {
+    feed(.started(start))
+    _ = persist()
+  }
+
+  /// Anything that is neither a request nor the end of an action.
+  func tell(_ event: PoolEvent) { feed(event) }
+
+  /// Stops growing, answers everybody who waits, and waits for the actions under way. Those that have not ended when
+  /// the limit is over are cancelled and left behind: not every wait on the kernel can be cut short.
+  func shutDown(within limit: Duration) async {
+    feed(.shutdown)
+    wake?.task.cancel()
+    guard !running.isEmpty else { return }
+    let watchdog = Task {
+      do {
+        try await Task.sleep(for: limit)
+      } catch {
+        return  // everything has ended
+      }
+      self.giveUp()
+    }
+    await withCheckedContinuation { ended = $0 }
+    watchdog.cancel()
+  }
+
+  private func giveUp() {
+    logger.warning("leaving pool actions behind", metadata: ["count": "\(running.count)"])
+    for task in running.values { task.cancel() }
+    ended?.resume()
+    ended = nil
+  }
+
+  /// Counts, for the log and for people.
+  var counts: PoolCounts { pool.counts }
+
+  // MARK: events in, actions out
+
+  private func nextWaiter() -> WaiterID {
+    lastWaiter += 1
+    return WaiterID(lastWaiter)
+  }
+
+  private func cancel(_ waiter: WaiterID) { feed(.addCancelled(waiter)) }
+
+  private func feed(_ event: PoolEvent) {
+    var next: PoolEvent? = event
+    // A checkpoint that cannot be written makes one more event, whose batch holds no new assignment.
+    while let current = next {
+      next = carryOut(pool.handle(current, now: time()))
+    }
+  }
+
+  /// - Returns: the event that follows at once, if one does.
+  private func carryOut(_ actions: [PoolAction]) -> PoolEvent? {
+    let failure = actions.contains(.persist) ? persist() : nil
+    var withheld: [UnsentAnswer] = []
+    for action in actions {
+      switch action {
+      case .persist: break
+      case .answerAdd(let waiter, .assigned(let assignment)) where failure != nil && assignment.isNew:
+        withheld.append(UnsentAnswer(waiter: waiter, assignment: assignment))
+      case .answerAdd(let waiter, let answer): adds.removeValue(forKey: waiter)?.resume(returning: answer)
+      case .answerDelete(let waiter, let answer): deletes.removeValue(forKey: waiter)?.resume(returning: answer)
+      case .wake(let instant): setWake(instant)
+      default: start(action)
+      }
+    }
+    guard let failure, !withheld.isEmpty else { return nil }
+    return .checkpointFailed(withheld, reason: failure)
+  }
+
+  /// - Returns: why the checkpoint could not be written, nil where it was.
+  private func persist() -> String? {
+    do {
+      try checkpoint.write(pool.checkpoint(now: time()), by: &encoder)
+      return nil
+    } catch {
+      let reason = CauseChain.text(error)
+      logger.error("the checkpoint could not be written, giving no new address", metadata: ["error": "\(reason)"])
+      return reason
+    }
+  }
+
+  private func start(_ action: PoolAction) {
+    guard let id = action.id else { return }
+    logger.debug("begin", metadata: ["action": "\(action)"])
+    running[id] = Task {
+      let result = await self.perform(action)
+      self.end(id, action, result)
+    }
+  }
+
+  private func end(_ id: ActionID, _ action: PoolAction, _ result: ActionResult) {
+    running[id] = nil
+    if case .failed(let failure) = result {
+      logger.warning("failed", metadata: ["action": "\(action)", "error": "\(failure)"])
+    } else {
+      logger.notice("done", metadata: ["action": "\(action)"])
+    }
+    feed(.ended(id, result))
+    guard running.isEmpty else { return }
+    ended?.resume()
+    ended = nil
+  }
+
+  private nonisolated func perform(_ action: PoolAction) async -> ActionResult {
+    switch action {
+    case .attachENI(_, let request): await operations.attach(request)
+    case .wireENI(_, let eni): await operations.wire(eni)
+    case .assign(_, let eni, let kind, let count): await operations.assign(count, kind, to: eni)
+    case .unassign(_, let eni, let cidrs): await operations.unassign(cidrs, from: eni)
+    case .freeENI(_, let eni): await operations.free(eni)
+    case .listENIs: await operations.list()
+    case .persist, .answerAdd, .answerDelete, .wake: .done
+    }
+  }
+
+  private func setWake(_ instant: PoolInstant) {
+    if let wake {
+      guard wake.at != instant else { return }
+      wake.task.cancel()
+    }
+    let delay = max(.zero, instant - time().instant)
+    let task = Task {
+      do {
+        try await Task.sleep(for: delay, tolerance: .milliseconds(5))
+      } catch {
+        return  // cancelled: a later wake has taken its place
+      }
+      self.wakeUp(instant)
+    }
+    wake = (instant, task)
+  }
+
+  private func wakeUp(_ instant: PoolInstant) {
+    if wake?.at == instant { wake = nil }
+    feed(.tick)
+  }
+}

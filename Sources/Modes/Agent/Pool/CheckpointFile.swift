@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import Glibc
+internal import VPCLinux
+internal import VPCModel
+
+/// The checkpoint on disk. Source: contract of amazon-vpc-cni-k8s v1.23, checkpoint file.
+struct CheckpointFile: Sendable {
+  let path: String
+
+  /// 737 pods take about 200 kB; more than this is not a checkpoint.
+  private static let limit = 16 << 20
+
+  init(path: String) { self.path = path }
+
+  /// Makes the folder (mode 0755) where it is missing: /run is empty after a boot.
+  func makeFolder() throws(FileError) {
+    guard let slash = path.lastIndex(of: "/"), slash != path.startIndex else { return }
+    let folder = String(path[..<slash])
+    guard mkdir(folder, 0o755) == 0 || errno == EEXIST else {
+      throw FileError(verb: "make", path: folder, errno: errno)
+    }
+  }
+
+  /// False on a node that was never served since its boot, and where somebody removed the file under running pods.
+  var exists: Bool { access(path, F_OK) == 0 }
+
+  /// Replaces the file; returns when it is on the disk.
+  ///
+  /// - Parameter encoder: what encoded the content before.
+  func write(_ checkpoint: Checkpoint, by encoder: inout CheckpointEncoder) throws(FileError) {
+    try AtomicFile.write(encoder.encode(checkpoint), to: path)
+  }
+
+  /// As above, for a first time.
+  func write(_ checkpoint: Checkpoint) throws(FileError) {
+    var encoder = CheckpointEncoder()
+    try write(checkpoint, by: &encoder)
+  }
+
+  /// Reads what is sound in the file; a missing one is an empty checkpoint.
+  ///
+  /// A file that cannot be used as a whole is kept beside the new one under `.damaged`, for people.
+  ///
+  /// - Returns: what is sound, and a line of text for each thing that is not.
+  func read() -> (checkpoint: Checkpoint, findings: [String]) {
+    let bytes: [UInt8]
+    do {
+      bytes = try BoundedFile.read(path, limit: CheckpointFile.limit)
+    } catch {
+      return error.isNotFound ? (Checkpoint(), []) : (Checkpoint(), ["\(error)"])
+    }
+    let result = CheckpointReader.read(bytes)
+    let findings = result.findings.map { "\($0)" }
+    if !findings.isEmpty {
+      // Best effort: the content is told in the findings too.
+      rename(path, path + ".damaged")
+    }
+    return (result.checkpoint, findings)
+  }
+}

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the plugin asks of the agent. Source: contract of amazon-vpc-cni-k8s v1.23, gRPC contract and server behaviour.
+
+internal import Logging
+internal import VPCLinux
+internal import VPCModel
+internal import VPCRPC
+
+/// Answers AddNetwork and DelNetwork from the pool.
+struct CNIBackend: CNIBackendService {
+  /// What stands in every reply, whatever the pod.
+  struct Facts: Sendable {
+    var usesExternalSNAT: Bool
+    var vpcCIDRs: [IPPrefix]
+    /// NETWORK_POLICY_ENFORCING_MODE, empty where no policy agent is to be told.
+    var networkPolicyMode: String
+    /// The table for pods' host routes; nil where the contract's per-pod rules hold.
+    var podRouteTable: RouteTable?
+    /// VPC_CNI_ADD_TIMEOUT: an ADD waits no longer than this, whatever its caller allows.
+    var addTimeout: Duration
+  }
+
+  /// The version that a plugin must name. Released images of the reference carry an empty one on both sides.
+  static let version = ""
+
+  /// Kept back from the caller's deadline, so that the cause still reaches it.
+  private static let answerMargin = Duration.milliseconds(250)
+
+  let pool: AddressPool
+  let facts: Facts
+  let logger: Logger
+  /// Removes a pod's host side without being waited for.
+  let removeSoon: @Sendable (HostRemains) -> Void
+
+  func addNetwork(_ request: AddNetworkRequest, context: RPCContext) async throws -> AddNetworkReply {
+    try checkVersion(request.clientVersion)
+    let key = AttachmentKey(
+      networkName: request.networkName, containerID: request.containerID, ifName: request.ifName)
+    let pod = PodName(namespace: request.k8SPodNamespace, name: request.k8SPodName)
+    let answer = await pool.add(key: key, pod: pod, deadline: deadline(context))
+    var reply = AddNetworkReply()
+    switch answer {
+    case .assigned(let assignment):
+      logger.info("assigned", metadata: CNIBackend.metadata(assignment))
+      reply.success = true
+      reply.ipallocationMetadata = [CNIBackend.allocation(assignment)]
+      reply.useExternalSnat = facts.usesExternalSNAT
+      reply.vpcv4Cidrs = facts.vpcCIDRs.map(\.description)
+      reply.networkPolicyMode = facts.networkPolicyMode
+      reply.podRouteTable = facts.podRouteTable?.number ?? 0
+    case .failed(let cause):
+      logger.warning(
+        "no address for the pod", metadata: ["pod": "\(pod)", "container": "\(key.containerID)", "cause": "\(cause)"])
+      reply.success = false
+      reply.failureCause = "\(cause)"
+    }
+    return reply
+  }
+
+  func delNetwork(_ request: DelNetworkRequest, context: RPCContext) async throws -> DelNetworkReply {
+    try checkVersion(request.clientVersion)
+    let key = AttachmentKey(
+      networkName: request.networkName, containerID: request.containerID, ifName: request.ifName)
+    let asked = PodName(namespace: request.k8SPodNamespace, name: request.k8SPodName)
+    guard let assignment = await release(key, of: asked) else {
+      // The sentence that plugins look for.
+      throw RPCStatus(.unknown, "datastore: unknown pod")
+    }
+    logger.info("released", metadata: CNIBackend.metadata(assignment))
+    // An address that came from a damaged or very old checkpoint has no pod's name of its own.
+    let pod = assignment.pod.isComplete ? assignment.pod : asked
+    // Behind the answer: deleting a veth takes the kernel 8 to 20 ms.
+    removeSoon(
+      HostRemains(
+        address: assignment.address, vethSuffix: HostVethName.suffix(namespace: pod.namespace, pod: pod.name),
+        eniTable: assignment.routeTable, deletesVeth: true))
+    var reply = DelNetworkReply()
+    reply.success = true
+    reply.ipallocationMetadata = [CNIBackend.allocation(assignment)]
+    reply.networkPolicyMode = facts.networkPolicyMode
+    reply.hostVethRemoved = true
+    return reply
+  }
+
+  /// Takes the address back under its key, or else under that of a pod which only the kernel knew after a damaged
+  /// checkpoint: there nothing but the name of its veth says whose it is.
+  private func release(_ key: AttachmentKey, of pod: PodName) async -> Assignment? {
+    if case .released(let assignment) = await pool.delete(key) { return assignment }
+    guard pod.isComplete else { return nil }
+    let suffix = HostVethName.suffix(namespace: pod.namespace, pod: pod.name)
+    guard case .released(let assignment) = await pool.delete(.recovered(vethSuffix: suffix)) else { return nil }
+    return assignment
+  }
+
+  private func checkVersion(_ version: String) throws {
+    guard version == CNIBackend.version else {
+      throw RPCStatus(
+        .failedPrecondition, "wrong client version \"\(version.prefix(64))\" (!= \"\(CNIBackend.version)\")")
+    }
+  }
+
+  private func deadline(_ context: RPCContext) -> PoolInstant {
+    let allowed = ContinuousClock.now.duration(to: context.deadline) - CNIBackend.answerMargin
+    return PoolClock.now().instant + max(.zero, min(allowed, facts.addTimeout))
+  }
+
+  private static func allocation(_ assignment: Assignment) -> IPAllocationMetadata {
+    var metadata = IPAllocationMetadata()
+    switch assignment.address.family {
+    case .ipv4: metadata.ipv4Addr = assignment.address.description
+    case .ipv6: metadata.ipv6Addr = assignment.address.description
+    }
+    metadata.deviceNumber = Int32(clamping: assignment.device)
+    metadata.routeTableID = Int32(clamping: assignment.routeTable.number)
+    return metadata
+  }
+
+  private static func metadata(_ assignment: Assignment) -> Logger.Metadata {
+    [
+      "pod": "\(assignment.pod)", "container": "\(assignment.key.containerID)", "ip": "\(assignment.address)",
+      "eni": "\(assignment.eni?.text ?? "none")",
+    ]
+  }
+}

@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import VPCCloud
+internal import VPCModel
+internal import VPCRPC
+
+/// What the network policy agent asks of this agent at its start.
+struct PolicySettings: ConfigServerBackendService {
+  /// NETWORK_POLICY_ENFORCING_MODE as it was written.
+  let mode: String
+  /// ENABLE_MULTI_NIC.
+  let usesAllCards: Bool
+  let identity: NodeIdentity
+
+  func networkPolicyConfigs(context: RPCContext) async throws -> NetworkPolicyAgentConfigReply {
+    var reply = NetworkPolicyAgentConfigReply()
+    reply.networkPolicyMode = mode
+    reply.multiNicenabled = usesAllCards
+    reply.nodeIpv4 = identity.primaryAddress.description
+    reply.nodeIpv6 = identity.primary.ipv6Addresses.first?.description ?? ""
+    reply.instanceID = identity.instance.instanceID
+    reply.region = identity.instance.region
+    return reply
+  }
+}

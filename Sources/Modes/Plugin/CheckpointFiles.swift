@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import VPCLinux
+import VPCModel
+
+/// The agent's checkpoint files, which GC reads.
+enum CheckpointFiles {
+  static let folder = "/var/run/aws-node"
+
+  /// Reads `ipam.json` and `ipam-nic-1.json`, `ipam-nic-2.json`…; those that do not exist are left out.
+  ///
+  /// - Throws: `FileError`, also for a file beyond `CheckpointReader.maximumSize`.
+  static func read(folder: String = CheckpointFiles.folder) throws(FileError) -> [[UInt8]] {
+    let names = ["ipam.json"] + (1..<PodNetwork.maximumInterfaces).map { "ipam-nic-\($0).json" }
+    var contents: [[UInt8]] = []
+    for name in names {
+      do throws(FileError) {
+        contents.append(try BoundedFile.read("\(folder)/\(name)", limit: CheckpointReader.maximumSize))
+      } catch {
+        guard error.isNotFound else { throw error }
+      }
+    }
+    return contents
+  }
+}

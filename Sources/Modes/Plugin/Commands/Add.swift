@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Logging
+import VPCLinux
+import VPCModel
+import VPCRPC
+
+extension PluginCall {
+  /// ADD: takes an address from the agent and wires the pod with it. What fails after the agent has given an address
+  /// gives it back.
+  ///
+  /// - Throws: code 4 or 7 for bad input, 999 with a sentence of the contract and the cause behind it.
+  func add() throws(CNIError) -> CNIResult {
+    try configuration.check()
+    guard let interface = request.interface else {
+      throw CNIError(.invalidEnvironment, "required env variables [CNI_IFNAME] missing")
+    }
+    // Without names all pods would share one host interface, and each ADD would remove the one before.
+    for (key, value) in [
+      ("K8S_POD_NAME", request.arguments.podName), ("K8S_POD_NAMESPACE", request.arguments.podNamespace),
+    ] where value.isEmpty {
+      throw CNIError(.invalidEnvironment, "CNI_ARGS: \(key) is missing")
+    }
+    let pod = try openPod(interface)
+    let reply = try askForAddress(interface)
+    let network: PodNetwork
+    do {
+      network = try wiring(of: reply, interface: interface)
+      try pod.add(network)
+    } catch {
+      release()
+      throw CNIError(.failed, "add command: failed to setup network", cause: error)
+    }
+    if !reply.networkPolicyMode.isEmpty { try enforcePolicy(reply, interfaces: network.interfaces.count) }
+    return PodResult.make(
+      network: network, netns: request.netns,
+      deviceNumber: reply.ipallocationMetadata.first?.deviceNumber ?? 0, arguments: request.arguments)
+  }
+
+  /// Before the agent is asked: a wrong path must not cost an address, and a second ADD of a pod that runs must not get
+  /// its address again and, failing, give it back.
+  private func openPod(_ interface: InterfaceName) throws(CNIError) -> any PodPort {
+    let pod = try kernel.open(namespace: request.netns, allowsOwn: request.allowsOwnNamespace)
+    let isTaken: Bool
+    do {
+      isTaken = try pod.has(interface)
+    } catch {
+      throw CNIError(.failed, "add command: failed to setup network", cause: error)
+    }
+    guard !isTaken else {
+      throw CNIError(
+        .invalidEnvironment, "CNI_IFNAME: \(interface) exists already in CNI_NETNS \(request.netns)")
+    }
+    return pod
+  }
+
+  private func askForAddress(_ interface: InterfaceName) throws(CNIError) -> AddNetworkReply {
+    var message = AddNetworkRequest()
+    message.clientVersion = PluginCall.clientVersion
+    message.k8SPodName = request.arguments.podName
+    message.k8SPodNamespace = request.arguments.podNamespace
+    message.k8SPodInfraContainerID = request.arguments.infraContainerID
+    message.netns = request.netns
+    message.ifName = interface.text
+    message.networkName = configuration.name
+    message.containerID = request.containerID
+    message.requiresMultiNicattachment = configuration.requiresMultiNICAttachment
+    let reply: AddNetworkReply
+    do {
+      reply = try agent.add(message, timeout: Patience.add)
+    } catch {
+      throw CNIError(.failed, "add cmd: Error received from AddNetwork gRPC call", cause: error)
+    }
+    guard reply.success else {
+      let cause = reply.failureCause.isEmpty ? "" : ": \(reply.failureCause)"
+      throw CNIError(.failed, "add cmd: failed to assign an IP address to container\(cause)")
+    }
+    return reply
+  }
+
+  /// The wiring that a reply asks for. An agent is trusted no further than its message makes sense.
+  private func wiring(of reply: AddNetworkReply, interface: InterfaceName) throws(InvalidReply) -> PodNetwork {
+    guard reply.podVlanID == 0 else {
+      throw InvalidReply("security groups for pods (VLAN \(reply.podVlanID)) are not supported")
+    }
+    let given = reply.ipallocationMetadata
+    guard (1...PodNetwork.maximumInterfaces).contains(given.count) else {
+      throw InvalidReply("the agent answered with \(given.count) addresses")
+    }
+    var interfaces: [PodInterface] = []
+    for (index, metadata) in given.enumerated() {
+      let text = metadata.ipv4Addr.isEmpty ? metadata.ipv6Addr : metadata.ipv4Addr
+      guard let address = IPAddress(text), address.isGlobalUnicast else {
+        throw InvalidReply("the agent answered with \(text.quoted) for an address")
+      }
+      guard metadata.routeTableID > 0 else {
+        throw InvalidReply("the agent answered with routing table \(metadata.routeTableID)")
+      }
+      guard let podName = PodResult.podInterfaceName(index, first: interface),
+        let hostName = HostVethName.name(
+          prefix: configuration.vethPrefix, namespace: request.arguments.podNamespace, pod: request.arguments.podName,
+          index: index)
+      else { throw InvalidReply("no name for interface \(index)") }
+      interfaces.append(
+        PodInterface(
+          index: index, hostName: hostName, podName: podName, address: address,
+          eniTable: RouteTable(UInt32(metadata.routeTableID))))
+    }
+    return PodNetwork(
+      interfaces: interfaces, mtu: configuration.mtu,
+      routing: reply.podRouteTable == 0 ? .perPodRules : .table(RouteTable(reply.podRouteTable)))
+  }
+
+  /// Gives the address back. The pod has failed already; what fails here is told in the log, and the kubelet's DEL
+  /// tries again.
+  private func release() {
+    do {
+      let reply = try agent.delete(deletion(reason: "SetupNSFailed"), timeout: Patience.delete)
+      if !reply.success { log.warning("address not given back, the DEL to come will") }
+    } catch {
+      log.warning("address not given back, the DEL to come will", metadata: [LogKey.cause: "\(CauseChain.text(error))"])
+    }
+  }
+
+  /// Nothing is undone when it fails: the kubelet sends DEL.
+  private func enforcePolicy(_ reply: AddNetworkReply, interfaces: Int) throws(CNIError) {
+    var message = EnforceNpRequest()
+    message.k8SPodName = request.arguments.podName
+    message.k8SPodNamespace = request.arguments.podNamespace
+    message.networkPolicyMode = reply.networkPolicyMode
+    message.interfaceCount = Int32(interfaces)
+    do {
+      let answer = try policy.enforce(message, timeout: Patience.policy)
+      guard answer.success else { throw CNIError(.failed, "add cmd: failed to setup network policy") }
+    } catch let error as CNIError {
+      throw error
+    } catch {
+      throw CNIError(.failed, "add cmd: failed to setup network policy", cause: error)
+    }
+  }
+
+  /// The request that gives this call's address back.
+  func deletion(reason: String) -> DelNetworkRequest {
+    var message = DelNetworkRequest()
+    message.clientVersion = PluginCall.clientVersion
+    message.k8SPodName = request.arguments.podName
+    message.k8SPodNamespace = request.arguments.podNamespace
+    message.k8SPodInfraContainerID = request.arguments.infraContainerID
+    message.k8SPodUid = request.arguments.podUID
+    message.networkName = configuration.name
+    message.containerID = request.containerID
+    message.ifName = request.interface?.text ?? ""
+    message.reason = reason
+    return message
+  }
+}
+
+/// A reply that no agent should give.
+struct InvalidReply: Error, Sendable, Hashable, CustomStringConvertible {
+  let description: String
+  init(_ description: String) { self.description = description }
+}

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Logging
+import VPCLinux
+import VPCModel
+import VPCRPC
+
+extension PluginCall {
+  /// GC: gives back the addresses of this network that no valid attachment owns, with what they have on the host.
+  ///
+  /// The contract has no request for it. The agent's checkpoint, which it writes before each answer, lists who owns
+  /// what; each entry of this network's name whose container and interface the runtime does not name is deleted as DEL
+  /// would. An attachment that an ADD is making meanwhile is safe: a runtime does not run the two at once.
+  /// - Throws: code 7 without `cni.dev/valid-attachments`, 5 for a checkpoint that cannot be read, 11 when the agent
+  ///   cannot be reached, 999 when it refused some; all others have been tried then.
+  func collectGarbage() throws(CNIError) {
+    guard let valid = configuration.validAttachments else {
+      try configuration.check()
+      throw CNIError(.invalidConfiguration, "network config: cni.dev/valid-attachments is missing, GC needs it")
+    }
+    let stale = try staleAttachments(valid: Set(valid))
+    let end = now() + Patience.collect
+    var failures: [CNIError] = []
+    for entry in stale {
+      let left = now().duration(to: end)
+      guard left > .zero else {
+        throw CNIError(.tryAgainLater, "gc cmd: not all of \(stale.count) attachments released in time")
+      }
+      do {
+        try release(entry, timeout: min(left, Patience.delete))
+      } catch {
+        if error.code == .tryAgainLater { throw error }
+        failures.append(error)
+      }
+    }
+    if !stale.isEmpty {
+      log.info("attachments released", metadata: [LogKey.count: "\(stale.count - failures.count)"])
+    }
+    guard let first = failures.first else { return }
+    throw CNIError(
+      .failed, "gc cmd: \(failures.count) of \(stale.count) attachments not released, the first: \(first.message)")
+  }
+
+  private func staleAttachments(
+    valid: Set<NetworkConfiguration.Attachment>
+  ) throws(CNIError) -> [CheckpointAllocation] {
+    var stale: [CheckpointAllocation] = []
+    var seen: Set<NetworkConfiguration.Attachment> = valid
+    let files: [[UInt8]]
+    do {
+      files = try checkpoints()
+    } catch {
+      throw CNIError(.io, "gc cmd: cannot read the agent's checkpoint", cause: error)
+    }
+    for file in files {
+      let result = CheckpointReader.read(file)
+      for finding in result.findings {
+        // Of entries that nobody can read the agent decides; a file or version that nobody knows is no ground to delete.
+        switch finding {
+        case .unreadable, .version:
+          throw CNIError(.io, "gc cmd: cannot read the agent's checkpoint: \(finding)")
+        case .entry, .duplicateAddress, .duplicateKey, .cooldown:
+          log.warning("checkpoint entry passed over", metadata: [LogKey.cause: "\(finding)"])
+        }
+      }
+      for allocation in result.checkpoint.allocations where allocation.key.networkName == configuration.name {
+        let attachment = NetworkConfiguration.Attachment(
+          containerID: allocation.key.containerID, interface: allocation.key.ifName)
+        if seen.insert(attachment).inserted { stale.append(allocation) }
+      }
+    }
+    return stale
+  }
+
+  private func release(_ entry: CheckpointAllocation, timeout: Duration) throws(CNIError) {
+    var message = DelNetworkRequest()
+    message.clientVersion = PluginCall.clientVersion
+    message.k8SPodName = entry.pod.name
+    message.k8SPodNamespace = entry.pod.namespace
+    message.networkName = entry.key.networkName
+    message.containerID = entry.key.containerID
+    message.ifName = entry.key.ifName
+    message.reason = "GarbageCollected"
+    let reply: DelNetworkReply
+    do {
+      reply = try agent.delete(message, timeout: timeout)
+    } catch {
+      if error.status.message.contains(PluginCall.unknownPod) { return }
+      throw CNIError(
+        error.isConnectFailure ? .tryAgainLater : .failed, "gc cmd: failed to release an attachment", cause: error)
+    }
+    guard reply.success else {
+      throw CNIError(.failed, "gc cmd: the agent did not release container \(entry.key.containerID.quoted)")
+    }
+    // Without the pod's namespace, which GC does not know.
+    if !reply.hostVethRemoved {
+      var names = PodArguments()
+      names.podName = entry.pod.name
+      names.podNamespace = entry.pod.namespace
+      try removeReturned(reply, of: names, netns: "")
+    }
+  }
+}

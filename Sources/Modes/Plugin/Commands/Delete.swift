@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Logging
+import VPCLinux
+import VPCModel
+import VPCRPC
+
+extension PluginCall {
+  /// DEL: gives the address back and removes what the pod has on the host. Succeeds where nothing is left to do, where
+  /// the agent does not know the pod, and without an agent: the runtime must be able to let go of a dead pod.
+  ///
+  /// | situation | what is done |
+  /// |---|---|
+  /// | `prevResult` names a VLAN | branch ENI: removed without the agent; nothing without CNI_NETNS |
+  /// | the agent released the address and removes the host's side itself | nothing |
+  /// | the agent released the address | routes and rules removed, the veth goes with the namespace |
+  /// | the agent does not know the pod, cannot be reached or fails | all removed from `prevResult`, veth included |
+  ///
+  /// - Throws: code 999, sentences of the contract.
+  func delete() throws(CNIError) {
+    for problem in configuration.problems {
+      log.warning("configuration is damaged, deleting without it", metadata: [LogKey.cause: "\(problem)"])
+    }
+    guard let interface = request.interface else { return }
+    let previous = configuration.previousResult.flatMap {
+      PreviousPod($0, interface: interface, arguments: request.arguments)
+    }
+    if let previous, previous.vlan != 0 { return try deleteBranch(previous) }
+    let reply: DelNetworkReply
+    do {
+      reply = try agent.delete(deletion(reason: "PodDeleted"), timeout: Patience.delete)
+    } catch {
+      deleteWithoutAgent(previous, because: error)
+      return
+    }
+    guard reply.success else { throw CNIError(.failed, "del cmd: failed to process delete request") }
+    if !reply.hostVethRemoved { try removeReturned(reply, of: request.arguments, netns: request.netns) }
+    if !reply.networkPolicyMode.isEmpty { try deletePolicy() }
+  }
+
+  /// Teardown of a pod with a branch ENI. The agent holds nothing for it, and neither it nor the network policy agent
+  /// is told. Without a namespace the pod is gone, and its VLAN id may be another pod's by now.
+  private func deleteBranch(_ previous: PreviousPod) throws(CNIError) {
+    guard !request.netns.isEmpty else { return }
+    guard let first = previous.interfaces.first else {
+      throw CNIError(.failed, "del cmd: failed to delete with prevResult: it has no address of the pod")
+    }
+    do {
+      let remains = HostRemains(
+        address: first.address, vethSuffix: suffix(first.index, of: request.arguments),
+        eniTable: RouteTable(UInt32(previous.vlan) + 100),
+        deletesVeth: false)
+      try kernel.removeBranch(vlan: previous.vlan, remains: remains)
+    } catch {
+      throw CNIError(.failed, "del cmd: failed to delete with prevResult", cause: error)
+    }
+  }
+
+  /// The reference's words for a pod without an address; it is an ordinary end of a repeated DEL.
+  static let unknownPod = "datastore: unknown pod"
+
+  private func deleteWithoutAgent(_ previous: PreviousPod?, because error: RPCError) {
+    let isUnknown = error.status.message.contains(PluginCall.unknownPod)
+    if isUnknown {
+      log.debug("the agent does not know the pod")
+    } else {
+      log.warning(
+        "agent failed, deleting from prevResult; the agent takes the address back when it can",
+        metadata: [LogKey.cause: "\(CauseChain.text(error))"])
+    }
+    guard let previous else { return }
+    for interface in previous.interfaces {
+      do {
+        try kernel.remove(
+          HostRemains(
+            address: interface.address, vethSuffix: suffix(interface.index, of: request.arguments),
+            eniTable: interface.eniTable,
+            deletesVeth: true))
+      } catch {
+        log.warning("host side not removed, keeping on", metadata: [LogKey.cause: "\(CauseChain.text(error))"])
+      }
+    }
+  }
+
+  /// Removes what the addresses of a reply have on the host; the veth goes with the pod's namespace.
+  func removeReturned(_ reply: DelNetworkReply, of pod: PodArguments, netns: String) throws(CNIError) {
+    // A branch ENI whose VLAN came from the agent: as with prevResult, nothing is touched without a namespace.
+    if reply.podVlanID != 0 && netns.isEmpty { return }
+    for (index, metadata) in reply.ipallocationMetadata.prefix(PodNetwork.maximumInterfaces).enumerated() {
+      let text = metadata.ipv4Addr.isEmpty ? metadata.ipv6Addr : metadata.ipv4Addr
+      guard let address = IPAddress(text) else {
+        log.warning("the agent returned no address", metadata: [LogKey.address: "\(text.quoted)"])
+        continue
+      }
+      let branch = (1...4094).contains(reply.podVlanID)
+      let table = branch ? reply.podVlanID + 100 : metadata.routeTableID
+      let remains = HostRemains(
+        address: address, vethSuffix: suffix(index, of: pod), eniTable: RouteTable(UInt32(clamping: table)),
+        deletesVeth: false)
+      do {
+        if branch {
+          try kernel.removeBranch(vlan: Int(reply.podVlanID), remains: remains)
+        } else {
+          try kernel.remove(remains)
+        }
+      } catch {
+        throw CNIError(.failed, "del cmd: failed on tear down pod network", cause: error)
+      }
+    }
+  }
+
+  private func deletePolicy() throws(CNIError) {
+    var message = DeleteNpRequest()
+    message.k8SPodName = request.arguments.podName
+    message.k8SPodNamespace = request.arguments.podNamespace
+    do {
+      let reply = try policy.delete(message, timeout: Patience.policy)
+      if !reply.success { log.warning("network policy agent did not delete the pod's policies") }
+    } catch {
+      guard !error.isConnectFailure else {
+        throw CNIError(.failed, "del cmd: failed to connect to network policy agent", cause: error)
+      }
+      log.warning(
+        "network policy agent did not delete the pod's policies", metadata: [LogKey.cause: "\(CauseChain.text(error))"])
+    }
+  }
+
+  private func suffix(_ index: Int, of pod: PodArguments) -> String {
+    HostVethName.suffix(namespace: pod.podNamespace, pod: pod.podName, index: index)
+  }
+}

@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Logging
+import VPCModel
+
+/// One call of the plugin: what was asked, and the outside world to do it in.
+///
+/// The commands are extensions, one file each: `add()`, `delete()`, `check()`, `status()`, `collectGarbage()`.
+struct PluginCall {
+  let request: CNIRequest
+  let configuration: NetworkConfiguration
+  let agent: any AgentPort
+  let policy: any PolicyPort
+  let kernel: any KernelPort
+  /// The agent's checkpoint files, whole; empty when there are none.
+  let checkpoints: () throws -> [[UInt8]]
+  let log: Logger
+  let now: () -> ContinuousClock.Instant
+
+  /// Runs the command.
+  ///
+  /// - Returns: what standard output carries, nil for nothing.
+  /// - Throws: what standard output carries instead, with exit status 1.
+  func run() throws(CNIError) -> JSONValue? {
+    switch request.command {
+    case .add: return try add().json(version: configuration.version)
+    case .delete: try delete()
+    case .check: try check()
+    case .status: try status()
+    case .collectGarbage: try collectGarbage()
+    case .version: return CNIVersion.answer
+    }
+    return nil
+  }
+
+  /// The version that our requests carry. The agent compares it with its own, and every release of the reference leaves
+  /// it empty on both sides; anything else would be refused.
+  static let clientVersion = ""
+}

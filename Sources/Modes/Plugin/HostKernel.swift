@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import VPCLinux
+import VPCModel
+
+/// The kernel of the node that the process runs on.
+///
+/// Works in the calling thread's namespace and enters the pod's on that thread: the plugin has no other.
+final class HostKernel: KernelPort {
+  private var socket: NetlinkSocket?
+
+  /// One socket for the whole call.
+  private func host() throws(NetlinkError) -> NetlinkSocket {
+    if let socket { return socket }
+    let opened = try NetlinkSocket()
+    socket = opened
+    return opened
+  }
+
+  func open(namespace path: String, allowsOwn: Bool) throws(CNIError) -> any PodPort {
+    let namespace: NetworkNamespace
+    do {
+      namespace = try NetworkNamespace(path: path)
+    } catch {
+      throw CNIError(.invalidEnvironment, "CNI_NETNS \(path.quoted) is no network namespace", cause: error)
+    }
+    do {
+      let node = try NetworkNamespace.current()
+      if !allowsOwn, node.identity == namespace.identity {
+        throw CNIError(
+          .invalidEnvironment, "plugin's netns and netns from CNI_NETNS should not be the same")
+      }
+      return HostPod(node: node, pod: try namespace.openSocketOnThisThread(), host: try host())
+    } catch let error as CNIError {
+      throw error
+    } catch {
+      throw CNIError(.failed, "cannot work in CNI_NETNS \(path.quoted)", cause: error)
+    }
+  }
+
+  func remove(_ remains: HostRemains) throws {
+    _ = try remains.remove(on: host())
+  }
+
+  func removeBranch(vlan: Int, remains: HostRemains) throws {
+    try remains.removeBranch(vlan: vlan, on: host())
+  }
+}
+
+/// A pod's namespace, open.
+private struct HostPod: PodPort {
+  let node: NetworkNamespace
+  let pod: NetlinkSocket
+  let host: NetlinkSocket
+
+  func has(_ interface: InterfaceName) throws -> Bool { try Link.find(named: interface, on: pod) != nil }
+
+  func add(_ network: PodNetwork) throws { try network.add(pod: pod, host: host, node: node) }
+
+  func check(_ interfaces: [PodInterface]) throws {
+    for interface in interfaces { try interface.check(pod: pod, host: host) }
+  }
+}

@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Logging
+import VPCObserve
+
+/// The names of what log lines carry beside their message.
+enum LogKey {
+  static let address = "ip"
+  static let cause = "cause"
+  static let code = "code"
+  static let command = "command"
+  static let container = "container.id"
+  static let count = "count"
+  static let duration = "duration.us"
+  static let interface = "interface"
+  static let netns = "netns"
+  static let network = "network"
+  static let pod = "pod"
+  static let vlan = "vlan.id"
+}
+
+/// The plugin's log.
+enum PluginLog {
+  /// A logger of JSON lines to the configuration's file, or to standard error without one, at its level. The file is
+  /// opened with the first line.
+  static func make(_ configuration: NetworkConfiguration) -> Logger {
+    let file = configuration.pluginLogFile
+    let destination = LogDestination(file.isEmpty ? "stderr" : file, default: file, resultOnStdout: true)
+    return .jsonLines(label: "aws-cni", to: destination, level: Logger.Level(setting: configuration.pluginLogLevel))
+  }
+}

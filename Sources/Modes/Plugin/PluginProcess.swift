@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Logging
+import VPCModel
+
+/// The plugin's process as a function: environment and standard input in, standard output and exit status out.
+struct PluginProcess {
+  let environment: [String: String]
+  /// Standard input, whole; asked for by the commands that need it.
+  let input: () throws(CNIError) -> [UInt8]
+  let agent: any AgentPort
+  let policy: any PolicyPort
+  let kernel: any KernelPort
+  let checkpoints: () throws -> [[UInt8]]
+  let log: (NetworkConfiguration) -> Logger
+  let now: () -> ContinuousClock.Instant
+
+  struct Answer: Sendable, Hashable {
+    /// One JSON document and a line feed, or nothing.
+    let output: [UInt8]
+    let status: Int32
+  }
+
+  func run() -> Answer {
+    // The newest until a configuration says otherwise.
+    var version = CNIVersion.current
+    do {
+      let json = try answer(version: &version)
+      return Answer(output: json.map { $0.bytes + [0x0a] } ?? [], status: 0)
+    } catch {
+      return Answer(output: error.json(version: version).bytes + [0x0a], status: 1)
+    }
+  }
+
+  private func answer(version: inout CNIVersion) throws(CNIError) -> JSONValue? {
+    let request = try CNIRequest(environment: environment)
+    // VERSION needs nothing that stands in a configuration.
+    if request.command == .version { return CNIVersion.answer }
+    let configuration = try NetworkConfiguration(try input())
+    version = configuration.version
+    try PluginProcess.check(request.command, configuration.version)
+    let call = PluginCall(
+      request: request, configuration: configuration, agent: agent, policy: policy, kernel: kernel,
+      checkpoints: checkpoints, log: log(configuration), now: now)
+    return try run(call)
+  }
+
+  /// Runs the command and writes the one line that tells of it.
+  private func run(_ call: PluginCall) throws(CNIError) -> JSONValue? {
+    let start = now()
+    var metadata: Logger.Metadata = [
+      LogKey.command: "\(call.request.command.rawValue)", LogKey.network: "\(call.configuration.name)",
+    ]
+    if let interface = call.request.interface {
+      metadata[LogKey.container] = "\(call.request.containerID)"
+      metadata[LogKey.pod] = "\(call.request.arguments.podNamespace)/\(call.request.arguments.podName)"
+      metadata[LogKey.interface] = "\(interface)"
+      metadata[LogKey.netns] = "\(call.request.netns)"
+    }
+    do {
+      let result = try call.run()
+      metadata[LogKey.duration] = "\(PluginProcess.microseconds(start.duration(to: now())))"
+      if let addresses = result?["ips"]?.array {
+        metadata[LogKey.address] = "\(addresses.compactMap { $0["address"]?.string }.joined(separator: ","))"
+      }
+      call.log.info("done", metadata: metadata)
+      return result
+    } catch {
+      metadata[LogKey.duration] = "\(PluginProcess.microseconds(start.duration(to: now())))"
+      metadata[LogKey.code] = "\(error.code.number)"
+      metadata[LogKey.cause] = "\(error.message)"
+      call.log.error("failed", metadata: metadata)
+      throw error
+    }
+  }
+
+  /// What a configuration's version does not have cannot be asked of it.
+  private static func check(_ command: CNICommand, _ version: CNIVersion) throws(CNIError) {
+    let allowed =
+      switch command {
+      case .check: version.allowsCheck
+      case .status, .collectGarbage: version.allowsGCAndStatus
+      case .add, .delete, .version: true
+      }
+    guard allowed else {
+      throw CNIError(
+        .incompatibleVersion, "config version does not allow \(command.rawValue)",
+        details: "config cniVersion is \"\(version.rawValue)\"")
+    }
+  }
+
+  private static func microseconds(_ duration: Duration) -> Int64 {
+    let (seconds, attoseconds) = duration.components
+    return seconds * 1_000_000 + attoseconds / 1_000_000_000_000
+  }
+}

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Glibc
+import VPCModel
+
+/// Standard input and output, each read or written whole.
+enum StandardStreams {
+  /// Reads until the writer closes.
+  ///
+  /// - Parameter timeout: for all of it: a runtime that keeps its end open must not keep the pod waiting for ever.
+  /// - Throws: code 6 beyond the configuration's largest size, 5 when reading fails or takes too long.
+  static func readInput(timeout: Duration, descriptor: Int32 = STDIN_FILENO) throws(CNIError) -> [UInt8] {
+    try readAll(descriptor, limit: NetworkConfiguration.limits.size, until: ContinuousClock.now + timeout)
+  }
+
+  /// Writes everything, or as much as the reader takes.
+  static func writeOutput(_ bytes: [UInt8], descriptor: Int32 = STDOUT_FILENO) {
+    var rest = bytes[...]
+    while !rest.isEmpty {
+      // SAFETY: write reads the bytes before it returns.
+      let count = rest.withUnsafeBytes { write(descriptor, $0.baseAddress, $0.count) }
+      if count < 0 && errno == EINTR { continue }
+      guard count > 0 else { return }
+      rest = rest.dropFirst(count)
+    }
+  }
+
+  private static func readAll(
+    _ descriptor: Int32, limit: Int, until end: ContinuousClock.Instant
+  ) throws(CNIError) -> [UInt8] {
+    var bytes: [UInt8] = []
+    var chunk = [UInt8](repeating: 0, count: 16384)
+    while true {
+      try wait(descriptor, until: end)
+      let count = read(descriptor, &chunk, chunk.count)
+      if count < 0 && errno == EINTR { continue }
+      guard count >= 0 else {
+        throw CNIError(.io, "cannot read the network config from standard input: errno \(errno)")
+      }
+      if count == 0 { return bytes }
+      bytes += chunk[..<count]
+      guard bytes.count <= limit else { throw CNIError(.undecodable, "network config: more than \(limit) bytes") }
+    }
+  }
+
+  private static func wait(_ descriptor: Int32, until end: ContinuousClock.Instant) throws(CNIError) {
+    let left = ContinuousClock.now.duration(to: end).components
+    let milliseconds = max(left.seconds * 1000 + left.attoseconds / 1_000_000_000_000_000, 0)
+    var poll = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
+    // A failure shows itself in the read that follows.
+    if Glibc.poll(&poll, 1, Int32(clamping: milliseconds)) == 0 {
+      throw CNIError(.io, "the network config did not come to an end on standard input in time")
+    }
+  }
+}

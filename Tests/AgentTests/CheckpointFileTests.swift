@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Glibc
+import Testing
+import VPCLinux
+import VPCModel
+
+@testable import AgentMode
+
+@Suite struct CheckpointFileTests {
+  let folder: TemporaryFolder
+  let file: CheckpointFile
+
+  init() throws {
+    folder = try TemporaryFolder()
+    file = CheckpointFile(path: "\(folder.path)/ipam.json")
+  }
+
+  static let entry = CheckpointAllocation(
+    key: PoolFixture.key("c1"), address: IPAddress(ipv4: 0x0a00_0014), unixNanoseconds: 5,
+    pod: PodName(namespace: "default", name: "web-0"))
+
+  @Test func roundTrip() throws {
+    let checkpoint = Checkpoint(
+      allocations: [Self.entry],
+      cooldowns: [CheckpointCooldown(address: IPAddress(ipv4: 0x0a00_0015), untilUnixNanoseconds: 9)])
+    let file = file
+    try file.write(checkpoint)
+    try file.write(checkpoint)
+    let (read, findings) = file.read()
+    #expect(read == checkpoint && findings == [])
+    #expect(folder.names == ["ipam.json"], "no temporary file is left")
+  }
+
+  @Test func missingIsEmptyAndSound() {
+    let (read, findings) = file.read()
+    #expect(read == Checkpoint() && findings == [] && folder.names == [])
+  }
+
+  @Test(arguments: ["", "{", "[]", #"{"version":"vpc-cni-ipam/2","allocations":[]}"#, "\u{0}\u{0}\u{0}"])
+  func damagedIsKeptForPeople(content: String) throws {
+    let file = file
+    try AtomicFile.write(Array(content.utf8), to: file.path)
+    let (read, findings) = file.read()
+    #expect(read == Checkpoint() && !findings.isEmpty)
+    #expect(folder.names == ["ipam.json.damaged"])
+    #expect(try BoundedFile.read("\(file.path).damaged", limit: 1000) == Array(content.utf8))
+    try file.write(Checkpoint())
+    #expect(file.read().findings == [], "the next file is sound")
+  }
+
+  @Test func soundPartIsUsed() throws {
+    let text = String(decoding: Checkpoint(allocations: [Self.entry]).encoded(), as: UTF8.self)
+      .replacing(#""allocations":["#, with: #""allocations":[{"networkName":7},"#)
+    try AtomicFile.write(Array(text.utf8), to: file.path)
+    let (read, findings) = file.read()
+    #expect(read.allocations == [Self.entry] && findings.count == 1)
+  }
+
+  @Test func hugeIsNotRead() throws {
+    try AtomicFile.write(Array(repeating: UInt8(ascii: " "), count: (16 << 20) + 1), to: file.path)
+    let (read, findings) = file.read()
+    #expect(read == Checkpoint() && findings.count == 1 && findings[0].contains("larger than"))
+  }
+
+  @Test(arguments: ["folder", "fifo", "device"])
+  func notAFile(kind: String) throws {
+    switch kind {
+    case "folder": mkdir(file.path, 0o755)
+    case "fifo": mkfifo(file.path, 0o644)
+    default: symlink("/dev/zero", file.path)
+    }
+    let (read, findings) = file.read()
+    #expect(read == Checkpoint() && findings.count == 1, "told, and neither waited for nor read without end")
+    rmdir(file.path)
+  }
+
+  @Test func unwritableIsTold() throws {
+    let lost = CheckpointFile(path: "\(folder.path)/none/ipam.json")
+    let error = #expect(throws: FileError.self) { try lost.write(Checkpoint()) }
+    #expect(error?.description.contains("no such file") == true)
+  }
+}

@@ -1,0 +1,116 @@
+"""The agent: time from its start to SERVING, memory, and how many EC2 calls it needs."""
+
+from __future__ import annotations
+
+import time
+
+from harness.node import Node
+from harness.waiting import wait_for
+from support.bench import Bench
+from support.health import wait_serving
+from support.report import Row, Section, summary
+
+NEW_NODES = 3
+RESTARTS = 5
+MANY_PODS = 200
+
+# The existing implementation on the same kind of machine, not measured here.
+REFERENCE_READY_MS = 1130
+REFERENCE_RSS_MB = 66
+REFERENCE_CALLS_PER_ENI = 6
+
+
+def measure(bench: Bench) -> Section:
+    section = Section("Agent (baseline: the existing implementation, measured elsewhere)")
+    first, boot_calls = [], []
+    for number in range(NEW_NODES):
+        with bench.node(f"bench-agent-{number}", type="m5.large") as node:
+            bench.say(f"agent: new node {number + 1} of {NEW_NODES}")
+            bench.vpc.counts(reset=True)
+            first.append(_start(node))
+            bench.wait_quiet()
+            boot_calls.append(_calls(bench))
+            if number < NEW_NODES - 1:
+                continue
+            started = node.agent.memory()
+            eni_calls = _one_more_eni(bench, node)
+            bench.say(f"agent: {RESTARTS} restarts")
+            again = [_restart(node) for _ in range(RESTARTS)]
+    bench.say(f"agent: {MANY_PODS} pods")
+    with bench.node("bench-agent-many", type="m5.4xlarge") as node:
+        node.agent.start()
+        bench.connect(node, [f"m{number}" for number in range(MANY_PODS)])
+        bench.wait_quiet()
+        many = node.agent.memory()
+        _check_pods(node)
+
+    ready, restart = summary(first), summary(again)
+    calls = sum(eni_calls.values())
+    section.rows = [
+        Row("start to SERVING, new node", "ms", REFERENCE_READY_MS, ready["median"], "≤ 300",
+            ready["median"] <= 300, 0),
+        Row("start to SERVING, again with a pod", "ms", None, restart["median"], digits=0),
+        Row("RssAnon after start", "MB", None, started["RssAnon"] / 1024, digits=1),
+        Row("VmRSS after start", "MB", REFERENCE_RSS_MB, started["VmRSS"] / 1024, digits=1),
+        Row(f"RssAnon with {MANY_PODS} pods", "MB", None, many["RssAnon"] / 1024, "≤ 8",
+            many["RssAnon"] <= 8 * 1024, 1),
+        Row(f"VmRSS with {MANY_PODS} pods", "MB", None, many["VmRSS"] / 1024, digits=1),
+        Row(f"threads with {MANY_PODS} pods", "", None, many["Threads"], digits=0),
+        Row("EC2 calls of a start", "calls", None, sum(boot_calls[0].values()), digits=0, note=_spell(boot_calls[0])),
+        Row("EC2 calls for one more ENI", "calls", REFERENCE_CALLS_PER_ENI, calls, "≤ 3", calls <= 3, 0,
+            note=_spell(eni_calls)),
+    ]
+    section.raw = {"start_ms": first, "restart_ms": again, "memory_after_start": started,
+                   f"memory_with_{MANY_PODS}_pods": many, "ec2_calls_of_start": boot_calls,
+                   "ec2_calls_for_one_more_eni": eni_calls}
+    return section
+
+
+def _start(node: Node) -> float:
+    """Milliseconds from just before the process is made to the first SERVING."""
+    began = time.monotonic()
+    node.agent.start(wait=False)
+    process = node.agent.process
+    assert process is not None
+    try:
+        wait_serving(process.pid, lambda: process.poll() is None)
+    except RuntimeError as error:
+        node.agent.ready_or_dead()  # raises with the agent's last words
+        raise error
+    return (time.monotonic() - began) * 1000
+
+
+def _restart(node: Node) -> float:
+    node.agent.stop()
+    return _start(node)
+
+
+def _one_more_eni(bench: Bench, node: Node) -> dict[str, int]:
+    """EC2 calls from a quiet pool until one ENI more is there and the pool is quiet again."""
+    before = len(node.enis())
+    bench.vpc.counts(reset=True)
+    for number in range(30):
+        bench.connect(node, [f"a{number}"])
+        bench.wait_quiet()
+        if len(node.enis()) > before:
+            break
+    wait_for(lambda: len(node.enis()) > before, "one more ENI", 1.0)
+    bench.wait_quiet()
+    calls = _calls(bench)
+    if len(node.enis()) != before + 1:
+        raise RuntimeError(f"{len(node.enis()) - before} more ENIs instead of one")
+    return calls
+
+
+def _check_pods(node: Node) -> None:
+    known = len(node.checkpoint())
+    if known != MANY_PODS:
+        raise RuntimeError(f"the agent knows {known} pods instead of {MANY_PODS}")
+
+
+def _calls(bench: Bench) -> dict[str, int]:
+    return {action: row["calls"] for action, row in bench.vpc.counts()["actions"].items()}
+
+
+def _spell(calls: dict[str, int]) -> str:
+    return ", ".join(action if count == 1 else f"{count} {action}" for action, count in calls.items())

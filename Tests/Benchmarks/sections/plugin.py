@@ -1,0 +1,143 @@
+"""Whole processes of the plugin beside `/bin/true` and beside the least that the kernel's work can cost."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+from harness.node import Node
+from harness.pod import Pod
+from harness.waiting import wait_for
+from support.bench import Bench, add_plugin
+from support.report import Row, Section, summary
+from support.spawner import Jobs, Sample, batch
+
+LOADS = (0, 100, 700)
+ROUNDS = 60
+WARM_UP = 5
+MTU = "9001"
+
+# The largest m5: 15 ENIs with 49 pod addresses each. All of them are in the pool before anything is measured, and a
+# released address can be given out again at once, so that no EC2 call falls into a measured time.
+INSTANCE_TYPE = "m5.24xlarge"
+ENIS = 15
+ENVIRONMENT = {"MINIMUM_IP_TARGET": "735", "WARM_IP_TARGET": "1", "IP_COOLDOWN_PERIOD": "0"}
+
+# The existing implementation on the same kind of machine, not measured here.
+REFERENCE_MS = {"version": 6.4, "add": 15.0, "del": 12.4}
+
+
+def measure(bench: Bench) -> Section:
+    section = Section("Plugin, whole processes, median")
+    with bench.node("bench-plugin", type=INSTANCE_TYPE, environment=ENVIRONMENT) as node:
+        bench.say("plugin: an agent with a full pool")
+        node.agent.start()
+        wait_for(lambda: len(node.enis()) == ENIS, f"{ENIS} ENIs", 30)
+        bench.wait_quiet()
+        for load, before in zip(LOADS, (0, *LOADS)):
+            bench.connect(node, [f"load-{number}" for number in range(before, load)])
+            bench.wait_quiet()
+            bench.settle()
+            bench.say(f"plugin: {ROUNDS} rounds with {load} pods")
+            used = _processor_ms(node)
+            samples = _rounds(bench, node, load)
+            used = (_processor_ms(node) - used) / (ROUNDS + WARM_UP)
+            _check(node, load)
+            section.raw[f"with_{load}_pods"] = {name: _statistics(each) for name, each in samples.items()}
+            section.raw[f"with_{load}_pods"]["agent_cpu_ms"] = used
+            _rows(section, load, samples)
+            section.rows.append(Row(f"agent's processor time for ADD and DEL, {load} pods", "ms", None, used))
+        section.raw["agent_memory_at_end_kB"] = node.agent.memory()
+    return section
+
+
+def _rounds(bench: Bench, node: Node, load: int) -> dict[str, list[Sample]]:
+    """Every round runs every command once, odd rounds in the other order: no command always follows the same."""
+    jobs = Jobs()
+    plugin, floor = bench.programs.plugin(), bench.programs.path("floor")
+    names = []
+    for number in range(-WARM_UP, ROUNDS):
+        stem = f"r{load}-{number + WARM_UP}"
+        names += [stem, f"{stem}-floor", f"{stem}-route"]
+        _round(jobs, Pod(node.instance, stem), plugin, floor, number)
+    batch(node.instance, [f"netns add {name}" for name in names])
+    samples = bench.run(jobs, node)
+    return {label: values for label, values in samples.items() if not label.startswith("_")}
+
+
+def _round(jobs: Jobs, pod: Pod, plugin: str, floor: str, number: int) -> None:
+    prefix = "_warm-up-" if number < 0 else ""
+    # The name that the plugin will choose: it depends on the pod's name alone.
+    veth = _host_veth(pod)
+    stems = {"floor": f"floo{number + WARM_UP}", "route": f"rout{number + WARM_UP}"}
+    addresses = {"floor": "198.18.0.1", "route": "198.18.0.2"}
+
+    def floor_add(kind: str) -> None:
+        jobs.add(f"{prefix}floor-add", [floor, "add", f"{pod.netns}-{kind}", stems[kind], "eth0", addresses[kind], MTU])
+
+    def version() -> None:
+        jobs.add(f"{prefix}version", [plugin], env={"CNI_COMMAND": "VERSION"},
+                 stdin=['{"cniVersion":"0.4.0"}'])
+
+    def floor_del() -> None:
+        jobs.add(f"{prefix}floor-del", [floor, "del", stems["floor"], addresses["floor"]])
+
+    def floor_del_route() -> None:
+        jobs.add(f"{prefix}floor-del-route", [floor, "del-route", stems["route"], addresses["route"]])
+        jobs.add("_link-del", ["/sbin/ip", "link", "delete", stems["route"]])
+
+    steps = [
+        [lambda: jobs.add(f"{prefix}true", ["/bin/true"]), version],
+        [lambda: floor_add("floor"), lambda: add_plugin(jobs, f"{prefix}add", plugin, pod, "ADD"),
+         lambda: floor_add("route")],
+        [floor_del, lambda: add_plugin(jobs, f"{prefix}del", plugin, pod, "DEL", gone=veth), floor_del_route],
+    ]
+    for group in steps:
+        for step in group if number % 2 == 0 else reversed(group):
+            step()
+
+
+def _processor_ms(node: Node) -> float:
+    """User and system time of the agent so far."""
+    fields = Path(f"/proc/{node.agent.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) * 1000 / os.sysconf("SC_CLK_TCK")
+
+
+def _host_veth(pod: Pod) -> str:
+    """The contract's name for the host's end."""
+    return "eni" + hashlib.sha1(f"{pod.namespace}.{pod.name}".encode()).hexdigest()[:11]
+
+
+def _check(node: Node, load: int) -> None:
+    """The measured commands did their work: the pods that are left are the load's, wired and known to the agent."""
+    wait_for(lambda: len(node.pod_routes()) == load and len(node.pod_veths()) == load, f"{load} wired pods", 10)
+    known = len(node.checkpoint())
+    if known != load:
+        raise RuntimeError(f"the agent knows {known} pods instead of {load}")
+
+
+def _statistics(samples: list[Sample]) -> dict[str, object]:
+    return {"wall_ms": summary([each.wall_ns / 1e6 for each in samples]),
+            "cpu_ms": summary([each.cpu_us / 1e3 for each in samples]),
+            "minor_faults": summary([each.faults for each in samples]),
+            "context_switches": summary([each.switches for each in samples])}
+
+
+def _rows(section: Section, load: int, samples: dict[str, list[Sample]]) -> None:
+    times = {label: summary([each.wall_ns / 1e6 for each in values]) for label, values in samples.items()}
+    median = {label: each["median"] for label, each in times.items()}
+
+    def add(figure: str, baseline: str, ours: str, most: float | None = None, target: str = "") -> None:
+        difference = median[ours] - median[baseline]
+        note = f"least: {times[baseline]['min']:.2f}, {times[ours]['min']:.2f}"
+        if load == 0 and baseline in ("true", "floor-add", "add"):
+            note += f"; existing: {REFERENCE_MS[ours]} ms"
+        section.rows.append(Row(f"{figure}, {load} pods", "ms", median[baseline], median[ours], target,
+                                None if most is None else difference <= most, note=note))
+
+    add("VERSION against /bin/true", "true", "version", 2.0, "≤ baseline + 2")
+    add("ADD against the floor", "floor-add", "add", 2.5, "≤ baseline + 2.5")
+    add("DEL against ADD", "add", "del", 0.0, "≤ baseline")
+    add("DEL against the floor that deletes the veth", "floor-del", "del")
+    add("DEL against the floor that leaves the veth", "floor-del-route", "del")

@@ -1,0 +1,46 @@
+"""The benchmark's own C programs, compiled when they are first needed and again when their source is newer."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from harness import paths
+
+SOURCES = Path(__file__).resolve().parent.parent / "programs"
+
+
+class Programs:
+    """Built in `folder`, which is made."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def plugin(self) -> str:
+        """The binary under the plugin's name, on the machine's disk as on a node.
+
+        The rig's /opt lies in memory, on tmpfs, where the page faults of starting a program cost over 1 ms more.
+        """
+        link = self.folder / paths.PLUGIN.rpartition("/")[2]
+        if not (link.exists() and link.samefile(paths.BINARY)):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            link.unlink(missing_ok=True)
+            os.link(paths.BINARY, link)
+        return str(link)
+
+    def path(self, name: str) -> str:
+        """The program `name`. Raises RuntimeError with the compiler's words."""
+        source, built = SOURCES / f"{name}.c", self.folder / name
+        if not built.exists() or built.stat().st_mtime <= source.stat().st_mtime:
+            compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("cc")
+            if compiler is None:
+                raise RuntimeError("no C compiler: install gcc")
+            self.folder.mkdir(parents=True, exist_ok=True)
+            words = [compiler, "-std=gnu11", "-O2", "-Wall", "-Wextra", "-o", f"{built}.new", str(source)]
+            done = subprocess.run(words, capture_output=True, text=True, check=False)
+            if done.returncode != 0:
+                raise RuntimeError(f"compile {source.name}: {done.stderr}")
+            os.rename(f"{built}.new", built)
+        return str(built)

@@ -1,0 +1,73 @@
+"""Figures: their statistics, the rows that are printed, and what goes into the file."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+
+def summary(values: Sequence[float]) -> dict[str, float]:
+    """Least, median and 90th percentile, in the unit of the values."""
+    ordered = sorted(values)
+    return {"count": len(ordered), "min": ordered[0], "median": statistics.median(ordered),
+            "p90": ordered[min(len(ordered) - 1, round(0.9 * (len(ordered) - 1)))]}
+
+
+@dataclass
+class Row:
+    """One figure of ours beside what it is compared with. `met` is None where no target stands."""
+
+    figure: str
+    unit: str
+    baseline: float | None
+    ours: float | None
+    target: str = ""
+    met: bool | None = None
+    digits: int = 2
+    note: str = ""
+
+    def cells(self) -> list[str]:
+        ratio = difference = ""
+        if self.baseline and self.ours is not None:
+            ratio = f"{self.ours / self.baseline:.2f}"
+            difference = self._number(self.ours - self.baseline, sign=True)
+        met = {True: "yes", False: "NO", None: ""}[self.met]
+        return [self.figure, self._number(self.baseline), self._number(self.ours), self.unit, ratio, difference,
+                self.target, met, self.note]
+
+    def _number(self, value: float | None, sign: bool = False) -> str:
+        return "" if value is None else f"{value:{'+' if sign else ''},.{self.digits}f}"
+
+
+HEAD = ["figure", "baseline", "ours", "unit", "ratio", "difference", "target", "met", ""]
+_RIGHT = {1, 2, 4, 5}
+
+
+@dataclass
+class Section:
+    """What one section measured: rows for the table, everything else in `raw` for the file."""
+
+    title: str
+    rows: list[Row] = field(default_factory=list)
+    raw: dict[str, Any] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        return {"title": self.title, "rows": [vars(row) for row in self.rows], "raw": self.raw}
+
+
+def print_table(sections: list[Section]) -> None:
+    """All sections under one set of column widths."""
+    cells = [row.cells() for section in sections for row in section.rows]
+    widths = [max(len(row[column]) for row in [HEAD, *cells]) for column in range(len(HEAD))]
+
+    def line(row: list[str]) -> str:
+        return "  ".join(text.rjust(width) if column in _RIGHT else text.ljust(width)
+                         for column, (text, width) in enumerate(zip(row, widths))).rstrip()
+
+    print(line(HEAD))
+    for section in sections:
+        print(f"\n{section.title}")
+        for row in section.rows:
+            print(line(row.cells()))

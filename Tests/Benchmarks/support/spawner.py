@@ -1,0 +1,58 @@
+"""Whole processes timed from inside an instance: job lists for programs/spawn.c."""
+
+from __future__ import annotations
+
+import subprocess
+from collections import defaultdict
+from dataclasses import dataclass
+
+from simulator.client import Instance
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One process: wall time, user and system time, minor page faults, context switches."""
+
+    wall_ns: int
+    cpu_us: int
+    faults: int
+    switches: int
+
+
+class Jobs:
+    """Commands that run one after the other; see programs/spawn.c for what each option means."""
+
+    def __init__(self) -> None:
+        self._lines: list[str] = []
+
+    def add(self, label: str, words: list[str], env: dict[str, str] | None = None, stdin: list[str] | None = None,
+            stdout: str | None = None, gone: str | None = None) -> None:
+        """`stdin` holds pieces that are joined: text, or `@PATH` for the content of a file at that time."""
+        lines = [f"job {label}"]
+        lines += [f"arg {word}" for word in words]
+        lines += [f"env {name}={value}" for name, value in (env or {}).items()]
+        lines += [f"stdin {piece[1:]}" if piece.startswith("@") else f"text {piece}" for piece in stdin or []]
+        lines += [f"stdout {stdout}"] if stdout else []
+        lines += [f"gone {gone}"] if gone else []
+        if any("\n" in line for line in lines):
+            raise ValueError(f"{label}: a newline in a job")
+        self._lines += [*lines, "run"]
+
+    def run(self, spawn: str, instance: Instance, timeout: float = 120) -> dict[str, list[Sample]]:
+        """Samples by label, in order. Raises RuntimeError with what the failing command printed."""
+        done = instance.run([spawn], input="".join(f"{line}\n" for line in self._lines), check=False, timeout=timeout)
+        if done.returncode != 0:
+            raise RuntimeError(done.stderr.strip()[-3000:])
+        samples: dict[str, list[Sample]] = defaultdict(list)
+        for line in done.stdout.splitlines():
+            label, *numbers = line.split()
+            samples[label].append(Sample(*map(int, numbers)))
+        return samples
+
+
+def batch(instance: Instance, commands: list[str]) -> None:
+    """`ip -batch` in the instance. Raises RuntimeError with its words."""
+    done: subprocess.CompletedProcess[str] = instance.run(
+        ["ip", "-batch", "-"], input="".join(f"{command}\n" for command in commands), check=False, timeout=120)
+    if done.returncode != 0:
+        raise RuntimeError(f"ip -batch: {done.stderr.strip()[-1000:]}")

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import TestSupport
+import Testing
+import VPCCloud
+import VPCModel
+import VPCTransport
+
+/// The client against an EC2 that others wrote, which verifies every signature.
+@Suite struct MotoTests {
+  private static let isWanted = TestNeeds.mustRun || MotoServer.python != nil
+
+  private func client(_ moto: MotoServer, secret: String? = nil) throws -> EC2Client {
+    let environment = CloudEnvironment([
+      "AWS_ACCESS_KEY_ID": moto.accessKeyID, "AWS_SECRET_ACCESS_KEY": secret ?? moto.secretAccessKey,
+      "AWS_ENDPOINT_URL": moto.url,
+    ])
+    return EC2Client(
+      transport: CurlTransport(),
+      endpoint: try ServiceEndpoint.resolve(.ec2, region: "us-east-1", environment: environment),
+      credentials: CredentialsProvider(sources: [EnvironmentSource(environment: environment)]),
+      userAgent: "amazon-vpc-cni-k8s/test")
+  }
+
+  @Test(.enabled(if: isWanted, "needs a python3 that can import moto and boto3 (VPC_CNI_TEST_PYTHON names one)"))
+  func interfaceFromCreationToDeletion() async throws {
+    let moto = try await MotoServer.start()
+    let ec2 = try client(moto)
+
+    let instance = try #require(try await ec2.describeInstance(moto.instanceID))
+    #expect(instance.type == "m5.large" && instance.attachments.map(\.deviceIndex) == [0])
+    let limits = try #require(try await ec2.describeInstanceType("m5.large"))
+    #expect(limits.maximumInterfaces == 3 && limits.ipv4PerInterface == 10 && limits.cards.count == 1)
+    #expect(limits.hypervisor == "nitro" && !limits.isBareMetal)
+    let subnet = try #require(try await ec2.describeSubnet(moto.subnetID))
+    #expect(subnet.ipv4CIDR?.length == 20)
+    let groups = try await ec2.describeSecurityGroups(filters: [EC2Filter("group-id", [moto.securityGroupID])])
+    #expect(groups.map(\.name) == ["g"])
+
+    let created = try await ec2.createNetworkInterface(
+      .init(
+        subnetID: moto.subnetID, securityGroupIDs: [moto.securityGroupID], demand: .addresses(3),
+        description: "aws-K8S-\(moto.instanceID)",
+        tags: ["node.k8s.amazonaws.com/instance_id": moto.instanceID, "ü & +": "="]))
+    #expect(created.secondaryIPv4.count == 3 && created.attachment == nil)
+    #expect(created.tags["ü & +"] == "=")
+
+    let attachment = try await ec2.attachNetworkInterface(created.id, instanceID: moto.instanceID, deviceIndex: 1)
+    try await ec2.createTags(["k": "v"], interface: created.id)
+    let attached = try #require(try await ec2.describeNetworkInterfaces([created.id]).first)
+    #expect(attached.attachment?.id == attachment && attached.attachment?.deviceIndex == 1)
+    #expect(attached.attachment?.instanceID == moto.instanceID && attached.status == "in-use")
+    #expect(attached.tags["k"] == "v" && attached.securityGroupIDs == [moto.securityGroupID])
+    #expect(try await ec2.describeNetworkInterfaces(instanceID: moto.instanceID).count == 2)
+
+    let assigned = try await ec2.assignPrivateAddresses(.addresses(2), to: created.id)
+    #expect(assigned.count >= 2)
+    let after = try #require(try await ec2.describeNetworkInterfaces([created.id]).first)
+    #expect(after.secondaryIPv4.count == 5)
+    let back = after.secondaryIPv4.prefix(2).map { IPPrefix(single: $0) }
+    try await ec2.unassignPrivateAddresses(back, from: created.id)
+    #expect(try await ec2.describeNetworkInterfaces([created.id]).first?.secondaryIPv4.count == 3)
+
+    #expect(try await ec2.detachNetworkInterface(attachmentID: attachment) == .removed)
+    #expect(try await ec2.deleteNetworkInterface(created.id) == .removed)
+    #expect(try await ec2.deleteNetworkInterface(created.id) == .alreadyGone)
+    await #expect(throws: EC2Error.self) { try await ec2.describeNetworkInterfaces([created.id]) }
+    #expect(try await ec2.describeInstance("i-00000000000000000") == nil)
+
+    // The signature is really looked at.
+    let forger = try client(moto, secret: "not the secret")
+    do throws(EC2Error) {
+      _ = try await forger.describeSubnet(moto.subnetID)
+      Issue.record("a wrong signature was accepted")
+    } catch {
+      #expect(["SignatureDoesNotMatch", "AuthFailure"].contains(error.code.text), "\(error)")
+    }
+  }
+}

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Synchronization
+import VPCCloud
+import VPCModel
+import VPCTransport
+
+/// A transport that answers from a closure and keeps what it was asked.
+final class FakeTransport: HTTPTransport {
+  private let answer: @Sendable (HTTPRequest) async throws(HTTPError) -> HTTPResponse
+  private let log = Mutex<[HTTPRequest]>([])
+
+  var requests: [HTTPRequest] { log.withLock { $0 } }
+
+  init(_ answer: @escaping @Sendable (HTTPRequest) async throws(HTTPError) -> HTTPResponse) { self.answer = answer }
+
+  func send(_ request: HTTPRequest) async throws(HTTPError) -> HTTPResponse {
+    log.withLock { $0.append(request) }
+    return try await answer(request)
+  }
+}
+
+extension HTTPResponse {
+  init(_ status: Int = 200, _ body: String, headers: HTTPHeaders = [:]) {
+    self.init(status: status, headers: headers, body: Array(body.utf8))
+  }
+}
+
+/// A clock that stands still until it is moved; sleeping moves it.
+final class ManualTime: Sendable {
+  private struct State {
+    var elapsed = Duration.zero
+    var sleeps: [Duration] = []
+  }
+
+  private let start = ContinuousClock.now
+  private let state = Mutex(State())
+  private let startSeconds: Int64
+
+  init(startSeconds: Int64 = 1_700_000_000) { self.startSeconds = startSeconds }
+
+  var sleeps: [Duration] { state.withLock { $0.sleeps } }
+
+  func advance(_ duration: Duration) { state.withLock { $0.elapsed += duration } }
+
+  var wallClock: @Sendable () -> UTCTime {
+    { UTCTime(seconds: self.startSeconds + self.state.withLock { $0.elapsed.components.seconds }) }
+  }
+
+  var source: TimeSource {
+    TimeSource(
+      now: { self.start.advanced(by: self.state.withLock { $0.elapsed }) },
+      sleep: { duration in
+        self.state.withLock {
+          $0.elapsed += duration
+          $0.sleeps.append(duration)
+        }
+      },
+      random: { 0.5 })
+  }
+}
+
+/// A counter that closures can share.
+final class Counter: Sendable {
+  private let count = Mutex(0)
+  var value: Int { count.withLock { $0 } }
+
+  @discardableResult
+  func next() -> Int {
+    count.withLock { count in
+      count += 1
+      return count
+    }
+  }
+}

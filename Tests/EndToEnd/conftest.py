@@ -1,0 +1,76 @@
+"""Fixtures: a simulated VPC for each test module, nodes for each test. Failures keep the nodes' state."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from harness import paths  # noqa: E402  puts the simulator on the path
+from harness.node import Node  # noqa: E402
+from simulator.client import Simulator  # noqa: E402
+
+ARTEFACTS = Path(os.environ.get("VPC_CNI_ARTEFACTS", paths.ROOT / ".build" / "e2e-artefacts"))
+
+# What is worth keeping of a node on which a test failed.
+_STATE = {
+    "links": ["ip", "-d", "link"], "addresses": ["ip", "address"], "rules": ["ip", "rule"],
+    "routes": ["ip", "route", "show", "table", "all"], "neighbours": ["ip", "neigh"],
+    "nftables": ["nft", "list", "ruleset"], "iptables": ["iptables-save"],
+    "checkpoint": ["cat", paths.CHECKPOINT], "ipamd.log": ["cat", paths.AGENT_LOG],
+    "plugin.log": ["cat", paths.PLUGIN_LOG],
+}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if os.geteuid() != 0:
+        pytest.exit("the end-to-end tests make network namespaces: run them as root", returncode=1)
+    if not paths.BINARY.exists():
+        pytest.exit(f"{paths.BINARY} is missing: run `make build`", returncode=1)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    report = (yield).get_result()
+    setattr(item, f"report_{report.when}", report)
+
+
+@pytest.fixture(scope="module")
+def vpc(request: pytest.FixtureRequest) -> Iterator[Simulator]:
+    """One VPC for a module. A module sets options with `SIMULATOR = {...}`."""
+    with Simulator(**getattr(request.module, "SIMULATOR", {})) as simulator:
+        yield simulator
+
+
+@pytest.fixture
+def make_node(vpc: Simulator, request: pytest.FixtureRequest) -> Iterator[Callable[..., Node]]:
+    """Makes nodes that end with the test: `make_node("n1", type="m5.large", subnet="a", environment={...})`."""
+    nodes: list[Node] = []
+
+    def make(name: str = "n1", **options: Any) -> Node:
+        node = Node(vpc, name, **options)
+        nodes.append(node)
+        return node
+
+    yield make
+    failed = getattr(getattr(request.node, "report_call", None), "failed", False)
+    for node in nodes:
+        if failed:
+            _keep_state(node, request.node.name)
+        node.close()
+        node.instance.remove()
+    vpc.clear_faults()
+
+
+def _keep_state(node: Node, test: str) -> None:
+    folder = ARTEFACTS / test.replace("/", "_") / node.name
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, command in _STATE.items():
+        done = node.instance.run(command, check=False)
+        (folder / name).write_text(done.stdout + done.stderr, encoding="utf-8", errors="replace")

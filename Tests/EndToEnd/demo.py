@@ -1,0 +1,178 @@
+#!/usr/bin/env python3
+"""`make demo`: two simulated EC2 nodes, an agent on each, pods that get VPC addresses and talk.
+
+Every number printed is read back from the simulated EC2, the kernel or the pods. Ends with status 0 only if every
+expectation held; removes everything it made, also when it fails. `--keep` leaves the VPC up to look around.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from harness import paths  # noqa: E402
+from harness.node import Node  # noqa: E402
+from harness.pod import Pod  # noqa: E402
+from simulator.client import Simulator  # noqa: E402
+
+PODS_PER_NODE = 12  # an m5.large holds 9 pod addresses on its primary ENI: the second ENI is needed
+INTERNET = "198.51.100.10"
+
+
+class Story:
+    """What the demo says as it goes, and whether all that it expected came true."""
+
+    def __init__(self) -> None:
+        self.began = time.monotonic()
+        self.failures: list[str] = []
+
+    def step(self, text: str) -> None:
+        print(f"\n[{time.monotonic() - self.began:5.1f} s] {text}", flush=True)
+
+    def say(self, text: str) -> None:
+        print(f"          {text}", flush=True)
+
+    def expect(self, held: bool, text: str) -> None:
+        self.say(f"{'ok  ' if held else 'FAIL'} {text}")
+        if not held:
+            self.failures.append(text)
+
+    def table(self, head: list[str], rows: list[list[str]]) -> None:
+        widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
+        for row in [head, *rows]:
+            self.say("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
+
+
+def show_enis(story: Story, nodes: list[Node]) -> None:
+    rows = []
+    for node in nodes:
+        assigned = {pod.address for pod in node.pods if pod.result}
+        for eni in sorted(node.enis(), key=lambda eni: eni["index"]):
+            secondary = [address for address in eni["addresses"] if address != eni["primary"]]
+            used = sum(address in assigned for address in secondary)
+            rows.append([node.name, eni["eni"], str(eni["index"]), eni["primary"],
+                         str(len(secondary)), str(used)])
+    story.table(["node", "ENI", "device", "primary address", "pod addresses", "used by pods"], rows)
+
+
+def ping_all(story: Story, nodes: list[Node]) -> None:
+    """Every pod pings a pod of the other node, and the internet stand-in."""
+    here, there = nodes[0].pods, nodes[1].pods
+    pairs = [(pod, there[number % len(there)]) for number, pod in enumerate(here)]
+    pairs += [(pod, here[number % len(here)]) for number, pod in enumerate(there)]
+    with ThreadPoolExecutor(8) as workers:
+        across = list(workers.map(lambda pair: pair[0].ping(pair[1].address), pairs))
+        outside = list(workers.map(lambda pair: pair[0].ping(INTERNET), pairs))
+    story.expect(all(across), f"{sum(across)} of {len(pairs)} pods reached a pod on the other node")
+    story.expect(all(outside), f"{sum(outside)} of {len(pairs)} pods reached the internet stand-in at {INTERNET}")
+
+
+def distinct(pods: list[Pod]) -> bool:
+    addresses = [pod.address for pod in pods]
+    return len(set(addresses)) == len(addresses)
+
+
+def crash(story: Story, node: Node, other: Node) -> None:
+    """Kills the agent without warning, goes on using the node, and starts it again."""
+    before = {entry["ipv4"] for entry in node.checkpoint()}
+    node.agent.kill()
+    story.expect(node.pods[0].ping(other.pods[0].address), "without its agent the node's pods still talk")
+    node.agent.start()
+    story.say(f"agent back, ready {node.agent.seconds_to_ready:.2f} s after its start")
+    after = {entry["ipv4"] for entry in node.checkpoint()}
+    story.expect(before == after == {pod.address for pod in node.pods}, "every pod's address is accounted for again")
+    late = node.pod(f"{node.name}-late").add()
+    story.expect(distinct(node.pods + other.pods), f"a pod started after the crash got {late.address}, nobody else's")
+    story.expect(late.ping(other.pods[0].address), "and reaches the other node")
+
+
+def run(story: Story, vpc: Simulator) -> list[Node]:
+    story.step("Two nodes (m5.large, subnets in two zones) and an agent on each")
+    nodes = [Node(vpc, "node-a", type="m5.large", subnet="a"), Node(vpc, "node-b", type="m5.large", subnet="b")]
+    for node in nodes:
+        node.agent.start()
+        memory = node.agent.memory()
+        story.say(f"{node.name}: {node.instance.instance_id} {node.instance.address}, agent ready after "
+                  f"{node.agent.seconds_to_ready:.2f} s, RssAnon {memory['RssAnon'] / 1024:.1f} MB")
+    vpc.counts(reset=True)
+
+    story.step(f"{PODS_PER_NODE} pods on each node, started by the real plugin, 8 at a time")
+    for node in nodes:
+        began = time.monotonic()
+        node.add_pods(PODS_PER_NODE)
+        story.say(f"{node.name}: {PODS_PER_NODE} pods in {time.monotonic() - began:.2f} s")
+    story.expect(distinct(nodes[0].pods + nodes[1].pods), "no address was given twice")
+    for node in nodes:
+        story.expect(len(node.enis()) >= 2, f"{node.name} uses a second ENI")
+    show_enis(story, nodes)
+
+    story.step("Every pod pings across the VPC and out of it")
+    ping_all(story, nodes)
+
+    story.step("The agent of node-a is killed (SIGKILL) and comes back")
+    crash(story, nodes[0], nodes[1])
+
+    story.step("EC2 calls that all of this took")
+    counts = vpc.counts()
+    story.table(["action", "calls"], [[action, str(count["calls"])] for action, count in sorted(counts["actions"].items())])
+    story.expect(vpc.drops()["total"] == 0, f"packets dropped by the VPC: {vpc.drops()['total']}")
+    return nodes
+
+
+def end(story: Story, vpc: Simulator, nodes: list[Node]) -> None:
+    story.step("All pods are deleted")
+    for node in nodes:
+        node.delete_pods()
+        try:
+            node.wait_clean()
+        except TimeoutError:
+            pass
+        left = node.leftovers()
+        story.expect(not any(left.values()), f"{node.name}: left over " + ", ".join(
+            f"{len(found)} {kind}" for kind, found in left.items()))
+        story.expect(node.agent.stop() == 0, f"{node.name}: the agent ended in order")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--keep", action="store_true", help="leave the VPC up and say how to enter a node")
+    keep = parser.parse_args().keep
+    if os.geteuid() != 0:
+        print("demo: making network namespaces needs root", file=sys.stderr)
+        return 1
+    story = Story()
+    story.step("A VPC on this machine")
+    vpc = Simulator(name="demo")
+    try:
+        vpc.start()
+        nodes = run(story, vpc)
+        if not keep:
+            end(story, vpc, nodes)
+    except Exception as error:  # noqa: BLE001  whatever failed, what was made must go
+        story.expect(False, f"{type(error).__name__}: {error}")
+    finally:
+        if not keep:
+            vpc.stop()
+    seconds = time.monotonic() - story.began
+    if story.failures:
+        print(f"\ndemo: {len(story.failures)} expectations failed after {seconds:.1f} s:")
+        for failure in story.failures:
+            print(f"  - {failure}")
+    else:
+        print(f"\ndemo: all held, {seconds:.1f} s")
+    if keep:
+        rig = paths.SIMULATOR / "vpcsim"
+        print(f"\nThe VPC is still up. Look around:\n  {rig} --name demo shell node-a     a shell on a node\n"
+              f"  {rig} --name demo enis             its ENIs as EC2 knows them\n"
+              f"  {rig} --name demo counts           EC2 calls\n  {rig} --name demo down             remove it all")
+    return 1 if story.failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

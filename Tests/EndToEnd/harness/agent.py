@@ -1,0 +1,95 @@
+"""An agent on a simulated node."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+
+from . import paths
+from .waiting import wait_for
+
+from simulator.client import Instance
+
+# What the DaemonSet of the existing system sets where it differs from the code's defaults.
+MANIFEST_ENVIRONMENT = {
+    "ENABLE_IPv4": "true",
+    "ENABLE_IPv6": "false",
+    "WARM_ENI_TARGET": "1",
+    "WARM_PREFIX_TARGET": "1",
+    "AWS_VPC_K8S_CNI_LOG_FILE": paths.AGENT_LOG,
+    "AWS_VPC_K8S_CNI_LOGLEVEL": "DEBUG",
+}
+
+
+class Agent:
+    """One process of `vpc-cni agent` in an instance's namespaces."""
+
+    def __init__(self, instance: Instance, environment: dict[str, str] | None = None) -> None:
+        self.instance = instance
+        self.environment = {**MANIFEST_ENVIRONMENT, **(environment or {})}
+        self.process: subprocess.Popen[bytes] | None = None
+        self.seconds_to_ready = 0.0
+
+    def start(self, wait: bool = True, deadline: float = 20.0) -> Agent:
+        began = time.monotonic()
+        self.process = self.instance.popen([str(paths.BINARY), "agent"], env=self.environment,
+                                           stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                                           stderr=subprocess.PIPE)
+        if wait:
+            wait_for(self.ready_or_dead, "agent ready", deadline)
+            self.seconds_to_ready = time.monotonic() - began
+        return self
+
+    def ready_or_dead(self) -> bool:
+        """True once the health service says SERVING. Raises with the agent's last words if it ended."""
+        assert self.process is not None
+        if self.process.poll() is not None:
+            said = self.process.stderr.read().decode(errors="replace") if self.process.stderr else ""
+            raise RuntimeError(f"the agent ended with {self.process.returncode}: {said[-2000:]}{self.log()[-3000:]}")
+        return self.healthy()
+
+    def healthy(self) -> bool:
+        probe = self.instance.run([str(paths.BINARY), "health", f"-addr=unix://{paths.AGENT_SOCKET}"], check=False)
+        return probe.returncode == 0
+
+    @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
+
+    def kill(self) -> None:
+        """SIGKILL: nothing is saved, nothing is said."""
+        self._end(signal.SIGKILL)
+
+    def stop(self, deadline: float = 6.0) -> int:
+        """SIGTERM; returns the exit status. Killed, and TimeoutExpired raised, if it takes longer than `deadline`."""
+        return self._end(signal.SIGTERM, deadline)
+
+    def _end(self, number: signal.Signals, deadline: float = 6.0) -> int:
+        if self.process is None:
+            return 0
+        process, self.process = self.process, None
+        if process.poll() is None:
+            process.send_signal(number)
+        try:
+            return process.wait(timeout=deadline)
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+            if process.stderr:
+                process.stderr.close()
+
+    def memory(self) -> dict[str, int]:
+        """RssAnon, VmRSS and Threads of the process, in kB and pieces."""
+        fields = {}
+        with open(f"/proc/{self.pid}/status", encoding="ascii", errors="replace") as status:
+            for line in status:
+                name, _, rest = line.partition(":")
+                if name in ("RssAnon", "VmRSS", "Threads", "VmHWM"):
+                    fields[name] = int(rest.split()[0])
+        return fields
+
+    def log(self) -> str:
+        return self.instance.run(["cat", paths.AGENT_LOG], check=False).stdout

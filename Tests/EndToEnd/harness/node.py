@@ -1,0 +1,85 @@
+"""A node: a simulated instance with the plugin installed, an agent, and pods."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from . import paths
+from .agent import Agent
+from .pod import Pod
+from .waiting import wait_for
+
+from simulator.client import Instance, Simulator
+
+
+class Node:
+    """`environment` is the agent's, on top of what the manifest sets."""
+
+    def __init__(self, vpc: Simulator, name: str, environment: dict[str, str] | None = None, **options: Any) -> None:
+        self.vpc = vpc
+        self.name = name
+        self.instance: Instance = vpc.add_instance(name, **options)
+        self.agent = Agent(self.instance, environment)
+        self.pods: list[Pod] = []
+        self.instance.run(["install", "-D", str(paths.BINARY), paths.PLUGIN])
+
+    # MARK: pods
+
+    def pod(self, name: str, **options: Any) -> Pod:
+        """A pod's namespace, not yet connected."""
+        pod = Pod(self.instance, name, **options).create_namespace()
+        self.pods.append(pod)
+        return pod
+
+    def add_pods(self, count: int, prefix: str = "pod", at_once: int = 8) -> list[Pod]:
+        """Makes and connects `count` pods, some at a time, in order of their names."""
+        pods = [self.pod(f"{self.name}-{prefix}-{number}") for number in range(count)]
+        with ThreadPoolExecutor(at_once) as workers:
+            list(workers.map(Pod.add, pods))
+        return pods
+
+    def delete_pods(self, pods: list[Pod] | None = None, at_once: int = 8) -> None:
+        """DEL, then the namespace goes, as a runtime does it."""
+        gone = list(self.pods) if pods is None else pods
+        with ThreadPoolExecutor(at_once) as workers:
+            list(workers.map(Pod.delete, gone))
+            list(workers.map(Pod.remove_namespace, gone))
+        self.pods = [pod for pod in self.pods if pod not in gone]
+
+    # MARK: what is there
+
+    def enis(self) -> list[dict[str, Any]]:
+        return self.instance.enis()
+
+    def checkpoint(self) -> list[dict[str, Any]]:
+        """The allocations in the agent's checkpoint; none where there is no file."""
+        read = self.instance.run(["cat", paths.CHECKPOINT], check=False)
+        return json.loads(read.stdout)["allocations"] if read.returncode == 0 and read.stdout else []
+
+    def ip(self, *words: str) -> list[dict[str, Any]]:
+        """`ip -json` in the node's namespace; empty where the kernel has no such table."""
+        done = self.instance.run(["ip", "-json", *words], check=False)
+        return json.loads(done.stdout) if done.returncode == 0 and done.stdout.strip() else []
+
+    def pod_veths(self, prefix: str = "eni") -> list[str]:
+        return [link["ifname"] for link in self.ip("link", "show", "type", "veth")
+                if link["ifname"].startswith(prefix)]
+
+    def pod_routes(self) -> list[str]:
+        return [route["dst"] for route in self.ip("route", "show", "table", "20512")]
+
+    def rules(self) -> list[dict[str, Any]]:
+        return self.ip("rule", "show")
+
+    def leftovers(self) -> dict[str, list[Any]]:
+        """What a node without pods must not hold."""
+        return {"veths": self.pod_veths(), "routes": self.pod_routes(), "allocations": self.checkpoint()}
+
+    def wait_clean(self, deadline: float = 10.0) -> None:
+        """The agent removes veths behind its answers: wait until nothing is left."""
+        wait_for(lambda: not any(self.leftovers().values()) or None, f"{self.name} without leftovers", deadline)
+
+    def close(self) -> None:
+        self.agent.kill()

@@ -1,0 +1,21 @@
+"""Where the built binary and the rig stand. Everything can be moved by the environment that `make` sets."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[3]
+BINARY = Path(os.environ.get("VPC_CNI_BINARY", ROOT / ".build" / "install" / "vpc-cni"))
+SIMULATOR = ROOT / "Tests" / "Simulator"
+
+if str(SIMULATOR) not in sys.path:
+    sys.path.insert(0, str(SIMULATOR))
+
+# Paths of the contract, the same on every node.
+PLUGIN = "/opt/cni/bin/aws-cni"
+AGENT_SOCKET = "/var/run/aws-node/ipamd.sock"
+CHECKPOINT = "/var/run/aws-node/ipam.json"
+AGENT_LOG = "/var/log/aws-routed-eni/ipamd.log"
+PLUGIN_LOG = "/var/log/aws-routed-eni/plugin.log"

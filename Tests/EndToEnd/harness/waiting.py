@@ -1,0 +1,21 @@
+"""Waiting for conditions, the one place that pauses between two looks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def wait_for(look: Callable[[], T], what: str, deadline: float = 10.0, pause: float = 0.01) -> T:
+    """Calls `look` until it returns something true, and returns that. Raises TimeoutError naming `what`."""
+    until = time.monotonic() + deadline
+    while True:
+        seen = look()
+        if seen:
+            return seen
+        if time.monotonic() > until:
+            raise TimeoutError(f"{what}: not within {deadline} s; last seen: {seen!r}")
+        time.sleep(pause)  # pause between looks

@@ -1,0 +1,302 @@
+"""What a restart finds: ENIs half made, a checkpoint that is damaged, an EC2 or an IMDS that is away or talks nonsense."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from harness import paths
+from harness.node import Node
+from harness.pod import PluginFailure, Pod
+from harness.waiting import wait_for
+from simulator.client import Simulator
+
+INSTANCE_TAG = "node.k8s.amazonaws.com/instance_id"
+STEPS = ["CreateNetworkInterface", "AttachNetworkInterface", "ModifyNetworkInterfaceAttribute"]
+
+
+# How many ENIs are left unattached. An attachment that EC2 gets to only after the restart may find its index taken.
+SWEPT = {
+    ("CreateNetworkInterface", "before the restart"): {1}, ("CreateNetworkInterface", "after the restart"): {1},
+    ("AttachNetworkInterface", "never"): {1}, ("AttachNetworkInterface", "after the restart"): {0, 1},
+}
+
+
+def hold(vpc: Simulator, action: str, seconds: float, is_done: bool) -> None:
+    """Holds the next call of an action that long; then it is done, or the connection is dropped and it is not."""
+    vpc.fault(action, delay=seconds, only_delay=is_done, drop=not is_done)
+
+
+def is_held(vpc: Simulator, action: str) -> bool:
+    """A fault that is used up has been met."""
+    return not any(fault["action"] == action for fault in vpc.ask("fault.list"))
+
+
+def outcome_known(vpc: Simulator, node: Node, action: str, before: int) -> bool:
+    return calls(vpc, node, action) > before
+
+
+def calls(vpc: Simulator, node: Node, action: str) -> int:
+    return vpc.counts()["callers"].get(node.name, {}).get(action, 0)
+
+
+def secondary(node: Node) -> list[dict[str, Any]]:
+    return [eni for eni in node.enis() if eni["index"] > 0]
+
+
+def available(vpc: Simulator, node: Node) -> list[dict[str, Any]]:
+    return [eni for eni in vpc.enis()
+            if eni["status"] == "available" and eni["tags"].get(INSTANCE_TAG) == node.instance.instance_id]
+
+
+def everything_talks(vpc: Simulator, pods: list[Pod]) -> None:
+    """Each pod reaches the next one and the internet, and the VPC had no packet to drop."""
+    vpc.drops(reset=True)
+    for pod, other in zip(pods, pods[1:] + pods[:1]):
+        assert pod.ping(other.address), f"{pod.name} to {other.name}"
+        assert pod.ping("198.51.100.10"), f"{pod.name} to the internet"
+    assert vpc.drops()["total"] == 0, vpc.drops()
+
+
+# MARK: killed while an ENI is made
+
+
+@pytest.mark.parametrize("done", ["never", "before the restart", "after the restart"])
+@pytest.mark.parametrize("step", STEPS)
+def test_killed_while_an_eni_is_made(vpc: Simulator, make_node: Callable[..., Node], step: str, done: str) -> None:
+    # A name of its own for each case: calls are counted by it, and a killed agent's last one may still be under way.
+    node = make_node(f"half-{step[0].lower()}{len(done)}", type="m5.large", subnet="a")
+    hold(vpc, step, seconds=2.5, is_done=done != "never")
+    before = calls(vpc, node, step)
+    node.agent.start()
+    early = node.add_pods(3, prefix="early")  # the first of them makes the pool want a second ENI
+    wait_for(lambda: is_held(vpc, step), f"{step} is held")
+    node.agent.kill()
+    if done == "before the restart":
+        wait_for(lambda: outcome_known(vpc, node, step, before), f"{step} has been done")
+    node.agent.start()
+    if done == "after the restart":
+        wait_for(lambda: outcome_known(vpc, node, step, before), f"{step} has been done")
+    late = node.add_pods(12, prefix="late")
+    wait_for(lambda: outcome_known(vpc, node, step, before), f"{step} has come to its end")
+
+    pods = early + late
+    assert len({pod.address for pod in pods}) == 15
+    assert {entry["ipv4"] for entry in node.checkpoint()} == {pod.address for pod in pods}
+    for pod in early:
+        pod.check()
+    everything_talks(vpc, pods)
+
+    wait_for(lambda: all(eni["delete_on_termination"] for eni in secondary(node)), "every ENI goes with the instance")
+    assert len({eni["index"] for eni in node.enis()}) == len(node.enis()) <= 3
+    owned = [address for eni in node.enis() for address in eni["addresses"]]
+    assert len(set(owned)) == len(owned) and {pod.address for pod in pods} <= set(owned)
+    assert all(eni["tags"].get(INSTANCE_TAG) == node.instance.instance_id for eni in secondary(node))
+    # Made and not attached: found by its tags when leaked ENIs are swept. The restarted agent's own calls are counted
+    # too, so what was held may come to its end only now.
+    expected = SWEPT.get((step, done), {0})
+    wait_for(lambda: len(available(vpc, node)) in expected, f"{expected} ENIs left for the sweep", deadline=5)
+    left = available(vpc, node)
+    for eni in left:
+        assert "node.k8s.amazonaws.com/createdAt" in eni["tags"]
+        vpc.ec2().delete_network_interface(NetworkInterfaceId=eni["eni"])
+
+
+def test_stop_while_ec2_does_not_answer(vpc: Simulator, make_node: Callable[..., Node]) -> None:
+    """SIGTERM does not wait for EC2: 5 s are all that a stop may take."""
+    node = make_node("impatient", type="m5.large", subnet="a")
+    hold(vpc, "AttachNetworkInterface", seconds=9, is_done=False)
+    node.agent.start()
+    pods = node.add_pods(2)
+    wait_for(lambda: is_held(vpc, "AttachNetworkInterface"), "the attachment is held")
+    assert node.agent.stop(deadline=5) == 0
+    node.agent.start()
+    for pod in pods:
+        pod.check()
+    for eni in available(vpc, node):
+        vpc.ec2().delete_network_interface(NetworkInterfaceId=eni["eni"])
+
+
+def test_stop_while_a_link_does_not_show_up(vpc: Simulator, make_node: Callable[..., Node]) -> None:
+    """Nor for a link that the instance does not show."""
+    vpc.ask("delay", attach=20)
+    try:
+        node = make_node("linkless", type="m5.large", subnet="a")
+        node.agent.start()
+        node.add_pods(2)
+        wait_for(lambda: secondary(node), "an ENI is attached")
+        assert node.agent.stop(deadline=5.5) == 0
+    finally:
+        vpc.ask("delay", attach=0)
+
+
+# MARK: a damaged checkpoint
+
+
+@pytest.mark.parametrize("restarts", [1, 2])
+def test_pod_of_a_damaged_checkpoint_is_deleted(make_node: Callable[..., Node], restarts: int) -> None:
+    node = make_node("damaged", type="t3.nano", subnet="b", environment={"IP_COOLDOWN_PERIOD": "1"})
+    node.agent.start()
+    lost, kept = node.add_pods(2)
+    node.agent.kill()
+    node.instance.run(["sh", "-c", f"echo nonsense > {paths.CHECKPOINT}"])
+    for _ in range(restarts):
+        node.agent.start()
+        assert {entry["ipv4"] for entry in node.checkpoint()} == {lost.address, kept.address}
+        if restarts > 1:
+            node.agent.kill()
+    if restarts > 1:
+        node.agent.start()
+    address = lost.address
+    lost.delete()
+    assert {entry["ipv4"] for entry in node.checkpoint()} == {kept.address}
+    wait_for(lambda: lost.host_veth not in node.pod_veths(), "its veth is gone")
+    assert address not in node.pod_routes()
+    # A t3.nano has two pod addresses: the next pod can only get this one, once it has rested.
+    assert node.pod("heir").add().address == address
+    kept.check()
+    lost.delete()
+    assert len(node.checkpoint()) == 2, "a repeated DEL of the pod takes nothing from its heir"
+    node.delete_pods()
+    node.wait_clean()
+
+
+def test_recreated_pod_survives_the_late_del(make_node: Callable[..., Node]) -> None:
+    """A DEL that never reached the agent leaves an entry; after a restart its repetition must not hit the new sandbox."""
+    node = make_node("late", type="m5.large", subnet="a")
+    node.agent.start()
+    other = node.pod("other").add()
+    old = node.pod("web-0").add()
+    node.agent.process.send_signal(signal.SIGSTOP)
+    node.instance.run(["ip", "link", "del", old.host_veth])  # the runtime gave up on the agent and ended the sandbox
+    node.agent.process.send_signal(signal.SIGCONT)
+    old.remove_namespace()
+    new = Pod(node.instance, "web-0").create_namespace().add()
+    node.agent.kill()
+    node.agent.start()
+    assert {entry["ipv4"] for entry in node.checkpoint()} == {other.address, new.address}
+    assert set(node.pod_routes()) == {other.address, new.address}
+    old.delete()
+    assert new.ping(other.address)
+    new.check()
+    node.pods = [other, new]
+    node.delete_pods()
+    node.wait_clean()
+
+
+def test_address_of_a_pod_that_ended_unseen_rests(make_node: Callable[..., Node]) -> None:
+    node = make_node("unseen", type="t3.nano", subnet="b", environment={"IP_COOLDOWN_PERIOD": "3600"})
+    node.agent.start()
+    gone, _ = node.add_pods(2)
+    node.agent.kill()
+    gone.remove_namespace()
+    node.agent.start()
+
+    def resting() -> list[str]:
+        document = json.loads(node.instance.run(["cat", paths.CHECKPOINT]).stdout)
+        return [entry["ip"] for entry in document.get("cooldowns", [])]
+
+    # A young entry is kept for some seconds first: its plugin could still be at work.
+    wait_for(lambda: resting() == [gone.address], "the address rests")
+    with pytest.raises(PluginFailure) as failure:
+        node.pod("early").add()
+    assert "cooldown" in failure.value.error["msg"]
+
+
+# MARK: EC2 away or broken
+
+
+@pytest.mark.parametrize("trouble", [{"http": 503, "code": "Unavailable"}, {"http": 500, "code": "InternalError"},
+                                     {"drop": True}])
+def test_start_by_imds_alone(vpc: Simulator, make_node: Callable[..., Node], trouble: dict[str, Any]) -> None:
+    """EC2 does not tell what is attached: pods keep what they have, new ones get what is known to be free."""
+    node = make_node("alone", type="m5.large", subnet="a")
+    node.agent.start()
+    pods = node.add_pods(12)
+    wait_for(lambda: len(node.enis()) == 3, "the warm ENI")
+    node.agent.stop()
+    vpc.fault("[A-Z]*", times=-1, **trouble)  # IMDS's names begin in lower case
+    try:
+        node.agent.start(deadline=45)
+        assert {entry["ipv4"] for entry in node.checkpoint()} == {pod.address for pod in pods}
+        more = node.add_pods(3, prefix="more")
+        everything_talks(vpc, pods + more)
+        assert len({pod.address for pod in pods + more}) == 15
+        first = pods[0].address
+        node.delete_pods(pods[:1])
+        assert first not in {entry["ipv4"] for entry in node.checkpoint()}
+    finally:
+        vpc.clear_faults()
+
+
+NONSENSE = {
+    "cut": {"http": 200, "truncate": 40}, "empty": {"http": 200, "body": ""},
+    "not XML": {"http": 200, "body": "{\"status\": \"ok\"}"}, "other XML": {"http": 200, "body": "<a><b>c</b></a>"},
+    "half XML": {"http": 200, "body": "<CreateNetworkInterfaceResponse><networkInterface>"},
+    "bomb": {"http": 200, "body": "<!DOCTYPE a [<!ENTITY b 'c'><!ENTITY d '&b;&b;'>]><a>&d;</a>"},
+    "deep": {"http": 200, "body": "<a>" * 20_000}, "huge": {"http": 200, "body": "<a>", "size": 64 << 20},
+    "error without XML": {"http": 500, "body": "upstream connect error"}, "dropped": {"drop": True},
+    "moved": {"http": 302, "body": ""},
+}
+
+
+@pytest.mark.parametrize("name", NONSENSE)
+def test_nonsense_from_ec2(vpc: Simulator, make_node: Callable[..., Node], name: str) -> None:
+    """While the pool must grow: a pod fails with a cause or gets an address a little later; the agent lives."""
+    node = make_node("nonsense", type="m5.large", subnet="a", environment={"VPC_CNI_ADD_TIMEOUT": "3"})
+    node.agent.start()
+    node.add_pods(1)
+    for action in ["AssignPrivateIpAddresses", "CreateNetworkInterface", "DescribeNetworkInterfaces"]:
+        vpc.fault(action, times=-1, caller=node.name, **NONSENSE[name])
+    failed, pods = 0, []
+    for number in range(28):  # one more than fit
+        pod = node.pod(f"wanting-{number}")
+        try:
+            pods.append(pod.add())
+        except PluginFailure as failure:
+            assert failure.error["msg"].startswith("add cmd: failed to assign an IP address to container: "), failure
+            failed += 1
+            break
+    assert failed, "every address came although EC2 talks nonsense"
+    assert node.agent.process is not None and node.agent.process.poll() is None
+    assert node.agent.memory()["VmRSS"] < 200_000
+    vpc.clear_faults()
+    wait_for(lambda: heals(node), "a pod gets an address once EC2 makes sense", deadline=60)
+    assert len({pod.address for pod in pods}) == len(pods)
+
+
+def heals(node: Node) -> bool:
+    pod = node.pod("healed")
+    try:
+        return bool(pod.add())
+    except PluginFailure:
+        pod.remove_namespace()
+        node.pods.remove(pod)
+        return False
+
+
+# MARK: IMDS broken
+
+
+@pytest.mark.parametrize("path", ["imds:/latest/meta-data/mac", "imds:/latest/dynamic/*",
+                                  "imds:/latest/meta-data/network/*", "imds:/latest/api/token"])
+@pytest.mark.parametrize("trouble", [
+    {"http": 200, "body": "\x00\x7f nonsense"}, {"http": 200, "body": "{" * 5000}, {"http": 200, "size": 32 << 20},
+    {"http": 200, "body": "0123456789" * 10, "truncate": 10}, {"http": 500}, {"drop": True},
+], ids=["garbage", "braces", "huge", "cut", "error", "dropped"])
+def test_start_waits_for_an_imds_that_makes_sense(
+    vpc: Simulator, make_node: Callable[..., Node], path: str, trouble: dict[str, Any]
+) -> None:
+    node = make_node("imds", type="m5.large", subnet="a")
+    vpc.fault(path, times=-1, caller=node.name, **trouble)
+    node.agent.start(wait=False)
+    wait_for(lambda: "trying again" in node.agent.log(), "the agent says what it waits for", deadline=20)
+    assert node.agent.process is not None and node.agent.process.poll() is None
+    assert not node.agent.healthy()
+    vpc.clear_faults()
+    wait_for(node.agent.ready_or_dead, "agent ready once IMDS makes sense", deadline=30)
+    node.add_pods(1)

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Testing
+import VPCModel
+
+/// A seeded random walk: pods come and go, calls fail in every way, addresses vanish, the agent restarts. `PoolRig`
+/// checks every batch: no address twice, none in cooldown, none that EC2 does not confirm, one action for each ENI,
+/// nothing beyond a limit, every waiter answered once and in time, sums equal.
+@Suite struct PoolWalkTests {
+  struct Case: Sendable, CustomTestStringConvertible {
+    let name: String
+    let settings: PoolSettings
+    var testDescription: String { name }
+  }
+
+  static let cases: [Case] = [
+    Case(name: "warm ENI", settings: PoolSettings(instanceENILimit: 4, slotsPerENI: 5, maxPods: 17)),
+    Case(
+      name: "warm ENI 0", settings: PoolSettings(instanceENILimit: 3, slotsPerENI: 3, maxPods: 11, warmENITarget: 0)),
+    Case(
+      name: "warm IP", settings: PoolSettings(instanceENILimit: 4, slotsPerENI: 6, warmIPTarget: 2, minimumIPTarget: 4)),
+    Case(name: "minimum alone", settings: PoolSettings(instanceENILimit: 3, slotsPerENI: 9, minimumIPTarget: 5)),
+    Case(
+      name: "prefixes",
+      settings: PoolSettings(instanceENILimit: 3, slotsPerENI: 3, warmPrefixTarget: 1, usesPrefixes: true)),
+    Case(
+      name: "prefixes, warm IP",
+      settings: PoolSettings(instanceENILimit: 3, slotsPerENI: 2, warmIPTarget: 5, usesPrefixes: true)),
+    Case(
+      name: "MAX_ENI, no cooldown",
+      settings: PoolSettings(instanceENILimit: 8, slotsPerENI: 3, maxENI: 2, warmIPTarget: 1, cooldown: .zero)),
+    Case(
+      name: "custom networking",
+      settings: PoolSettings(instanceENILimit: 3, slotsPerENI: 4, usesCustomNetworking: true)),
+  ]
+
+  static let seedsPerCase: UInt64 = 6
+
+  @Test(arguments: cases, 1...seedsPerCase) func walk(_ walk: Case, seed: UInt64) {
+    var random = SplitMix64(seed: seed)
+    var rig = PoolRig(walk.settings, seed: seed)
+    rig.freeAddresses = Int.random(in: 5...60, using: &random)
+    rig.freePrefixes = Int.random(in: 0...8, using: &random)
+    rig.latency = .milliseconds(Int.random(in: 1...4000, using: &random))
+    rig.start()
+    var pods: [String] = []
+    for step in 0..<600 {
+      if step % 20 == 0 { rig.fault = Self.fault(seed: random.next()) }
+      Self.act(&rig, &pods, step, &random)
+      guard rig.violations.isEmpty else { break }
+    }
+    rig.fault = { _ in nil }
+    rig.settle()
+    for pod in pods { rig.delete(pod) }
+    rig.advance(.seconds(1200))
+    #expect(rig.violations == [], "seed \(seed)")
+    #expect(rig.pool.counts.assigned == 0)
+    #expect(rig.pool.counts.cooling == 0)
+    #expect(rig.pool.counts.stray == 0)
+  }
+
+  private static func act(_ rig: inout PoolRig, _ pods: inout [String], _ step: Int, _ random: inout SplitMix64) {
+    switch Int.random(in: 0..<100, using: &random) {
+    case 0..<35:
+      pods.append("pod-\(step)")
+      rig.add("pod-\(step)", timeout: .seconds(Int.random(in: 1...40, using: &random)))
+    case 35..<60:
+      guard !pods.isEmpty else { return }
+      rig.delete(pods.remove(at: Int.random(in: 0..<pods.count, using: &random)))
+    case 60..<64:
+      guard let pod = pods.randomElement(using: &random) else { return }
+      rig.add(pod)
+    case 64..<68:
+      guard let waiter = rig.waiting.keys.min(by: { $0.number < $1.number }) else { return }
+      rig.cancel(waiter)
+    case 68..<70:
+      rig.failsCheckpoint = true
+      rig.add("unwritten-\(step)", timeout: .seconds(5))
+      rig.advance(.seconds(6))
+      rig.failsCheckpoint = false
+      rig.delete("unwritten-\(step)")
+    case 70: rig.feed(.schedulable(false))
+    case 71..<74: rig.feed(.schedulable(true))
+    case 74: rig.feed(.maxPods(Int.random(in: 3...40, using: &random)))
+    case 75: rig.observe(isAuthoritative: false)
+    case 76: rig.observe(isAuthoritative: true)
+    case 77: rig.restart(seed: random.next())
+    default: rig.advance(.milliseconds(Int.random(in: 1...9000, using: &random)))
+    }
+  }
+
+  private static func fault(seed: UInt64) -> (PoolAction) -> PoolRig.Fault? {
+    let faults: [ActionFailure.Fault] = [
+      .throttled(call: "X"), .unauthorized(permission: "ec2:X"), .subnetFull, .noFreePrefix, .addressLimit,
+      .attachmentLimit, .deviceTaken, .other("it broke"),
+    ]
+    return { action in
+      var random = SplitMix64(seed: seed ^ (action.id?.number ?? 0))
+      switch Int.random(in: 0..<10, using: &random) {
+      case 0..<2: return .init(failure: ActionFailure(faults.randomElement(using: &random) ?? .subnetFull))
+      case 2:
+        return .init(failure: ActionFailure(.other("timeout"), mayBeDone: true), isDone: Bool.random(using: &random))
+      default: return nil
+      }
+    }
+  }
+
+  @Test func sameSeedSameRun() {
+    let run = {
+      var rig = PoolRig(Self.cases[2].settings, seed: 7)
+      rig.fault = Self.fault(seed: 3)
+      rig.start()
+      for pod in 0..<20 {
+        rig.add("pod-\(pod)")
+        rig.advance(.milliseconds(700))
+      }
+      rig.settle()
+      return rig.answers
+    }
+    #expect(run() == run())
+  }
+}

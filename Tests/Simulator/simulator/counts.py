@@ -1,0 +1,44 @@
+"""How often each action was called, by whom, and how it went."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter, defaultdict
+from typing import Any
+
+
+class CallCounts:
+    """`successful`, `refused` (throttled) and `failed` (any other error) add up to `calls`."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._clear()
+
+    def add(self, action: str, caller: str, outcome: str, code: str | None = None) -> None:
+        with self._lock:
+            row = self._actions[action]
+            row["calls"] += 1
+            row[outcome] += 1
+            if code:
+                self._errors[action][code] += 1
+            self._callers[caller][action] += 1
+
+    def report(self, reset: bool = False) -> dict[str, Any]:
+        with self._lock:
+            report = {
+                "total": sum(row["calls"] for row in self._actions.values()),
+                "actions": {
+                    action: {"calls": row["calls"], "successful": row["successful"], "refused": row["refused"],
+                             "failed": row["failed"], "errors": dict(self._errors[action])}
+                    for action, row in sorted(self._actions.items())
+                },
+                "callers": {caller: dict(sorted(row.items())) for caller, row in sorted(self._callers.items())},
+            }
+            if reset:
+                self._clear()
+            return report
+
+    def _clear(self) -> None:
+        self._actions: dict[str, Counter[str]] = defaultdict(Counter)
+        self._errors: dict[str, Counter[str]] = defaultdict(Counter)
+        self._callers: dict[str, Counter[str]] = defaultdict(Counter)

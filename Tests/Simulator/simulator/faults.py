@@ -1,0 +1,73 @@
+"""Faults put in the way of requests: before the act, or after it (the answer is lost)."""
+
+from __future__ import annotations
+
+import fnmatch
+import threading
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass
+class Fault:
+    """One fault. `action` and `caller` are globs.
+
+    EC2's actions are named plainly, those of others `sts:…`, paths of IMDS `imds:/latest/…`.
+    """
+
+    action: str
+    when: str = "before"
+    http: int = 500
+    code: str = "InternalError"
+    message: str = "An internal error has occurred"
+    times: int = 1  # -1: until cleared
+    delay: float = 0.0
+    caller: str = "*"
+    body: str | None = None  # sent instead of an error document
+    size: int = 0  # the body is padded to so many bytes
+    truncate: int = -1  # so many bytes are sent of the body promised, then the connection ends
+    drop: bool = False  # the connection ends without an answer
+    only_delay: bool = False  # the request is slow, and otherwise undisturbed
+
+
+class FaultTable:
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._faults: list[Fault] = []
+
+    def add(self, fault: Fault) -> None:
+        """Raises ValueError naming what is wrong."""
+        if fault.when not in ("before", "after"):
+            raise ValueError(f"when {fault.when!r} is neither before nor after")
+        if fault.times == 0 or fault.times < -1:
+            raise ValueError(f"times {fault.times} is neither positive nor -1")
+        if not 100 <= fault.http <= 599:
+            raise ValueError(f"http {fault.http} is not an HTTP status")
+        if fault.delay < 0 or fault.delay > 600:
+            raise ValueError(f"delay {fault.delay} is not between 0 and 600 seconds")
+        if fault.size > 256 << 20:
+            raise ValueError(f"size {fault.size} is above 256 MiB")
+        with self._lock:
+            self._faults.append(fault)
+
+    def clear(self) -> int:
+        with self._lock:
+            count = len(self._faults)
+            self._faults.clear()
+            return count
+
+    def take(self, action: str, caller: str) -> Fault | None:
+        """The first fault that fits, one use of it spent."""
+        with self._lock:
+            for fault in self._faults:
+                if fnmatch.fnmatchcase(action, fault.action) and fnmatch.fnmatchcase(caller, fault.caller):
+                    if fault.times > 0:
+                        fault.times -= 1
+                        if fault.times == 0:
+                            self._faults.remove(fault)
+                    return fault
+        return None
+
+    def listed(self) -> list[dict[str, Any]]:
+        with self._lock:
+            return [asdict(fault) for fault in self._faults]

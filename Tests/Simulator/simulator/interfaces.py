@@ -1,0 +1,303 @@
+"""EC2's network interfaces: what may be created, attached and assigned. moto keeps the objects, this decides.
+
+Every method is called with the world's lock held.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from moto.ec2.models.elastic_network_interfaces import NetworkInterface
+
+from . import errors
+from .addresses import SubnetAddresses
+from .errors import EC2Error
+from .limits import InstanceLimits, limits_of
+from .moto_fixes import extend_interfaces
+
+
+class DataPlane(Protocol):
+    """Who is told of changes, before EC2 answers."""
+
+    def attached(self, interface: NetworkInterface) -> None: ...
+    def detached(self, interface: NetworkInterface, instance_id: str) -> None: ...
+    def addresses_changed(self, interface: NetworkInterface) -> None: ...
+    def source_check_changed(self, interface: NetworkInterface) -> None: ...
+
+
+@dataclass
+class AddressRequest:
+    """The addresses that a CreateNetworkInterface or an AssignPrivateIpAddresses asks for."""
+
+    addresses: list[str]
+    count: int
+    prefixes: list[str]
+    prefix_count: int
+
+    def check(self) -> None:
+        if self.addresses and self.count:
+            raise EC2Error("InvalidParameterCombination",
+                           "You may specify only one of privateIpAddresses and secondaryPrivateIpAddressCount")
+        if (self.addresses or self.count) and (self.prefixes or self.prefix_count):
+            raise EC2Error("InvalidParameterCombination", "Only one of addresses and prefixes may be specified")
+        if self.prefixes and self.prefix_count:
+            raise EC2Error("InvalidParameterCombination", "You may specify only one of ipv4Prefixes and ipv4PrefixCount")
+        if self.count < 0 or self.prefix_count < 0:
+            raise EC2Error("InvalidParameterValue", "A count of addresses cannot be negative")
+
+    @property
+    def slots(self) -> int:
+        """How many of an interface's address slots it takes: a prefix takes one."""
+        return len(self.addresses) + self.count + len(self.prefixes) + self.prefix_count
+
+
+class Interfaces:
+    def __init__(self, backend: Any, plane: DataPlane) -> None:
+        self._backend = backend
+        self._plane = plane
+        self.subnets: dict[str, SubnetAddresses] = {}
+        self._tokens: dict[str, tuple[str, str]] = {}
+        self._macs = itertools.count(1)
+        extend_interfaces()
+
+    def get(self, interface_id: str) -> NetworkInterface:
+        interface = self._backend.enis.get(interface_id)
+        if interface is None:
+            raise errors.interface_not_found(interface_id)
+        return interface
+
+    def create(self, subnet_id: str, wanted: AddressRequest, primary: str | None, groups: list[str], description: str,
+               tags: dict[str, str], token: str | None, fingerprint: Any) -> NetworkInterface:
+        """A new interface with a primary address and `wanted` besides; the same token gives the same interface."""
+        asked = json.dumps(fingerprint, sort_keys=True, default=str)
+        if token and token in self._tokens:
+            interface_id, before = self._tokens[token]
+            if before != asked:
+                raise EC2Error("IdempotentParameterMismatch", "Arguments on this idempotent request are inconsistent "
+                                                              "with arguments used in previous request(s).")
+            if interface_id in self._backend.enis:
+                return self.get(interface_id)
+        wanted.check()
+        pool = self.subnets.get(subnet_id)
+        if pool is None:
+            raise errors.subnet_not_found(subnet_id)
+        self._check_groups(groups)
+        primary_address, addresses, prefixes = self._take_all(pool, wanted, primary)
+        interface = self._backend.create_network_interface(
+            self._backend.get_subnet(subnet_id), primary_address,
+            [{"Primary": True, "PrivateIpAddress": primary_address}, *map(_secondary, addresses)],
+            groups or None, description, tags)
+        interface.mac_address = self.next_mac()
+        interface.ipv4_prefixes = [{"Ipv4Prefix": each} for each in prefixes]
+        if token:
+            self._tokens[token] = (interface.id, asked)
+            interface.client_token = token
+        return interface
+
+    def delete(self, interface_id: str) -> None:
+        interface = self.get(interface_id)
+        if interface.attachment_id or interface.status == "in-use":
+            raise EC2Error("InvalidParameterValue", f"Network interface '{interface_id}' is currently in use.")
+        self.forget(interface)
+
+    def forget(self, interface: NetworkInterface) -> None:
+        """Gives back everything the interface had."""
+        pool = self.subnets[interface.subnet.id]
+        for each in interface.private_ip_addresses:
+            pool.release(each["PrivateIpAddress"])
+        for each in interface.ipv4_prefixes:
+            pool.release_prefix(each["Ipv4Prefix"])
+        self._backend.enis.pop(interface.id, None)
+
+    def attach(self, interface_id: str, instance_id: str, device_index: int, card: int | None, attaching: bool) -> str:
+        """Returns the attachment's id. With `attaching`, `complete_attach` follows; until then nobody is told."""
+        interface = self.get(interface_id)
+        instance = self._instance(instance_id)
+        limits = limits_of(instance.instance_type)
+        card = limits.default_card if card is None else card
+        if interface.attachment_id:
+            raise EC2Error("InvalidNetworkInterface.InUse", f"Interface: [{interface_id}] in use.")
+        if interface.subnet.availability_zone != instance.placement.zone:
+            raise EC2Error("InvalidParameterCombination", "You may not attach a network interface to an instance if they "
+                                                          "are not in the same availability zone")
+        if interface.subnet.vpc_id != instance.vpc_id:
+            raise EC2Error("InvalidParameterValue", f"{interface_id} and {instance_id} are not in the same VPC")
+        if card not in limits.cards:
+            raise EC2Error("InvalidParameterValue", f"Network card index {card} is not valid for {instance.instance_type}")
+        on_card = [each for each in instance.nics.values() if each.network_card_index == card]
+        if any(each.device_index == device_index for each in on_card):
+            raise EC2Error("InvalidParameterValue",
+                           f"Instance '{instance_id}' already has an interface attached at device index '{device_index}'.")
+        if not 0 <= device_index < 100:
+            raise EC2Error("InvalidParameterValue", f"Device index {device_index} is not valid")
+        count = len(instance.nics) + 1
+        if count > limits.interfaces or len(on_card) + 1 > limits.cards[card]:
+            raise EC2Error("AttachmentLimitExceeded",
+                           f"Interface count {count} exceeds the limit for {instance.instance_type}")
+        if slots_of(interface) > limits.ipv4_per_interface:
+            raise errors.too_many_addresses()
+        interface.network_card_index = card
+        interface.attach_status = "attaching" if attaching else "attached"
+        interface.delete_on_termination = False
+        attachment = instance.attach_eni(interface, device_index)
+        if card:  # moto keys by device index alone
+            instance.nics[card * 1000 + device_index] = interface
+            if instance.nics.get(device_index) is interface:
+                del instance.nics[device_index]
+        if not attaching:
+            self._plane.attached(interface)
+        return attachment
+
+    def complete_attach(self, interface_id: str, attachment_id: str) -> None:
+        interface = self._backend.enis.get(interface_id)
+        if interface is not None and interface.attachment_id == attachment_id and interface.attach_status == "attaching":
+            interface.attach_status = "attached"
+            self._plane.attached(interface)
+
+    def detach(self, attachment_id: str, detaching: bool) -> NetworkInterface:
+        """With `detaching`, `complete_detach` follows; the device is gone from the instance at once all the same."""
+        interface = self.by_attachment(attachment_id)
+        if interface.device_index == 0 and interface.network_card_index == 0:
+            raise EC2Error("OperationNotPermitted",
+                           "The network interface at device index 0 and networkCard index 0 cannot be detached.")
+        if interface.attach_status == "detaching":
+            raise EC2Error("IncorrectState", f"Attachment {attachment_id} is being detached.")
+        self._plane.detached(interface, interface.instance.id)
+        interface.attach_status = "detaching"
+        if not detaching:
+            self.complete_detach(attachment_id)
+        return interface
+
+    def complete_detach(self, attachment_id: str) -> None:
+        for interface in self._backend.enis.values():
+            if interface.attachment_id == attachment_id and interface.attach_status == "detaching":
+                for key, each in list(interface.instance.nics.items()):
+                    if each is interface:
+                        del interface.instance.nics[key]
+                interface.instance.detach_eni(interface)
+                return
+
+    def by_attachment(self, attachment_id: str) -> NetworkInterface:
+        for interface in self._backend.enis.values():
+            if interface.attachment_id == attachment_id:
+                return interface
+        raise EC2Error("InvalidAttachmentID.NotFound", f"The attachment ID '{attachment_id}' does not exist.")
+
+    def assign(self, interface_id: str, wanted: AddressRequest, allow_reassignment: bool) -> tuple[list[str], list[str]]:
+        """Returns the addresses and prefixes that are new, lowest first."""
+        wanted.check()
+        if wanted.slots == 0:
+            raise EC2Error("MissingParameter", "The request must contain a number or a list of addresses or prefixes")
+        interface = self.get(interface_id)
+        limits = self.limits(interface)
+        if limits and slots_of(interface) + wanted.slots > limits.ipv4_per_interface:
+            raise errors.too_many_addresses()
+        pool = self.subnets[interface.subnet.id]
+        if allow_reassignment:
+            for address in wanted.addresses:
+                self._take_from_others(interface, address)
+        _, addresses, prefixes = self._take_all(pool, wanted, None, with_primary=False)
+        interface.private_ip_addresses.extend(map(_secondary, addresses))
+        interface.ipv4_prefixes.extend({"Ipv4Prefix": each} for each in prefixes)
+        self._plane.addresses_changed(interface)
+        return addresses, prefixes
+
+    def unassign(self, interface_id: str, addresses: list[str], prefixes: list[str]) -> None:
+        interface = self.get(interface_id)
+        if not addresses and not prefixes:
+            raise EC2Error("MissingParameter", "The request must contain the parameter privateIpAddress or ipv4Prefix")
+        if interface.private_ip_address in addresses:
+            raise EC2Error("InvalidParameterValue", f"Primary address [{interface.private_ip_address}] cannot be unassigned")
+        has = {each["PrivateIpAddress"] for each in interface.private_ip_addresses}
+        has_prefixes = {each["Ipv4Prefix"] for each in interface.ipv4_prefixes}
+        strangers = [each for each in addresses if each not in has]
+        strangers += [each for each in prefixes if each not in has_prefixes]
+        if strangers:
+            raise EC2Error("InvalidParameterValue",
+                           f"Some of [{', '.join(strangers)}] are not assigned to interface {interface_id}")
+        pool = self.subnets[interface.subnet.id]
+        for address in set(addresses):
+            pool.release(address)
+        for prefix in set(prefixes):
+            pool.release_prefix(prefix)
+        interface.private_ip_addresses[:] = [each for each in interface.private_ip_addresses
+                                             if each["PrivateIpAddress"] not in addresses]
+        interface.ipv4_prefixes[:] = [each for each in interface.ipv4_prefixes if each["Ipv4Prefix"] not in prefixes]
+        self._plane.addresses_changed(interface)
+
+    def terminate(self, instance: Any) -> None:
+        """Interfaces with DeleteOnTermination go, the others become available again."""
+        for interface in list(instance.nics.values()):
+            if interface.attach_status == "attached":
+                self._plane.detached(interface, instance.id)
+            delete = interface.delete_on_termination
+            instance.detach_eni(interface)
+            if delete:
+                self.forget(interface)
+        instance.nics.clear()
+
+    def next_mac(self) -> str:
+        """moto draws MACs from 24 bits and repeats them; these are counted."""
+        digits = f"06{next(self._macs):010x}"
+        return ":".join(digits[at:at + 2] for at in range(0, 12, 2))
+
+    def limits(self, interface: NetworkInterface) -> InstanceLimits | None:
+        return limits_of(interface.instance.instance_type) if interface.instance else None
+
+    def _take_all(self, pool: SubnetAddresses, wanted: AddressRequest, primary: str | None,
+                  with_primary: bool = True) -> tuple[str, list[str], list[str]]:
+        """All or nothing: what was taken is given back when something is refused."""
+        addresses: list[str] = []
+        prefixes: list[str] = []
+        first: list[str] = []
+        try:
+            if primary:
+                pool.take_address(primary)
+                first = [primary]
+            for address in wanted.addresses:
+                pool.take_address(address)
+                addresses.append(address)
+            if with_primary and not first:
+                first = pool.take(1)
+            addresses += pool.take(wanted.count)
+            for prefix in wanted.prefixes:
+                pool.take_prefix(prefix)
+                prefixes.append(prefix)
+            prefixes += pool.take_prefixes(wanted.prefix_count)
+        except EC2Error:
+            for each in first + addresses:
+                pool.release(each)
+            for each in prefixes:
+                pool.release_prefix(each)
+            raise
+        return (first or [""])[0], addresses, prefixes
+
+    def _take_from_others(self, interface: NetworkInterface, address: str) -> None:
+        for other in self._backend.enis.values():
+            if other is interface or other.private_ip_address == address:
+                continue
+            if any(each["PrivateIpAddress"] == address for each in other.private_ip_addresses):
+                self.unassign(other.id, [address], [])
+                return
+
+    def _check_groups(self, groups: list[str]) -> None:
+        for group in groups:
+            if self._backend.get_security_group_from_id(group) is None:
+                raise EC2Error("InvalidGroup.NotFound", f"The security group '{group}' does not exist")
+
+    def _instance(self, instance_id: str) -> Any:
+        instance = self._backend.get_instance_by_id(instance_id)
+        if instance is None:
+            raise errors.instance_not_found(instance_id)
+        return instance
+
+
+def slots_of(interface: NetworkInterface) -> int:
+    return len(interface.private_ip_addresses) + len(interface.ipv4_prefixes)
+
+
+def _secondary(address: str) -> dict[str, Any]:
+    return {"Primary": False, "PrivateIpAddress": address}

@@ -1,0 +1,36 @@
+"""What an instance type allows, from the same table that answers DescribeInstanceTypes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from moto.ec2.models.instance_types import INSTANCE_TYPES
+
+
+@dataclass(frozen=True)
+class InstanceLimits:
+    """Interfaces on the whole instance and on each network card, and addresses on each interface, the primary included."""
+
+    interfaces: int
+    ipv4_per_interface: int
+    ipv6_per_interface: int
+    cards: dict[int, int]
+    default_card: int
+    supports_prefixes: bool
+
+
+def limits_of(instance_type: str) -> InstanceLimits:
+    """Raises ValueError for a type that EC2 does not know."""
+    described = INSTANCE_TYPES.get(instance_type)
+    if described is None:
+        raise ValueError(f"instance type {instance_type!r} is unknown")
+    network = described["NetworkInfo"]
+    cards = {card["NetworkCardIndex"]: card["MaximumNetworkInterfaces"] for card in network["NetworkCards"]}
+    return InstanceLimits(
+        interfaces=network["MaximumNetworkInterfaces"],
+        ipv4_per_interface=network["Ipv4AddressesPerInterface"],
+        ipv6_per_interface=network["Ipv6AddressesPerInterface"],
+        cards=cards,
+        default_card=network["DefaultNetworkCardIndex"],
+        supports_prefixes=described.get("Hypervisor") == "nitro" or bool(described.get("BareMetal")),
+    )

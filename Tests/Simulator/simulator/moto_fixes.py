@@ -1,0 +1,67 @@
+"""What of moto is mended from outside: its network interface, its request ids, its subnets' books, its slow spots."""
+
+from __future__ import annotations
+
+import functools
+import uuid
+from typing import Any
+
+import moto.backends
+import moto.core.responses
+from moto.core.serialize import SerializationContext
+from moto.ec2.models.elastic_network_interfaces import Attachment, NetworkInterface
+from moto.ec2.models.subnets import Subnet
+
+
+def extend_interfaces() -> None:
+    """Gives moto's interfaces what it leaves out, with the defaults of an interface that nobody has attached."""
+
+    def attachment(self: NetworkInterface) -> Attachment | None:
+        if not self.attachment_id:
+            return None
+        shown = Attachment(self)
+        shown.status = self.attach_status
+        shown.network_card_index = self.network_card_index
+        return shown
+
+    NetworkInterface.attachment = property(attachment)  # type: ignore[assignment]
+    # moto shows the instance's groups on every interface of it
+    NetworkInterface.group_set = property(lambda self: list(self._group_set))  # type: ignore[assignment]
+    NetworkInterface.association = None  # type: ignore[assignment]  # moto shows an empty one
+    NetworkInterface.attach_status = "attached"
+    NetworkInterface.network_card_index = 0
+    NetworkInterface.client_token = None
+    if not hasattr(NetworkInterface, "_vpcsim"):
+        made = NetworkInterface.__init__
+
+        def init(self: NetworkInterface, *args: Any, **kwargs: Any) -> None:
+            made(self, *args, **kwargs)
+            self.ipv4_prefixes: list[dict[str, str]] = []
+            self.ipv6_prefixes: list[dict[str, str]] = []
+
+        NetworkInterface.__init__ = init  # type: ignore[method-assign]
+        NetworkInterface._vpcsim = True
+
+
+def give_request_ids() -> None:
+    """moto answers every call with the request id `request-id`."""
+    made = SerializationContext.__init__
+
+    def init(self: SerializationContext, request_id: str | None = None) -> None:
+        made(self, request_id or str(uuid.uuid4()))
+
+    SerializationContext.__init__ = init  # type: ignore[method-assign]
+
+
+def keep_books(free: Any) -> None:
+    """Who has which address is SubnetAddresses' business alone. `free` gives a subnet id's number of free addresses."""
+    Subnet.available_ip_address_count = property(lambda self: free(self.id))  # type: ignore[assignment]
+    Subnet.request_ip = lambda *_, **__: None  # type: ignore[method-assign]
+    Subnet.del_subnet_ip = lambda *_, **__: None  # type: ignore[method-assign]
+
+
+def remember_listings() -> None:
+    """moto lists its folder and its methods again for every request: a third of a small call's time."""
+    modules = tuple(moto.backends.list_of_moto_modules())
+    moto.backends.list_of_moto_modules = lambda: modules  # type: ignore[assignment]
+    moto.core.responses.method_names_from_class = functools.cache(moto.core.responses.method_names_from_class)

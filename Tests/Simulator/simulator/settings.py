@@ -1,0 +1,26 @@
+"""What `up` was told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Settings:
+    """Times in seconds; `latency` by action, a glob."""
+
+    name: str = "vpc"
+    region: str = "us-west-2"
+    vpc_cidr: str = "192.168.0.0/16"
+    # name, CIDR, availability zone's letter: the layout that eksctl makes
+    subnets: list[tuple[str, str, str]] = field(default_factory=lambda: [
+        ("a", "192.168.64.0/19", "a"), ("b", "192.168.96.0/19", "b")])
+    cluster: str = "vpcsim"
+    throttle: bool = False
+    verify_signatures: bool = False
+    nat_gateway: bool = False
+    imds_lag: float = 0.0
+    attach_delay: float = 0.0
+    detach_delay: float = 0.0
+    credentials_lifetime: float = 21600.0
+    latency: dict[str, float] = field(default_factory=dict)

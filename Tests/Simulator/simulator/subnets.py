@@ -1,0 +1,109 @@
+"""The VPC's CIDRs and subnets, and someone else who takes their addresses."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Any
+
+from .addresses import SubnetAddresses
+from .fabric import Fabric
+
+
+class Subnets:
+    """Called with the world's lock held. `pools` is shared with `Interfaces`, by subnet id."""
+
+    def __init__(self, backend: Any, vpc: Any, fabric: Fabric, pools: dict[str, SubnetAddresses], region: str) -> None:
+        self._backend = backend
+        self._vpc = vpc
+        self._fabric = fabric
+        self._pools = pools
+        self._region = region
+        self._fillers: dict[str, list[str]] = {}
+        self.ids: dict[str, str] = {}
+        fabric.add_vpc_cidr(vpc.cidr_block)
+
+    def add_cidr(self, cidr: str) -> None:
+        """A secondary CIDR of the VPC. Raises ValueError."""
+        network = ipaddress.IPv4Network(cidr)
+        for each in self.vpc_cidrs():
+            if network.overlaps(ipaddress.IPv4Network(each)):
+                raise ValueError(f"CIDR {cidr} overlaps with the VPC's {each}")
+        self._backend.associate_vpc_cidr_block(self._vpc.id, cidr, False)
+        self._fabric.add_vpc_cidr(cidr)
+
+    def vpc_cidrs(self) -> list[str]:
+        """The primary one first."""
+        associated = [each["cidr_block"] for each in self._vpc.cidr_block_association_set]
+        return [self._vpc.cidr_block, *(each for each in associated if each != self._vpc.cidr_block)]
+
+    def add(self, name: str, cidr: str, zone: str, tags: dict[str, str] | None = None) -> str:
+        """Returns the subnet's id. Raises ValueError naming what does not fit."""
+        if name in self.ids:
+            raise ValueError(f"subnet {name!r} exists")
+        if len(zone) != 1 or zone not in "abcdef":
+            raise ValueError(f"zone {zone!r} is not a letter from a to f")
+        network = ipaddress.IPv4Network(cidr)
+        if not 16 <= network.prefixlen <= 28:
+            raise ValueError(f"subnet CIDR {cidr} is not between a /16 and a /28")
+        if not any(network.subnet_of(ipaddress.IPv4Network(each)) for each in self.vpc_cidrs()):
+            raise ValueError(f"subnet CIDR {cidr} is not within the VPC's {', '.join(self.vpc_cidrs())}")
+        for pool in self._pools.values():
+            if network.overlaps(pool.network):
+                raise ValueError(f"subnet CIDR {cidr} overlaps with {pool.network}")
+        subnet = self._backend.create_subnet(self._vpc.id, cidr, None, f"{self._region}{zone}",
+                                             tags={"subnet": {"Name": name, **(tags or {})}})
+        subnet.default_for_az = False
+        subnet.map_public_ip_on_launch = True
+        self.ids[name] = subnet.id
+        self._pools[subnet.id] = SubnetAddresses(cidr)
+        self._fabric.add_gateway(str(network.network_address + 1))
+        return str(subnet.id)
+
+    def id_of(self, name: str) -> str:
+        """Of a subnet's name or id. Raises ValueError."""
+        if name in self._pools:
+            return name
+        if name not in self.ids:
+            raise ValueError(f"subnet {name!r} is unknown; there are {', '.join(sorted(self.ids))}")
+        return self.ids[name]
+
+    def name_of(self, subnet_id: str) -> str:
+        return next((name for name, each in self.ids.items() if each == subnet_id), subnet_id)
+
+    def listed(self) -> list[dict[str, Any]]:
+        return [{"name": name, "subnet_id": subnet_id, "cidr": str(self._pools[subnet_id].network),
+                 "zone": self._backend.get_subnet(subnet_id).availability_zone, "free": self._pools[subnet_id].free}
+                for name, subnet_id in sorted(self.ids.items()) if subnet_id in self._pools]
+
+    def take(self, name: str, leave: int) -> int:
+        """Someone else takes all free addresses of the subnet but `leave`. Returns how many."""
+        if leave < 0:
+            raise ValueError(f"leave {leave} is negative")
+        pool = self._pools[self.id_of(name)]
+        taken = pool.take(max(0, pool.free - leave))
+        self._fillers.setdefault(self.id_of(name), []).extend(taken)
+        return len(taken)
+
+    def fragment(self, name: str) -> int:
+        """Someone else takes one address in every free /28, so that no prefix fits. Returns how many."""
+        pool = self._pools[self.id_of(name)]
+        taken = pool.lowest_of_each_free_block()
+        for address in taken:
+            pool.take_address(address)
+        self._fillers.setdefault(self.id_of(name), []).extend(taken)
+        return len(taken)
+
+    def give_back(self, name: str) -> int:
+        """Undoes `take` and `fragment`. Returns how many."""
+        taken = self._fillers.pop(self.id_of(name), [])
+        for address in taken:
+            self._pools[self.id_of(name)].release(address)
+        return len(taken)
+
+    def reserve(self, name: str, cidr: str, kind: str) -> None:
+        """A subnet CIDR reservation. Raises ValueError."""
+        pool = self._pools[self.id_of(name)]
+        if not ipaddress.IPv4Network(cidr).subnet_of(pool.network):
+            raise ValueError(f"CIDR {cidr} is not within the subnet's {pool.network}")
+        self._backend.create_subnet_cidr_reservation(self.id_of(name), kind, cidr)
+        pool.reserve(cidr, kind)

@@ -1,0 +1,226 @@
+"""The simulated VPC as a whole: its subnets, its instances, and what ties EC2 to the data plane."""
+
+from __future__ import annotations
+
+import ipaddress
+import threading
+from pathlib import Path
+from typing import Any
+
+from . import overview
+from .addresses import PREFIX_LENGTH
+from .cleanup import remove_instance_namespaces
+from .credentials import ACCOUNT, ROLE, RoleCredentials
+from .ec2_overlay import install
+from .errors import instance_not_found
+from .fabric import EC2_ADDRESS, Fabric
+from .imds_tree import InterfaceHistory, Tree, instance_tree, interface_tree
+from .instance import Instance, device_name
+from .interfaces import Interfaces
+from .limits import limits_of
+from .settings import Settings
+from .subnets import Subnets
+
+
+class World:
+    """Implements `interfaces.DataPlane`. `lock` guards EC2's state and the data plane alike."""
+
+    def __init__(self, settings: Settings, namespaces: Path) -> None:
+        from moto.ec2.models import ec2_backends
+
+        self.settings = settings
+        self.lock = threading.RLock()
+        self._namespaces = namespaces
+        self.backend: Any = ec2_backends[ACCOUNT][settings.region]
+        self.instances: dict[str, Instance] = {}
+        self._made: dict[str, Any] = {}  # instance id to moto's object
+        self._histories: dict[str, InterfaceHistory] = {}
+        self._routes: dict[str, set[str]] = {}  # ENI id to its addresses and prefixes, of attached ENIs
+        self._owners: dict[str, Instance] = {}  # each of those to the instance
+        self.fabric = Fabric(namespaces / "@fabric.net", namespaces / "@internet.net", settings.nat_gateway)
+        self.interfaces = Interfaces(self.backend, self)
+        install(self)
+        self.credentials = RoleCredentials(settings.region, settings.credentials_lifetime)
+        self._remove_default_vpc()
+        self.vpc = self.backend.create_vpc(settings.vpc_cidr)
+        tags = {"Name": f"{settings.cluster}-node", f"kubernetes.io/cluster/{settings.cluster}": "owned"}
+        self.group = self.backend.create_security_group(f"{settings.cluster}-node", "nodes", vpc_id=self.vpc.id, tags=tags)
+        self.subnets = Subnets(self.backend, self.vpc, self.fabric, self.interfaces.subnets, settings.region)
+        for name, cidr, zone in settings.subnets:
+            self.subnets.add(name, cidr, zone)
+
+    # MARK: instances
+
+    def add_instance(self, name: str, instance_type: str, subnet: str, rp_filter: int, **options: Any) -> dict[str, Any]:
+        """Raises ValueError for what a person typed wrong, EC2Error when EC2 refuses."""
+        with self.lock:
+            if name in self.instances:
+                raise ValueError(f"instance {name!r} exists")
+            limits_of(instance_type)
+            subnet_id = self.subnets.id_of(subnet)
+            pool = self.interfaces.subnets[subnet_id]
+            address = pool.take(1)[0]
+            try:
+                made = self._run_instance(name, instance_type, subnet_id, address)
+            except Exception:
+                pool.release(address)
+                raise
+            instance = Instance(name, made.id, instance_type, subnet, self._namespaces / f"{name}.net",
+                                self._namespaces / f"{name}.mnt", imds_lag=self.settings.imds_lag, **options)
+            self.instances[name] = instance
+            self._made[made.id] = made
+            self._histories[made.id] = InterfaceHistory()
+        region = self.settings.region
+        hosts = f"{EC2_ADDRESS} ec2.{region}.amazonaws.com sts.{region}.amazonaws.com monitoring.{region}.amazonaws.com"
+        instance.create_namespaces(rp_filter, hosts)
+        with self.lock:
+            self.attached(made.nics[0])
+            self.fabric.set_public(address, True)
+            instance.configure_primary(device_name(0, 0), address, pool.network.prefixlen,
+                                       str(pool.network.network_address + 1), None)
+            return overview.of_instance(self, name)
+
+    def remove_instance(self, name: str) -> None:
+        """Terminates it as EC2 does. Its processes are the caller's to end."""
+        with self.lock:
+            instance = self.instance(name)
+            made = self._made[instance.instance_id]
+            self.fabric.set_public(made.nics[0].private_ip_address, False)
+            self.interfaces.terminate(made)
+            for key, reservation in list(self.backend.reservations.items()):
+                if made in reservation.instances:
+                    del self.backend.reservations[key]
+            del self.instances[name]
+            del self._histories[made.id], self._made[made.id]
+
+    def terminate(self, instance_ids: list[str]) -> None:
+        """EC2's TerminateInstances."""
+        names = {each.instance_id: each.name for each in self.instances.values()}
+        for each in instance_ids:
+            if each not in names:
+                raise instance_not_found(each)
+        for each in instance_ids:
+            remove_instance_namespaces(self._namespaces, names[each])
+            self.remove_instance(names[each])
+
+    def instance(self, name: str) -> Instance:
+        found = self.instances.get(name)
+        if found is None:
+            raise ValueError(f"instance {name!r} is unknown; there are {', '.join(sorted(self.instances)) or 'none'}")
+        return found
+
+    def made(self, instance: Instance) -> Any:
+        """moto's object for it."""
+        return self._made[instance.instance_id]
+
+    # MARK: IMDS
+
+    def add_cidr(self, cidr: str) -> None:
+        """A secondary CIDR of the VPC, which IMDS shows from now on."""
+        self.subnets.add_cidr(cidr)
+        for instance in self.instances.values():
+            self._record(instance)
+
+    def metadata(self, source: str) -> tuple[Instance, Tree] | None:
+        """The metadata of the instance that owns the source address."""
+        with self.lock:
+            instance = self._owner(source)
+            if instance is None:
+                return None
+            made = self._made[instance.instance_id]
+            return instance, instance_tree(made, ACCOUNT, self.settings.region,
+                                           self._histories[made.id].at(instance.imds_lag), ROLE,
+                                           lambda: self.credentials.current(instance.instance_id))
+
+    def caller(self, source: str) -> str:
+        """Who speaks from an address: an instance's name, or `host`."""
+        with self.lock:
+            owner = self._owner(source)
+        return owner.name if owner else "host"
+
+    # MARK: the data plane is told
+
+    def attached(self, interface: Any) -> None:
+        instance = self._by_id(interface.instance.id)
+        device = device_name(interface.device_index, interface.network_card_index)
+        self.fabric.attach(interface.id, interface.mac_address, instance.name, device, instance.network,
+                           _routes(interface), interface.source_dest_check)
+        self._own(interface.id, instance, _routes(interface))
+        instance.devices[interface.id] = device
+        self._record(instance)
+
+    def detached(self, interface: Any, instance_id: str) -> None:
+        instance = self._by_id(instance_id)
+        self.fabric.detach(interface.id)
+        self._own(interface.id, instance, set())
+        instance.devices.pop(interface.id, None)
+        self._record(instance)
+
+    def addresses_changed(self, interface: Any) -> None:
+        if not interface.instance:
+            return
+        instance = self._by_id(interface.instance.id)
+        if interface.id in instance.devices:
+            self.fabric.set_routes(interface.id, _routes(interface))
+            self._own(interface.id, instance, _routes(interface))
+            self._record(instance)
+
+    def interface_modified(self, interface: Any) -> None:
+        """Groups, description or the source check."""
+        self.fabric.set_source_check(interface.id, interface.source_dest_check)
+        if interface.instance:
+            self._record(self._by_id(interface.instance.id))
+
+    source_check_changed = interface_modified
+
+    def _record(self, instance: Instance) -> None:
+        made = self._made[instance.instance_id]
+        single = len(limits_of(instance.instance_type).cards) == 1
+        cidrs = self.subnets.vpc_cidrs()
+        self._histories[made.id].record({
+            each.mac_address: interface_tree(each, cidrs, single)
+            for each in made.nics.values() if each.id in instance.devices})
+
+    def _own(self, interface_id: str, instance: Instance, routes: set[str]) -> None:
+        for each in self._routes.pop(interface_id, set()):
+            self._owners.pop(each, None)
+        if routes:
+            self._routes[interface_id] = routes
+            self._owners.update((each, instance) for each in routes)
+
+    def _owner(self, source: str) -> Instance | None:
+        found = self._owners.get(f"{source}/32")
+        if found is None:
+            found = self._owners.get(str(ipaddress.ip_network(f"{source}/{PREFIX_LENGTH}", strict=False)))
+        return found
+
+    def _by_id(self, instance_id: str) -> Instance:
+        return next(each for each in self.instances.values() if each.instance_id == instance_id)
+
+    def _run_instance(self, name: str, instance_type: str, subnet_id: str, address: str) -> Any:
+        tags = {"Name": name, f"kubernetes.io/cluster/{self.settings.cluster}": "owned"}
+        reservation = self.backend.run_instances(
+            image_id="ami-03cf127a", count=1, user_data=None, security_group_names=[], instance_type=instance_type,
+            is_instance_type_default=False, subnet_id=subnet_id, private_ip=address, security_group_ids=[self.group.id],
+            region_name=self.settings.region, tags={"instance": tags}, nics=[], placement=None,
+            iam_instance_profile=None, metadata_options={"HttpTokens": "required", "HttpPutResponseHopLimit": 2})
+        made = reservation.instances[0]
+        primary = made.nics[0]
+        primary.mac_address = self.interfaces.next_mac()
+        primary.delete_on_termination = True
+        primary.network_card_index = limits_of(instance_type).default_card
+        return made
+
+    def _remove_default_vpc(self) -> None:
+        """An account made for a cluster has none, and moto's would show up in every describe."""
+        for subnets in list(self.backend.subnets.values()):
+            for subnet in list(subnets.values()):
+                self.backend.delete_subnet(subnet.id)
+        for vpc in list(self.backend.vpcs.values()):
+            self.backend.vpcs.pop(vpc.id)
+            self.backend.groups.pop(vpc.id, None)
+
+
+def _routes(interface: Any) -> set[str]:
+    return {f"{each['PrivateIpAddress']}/32" for each in interface.private_ip_addresses} | {
+        each["Ipv4Prefix"] for each in interface.ipv4_prefixes}

@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import FoundationEssentials
+import Glibc
+
+/// A folder of the test's own, removed with all that is in it. Its path is short: a socket's may have 107 bytes.
+package final class TemporaryFolder: Sendable {
+  package let path: String
+
+  package init() {
+    var template = Array("/tmp/vpc-test-XXXXXX".utf8CString)
+    path = mkdtemp(&template).map { String(cString: $0) } ?? "/nonexistent"
+  }
+
+  deinit { try? FileManager.default.removeItem(atPath: path) }
+
+  /// The path of a file in it, existing or not.
+  package func path(_ name: String) -> String { "\(path)/\(name)" }
+
+  /// Makes or replaces a file, and returns its path.
+  @discardableResult
+  package func write(_ name: String, _ text: String = "") throws -> String {
+    try text.write(toFile: path(name), atomically: false, encoding: .utf8)
+    return path(name)
+  }
+
+  /// A file's whole text.
+  package func text(_ name: String) throws -> String { try String(contentsOfFile: path(name), encoding: .utf8) }
+}

@@ -58,7 +58,7 @@ test: unit-test kernel-test simulator-test e2e ## Everything that this machine c
 
 .PHONY: unit-test
 unit-test: build-tests ## Unit suites: need nothing (FILTER=Name runs one)
-	@swift test --scratch-path $(BUILD) --skip-build $(if $(FILTER),--filter $(FILTER),--skip KernelTests)
+	@swift test --scratch-path $(BUILD) --skip-build $(if $(FILTER),--filter '$(FILTER)',--skip KernelTests)
 
 .PHONY: kernel-test
 kernel-test: build-tests ## Netlink, nftables, iptables, pod wiring on the real kernel: need root

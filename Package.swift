@@ -19,7 +19,6 @@ let swift: [SwiftSetting] = [
 ]
 
 let log = Target.Dependency.product(name: "Logging", package: "swift-log")
-let crypto = Target.Dependency.product(name: "Crypto", package: "swift-crypto")
 let protobuf = Target.Dependency.product(name: "SwiftProtobuf", package: "swift-protobuf")
 let collections = Target.Dependency.product(name: "DequeModule", package: "swift-collections")
 let nioCore = Target.Dependency.product(name: "NIOCore", package: "swift-nio")
@@ -35,7 +34,6 @@ let package = Package(
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
-    .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
     .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
     .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
     .package(url: "https://github.com/apple/swift-nio-http2", from: "1.46.0"),
@@ -44,6 +42,7 @@ let package = Package(
   targets: [
     // C libraries. Archives are named where the Swift target that uses them is declared; libcurl, libmnl and libnftnl
     // are opened with dlopen on first use by a small loader, so that the plugin's process never pays for them.
+    .systemLibrary(name: "CNettle", path: "Sources/CSystem/CNettle"),
     .systemLibrary(name: "CNghttp2", path: "Sources/CSystem/CNghttp2"),
     .systemLibrary(name: "CExpat", path: "Sources/CSystem/CExpat"),
     .target(name: "CGlibcFloor", path: "Sources/CSystem/CGlibcFloor"),
@@ -54,16 +53,17 @@ let package = Package(
 
     // Core: the one library that all modes share.
     .target(
-      name: "VPCModel", dependencies: [collections], path: "Sources/Core/Model",
-      exclude: ["Limits/instance-limits.tsv", "Limits/generate-table.py"], swiftSettings: swift),
+      name: "VPCModel", dependencies: ["CNettle", collections], path: "Sources/Core/Model",
+      exclude: ["Limits/instance-limits.tsv", "Limits/generate-table.py"], swiftSettings: swift,
+      linkerSettings: [.linkedLibrary(":libnettle.a")]),
     .target(
-      name: "VPCLinux", dependencies: ["VPCModel", "CNetlink", "CProcess", log, crypto], path: "Sources/Core/Linux",
+      name: "VPCLinux", dependencies: ["VPCModel", "CNetlink", "CProcess", log], path: "Sources/Core/Linux",
       swiftSettings: swift, linkerSettings: [.linkedLibrary(":libnl-route-3.a"), .linkedLibrary(":libnl-3.a")]),
     .target(
       name: "VPCTransport", dependencies: ["VPCModel", "CCurl", log], path: "Sources/Core/Transport",
       swiftSettings: swift),
     .target(
-      name: "VPCCloud", dependencies: ["VPCModel", "VPCTransport", "CExpat", log, crypto], path: "Sources/Core/Cloud",
+      name: "VPCCloud", dependencies: ["VPCModel", "VPCTransport", "CExpat", log], path: "Sources/Core/Cloud",
       swiftSettings: swift, linkerSettings: [.linkedLibrary(":libexpat.a")]),
     .target(
       name: "VPCRPC",

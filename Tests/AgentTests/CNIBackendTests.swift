@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-import Logging
 import Synchronization
 import Testing
 import VPCLinux
@@ -31,7 +30,7 @@ import VPCModel
       facts: CNIBackend.Facts(
         usesExternalSNAT: true, vpcCIDRs: [try #require(IPPrefix("10.0.0.0/16"))], networkPolicyMode: "standard",
         podRouteTable: .pods, addTimeout: .seconds(20)),
-      logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }, removeSoon: { removed.append($0) })
+      removeSoon: { removed.append($0) })
   }
 
   func context(_ allowed: Duration = .seconds(30)) -> RPCContext {

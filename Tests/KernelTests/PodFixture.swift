@@ -40,10 +40,19 @@ struct PodFixture: Sendable {
     PodNetwork(interfaces: interfaces, mtu: mtu, routing: routing)
   }
 
-  func add(_ network: PodNetwork) throws(PodNetworkError) {
+  /// - Parameter isPrepared: the first interface's pair is made by itself before, as the plugin does it.
+  func add(_ network: PodNetwork, isPrepared: Bool = false) throws(PodNetworkError) {
     do {
       try node.run { [pod, node] in
-        try network.add(pod: try pod.socket(), host: try NetlinkSocket(), node: node.namespace)
+        let pod = try pod.socket()
+        let host = try NetlinkSocket()
+        var prepared: PodVeth?
+        if isPrepared, let first = network.interfaces.first {
+          prepared = try PodVeth.make(
+            hostName: first.hostName, podName: first.podName, mtu: network.mtu, pod: pod, host: host,
+            node: node.namespace)
+        }
+        try network.add(pod: pod, host: host, node: node.namespace, prepared: prepared)
       }
     } catch let error as PodNetworkError {
       throw error

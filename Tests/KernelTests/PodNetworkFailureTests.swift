@@ -46,8 +46,8 @@ struct PodNetworkFailureTests {
       code: .kernel, text: "set up mNicIf1"),
   ]
 
-  @Test(arguments: obstacles, [HostRouting.table(.pods), .perPodRules])
-  func failureLeavesNothing(_ obstacle: Obstacle, _ routing: HostRouting) throws {
+  @Test(arguments: obstacles, [(HostRouting.table(.pods), false), (.perPodRules, false), (.table(.pods), true)])
+  func failureLeavesNothing(_ obstacle: Obstacle, _ way: (routing: HostRouting, isPrepared: Bool)) throws {
     let fixture = try PodFixture()
     for line in obstacle.node { try fixture.node.ip(line) }
     for line in obstacle.pod { try fixture.pod.ip(line) }
@@ -57,19 +57,22 @@ struct PodNetworkFailureTests {
       interfaces.append(
         try PodFixture.interface("10.1.3.7", host: "enibbbbbbbbbbb", pod: "mNicIf1", index: 1, table: RouteTable(4)))
     }
-    let network = PodFixture.network(interfaces, mtu: obstacle.mtu, routing: routing)
-    let error = #expect(throws: PodNetworkError.self) { try fixture.add(network) }
+    let network = PodFixture.network(interfaces, mtu: obstacle.mtu, routing: way.routing)
+    let error = #expect(throws: PodNetworkError.self) { try fixture.add(network, isPrepared: way.isPrepared) }
     #expect(error?.code == obstacle.code)
     #expect(error.map(CauseChain.text)?.contains(obstacle.text) == true, "\(error.map(CauseChain.text) ?? "")")
     #expect(try fixture.nodeState() == before.0)
     #expect(try fixture.pod.ip("-brief link show") == before.1)
   }
 
-  @Test func ipv6IsRefused() throws {
+  @Test(arguments: [false, true])
+  func ipv6IsRefused(isPrepared: Bool) throws {
     let fixture = try PodFixture()
+    let before = try fixture.nodeState()
     let network = PodFixture.network([try PodFixture.interface("2001:db8::7")])
-    let error = #expect(throws: PodNetworkError.self) { try fixture.add(network) }
+    let error = #expect(throws: PodNetworkError.self) { try fixture.add(network, isPrepared: isPrepared) }
     #expect(error?.code == .unsupported)
+    #expect(try fixture.nodeState() == before)
   }
 
   struct Damage: Sendable, CustomTestStringConvertible {

@@ -8,10 +8,11 @@ import VPCModel
 /// What ADD makes of a pod, in the words of `ip`.
 @Suite(.requiresRoot)
 struct PodNetworkTests {
-  @Test func addMakesTheContractsState() throws {
+  @Test(arguments: [false, true])
+  func addMakesTheContractsState(isPrepared: Bool) throws {
     let fixture = try PodFixture()
     let rules = try fixture.node.ip("rule show")
-    try fixture.add(PodFixture.network([try PodFixture.interface()], mtu: 8000))
+    try fixture.add(PodFixture.network([try PodFixture.interface()], mtu: 8000), isPrepared: isPrepared)
 
     #expect(try fixture.pod.ip("-4 addr show dev eth0").contains("inet 10.0.3.7/32 scope global eth0"))
     #expect(try fixture.pod.ip("route show") == "default via 169.254.1.1 dev eth0 \n169.254.1.1 dev eth0 scope link \n")

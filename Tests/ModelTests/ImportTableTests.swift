@@ -19,11 +19,11 @@ import Testing
 
   /// The first folder that a file lies in decides.
   static let layers: [Layer] = [
-    Layer(folder: "Sources/Core/Model/", may: ["DequeModule"]),
+    Layer(folder: "Sources/Core/Model/", may: ["DequeModule", "CNettle"]),
     Layer(
-      folder: "Sources/Core/Linux/", may: common.union(["VPCModel", "CNetlink", "CNftables", "CProcess", "Crypto"])),
+      folder: "Sources/Core/Linux/", may: common.union(["VPCModel", "CNetlink", "CNftables", "CProcess"])),
     Layer(folder: "Sources/Core/Transport/", may: common.union(["VPCModel", "CCurl"])),
-    Layer(folder: "Sources/Core/Cloud/", may: common.union(["VPCModel", "VPCTransport", "CExpat", "Crypto"])),
+    Layer(folder: "Sources/Core/Cloud/", may: common.union(["VPCModel", "VPCTransport", "CExpat"])),
     Layer(folder: "Sources/Core/Kube/", may: common.union(["VPCModel", "VPCTransport"])),
     Layer(folder: "Sources/Core/RPC/", may: common.union(nio).union(["VPCModel", "CNghttp2", "SwiftProtobuf"])),
     Layer(folder: "Sources/Core/Observe/", may: common.union(nio).union(["VPCModel"])),

@@ -21,7 +21,7 @@ import VPCRPC
   @Test func addAsksAndWires() throws {
     let call = Call(command: "ADD")
     #expect(call.run().status == 0)
-    #expect(call.node.events == ["agent add", "wire 10.0.3.7"])
+    #expect(call.node.events == ["agent add", "veth eth0 9001", "wire 10.0.3.7"])
     let request = try #require(call.node.addRequests.first)
     #expect(request.clientVersion.isEmpty, "the reference's agent refuses any other")
     #expect(request.k8SPodName == "web-0" && request.k8SPodNamespace == "default")
@@ -53,7 +53,9 @@ import VPCRPC
     call.node.mood = mood
     let answer = call.run()
     #expect(answer.code == 999 && answer.message.contains(text), "\(answer.message)")
-    #expect(call.node.events == ["agent add"])
+    // Made while the agent was asked, and gone again.
+    #expect(call.node.events.first == "agent add" && call.node.standing == 0)
+    #expect(Set(call.node.events.dropFirst()).isSubset(of: ["veth eth0 9001", "veth gone"]))
   }
 
   @Test func addThatCannotWireGivesBack() {
@@ -65,8 +67,18 @@ import VPCRPC
     #expect(
       answer.message
         == "add command: failed to setup network: make veth pair: create veth: operation not permitted (errno 1)")
-    #expect(call.node.events == ["agent add", "wire 10.0.3.7", "agent delete SetupNSFailed"])
+    #expect(call.node.events == ["agent add", "veth eth0 9001", "wire 10.0.3.7", "agent delete SetupNSFailed"])
+    #expect(call.node.standing == 0)
     #expect(call.node.deleteRequests.first?.k8SPodUid == "u-1")
+  }
+
+  /// The agent may have given an address by the time that the pair could not be made: it gets it back.
+  @Test func addWithoutAVethGivesBack() {
+    let call = Call(command: "ADD")
+    call.node.prepareFails = PodNetworkError(.notOurs, "eni0 exists on the host and is a bridge")
+    let answer = call.run()
+    #expect(answer.message == "add command: failed to setup network: eni0 exists on the host and is a bridge")
+    #expect(call.node.events == ["agent add", "veth eth0 9001", "agent delete SetupNSFailed"])
   }
 
   @Test func existingInterfaceIsBadInput() {
@@ -102,7 +114,8 @@ import VPCRPC
     let answer = call.run()
     #expect(answer.code == 999 && answer.message.contains(odd.text), "\(answer.message)")
     #expect(answer.message.hasPrefix("add command: failed to setup network: "))
-    #expect(call.node.events == ["agent add", "agent delete SetupNSFailed"])
+    #expect(call.node.events == ["agent add", "veth eth0 9001", "veth gone", "agent delete SetupNSFailed"])
+    #expect(call.node.standing == 0)
   }
 
   @Test func addTellsThePolicyAgent() {

@@ -23,18 +23,25 @@ final class FakeNode: AgentPort, PolicyPort, KernelPort {
   var vlan: Int32 = 0
   var taken: [String] = []
   var addFails: PodNetworkError?
+  var prepareFails: PodNetworkError?
   var checkFails: PodNetworkError?
   var removeFails: NetlinkError?
   var checkpoints: [String] = []
 
   private(set) var events: [String] = []
+  /// Veth pairs that were made and not removed.
+  private(set) var standing = 0
+  fileprivate let mac = MACAddress(bits: 0x02_0000_0000_01)
   private(set) var added: [PodNetwork] = []
   private(set) var addRequests: [AddNetworkRequest] = []
   private(set) var deleteRequests: [DelNetworkRequest] = []
 
-  func add(_ request: AddNetworkRequest, timeout: Duration) throws(RPCError) -> AddNetworkReply {
+  func add(
+    _ request: AddNetworkRequest, timeout: Duration, meanwhile: () -> Void
+  ) throws(RPCError) -> AddNetworkReply {
     events.append("agent add")
     addRequests.append(request)
+    if case .down = mood {} else { meanwhile() }
     try answer()
     var reply = AddNetworkReply()
     if case .empty(let cause) = mood {
@@ -119,9 +126,23 @@ final class FakeNode: AgentPort, PolicyPort, KernelPort {
   private struct Pod: PodPort {
     let node: FakeNode
     func has(_ interface: InterfaceName) throws -> Bool { node.taken.contains(interface.text) }
-    func add(_ network: PodNetwork) throws {
+    func prepare(hostName: InterfaceName, podName: InterfaceName, mtu: UInt32) throws(PodNetworkError) -> PodVeth {
+      node.events.append("veth \(podName) \(mtu)")
+      if let error = node.prepareFails { throw error }
+      node.standing += 1
+      return PodVeth(hostName: hostName, podName: podName, hostIndex: 7, podIndex: 8, mac: node.mac)
+    }
+    func discard(_ veth: PodVeth) {
+      node.events.append("veth gone")
+      node.standing -= 1
+    }
+    func add(_ network: PodNetwork, prepared: PodVeth?) throws {
       node.events.append("wire \(network.interfaces.map(\.address.description).joined(separator: ","))")
-      if let error = node.addFails { throw error }
+      if let error = node.addFails {
+        // All or nothing: the prepared pair is part of it.
+        if prepared != nil { node.standing -= 1 }
+        throw error
+      }
       node.added.append(network)
     }
     func check(_ interfaces: [PodInterface]) throws {

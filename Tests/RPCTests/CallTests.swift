@@ -43,6 +43,26 @@ import Testing
     await server.server.shutdown()
   }
 
+  /// What the caller does while the server works: once, and not at all where nobody was asked.
+  @Test func meanwhileRunsOnce() async throws {
+    let server = try await TestServer()
+    let client = server.client
+    let count = try await onThread {
+      var count = 0
+      _ = try client.addNetwork(.pod("pod"), timeout: .seconds(60)) { count += 1 }
+      return count
+    }
+    #expect(count == 1)
+    let nobody = CNIBackendClient(target: .unix(path: "/nonexistent/socket"))
+    let never = try await onThread {
+      var count = 0
+      _ = try? nobody.addNetwork(.pod("pod"), timeout: .seconds(60)) { count += 1 }
+      return count
+    }
+    #expect(never == 0)
+    await server.server.shutdown()
+  }
+
   @Test(arguments: RPCCode.allCases.filter { $0 != .ok })
   func statusAndMessageComeThrough(_ code: RPCCode) async throws {
     let server = try await TestServer()

@@ -208,7 +208,7 @@ struct Agent {
       networkPolicyMode: settings.networkPolicyMode, podRouteTable: await network.podRouteTable,
       addTimeout: settings.addTimeout)
     var methods = RPCMethodTable()
-    methods.add(CNIBackend(pool: pool, facts: facts, logger: logger, removeSoon: network.removeHostVethSoon))
+    methods.add(CNIBackend(pool: pool, facts: facts, removeSoon: network.removeHostVethSoon))
     methods.add(
       PolicySettings(mode: settings.networkPolicyMode, usesAllCards: settings.usesAllCards, identity: identity))
     methods.add(health)

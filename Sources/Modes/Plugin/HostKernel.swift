@@ -55,7 +55,15 @@ private struct HostPod: PodPort {
 
   func has(_ interface: InterfaceName) throws -> Bool { try Link.find(named: interface, on: pod) != nil }
 
-  func add(_ network: PodNetwork) throws { try network.add(pod: pod, host: host, node: node) }
+  func prepare(hostName: InterfaceName, podName: InterfaceName, mtu: UInt32) throws(PodNetworkError) -> PodVeth {
+    try PodVeth.make(hostName: hostName, podName: podName, mtu: mtu, pod: pod, host: host, node: node)
+  }
+
+  func discard(_ veth: PodVeth) { veth.remove(on: host) }
+
+  func add(_ network: PodNetwork, prepared: PodVeth?) throws {
+    try network.add(pod: pod, host: host, node: node, prepared: prepared)
+  }
 
   func check(_ interfaces: [PodInterface]) throws {
     for interface in interfaces { try interface.check(pod: pod, host: host) }

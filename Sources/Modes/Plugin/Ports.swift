@@ -6,7 +6,10 @@ import VPCRPC
 
 /// The agent as the commands see it. Every call ends within its timeout.
 protocol AgentPort {
-  func add(_ request: AddNetworkRequest, timeout: Duration) throws(RPCError) -> AddNetworkReply
+  /// - Parameter meanwhile: run at most once, while the agent works; not at all where it cannot be reached.
+  func add(
+    _ request: AddNetworkRequest, timeout: Duration, meanwhile: () -> Void
+  ) throws(RPCError) -> AddNetworkReply
   func delete(_ request: DelNetworkRequest, timeout: Duration) throws(RPCError) -> DelNetworkReply
   /// - Returns: nil when the agent serves, else why not.
   func unreadiness(timeout: Duration) -> String?
@@ -35,8 +38,12 @@ protocol KernelPort {
 /// A pod's namespace as the commands see it.
 protocol PodPort {
   func has(_ interface: InterfaceName) throws -> Bool
-  /// Makes the wiring, all of it or nothing.
-  func add(_ network: PodNetwork) throws
+  /// Makes the veth pair of the pod's first interface, or nothing.
+  func prepare(hostName: InterfaceName, podName: InterfaceName, mtu: UInt32) throws(PodNetworkError) -> PodVeth
+  /// Removes what `prepare` made.
+  func discard(_ veth: PodVeth)
+  /// Makes the wiring, all of it or nothing; what was prepared is part of it.
+  func add(_ network: PodNetwork, prepared: PodVeth?) throws
   /// - Throws: for the first thing that is not as it should be.
   func check(_ interfaces: [PodInterface]) throws
 }

@@ -7,8 +7,10 @@ import VPCRPC
 struct SocketAgent: AgentPort {
   var target = CNIBackendClient.defaultTarget
 
-  func add(_ request: AddNetworkRequest, timeout: Duration) throws(RPCError) -> AddNetworkReply {
-    try CNIBackendClient(target: target).addNetwork(request, timeout: timeout)
+  func add(
+    _ request: AddNetworkRequest, timeout: Duration, meanwhile: () -> Void
+  ) throws(RPCError) -> AddNetworkReply {
+    try CNIBackendClient(target: target).addNetwork(request, timeout: timeout, meanwhile: meanwhile)
   }
 
   func delete(_ request: DelNetworkRequest, timeout: Duration) throws(RPCError) -> DelNetworkReply {

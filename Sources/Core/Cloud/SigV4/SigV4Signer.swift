@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-internal import Crypto
 package import VPCModel
 package import VPCTransport
 
@@ -90,12 +89,12 @@ package struct SigV4Signer: Sendable, Hashable {
     .joined(separator: "&")
   }
 
-  private static func hash(_ bytes: [UInt8]) -> String { HexDigits.encode(SHA256.hash(data: bytes)) }
+  private static func hash(_ bytes: [UInt8]) -> String { HexDigits.encode(Digest.sha256(bytes)) }
 
   private func mac(_ text: String, _ secret: String, day: String) -> [UInt8] {
     var key = Array("AWS4\(secret)".utf8)
     for part in [day, region, service, "aws4_request", text] {
-      key = Array(HMAC<SHA256>.authenticationCode(for: Array(part.utf8), using: SymmetricKey(data: key)))
+      key = Digest.hmacSHA256(Array(part.utf8), key: key)
     }
     return key
   }

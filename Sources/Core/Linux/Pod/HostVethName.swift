@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-internal import Crypto
 package import VPCModel
 
 /// How the host's end of a pod's veth pair is called.
@@ -21,8 +20,7 @@ package enum HostVethName {
   ///   - index: 0 for the pod's first interface.
   package static func suffix(namespace: String, pod: String, index: Int = 0) -> String {
     let text = index == 0 ? "\(namespace).\(pod)" : "\(namespace).\(pod).\(index)"
-    let digest = Insecure.SHA1.hash(data: Array(text.utf8))
-    return String(HexDigits.encode(digest.prefix((suffixLength + 1) / 2)).prefix(suffixLength))
+    return String(HexDigits.encode(Digest.sha1(Array(text.utf8))).prefix(suffixLength))
   }
 
   /// The interface's name.

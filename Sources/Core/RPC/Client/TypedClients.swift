@@ -8,7 +8,7 @@ extension UnaryClient {
   /// - Throws: as `call`, and INTERNAL at stage `exchange` for a reply that does not decode.
   package func call<Request: Message, Reply: Message>(
     _ method: RPCMethod, _ request: Request, reply: Reply.Type = Reply.self, timeout: Duration,
-    connectTimeout: Duration? = nil
+    connectTimeout: Duration? = nil, meanwhile: () -> Void = {}
   ) throws(RPCError) -> Reply {
     let encoded: [UInt8]
     do {
@@ -16,7 +16,8 @@ extension UnaryClient {
     } catch {
       throw failure(.request, "request cannot be encoded", method, cause: error)
     }
-    let answer = try call(method, request: encoded, timeout: timeout, connectTimeout: connectTimeout)
+    let answer = try call(
+      method, request: encoded, timeout: timeout, connectTimeout: connectTimeout, meanwhile: meanwhile)
     do {
       return try Reply(serializedBytes: answer, options: MessageDecoding.options)
     } catch {
@@ -52,8 +53,12 @@ package struct CNIBackendClient: Sendable {
   package init(target: RPCTarget = defaultTarget) { client = UnaryClient(target: target) }
 
   /// Asks for an address. `success == false` in the reply is an answer, not an error.
-  package func addNetwork(_ request: AddNetworkRequest, timeout: Duration) throws(RPCError) -> AddNetworkReply {
-    try client.call(.addNetwork, request, timeout: timeout)
+  ///
+  /// - Parameter meanwhile: run once, while the agent works.
+  package func addNetwork(
+    _ request: AddNetworkRequest, timeout: Duration, meanwhile: () -> Void = {}
+  ) throws(RPCError) -> AddNetworkReply {
+    try client.call(.addNetwork, request, timeout: timeout, meanwhile: meanwhile)
   }
 
   /// Gives the pod's addresses back.

@@ -26,10 +26,13 @@ package struct UnaryClient: Sendable {
   ///   - request: the encoded message.
   ///   - timeout: for the call; also sent as `grpc-timeout`, so that the server gives up too.
   ///   - connectTimeout: for the connect, before `timeout` begins; nil means that `timeout` is for both together.
+  ///   - meanwhile: run once, when the request has been sent: the server works at the same time. Its time counts against
+  ///     the timeout.
   /// - Returns: the encoded reply.
   /// - Throws: `RPCError`; its stage tells a server that is not there from one that failed.
   package func call(
-    _ method: RPCMethod, request: [UInt8], timeout: Duration, connectTimeout: Duration? = nil
+    _ method: RPCMethod, request: [UInt8], timeout: Duration, connectTimeout: Duration? = nil,
+    meanwhile: () -> Void = {}
   ) throws(RPCError) -> [UInt8] {
     do throws(RPCError) {
       guard request.count <= requestLimit else {
@@ -43,7 +46,7 @@ package struct UnaryClient: Sendable {
       let exchange = try HTTP2Exchange(
         headers: headers(method, timeout: now.duration(to: deadline)),
         body: MessageFrame.encode(request), responseLimit: responseLimit)
-      try run(exchange, on: socket, deadline: deadline)
+      try run(exchange, on: socket, deadline: deadline, meanwhile: meanwhile)
       return try exchange.response.message()
     } catch {
       var error = error
@@ -73,15 +76,21 @@ package struct UnaryClient: Sendable {
 
   /// Sends and receives until the answer is whole.
   private func run(
-    _ exchange: HTTP2Exchange, on socket: borrowing ClientSocket, deadline: ContinuousClock.Instant
+    _ exchange: HTTP2Exchange, on socket: borrowing ClientSocket, deadline: ContinuousClock.Instant,
+    meanwhile: () -> Void
   ) throws(RPCError) {
     var buffer = [UInt8](repeating: 0, count: 16 * 1_024)
     var received = 0
     // Acknowledgements (of the server's settings) wait a little: with a quick answer the connection is closed before
     // they are due, which saves a system call here and a wake-up there.
     var holdsBack = true
+    var hasWorked = false
     while !exchange.response.isEnded {
       if !(holdsBack && exchange.isRequestSent) { try write(exchange.takeOutput(), to: socket, until: deadline) }
+      if exchange.isRequestSent, !hasWorked {
+        hasWorked = true
+        meanwhile()
+      }
       let now = ContinuousClock.now
       guard now < deadline else {
         throw RPCError(.exchange, RPCStatus(.deadlineExceeded, "no answer within the deadline"))

@@ -27,7 +27,7 @@ actor AddressPool {
   private let logger: Logger
 
   private var lastWaiter: UInt64 = 0
-  private var adds: [WaiterID: CheckedContinuation<AddAnswer, Never>] = [:]
+  private var adds: [WaiterID: WaitingAdd] = [:]
   private var deletes: [WaiterID: CheckedContinuation<DeleteAnswer, Never>] = [:]
   /// One task for each action under way, so that a shutdown can end them.
   private var running: [ActionID: Task<Void, Never>] = [:]
@@ -57,7 +57,7 @@ actor AddressPool {
     let waiter = nextWaiter()
     return await withTaskCancellationHandler {
       await withCheckedContinuation { continuation in
-        adds[waiter] = continuation
+        adds[waiter] = WaitingAdd(key: key, pod: pod, continuation: continuation)
         let request = AddRequest(waiter: waiter, key: key, pod: pod, deadline: deadline, interfacesCount: interfaces)
         feed(.add(request))
         if Task.isCancelled { feed(.addCancelled(waiter)) }
@@ -138,17 +138,25 @@ actor AddressPool {
   private func carryOut(_ actions: [PoolAction]) -> PoolEvent? {
     let failure = actions.contains(.persist) ? persist() : nil
     var withheld: [UnsentAnswer] = []
+    // Told when all are sent: whoever waits for an answer does not wait for the log.
+    var told: [PoolAnswer] = []
     for action in actions {
       switch action {
       case .persist: break
       case .answerAdd(let waiter, .assigned(let assignment)) where failure != nil && assignment.isNew:
         withheld.append(UnsentAnswer(waiter: waiter, assignment: assignment))
-      case .answerAdd(let waiter, let answer): adds.removeValue(forKey: waiter)?.resume(returning: answer)
-      case .answerDelete(let waiter, let answer): deletes.removeValue(forKey: waiter)?.resume(returning: answer)
+      case .answerAdd(let waiter, let answer):
+        guard let add = adds.removeValue(forKey: waiter) else { continue }
+        add.continuation.resume(returning: answer)
+        told.append(.add(add.key, add.pod, answer))
+      case .answerDelete(let waiter, let answer):
+        deletes.removeValue(forKey: waiter)?.resume(returning: answer)
+        told.append(.delete(answer))
       case .wake(let instant): setWake(instant)
       default: start(action)
       }
     }
+    for answer in told { answer.log(to: logger) }
     guard let failure, !withheld.isEmpty else { return nil }
     return .checkpointFailed(withheld, reason: failure)
   }

@@ -2,7 +2,6 @@
 //
 // What the plugin asks of the agent. Source: contract of amazon-vpc-cni-k8s v1.23, gRPC contract and server behaviour.
 
-internal import Logging
 internal import VPCLinux
 internal import VPCModel
 internal import VPCRPC
@@ -29,7 +28,6 @@ struct CNIBackend: CNIBackendService {
 
   let pool: AddressPool
   let facts: Facts
-  let logger: Logger
   /// Removes a pod's host side without being waited for.
   let removeSoon: @Sendable (HostRemains) -> Void
 
@@ -42,7 +40,6 @@ struct CNIBackend: CNIBackendService {
     var reply = AddNetworkReply()
     switch answer {
     case .assigned(let assignment):
-      logger.info("assigned", metadata: CNIBackend.metadata(assignment))
       reply.success = true
       reply.ipallocationMetadata = [CNIBackend.allocation(assignment)]
       reply.useExternalSnat = facts.usesExternalSNAT
@@ -50,8 +47,6 @@ struct CNIBackend: CNIBackendService {
       reply.networkPolicyMode = facts.networkPolicyMode
       reply.podRouteTable = facts.podRouteTable?.number ?? 0
     case .failed(let cause):
-      logger.warning(
-        "no address for the pod", metadata: ["pod": "\(pod)", "container": "\(key.containerID)", "cause": "\(cause)"])
       reply.success = false
       reply.failureCause = "\(cause)"
     }
@@ -67,7 +62,6 @@ struct CNIBackend: CNIBackendService {
       // The sentence that plugins look for.
       throw RPCStatus(.unknown, "datastore: unknown pod")
     }
-    logger.info("released", metadata: CNIBackend.metadata(assignment))
     // An address that came from a damaged or very old checkpoint has no pod's name of its own.
     let pod = assignment.pod.isComplete ? assignment.pod : asked
     // Behind the answer: deleting a veth takes the kernel 8 to 20 ms.
@@ -114,12 +108,5 @@ struct CNIBackend: CNIBackendService {
     metadata.deviceNumber = Int32(clamping: assignment.device)
     metadata.routeTableID = Int32(clamping: assignment.routeTable.number)
     return metadata
-  }
-
-  private static func metadata(_ assignment: Assignment) -> Logger.Metadata {
-    [
-      "pod": "\(assignment.pod)", "container": "\(assignment.key.containerID)", "ip": "\(assignment.address)",
-      "eni": "\(assignment.eni?.text ?? "none")",
-    ]
   }
 }

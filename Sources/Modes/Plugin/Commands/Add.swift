@@ -7,7 +7,7 @@ import VPCRPC
 
 extension PluginCall {
   /// ADD: takes an address from the agent and wires the pod with it. What fails after the agent has given an address
-  /// gives it back.
+  /// gives it back. The veth pair is made while the agent works: it needs nothing of the answer.
   ///
   /// - Throws: code 4 or 7 for bad input, 999 with a sentence of the contract and the cause behind it.
   func add() throws(CNIError) -> CNIResult {
@@ -22,11 +22,17 @@ extension PluginCall {
       throw CNIError(.invalidEnvironment, "CNI_ARGS: \(key) is missing")
     }
     let pod = try openPod(interface)
-    let reply = try askForAddress(interface)
+    var preparation: Result<PodVeth, PodNetworkError>?
+    let reply: AddNetworkReply
+    do throws(CNIError) {
+      reply = try askForAddress(interface) { preparation = prepare(pod, interface) }
+    } catch {
+      if case .success(let veth) = preparation { pod.discard(veth) }
+      throw error
+    }
     let network: PodNetwork
     do {
-      network = try wiring(of: reply, interface: interface)
-      try pod.add(network)
+      network = try connect(pod, interface, by: reply, preparation)
     } catch {
       release()
       throw CNIError(.failed, "add command: failed to setup network", cause: error)
@@ -35,6 +41,37 @@ extension PluginCall {
     return PodResult.make(
       network: network, netns: request.netns,
       deviceNumber: reply.ipallocationMetadata.first?.deviceNumber ?? 0, arguments: request.arguments)
+  }
+
+  /// Nil where there is no name for the host's end; the wiring says so then.
+  private func prepare(_ pod: any PodPort, _ interface: InterfaceName) -> Result<PodVeth, PodNetworkError>? {
+    guard let hostName = hostVethName(0) else { return nil }
+    return Result { () throws(PodNetworkError) in
+      try pod.prepare(hostName: hostName, podName: interface, mtu: configuration.mtu)
+    }
+  }
+
+  /// Wires the pod as the reply says. Nothing of it is left after a failure.
+  private func connect(
+    _ pod: any PodPort, _ interface: InterfaceName, by reply: AddNetworkReply,
+    _ preparation: Result<PodVeth, PodNetworkError>?
+  ) throws -> PodNetwork {
+    let prepared = try preparation?.get()
+    let network: PodNetwork
+    do throws(InvalidReply) {
+      network = try wiring(of: reply, interface: interface)
+    } catch {
+      if let prepared { pod.discard(prepared) }
+      throw error
+    }
+    try pod.add(network, prepared: prepared)
+    return network
+  }
+
+  private func hostVethName(_ index: Int) -> InterfaceName? {
+    HostVethName.name(
+      prefix: configuration.vethPrefix, namespace: request.arguments.podNamespace, pod: request.arguments.podName,
+      index: index)
   }
 
   /// Before the agent is asked: a wrong path must not cost an address, and a second ADD of a pod that runs must not get
@@ -54,7 +91,9 @@ extension PluginCall {
     return pod
   }
 
-  private func askForAddress(_ interface: InterfaceName) throws(CNIError) -> AddNetworkReply {
+  private func askForAddress(
+    _ interface: InterfaceName, meanwhile: () -> Void
+  ) throws(CNIError) -> AddNetworkReply {
     var message = AddNetworkRequest()
     message.clientVersion = PluginCall.clientVersion
     message.k8SPodName = request.arguments.podName
@@ -67,7 +106,7 @@ extension PluginCall {
     message.requiresMultiNicattachment = configuration.requiresMultiNICAttachment
     let reply: AddNetworkReply
     do {
-      reply = try agent.add(message, timeout: Patience.add)
+      reply = try agent.add(message, timeout: Patience.add, meanwhile: meanwhile)
     } catch {
       throw CNIError(.failed, "add cmd: Error received from AddNetwork gRPC call", cause: error)
     }
@@ -97,9 +136,7 @@ extension PluginCall {
         throw InvalidReply("the agent answered with routing table \(metadata.routeTableID)")
       }
       guard let podName = PodResult.podInterfaceName(index, first: interface),
-        let hostName = HostVethName.name(
-          prefix: configuration.vethPrefix, namespace: request.arguments.podNamespace, pod: request.arguments.podName,
-          index: index)
+        let hostName = hostVethName(index)
       else { throw InvalidReply("no name for interface \(index)") }
       interfaces.append(
         PodInterface(

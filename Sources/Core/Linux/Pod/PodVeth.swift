@@ -4,7 +4,7 @@ package import VPCModel
 
 /// A pod's veth pair without an address: the part of the wiring that needs nothing of the agent's answer.
 ///
-/// The plugin makes it while the agent looks for an address (docs/decisions/0014-veth-before-the-answer.md).
+/// The plugin makes it while the agent looks for an address (docs/decisions/0015-veth-before-the-answer.md).
 package struct PodVeth: Sendable, Hashable {
   package let hostName: InterfaceName
   package let podName: InterfaceName

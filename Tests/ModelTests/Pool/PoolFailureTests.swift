@@ -120,7 +120,7 @@ import VPCModel
     let waiters = (0..<5).map { rig.add("pod-\($0)") }
     rig.settle()
     #expect(waiters.allSatisfy { rig.address($0) != nil })
-    #expect(rig.pool.usesPrefixFallback)
+    #expect(rig.pool.fallbackSubnetIDs == [PoolRig.subnet])
     rig.freePrefixes = 100
     for pod in 0..<5 { rig.delete("pod-\(pod)") }
     rig.advance(.seconds(700))
@@ -128,7 +128,7 @@ import VPCModel
     rig.settle()
     #expect(rig.address(later) != nil)
     rig.advance(.seconds(1800))
-    #expect(!rig.pool.usesPrefixFallback)
+    #expect(rig.pool.fallbackSubnetIDs == [])
     #expect(rig.enis.values.allSatisfy { $0.cidrs.allSatisfy { !$0.isSingle } }, "single addresses drain")
     #expect(rig.violations == [])
   }

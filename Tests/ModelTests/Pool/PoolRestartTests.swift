@@ -82,6 +82,7 @@ import VPCModel
     rig.advance(.seconds(5))
     guard let address = rig.pool.assignment(of: PoolRig.key("pod-0"))?.address else { return }
     rig.removeAtEC2(IPPrefix(single: address))
+    rig.advance(.seconds(61))
     rig.observe(isAuthoritative: false)
     #expect(rig.calls["list"] == 1, "IMDS is not believed, EC2 is asked")
     rig.settle()

@@ -46,6 +46,8 @@ struct PoolRig {
   /// The checkpoint as last written.
   private(set) var saved = Checkpoint()
   private var batches = 0
+  /// What was attached before each change of the last minutes, with the instant of the change.
+  private var history: [(until: PoolInstant, listing: [ENIObservation])] = []
   private var nextWaiter: UInt64 = 0
   private var nextENI = 0
 
@@ -297,6 +299,7 @@ struct PoolRig {
   }
 
   private mutating func done(_ action: PoolAction) -> ActionResult {
+    remember()
     switch action {
     case .attachENI(_, let request):
       guard let cidrs = take(request.kind, request.count) else { return full(request.kind) }
@@ -375,11 +378,13 @@ struct PoolRig {
   // MARK: changes behind the pool's back
 
   mutating func removeAtEC2(_ prefix: IPPrefix) {
+    remember()
     for id in enis.keys { enis[id]?.cidrs.remove(prefix) }
     giveBack(prefix)
   }
 
   mutating func removeAtEC2(_ id: ENIID) {
+    remember()
     for prefix in enis.removeValue(forKey: id)?.cidrs ?? [] { giveBack(prefix) }
   }
 
@@ -388,6 +393,18 @@ struct PoolRig {
   /// A listing that nobody asked for, as the periodic comparison feeds it.
   mutating func observe(isAuthoritative: Bool) {
     feed(.observed(ENIListing(enis: listing(), askedAt: now, isAuthoritative: isAuthoritative)))
+  }
+
+  private mutating func remember() {
+    history.append((now, listing()))
+    let oldest = now
+    history.removeAll { $0.until + .seconds(120) < oldest }
+  }
+
+  /// What IMDS says when it shows the state of a while ago.
+  mutating func observe(lag: Duration) {
+    let seen = history.first { $0.until + lag > now }?.listing ?? listing()
+    feed(.observed(ENIListing(enis: seen, askedAt: now, isAuthoritative: false)))
   }
 
   /// The address of an answered ADD.

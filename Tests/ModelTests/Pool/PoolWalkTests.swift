@@ -50,13 +50,28 @@ import VPCModel
       guard rig.violations.isEmpty else { break }
     }
     rig.fault = { _ in nil }
+    rig.feed(.schedulable(true))
     rig.settle()
+    rig.advance(.seconds(1200))
+    Self.expectQuiet(&rig, "with pods, seed \(seed)")
     for pod in pods { rig.delete(pod) }
     rig.advance(.seconds(1200))
+    Self.expectQuiet(&rig, "without pods, seed \(seed)")
     #expect(rig.violations == [], "seed \(seed)")
     #expect(rig.pool.counts.assigned == 0)
     #expect(rig.pool.counts.cooling == 0)
     #expect(rig.pool.counts.stray == 0)
+  }
+
+  /// With the same pods no call is ever made again, unless something stands in the way of a target.
+  private static func expectQuiet(_ rig: inout PoolRig, _ when: String) {
+    guard rig.pool.blockedCause(now: rig.now) == nil, rig.pool.fallbackSubnetIDs.isEmpty else { return }
+    let calls = rig.calls
+    for _ in 0..<30 {
+      rig.advance(.seconds(60))
+      rig.observe(isAuthoritative: false)
+    }
+    #expect(rig.calls == calls, "\(when)")
   }
 
   private static func act(_ rig: inout PoolRig, _ pods: inout [String], _ step: Int, _ random: inout SplitMix64) {
@@ -82,9 +97,15 @@ import VPCModel
     case 70: rig.feed(.schedulable(false))
     case 71..<74: rig.feed(.schedulable(true))
     case 74: rig.feed(.maxPods(Int.random(in: 3...40, using: &random)))
-    case 75: rig.observe(isAuthoritative: false)
+    case 75: rig.observe(lag: .seconds(Int.random(in: 0...60, using: &random)))
     case 76: rig.observe(isAuthoritative: true)
     case 77: rig.restart(seed: random.next())
+    case 78:
+      // Behind the pool's back, and told before anything else happens.
+      guard rig.running.isEmpty, let taken = rig.enis.values.flatMap(\.cidrs).sorted().randomElement(using: &random)
+      else { return }
+      rig.removeAtEC2(taken)
+      rig.observe(isAuthoritative: true)
     default: rig.advance(.milliseconds(Int.random(in: 1...9000, using: &random)))
     }
   }

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+internal import DequeModule
+
 /// What is attached: ENIs and CIDRs come and go, a restart puts back who had what.
 extension AddressBook {
   /// Enters an ENI in the lowest free place, without its CIDRs.
@@ -60,12 +62,21 @@ extension AddressBook {
     count(cidr, slot, adding: true)
     relist(cidr, slot)
     for (address, key) in strays where prefix.contains(address) { settle(key, address, in: cidr) }
+    for (address, until) in resting where prefix.contains(address) {
+      resting[address] = nil
+      restoreCooldown(address, until: until)
+    }
     return cidr
   }
 
-  /// Forgets a CIDR. What is in use of it becomes stray; its cooldowns are dropped.
+  /// Forgets a CIDR. What is in use of it becomes stray; its cooldowns hold should it come back.
   mutating func removeCIDR(_ cidr: Int) {
     let slot = cidrs[cidr].slot
+    if cidrs[cidr].cooling > 0 {
+      for entry in cooling where entry.cidr == cidr && entry.generation == cidrs[cidr].generation {
+        if let address = cidrs[cidr].prefix.address(at: entry.offset) { resting[address] = entry.until }
+      }
+    }
     if cidrs[cidr].assigned > 0 {
       for (key, allocation) in allocations where allocation.cidr == cidr {
         allocations[key]?.cidr = -1
@@ -120,7 +131,10 @@ extension AddressBook {
 
   /// Puts a free address into cooldown, for a restart.
   mutating func restoreCooldown(_ address: IPAddress, until: PoolInstant) {
-    guard let cidr = holder(of: address) else { return }
+    guard let cidr = holder(of: address) else {
+      resting[address] = until
+      return
+    }
     let offset = Int(truncatingIfNeeded: address.bits &- cidrs[cidr].prefix.address.bits)
     var isReserved = false
     change(cidr) { record in

@@ -19,6 +19,8 @@ struct AddressBook: Sendable {
   /// Addresses in use that no CIDR holds: EC2 took them away, or they come from a checkpoint.
   var strays: [IPAddress: AttachmentKey] = [:]
   var cooling: Deque<Cooling> = []
+  /// Addresses in cooldown whose CIDR was taken away: it may come back before the cooldown ends.
+  var resting: [IPAddress: PoolInstant] = [:]
 
   /// Lists and sums of one ENI, beside its record so that the hot path touches small values only.
   struct Slot: Sendable {
@@ -93,6 +95,7 @@ struct AddressBook: Sendable {
     guard let allocation = allocations.removeValue(forKey: key) else { return nil }
     guard allocation.cidr >= 0 else {
       strays[allocation.address] = nil
+      resting[allocation.address] = until
       return allocation
     }
     change(allocation.cidr) { record in
@@ -125,6 +128,7 @@ struct AddressBook: Sendable {
         record.giveBack(first.offset)
       }
     }
+    if !resting.isEmpty { resting = resting.filter { $0.value > now } }
   }
 
   // MARK: the sums

@@ -43,6 +43,8 @@ extension Pool {
   /// Enters a CIDR; one that another ENI has, or that is the ENI's own address, is not believed.
   mutating func add(_ prefix: IPPrefix, _ slot: Int) {
     if let own = book.enis[slot].observation.primaryAddress, prefix.contains(own) { return }
+    // Taken away under a pod, and now here: the pod's address is this ENI's.
+    if let lost = book.cidrOf[prefix], book.cidrs[lost].standing == .lost { book.removeCIDR(lost) }
     book.addCIDR(prefix, slot: slot, standing: standing(of: prefix, slot: slot))
   }
 
@@ -68,9 +70,10 @@ extension Pool {
   }
 
   /// Compares a listing with the book. EC2 is believed in both directions, IMDS never: it lags, so a difference only
-  /// leads to asking EC2.
+  /// leads to asking EC2, and the same difference only once.
   mutating func reconcile(_ listing: ENIListing, _ now: PoolInstant) {
     for (prefix, until) in quarantine where until <= now { quarantine[prefix] = nil }
+    for (eni, until) in freedENIs where until <= now { freedENIs[eni] = nil }
     let seen = Set(listing.enis.map(\.id))
     // A listing without the primary ENI contradicts itself: an instance cannot be without it.
     guard book.enis.allSatisfy({ !$0.isPresent || !$0.observation.isPrimary || seen.contains($0.id) }) else {
@@ -83,37 +86,56 @@ extension Pool {
         if isSettled(slot, listing) { compare(slot, observation, listing, now) }
       } else if listing.isAuthoritative {
         adopt(observation, now)
-      } else if observation.isManaged {
-        needsListing = true
+      } else if observation.isManaged, freedENIs[observation.id] == nil {
+        doubt(observation.id, known: nil, shown: Set(observation.cidrs))
       }
     }
     for slot in book.enis.indices where isSettled(slot, listing) {
       let eni = book.enis[slot]
       guard eni.state != .lost, !seen.contains(eni.id) else { continue }
       guard listing.isAuthoritative else {
-        needsListing = true
+        doubt(eni.id, known: known(slot), shown: nil)
         continue
       }
       lose(slot)
     }
+    // What neither IMDS nor the pool has any more is no difference.
+    if !listing.isAuthoritative { doubts = doubts.filter { seen.contains($0.key) || book.slotOf[$0.key] != nil } }
     if listing.isAuthoritative, let unclearAttachAt, unclearAttachAt <= listing.askedAt { self.unclearAttachAt = nil }
     if unclearAttachAt != nil || book.enis.contains(where: { $0.isPresent && $0.isUnclear }) { needsListing = true }
     tidy(from: now)
   }
 
-  /// Whether the listing can know the ENI as it is now.
+  /// Whether the listing can know the ENI as it is now; IMDS may show for a minute what was before.
   private func isSettled(_ slot: Int, _ listing: ENIListing) -> Bool {
     let eni = book.enis[slot]
-    return eni.isPresent && eni.action == nil && eni.changedAt <= listing.askedAt
+    let lag = listing.isAuthoritative ? .zero : settings.timings.quarantine
+    return eni.isPresent && eni.action == nil && eni.changedAt + lag <= listing.askedAt
+  }
+
+  private func known(_ slot: Int) -> Set<IPPrefix> {
+    Set(book.enis[slot].cidrs.filter { book.cidrs[$0].standing != .lost }.map { book.cidrs[$0].prefix })
+  }
+
+  /// IMDS shows something else than is known: EC2 is asked, unless it has been asked about this very difference.
+  private mutating func doubt(_ eni: ENIID, known: Set<IPPrefix>?, shown: Set<IPPrefix>?) {
+    let new = Doubt(known: known, shown: shown)
+    guard doubts[eni] != new else { return }
+    doubts[eni] = new
+    needsListing = true
   }
 
   private mutating func compare(_ slot: Int, _ seen: ENIObservation, _ listing: ENIListing, _ now: PoolInstant) {
     guard book.enis[slot].state != .unmanaged else { return }
     let shown = Set(seen.cidrs)
     guard listing.isAuthoritative else {
-      let known = Set(book.enis[slot].cidrs.map { book.cidrs[$0].prefix })
+      let known = known(slot)
       let isNew = shown.subtracting(known).contains { quarantine[$0] == nil }
-      if isNew || !known.isSubset(of: shown) { needsListing = true }
+      if isNew || !known.isSubset(of: shown) {
+        doubt(seen.id, known: known, shown: shown)
+      } else {
+        doubts[seen.id] = nil
+      }
       return
     }
     if book.enis[slot].state == .freeing || book.enis[slot].state == .lost { rewire(slot) }
@@ -124,24 +146,25 @@ extension Pool {
       if shown.contains(record.prefix) {
         let standing = standing(of: record.prefix, slot: slot)
         if standing != record.standing { book.change(cidr) { $0.standing = standing } }
-      } else if record.assigned > 0 {
-        book.change(cidr) { $0.standing = .lost }
       } else {
-        book.removeCIDR(cidr)
+        lose(cidr: cidr)
       }
     }
     for prefix in seen.cidrs { add(prefix, slot) }
   }
 
-  /// An ENI went without being asked to. What pods still use stays accounted until they go.
+  /// EC2 took a CIDR away. What pods still use stays accounted until they go.
+  private mutating func lose(cidr: Int) {
+    let assigned = book.cidrs[cidr].assigned
+    guard assigned > 0 else { return book.removeCIDR(cidr) }
+    if book.cidrs[cidr].standing != .lost { forcedRemovals.addresses += assigned }
+    book.change(cidr) { $0.standing = .lost }
+  }
+
+  /// An ENI went without being asked to.
   private mutating func lose(_ slot: Int) {
-    for cidr in book.enis[slot].cidrs {
-      if book.cidrs[cidr].assigned > 0 {
-        book.change(cidr) { $0.standing = .lost }
-      } else {
-        book.removeCIDR(cidr)
-      }
-    }
+    if book.slots[slot].usable.assigned + book.slots[slot].aside.assigned > 0 { forcedRemovals.enis += 1 }
+    for cidr in book.enis[slot].cidrs { lose(cidr: cidr) }
     unwired[slot] = nil
     if book.enis[slot].cidrs.isEmpty { drop(slot) } else { book.setState(slot, .lost) }
   }

@@ -58,6 +58,7 @@ extension Pool {
   private mutating func freed(_ slot: Int, _ now: PoolInstant) {
     succeeded(.free)
     learntENILimit = nil
+    freedENIs[book.enis[slot].id] = now + settings.timings.quarantine
     drop(slot)
   }
 

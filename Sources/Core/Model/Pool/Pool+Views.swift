@@ -43,8 +43,17 @@ extension Pool {
     book.allocations[key].map { assignment(key, $0, isNew: false) }
   }
 
-  /// Whether single addresses are used in place of prefixes somewhere.
-  package var usesPrefixFallback: Bool { !fallbackSubnets.isEmpty }
+  /// Subnets without a free prefix, where single addresses are used for now.
+  package var fallbackSubnetIDs: [SubnetID] { fallbackSubnets.keys.sorted { $0.text < $1.text } }
+
+  /// Full subnets, which are left alone for now.
+  package var pausedSubnetIDs: [SubnetID] { pausedSubnets.keys.sorted { $0.text < $1.text } }
+
+  /// Why the pool does not grow although a pod waits or a warm target is not met; nil where it may, or need not.
+  package func blockedCause(now: PoolInstant) -> FailureCause? {
+    guard !isStarted || !queue.isEmpty || targets.shortage > 0 else { return nil }
+    return blockingCause(now)
+  }
 
   /// What must outlive the agent, at this moment.
   package func checkpoint(now time: PoolTime) -> Checkpoint {
@@ -58,12 +67,23 @@ extension Pool {
     }
     for entry in book.cooling where book.cidrs[entry.cidr].generation == entry.generation {
       guard let address = book.cidrs[entry.cidr].prefix.address(at: entry.offset) else { continue }
-      let left = (entry.until - time.instant).saturatedNanoseconds
-      checkpoint.cooldowns.append(
-        CheckpointCooldown(address: address, untilUnixNanoseconds: time.unixNanoseconds &+ left))
+      checkpoint.cooldowns.append(cooldown(of: address, until: entry.until, time))
     }
+    for (address, until) in book.resting { checkpoint.cooldowns.append(cooldown(of: address, until: until, time)) }
     return checkpoint
   }
+
+  private func cooldown(of address: IPAddress, until: PoolInstant, _ time: PoolTime) -> CheckpointCooldown {
+    let left = (until - time.instant).saturatedNanoseconds
+    return CheckpointCooldown(address: address, untilUnixNanoseconds: time.unixNanoseconds &+ left)
+  }
+}
+
+/// What EC2 took away while pods used it: counts since the start.
+package struct ForcedRemovals: Sendable, Hashable {
+  package internal(set) var enis = 0
+  /// Addresses in use.
+  package internal(set) var addresses = 0
 }
 
 /// Sums over the whole pool, in addresses unless said otherwise.

@@ -46,6 +46,12 @@ package struct Pool: Sendable {
   var subnetCaps: [SubnetID: Int] = [:]
   /// What was given back to EC2 lately: a lagging listing may still show it.
   var quarantine: [IPPrefix: PoolInstant] = [:]
+  /// ENIs that were freed lately, which a lagging listing may still show.
+  var freedENIs: [ENIID: PoolInstant] = [:]
+  /// Where IMDS last differed from what is known, so that EC2 is asked once about each difference.
+  var doubts: [ENIID: Doubt] = [:]
+  /// What EC2 took away under running pods, since the start.
+  package internal(set) var forcedRemovals = ForcedRemovals()
   var subnets: [SubnetID] = []
   /// ENIs that are not wired yet, and when to try again where it failed.
   var unwired: [Int: Backoff] = [:]
@@ -72,6 +78,12 @@ package struct Pool: Sendable {
   package init(settings: PoolSettings, seed: UInt64) {
     self.settings = settings
     random = SplitMix64(seed: seed)
+  }
+
+  /// The CIDRs of one ENI as the pool knows them and as IMDS showed them; nil where the ENI is not there at all.
+  struct Doubt: Sendable, Hashable {
+    let known: Set<IPPrefix>?
+    let shown: Set<IPPrefix>?
   }
 
   /// An action that has not ended.

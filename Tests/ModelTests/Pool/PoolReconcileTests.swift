@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Testing
+import VPCModel
+
+/// IMDS against EC2 against the pool: what a listing can change, and when EC2 is asked.
+@Suite struct PoolReconcileTests {
+  static let warmIP = PoolSettings(instanceENILimit: 4, slotsPerENI: 6, warmIPTarget: 2, cooldown: .zero)
+
+  /// Every change of ours is seen late: nothing is asked, nothing is lost.
+  @Test func ownChangesInALaggingIMDSCostNoCall() {
+    var rig = PoolRig(Self.warmIP)
+    rig.start()
+    rig.settle()
+    let pods = (0..<14).map { "pod-\($0)" }
+    for pod in pods {
+      rig.add(pod)
+      rig.advance(.seconds(7))
+      rig.observe(lag: .seconds(55))
+    }
+    for pod in pods {
+      rig.delete(pod)
+      rig.advance(.seconds(40))
+      rig.observe(lag: .seconds(55))
+    }
+    rig.advance(.seconds(120))
+    #expect(rig.calls["list"] == nil)
+    #expect((rig.calls["attach"] ?? 0) > 0 && (rig.calls["free"] ?? 0) > 0 && (rig.calls["unassign"] ?? 0) > 0)
+    #expect(rig.violations == [])
+  }
+
+  /// IMDS can stay wrong for good (the reference's issue 2497): EC2 settles each difference once.
+  @Test(arguments: ["address missing", "address more", "ENI missing", "ENI more"])
+  func aDifferenceThatStaysIsAskedAboutOnce(_ what: String) throws {
+    var rig = PoolRig(Self.warmIP)
+    rig.start()
+    for pod in 0..<8 { rig.add("pod-\(pod)") }
+    rig.advance(.seconds(300))
+    let before = rig.pool.counts
+    let calls = rig.calls
+    for _ in 0..<30 {
+      var seen = rig.listing().sorted { $0.device < $1.device }
+      switch what {
+      case "address missing": seen[0].cidrs.removeLast()
+      case "address more": seen[0].cidrs.append(try #require(IPPrefix("10.9.9.9/32")))
+      case "ENI missing": seen.removeLast()
+      default:
+        seen.append(ENIObservation(id: try #require(ENIID("eni-old")), device: 9, subnet: PoolRig.subnet))
+      }
+      rig.feed(.observed(ENIListing(enis: seen, askedAt: rig.now, isAuthoritative: false)))
+      rig.advance(.seconds(60))
+    }
+    #expect((rig.calls["list"] ?? 0) - (calls["list"] ?? 0) == 1)
+    #expect(rig.pool.counts == before)
+    #expect(rig.violations == [])
+  }
+
+  @Test func whatIsTakenFromRunningPodsIsCounted() throws {
+    var rig = PoolRig(Self.warmIP)
+    rig.start()
+    let waiters = (0..<10).map { rig.add("pod-\($0)") }
+    rig.advance(.seconds(300))
+    let address = try #require(rig.address(waiters[0]))
+    rig.removeAtEC2(IPPrefix(single: address))
+    rig.observe(isAuthoritative: true)
+    #expect(rig.pool.forcedRemovals.addresses == 1 && rig.pool.forcedRemovals.enis == 0)
+    let other = try #require(rig.enis.first { $0.key != PoolRig.primary })
+    let inUse = rig.inUse.keys.count { used in other.value.cidrs.contains { $0.contains(used) } }
+    try #require(inUse > 0)
+    rig.removeAtEC2(other.key)
+    for _ in 0..<3 { rig.observe(isAuthoritative: true) }
+    #expect(rig.pool.forcedRemovals.addresses == 1 + inUse && rig.pool.forcedRemovals.enis == 1)
+    #expect(rig.pool.counts.assigned == 10, "accounted until the pods go")
+    for pod in 0..<10 { rig.delete("pod-\(pod)") }
+    rig.advance(.seconds(300))
+    #expect(rig.pool.counts.assigned == 0 && rig.pool.counts.stray == 0)
+    #expect(rig.violations == [])
+  }
+
+  @Test func whyItDoesNotGrow() {
+    var rig = PoolRig(PoolSettings(instanceENILimit: 1, slotsPerENI: 4, warmENITarget: 2))
+    #expect(rig.pool.blockedCause(now: rig.now) == .notReady)
+    rig.freeAddresses = 0
+    rig.start()
+    rig.settle()
+    guard case .subnetFull(PoolRig.subnet, _) = rig.pool.blockedCause(now: rig.now) else {
+      Issue.record("\(String(describing: rig.pool.blockedCause(now: rig.now)))")
+      return
+    }
+    #expect(rig.pool.pausedSubnetIDs == [PoolRig.subnet])
+    rig.freeAddresses = 100
+    rig.advance(.seconds(200))
+    #expect(rig.pool.pausedSubnetIDs == [])
+    #expect(rig.pool.blockedCause(now: rig.now)?.label == "eni_limit", "the warm target asks for a second ENI")
+    rig.feed(.maxPods(4))
+    #expect(rig.pool.blockedCause(now: rig.now) == nil, "no pod could use more")
+  }
+}

@@ -52,6 +52,8 @@ import VPCModel
     rig.settle()
     #expect(waiters.allSatisfy { rig.address($0) != nil })
     #expect(rig.calls["assign"] == 1)
+    #expect(rig.calls["attach"] == 1, "no pod waits for the warm ENI")
+    rig.advance(.seconds(3))
     #expect(rig.calls["attach"] == 2)
     #expect(rig.calls["list"] == nil)
     #expect(rig.violations == [])

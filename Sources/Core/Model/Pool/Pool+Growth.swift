@@ -8,34 +8,50 @@ extension Pool {
     let awaiting = book.awaiting
     return Targets(
       settings: settings, total: counts.total + awaiting.total + pendingAddresses,
-      assigned: counts.assigned + awaiting.assigned + queue.count, cooling: counts.cooling + awaiting.cooling,
+      assigned: counts.assigned + awaiting.assigned + queue.count + turnedAway.count,
+      cooling: counts.cooling + awaiting.cooling,
       idleCIDRs: counts.idleCIDRs, cidrs: counts.cidrs, stranded: book.aside.assigned)
   }
 
   /// Asks EC2 for what is wanted: first of ENIs with room, the rest as new ENIs, all at the same time.
   mutating func grow(_ now: PoolInstant, _ batch: inout Batch) {
     growthRetryAt = nil
+    turnedAway.expire(now)
     let targets = targets
     let shortage = targets.shortage
-    guard shortage > 0, mayProvision else { return }
+    if shortage <= 0 || targets.urgentShortage > 0 { gatheredAt = nil }
+    guard shortage > 0, mayProvision, targets.urgentShortage > 0 || hasGathered(targets, now) else { return }
     endPauses(now)
     var plan = GrowthPlan(
-      remaining: shortage, isUrgent: targets.urgentShortage > 0,
+      remaining: shortage, urgent: targets.urgentShortage,
       allowance: max(settings.maxPods - targets.stranded - targets.total, shortage),
       fills: targets.fillsWholeENIs)
     for slot in book.enis.indices where plan.remaining > 0 { growENI(slot, &plan, now, &batch) }
     for flight in inFlight.values {
       // A new ENI that is on its way has room for more: cheaper to ask for it then than to attach another now.
       guard case .attach(let request) = flight.work else { continue }
-      plan.remaining -= (settings.slotsPerENI - request.count) * unit(request.kind)
+      plan.leave((settings.slotsPerENI - request.count) * unit(request.kind))
     }
     while plan.remaining > 0, attachENI(&plan, now, &batch) {}
     if plan.remaining > 0 || plan.isHeld { growthRetryAt = nextGrowthRetry(now, urgent: plan.isUrgent) }
   }
 
+  /// Whether warm targets may be looked after. Pods come in crowds: what the first one took is asked for together with
+  /// what the others will take, so that one call does for all. A pod that waits ends that at once.
+  private mutating func hasGathered(_ targets: Targets, _ now: PoolInstant) -> Bool {
+    guard targets.assigned > 0 else { return true }
+    let due = gatheredAt ?? now + Pool.gathering
+    gatheredAt = due
+    guard due > now else { return true }
+    growthRetryAt = due
+    return false
+  }
+
   struct GrowthPlan {
     /// Addresses still to be asked for.
     var remaining: Int
+    /// The part of them that pods wait for.
+    var urgent: Int
     /// A pod waits.
     let isUrgent: Bool
     /// Addresses that may be asked for at most.
@@ -45,13 +61,28 @@ extension Pool {
     /// Something was left out because a wait is not over.
     var isHeld = false
 
+    init(remaining: Int, urgent: Int, allowance: Int, fills: Bool) {
+      self.remaining = remaining
+      self.urgent = urgent
+      self.allowance = allowance
+      self.fills = fills
+      isUrgent = urgent > 0
+    }
+
     /// CIDRs to ask for of an ENI with that much room.
     func count(room: Int, unit: Int) -> Int {
       min(room, Targets.units(fills ? max(remaining, allowance) : remaining, of: unit))
     }
 
+    /// Addresses that are asked for later, when their ENI may be asked for them.
+    mutating func leave(_ addresses: Int) {
+      remaining -= addresses
+      urgent -= addresses
+    }
+
     mutating func asked(_ addresses: Int) {
       remaining -= addresses
+      urgent -= addresses
       allowance -= addresses
     }
   }
@@ -63,7 +94,7 @@ extension Pool {
     let kind = kind(in: subnet, now)
     // What is busy now is asked again when it is done.
     guard eni.state == .open, eni.action == nil, !eni.isUnclear else {
-      plan.remaining -= room * unit(kind)
+      plan.leave(room * unit(kind))
       return
     }
     guard pausedSubnets[subnet] == nil else {
@@ -72,7 +103,9 @@ extension Pool {
     }
     guard mayTry(.assign, now, urgent: plan.isUrgent) else {
       plan.isHeld = true
-      if !plan.isUrgent { plan.remaining -= room * unit(kind) }
+      // A new ENI costs three calls, and others need them more. Where EC2 refuses this call for another reason than its
+      // rate, a new ENI may be the only way.
+      if !plan.isUrgent || backoffs[ActionClass.assign.rawValue].isThrottled { plan.leave(room * unit(kind)) }
       return
     }
     let wanted = plan.count(room: room, unit: unit(kind))
@@ -87,6 +120,8 @@ extension Pool {
 
   private mutating func attachENI(_ plan: inout GrowthPlan, _ now: PoolInstant, _ batch: inout Batch) -> Bool {
     guard places > 0, unclearAttachAt == nil else { return false }
+    // An ENI for the warm target alone comes after the pods that wait, here and on other nodes.
+    guard plan.urgent > 0 || (queue.isEmpty && turnedAway.isEmpty) else { return false }
     guard mayTry(.attach, now, urgent: plan.isUrgent),
       let subnet = subnets.first(where: { pausedSubnets[$0] == nil }), let device = freeDevice
     else {
@@ -229,6 +264,9 @@ extension Pool.InFlight.Work {
 }
 
 extension Backoff {
+  /// EC2 refuses the calls for their rate.
+  var isThrottled: Bool { if case .throttled = fault { true } else { false } }
+
   /// The failure that it waits for, nil where it does not wait.
   func cause(_ now: PoolInstant) -> FailureCause? {
     guard let fault, let urgentAt, urgentAt > now else { return nil }

@@ -16,6 +16,7 @@ extension Pool {
     dropLost()
     if let last = book.cooling.last { tidy(from: last.until) }
     guard mayProvision, queue.isEmpty else { return }
+    if let expected = turnedAway.latest { return tidy(from: expected) }
     if !inFlight.values.contains(where: { $0.work.actionClass == .free }) {
       let due = backoffs[ActionClass.free.rawValue].dueAt(urgent: false) ?? now
       if due <= now { freeENI(now, &batch) } else { tidy(from: due) }

@@ -11,6 +11,7 @@ extension Pool {
     guard request.key.isComplete else {
       return refuse(.badRequest("network name, container id and interface name must not be empty"), &batch)
     }
+    turnedAway.remove(request.pod)
     guard isStarted else { return refuse(isShutDown ? .shuttingDown : .notReady, &batch) }
     if let allocation = book.allocations[request.key] {
       let assignment = assignment(request.key, allocation, isNew: false)
@@ -101,6 +102,7 @@ extension Pool {
     for waiter in queue.removeExpired(now) {
       let cause = FailureCause.deadline(
         waited: now - waiter.since, because: "\(blockingCause(now)?.description ?? "EC2 has not answered yet")")
+      turnedAway.note(waiter.request.pod, now)
       batch.answer(.answerAdd(waiter.request.waiter, .failed(cause)))
     }
     guard let earliest = queue.earliestDeadline, supply(by: earliest, now) < queue.count else { return }
@@ -112,6 +114,7 @@ extension Pool {
       }
       let cause = blockingCause(now) ?? .callFailed("no address can be had", retryIn: .zero)
       for waiter in queue.remove(key) {
+        turnedAway.note(waiter.request.pod, now)
         batch.answer(.answerAdd(waiter.request.waiter, .failed(cause)))
       }
     }

@@ -34,6 +34,7 @@ package struct Pool: Sendable {
   package internal(set) var settings: PoolSettings
   var book = AddressBook()
   var queue = WaiterQueue()
+  var turnedAway = TurnedAway()
   var inFlight: [ActionID: InFlight] = [:]
   /// Addresses that growth under way brings.
   var pendingAddresses = 0
@@ -70,6 +71,8 @@ package struct Pool: Sendable {
   var tidyAt: PoolInstant?
   var tidiedAt: PoolInstant?
   var growthRetryAt: PoolInstant?
+  /// When the warm targets are looked after that pods have fallen short of.
+  var gatheredAt: PoolInstant?
   private var wakeAt: PoolInstant?
   private var lastAction: UInt64 = 0
   var random: SplitMix64
@@ -85,6 +88,9 @@ package struct Pool: Sendable {
     let known: Set<IPPrefix>?
     let shown: Set<IPPrefix>?
   }
+
+  /// How long a shortage of warm addresses lasts before they are asked for.
+  static let gathering = Duration.seconds(1)
 
   /// An action that has not ended.
   struct InFlight: Sendable {

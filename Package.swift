@@ -89,6 +89,14 @@ let package = Package(
       name: "vpc-cni", dependencies: ["PluginMode", "AgentMode", "HealthMode", "CGlibcFloor"], path: "Sources/vpc-cni",
       swiftSettings: swift),
 
+    // The burst simulator: the pool alone on many nodes, in virtual time. Built by `make bench`.
+    .target(
+      name: "BurstSimulation", dependencies: ["VPCModel"], path: "Tests/Benchmarks/Burst/Simulation",
+      swiftSettings: swift),
+    .executableTarget(
+      name: "burst", dependencies: ["BurstSimulation", "VPCModel"], path: "Tests/Benchmarks/Burst/Program",
+      swiftSettings: swift),
+
     // Tests. Unit suites need nothing; KernelTests need root and make their own namespaces.
     .target(
       name: "TestSupport", dependencies: ["VPCModel", "VPCLinux", "CProcess"], path: "Tests/Support",
@@ -109,6 +117,9 @@ let package = Package(
       swiftSettings: swift),
     .testTarget(
       name: "AgentTests", dependencies: ["AgentMode", "TestSupport"], path: "Tests/AgentTests", swiftSettings: swift),
+    .testTarget(
+      name: "BurstTests", dependencies: ["BurstSimulation", "VPCModel"], path: "Tests/BurstTests",
+      swiftSettings: swift),
     .testTarget(
       name: "KernelTests", dependencies: ["VPCLinux", "TestSupport"], path: "Tests/KernelTests",
       swiftSettings: swift),

@@ -30,6 +30,8 @@ import Testing
     Layer(folder: "Sources/Modes/Plugin/", may: common.union(core).subtracting(["VPCCloud", "VPCTransport"])),
     Layer(folder: "Sources/Modes/", may: common.union(core).union(["ArgumentParser"])),
     Layer(folder: "Sources/vpc-cni/", may: common.union(modes)),
+    Layer(folder: "Tests/Benchmarks/Burst/Simulation/", may: ["VPCModel"]),
+    Layer(folder: "Tests/Benchmarks/Burst/Program/", may: ["VPCModel", "BurstSimulation", "Glibc"]),
   ]
 
   /// `package import struct A.B` → `A`; nil for any other line.
@@ -46,7 +48,9 @@ import Testing
   }
 
   @Test func everyImportIsAllowed() throws {
-    let files = PackageTree.files(below: "Sources", suffix: ".swift")
+    let files =
+      PackageTree.files(below: "Sources", suffix: ".swift")
+      + PackageTree.files(below: "Tests/Benchmarks/Burst", suffix: ".swift")
     try #require(files.count > 20)
     for file in files {
       let layer = try #require(Self.layers.first { file.hasPrefix($0.folder) }, "\(file) lies in no layer")

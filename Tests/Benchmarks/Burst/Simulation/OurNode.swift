@@ -20,7 +20,7 @@ package final class OurNode: BurstNode {
   private var wakeAt: PoolInstant?
 
   /// Waits between two tries of the same Attach or Modify, and when it is given up: NodeENIs' own.
-  static let tailAttempts = 24
+  static let tailAttempts = 12
   static let tailBase = Duration.seconds(1)
   static let tailCap = Duration.seconds(8)
   static let tailLimit = Duration.seconds(90)

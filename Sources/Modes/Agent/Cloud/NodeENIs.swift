@@ -139,7 +139,7 @@ struct NodeENIs: ENIOperations {
   /// An ENI that is half made is finished rather than thrown away when EC2 wants fewer calls: making it again takes
   /// more of them. The waits are random, so that nodes which grow together do not come back together.
   private func patiently<Value>(_ call: () async throws(EC2Error) -> Value) async throws(EC2Error) -> Value {
-    let policy = RetryPolicy(attempts: 12, base: .seconds(1), cap: .seconds(16))
+    let policy = RetryPolicy(attempts: 12, base: .seconds(1), cap: .seconds(8))
     return try await policy.run(
       time: time, deadline: time.now().advanced(by: .seconds(90)), retryable: \.isThrottling
     ) { (_) async throws(EC2Error) in

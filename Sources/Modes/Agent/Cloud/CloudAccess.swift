@@ -11,9 +11,15 @@ struct CloudAccess: Sendable {
   private let transport: CurlTransport
   private let credentials: CredentialsProvider
   private let userAgent: String
+  private let observer: @Sendable (EC2Client.Observation) -> Void
 
+  /// - Parameter observer: told of every request to EC2.
   /// - Throws: `InvalidSetting` for an endpoint or switch that cannot be used.
-  init(environment variables: [String: String], settings: Settings) throws(InvalidSetting) {
+  init(
+    environment variables: [String: String], settings: Settings,
+    observer: @escaping @Sendable (EC2Client.Observation) -> Void = { _ in }
+  ) throws(InvalidSetting) {
+    self.observer = observer
     let environment = CloudEnvironment(variables)
     let transport = CurlTransport(
       settings: CurlTransport.Settings(
@@ -34,7 +40,8 @@ struct CloudAccess: Sendable {
   func ec2(region: String) throws(InvalidSetting) -> EC2Client {
     let endpoint = try ServiceEndpoint.resolve(
       .ec2, region: environment.region ?? region, environment: environment)
-    return EC2Client(transport: transport, endpoint: endpoint, credentials: credentials, userAgent: userAgent)
+    return EC2Client(
+      transport: transport, endpoint: endpoint, credentials: credentials, userAgent: userAgent, observer: observer)
   }
 
   private static func sts(

@@ -37,6 +37,8 @@ actor NodeNetwork {
   private var marks: ENIMarkTable?
   private var desiredMarks: ENIMarks
   private var tables: [ENIID: RouteTable] = [:]
+  /// What marks connections: `iptables` or `nftables`; nil where nothing does.
+  var connmarkBackend: String?
 
   /// How long EC2 and the kernel may take to show a link after the attachment.
   private static let linkDeadline = Duration.seconds(30)

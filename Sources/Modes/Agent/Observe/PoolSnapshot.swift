@@ -43,8 +43,9 @@ extension PoolSnapshot {
     let settings = pool.settings
     let unit = settings.usesPrefixes ? PoolSettings.addressesPerPrefix : 1
     self.init(
-      counts: pool.counts, enis: pool.enis, eniLimit: settings.eniLimit, addressesPerENI: settings.slotsPerENI * unit,
-      blockedCause: nil, forcedENIs: 0, forcedAddresses: 0, fallbackSubnets: [], pausedSubnets: [])
+      counts: pool.counts, enis: pool.enis, eniLimit: settings.eniLimit,
+      addressesPerENI: settings.slotsPerENI * unit, blockedCause: pool.blockedCause(now: now), forcedENIs: 0,
+      forcedAddresses: 0, fallbackSubnets: pool.fallbackSubnetIDs, pausedSubnets: pool.pausedSubnetIDs)
   }
 }
 

@@ -236,15 +236,21 @@ def test_logs_are_put_aside_and_compressed(make_node: Callable[..., Node]) -> No
     folder = "/var/log/aws-routed-eni"
     node.instance.run(["truncate", "-s", "100M", paths.PLUGIN_LOG])
     calls = [node.pod(f"gone-{number}", namespace=uuid.uuid4().hex) for number in range(40)]
+    # The first of them, which puts the log aside, watched: nothing is synced, and nothing is started for it.
+    node.instance.run(["strace", "-f", "-o", "/run/strace", "-e", "trace=fsync,fdatasync,sync,syncfs,sync_file_range,"
+                       "fork,vfork,clone,clone3,renameat2,rename", paths.PLUGIN],
+                      env=calls[0].environment("DEL"), input=json.dumps(calls[0].configuration()))
+    seen = [line.split(maxsplit=1)[1].split("(")[0] for line in _read(node, "/run/strace").splitlines()]
+    assert [call for call in seen if not call.startswith("+++")] == ["rename"], seen
     with ThreadPoolExecutor(20) as workers:
-        list(workers.map(lambda pod: pod.delete(), calls))  # DEL without an agent: one line each
+        list(workers.map(lambda pod: pod.delete(), calls[1:]))  # DEL without an agent: one line each
     put_aside = [name for name in _names(node, folder) if name.startswith("plugin-")]
     assert len(put_aside) == 1, put_aside
     node.agent.start()
     wait_for(lambda: [name for name in _names(node, folder) if name.startswith("plugin-")] == [put_aside[0] + ".gz"],
              "it is compressed", deadline=120)
     packed = node.instance.run(["cat", f"{folder}/{put_aside[0]}.gz"], text=False).stdout
-    text = gzip.decompress(packed).decode().lstrip("\0") + node.instance.run(["cat", paths.PLUGIN_LOG]).stdout
+    text = gzip.decompress(packed).decode().lstrip("\0") + _read(node, paths.PLUGIN_LOG)
     assert len(packed) < 1 << 20
     lines = [line for line in map(json.loads, text.splitlines()) if line["msg"] in ("done", "failed")]
     assert sorted(line["pod"] for line in lines) == sorted(f"{pod.namespace}/{pod.name}" for pod in calls)
@@ -252,3 +258,7 @@ def test_logs_are_put_aside_and_compressed(make_node: Callable[..., Node]) -> No
 
 def _names(node: Node, folder: str) -> list[str]:
     return node.instance.run(["ls", folder]).stdout.split()
+
+
+def _read(node: Node, path: str) -> str:
+    return node.instance.run(["cat", path]).stdout

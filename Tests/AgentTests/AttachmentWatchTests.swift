@@ -73,7 +73,9 @@ import VPCTransport
     let fixture = try await fixture()
     let settings = PoolSettings(instanceENILimit: 3, slotsPerENI: 9, maxPods: 29, provisions: false)
     var pool = Pool(settings: settings, seed: 1)
+    // Long enough ago that a lag of IMDS explains nothing.
     var now = PoolClock.now()
+    now.instant = now.instant + .seconds(-61)
     var attached = try await fixture.enis.describe()
     for index in attached.indices { attached[index].isWired = true }
     _ = pool.handle(.started(PoolStart(enis: attached)), now: now)

@@ -96,6 +96,14 @@ final class FakeENIs: ENIOperations {
     }
   }
 
+  /// One ENI as EC2 would show it, wired already.
+  static func observation(_ id: String, device: Int, addresses: [String]) -> ENIObservation {
+    // swift-format-ignore: NeverForceUnwrap
+    ENIObservation(
+      id: ENIID(id)!, device: device, subnet: subnet, cidrs: addresses.map { IPPrefix(single: IPAddress($0)!) },
+      isWired: true)
+  }
+
   // MARK: what the pool asks
 
   func attach(_ request: AttachRequest) async -> ActionResult {

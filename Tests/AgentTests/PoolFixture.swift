@@ -60,7 +60,9 @@ struct PoolFixture {
   let pool: AddressPool
 
   /// - Parameter change: of the settings, which otherwise fit an instance of three ENIs with four addresses each.
-  init(_ enis: FakeENIs, change: (inout PoolSettings) -> Void = { _ in }) throws {
+  init(
+    _ enis: FakeENIs, metrics: AgentMetrics? = nil, change: (inout PoolSettings) -> Void = { _ in }
+  ) throws {
     folder = try TemporaryFolder()
     file = CheckpointFile(path: "\(folder.path)/ipam.json")
     self.enis = enis
@@ -70,7 +72,7 @@ struct PoolFixture {
     change(&settings)
     pool = try AddressPool(
       pool: Pool(settings: settings, seed: 7), operations: enis, checkpoint: file,
-      logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
+      logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }, metrics: metrics)
   }
 
   /// Begins with what the fake EC2 has.

@@ -122,7 +122,7 @@ import VPCModel
       try await group.waitForAll()
     }
     let files = [path] + LogRotation.backups(of: path)
-    #expect(files.count > 2)
+    #expect(files.count > 1)
     let all = try files.flatMap { try String(contentsOfFile: $0, encoding: .utf8).split(separator: "\n") }
     #expect(all.count == 4_000)
     #expect(Set(all).count == 4_000)
@@ -134,13 +134,11 @@ import VPCModel
     writer.write(Array("lost\n".utf8))
   }
 
-  @Test func backupsAreCompressed() async throws {
+  @Test func whatIsNoFileDoesNotHoldAnybodyUp() throws {
     let folder = TemporaryFolder()
-    let path = folder.path("ipamd.log")
-    let backup = try folder.write("ipamd-2026-11-23T03-45-49.000.log", String(repeating: "line\n", count: 1_000))
-    let gzip = try #require((["/usr/bin/gzip", "/bin/gzip"] as [String]).first { access($0, X_OK) == 0 })
-    let count = try await onThread { LogCompression.compressBackups(of: path, gzip: gzip) }
-    #expect(count == 1)
-    #expect(LogRotation.backups(of: path) == [backup + ".gz"])
+    let path = folder.path("fifo")
+    try #require(mkfifo(path, 0o600) == 0)
+    LineWriter(.file(path: path)).write(Array("nobody reads\n".utf8))
+    LineWriter(.file(path: folder.path)).write(Array("a folder\n".utf8))
   }
 }

@@ -3,10 +3,13 @@
 import Glibc
 import TestSupport
 import Testing
+import VPCModel
 
 @testable import VPCObserve
 
 @Suite struct MetricsTests {
+  private let loopback = ListenAddress.tcp(host: IPAddress(ipv4: 0x7f00_0001), port: 0)
+
   private func filled() -> MetricRegistry {
     let registry = MetricRegistry()
     let counter = registry.counter("awscni_ec2api_req_count", "requests by \"action\"\nand \\", labels: ["fn"])
@@ -57,8 +60,8 @@ import Testing
     let registry = filled()
     var limits = HTTPEndpoint.Limits()
     limits.timeout = .seconds(60)
-    let server = try await HTTPEndpoint.start(host: "127.0.0.1", port: 0, limits: limits) { path in
-      if path == "/metrics" { return .metrics(registry) }
+    let server = try await HTTPEndpoint.start(at: loopback, limits: limits) { path in
+      if path == "/metrics" { return HTTPAnswer(metrics: registry.text()) }
       if path == "/fail" { throw CancellationError() }
       return HTTPAnswer(status: path == "/" ? 200 : 404, body: Array("{\"path\":\"\(path)\"}".utf8))
     }
@@ -83,7 +86,7 @@ import Testing
     var limits = HTTPEndpoint.Limits()
     limits.timeout = .milliseconds(200)
     limits.connections = 3
-    let server = try await HTTPEndpoint.start(host: "127.0.0.1", port: 0, limits: limits) { _ in
+    let server = try await HTTPEndpoint.start(at: loopback, limits: limits) { _ in
       try await untilCancelled()
       return HTTPAnswer(body: [])
     }
@@ -110,7 +113,7 @@ import Testing
   }
 }
 
-private func connectTCP(_ port: Int) throws -> RawSocket {
+func connectTCP(_ port: Int) throws -> RawSocket {
   let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
   var address = sockaddr_in()
   address.sin_family = sa_family_t(AF_INET)
@@ -125,7 +128,7 @@ private func connectTCP(_ port: Int) throws -> RawSocket {
   return RawSocket(owning: descriptor)
 }
 
-private func tcp(_ port: Int, _ request: String) throws -> [UInt8] {
+func tcp(_ port: Int, _ request: String) throws -> [UInt8] {
   let socket = try connectTCP(port)
   socket.send(Array(request.utf8))
   return socket.drain(seconds: 60).bytes

@@ -8,6 +8,7 @@
 //   restore    checkpoint against the kernel: who is alive, who is gone
 //   start      the pool: wires every ENI, grows
 //   serve      the socket; from here on the probes say SERVING
+//   show       metrics, introspection, upkeep of logs: nothing waits for them
 //   stop       SIGTERM: nothing grows, what is in flight is answered, at most 5 s
 //
 // Read on: AddressPool (what happens to an ADD), NodeNetwork (the kernel), NodeENIs (EC2).
@@ -29,6 +30,7 @@ struct Agent {
   let settings: Settings
   let environment: [String: String]
   let logger: Logger
+  let metrics = AgentMetrics()
 
   /// The parts that live from start to stop.
   private struct Parts {
@@ -37,6 +39,8 @@ struct Agent {
     let health: HealthStatus
     /// The first reading of the subnets, the second look at young entries, and what goes on beside the pool.
     let tasks: [Task<Void, Never>]
+    /// What people look at; runs until it is cancelled.
+    let observation: Task<Void, Never>
   }
 
   /// Starts, serves until the task is cancelled, and stops in order.
@@ -62,7 +66,8 @@ struct Agent {
     guard settings.family == .ipv4 else { throw AgentError.noIPv6 }
     // Before anything is touched: two agents on one node would take each other's state apart.
     try RPCServer.checkFree(path: Agent.socketPath)
-    let cloud = try CloudAccess(environment: environment, settings: settings)
+    metrics.initializationBegan()
+    let cloud = try CloudAccess(environment: environment, settings: settings, observer: metrics.ec2)
     let identity = try await identify(cloud)
     let ec2 = try cloud.ec2(region: identity.instance.region)
     let capacity = try await NodeCapacity.read(of: identity.instance.instanceType, settings, ec2, logger)
@@ -80,11 +85,12 @@ struct Agent {
     let poolSettings = settings.pool(limits: capacity.limits, maxPods: capacity.maxPods)
     let pool = try AddressPool(
       pool: Pool(settings: poolSettings, seed: UInt64.random(in: 0...UInt64.max)), operations: enis,
-      checkpoint: CheckpointFile(path: settings.checkpointPath), logger: logger)
+      checkpoint: CheckpointFile(path: settings.checkpointPath), logger: logger, metrics: metrics)
     let subnets = enis.subnets.choice
     for index in attached.indices { attached[index].isExcluded = subnets.excluded.contains(attached[index].subnet) }
     await pool.tell(.subnets(subnets.ordered))
     await pool.start(PoolStart(enis: attached, checkpoint: restoration.checkpoint))
+    metrics.initializationEnded(isSuccess: true, after: began.duration(to: .now))
 
     let health = HealthStatus(.serving)
     let server = try await serve(pool, network, enis, health)
@@ -95,6 +101,11 @@ struct Agent {
         "enis": "\(attached.count)", "pods": "\(restoration.checkpoint.allocations.count)",
         "after": "\(began.duration(to: .now).brief)",
       ])
+    metrics.started(
+      version: settings.version, connmark: await network.connmarkBackend, after: began.duration(to: .now))
+    let services = ObservationServices(
+      settings: settings, pool: pool, metrics: metrics, subnets: { enis.subnets.uses }, logger: logger)
+    let observation = Task { await services.run(beside: server) }
     // Before anything else that comes behind "ready": addresses wait for it.
     let secondLook = Task { await lookAgain(at: restoration.unproven, pool, network) }
     // Of no use to any pod that waits now, so after everything that is.
@@ -102,7 +113,8 @@ struct Agent {
       settings: settings, enis: enis, pool: pool, network: network, knownSubnets: subnets, time: .system,
       logger: logger)
     return Parts(
-      pool: pool, server: server, health: health, tasks: [reading, secondLook, Task { await work.run() }])
+      pool: pool, server: server, health: health, tasks: [reading, secondLook, Task { await work.run() }],
+      observation: observation)
   }
 
   private func stop(_ parts: Parts) async {
@@ -110,6 +122,9 @@ struct Agent {
     parts.health.set(.notServing)
     for task in parts.tasks { task.cancel() }
     await parts.pool.shutDown(within: Agent.stopLimit)
+    // It runs on the server's event loop, so it ends before that.
+    parts.observation.cancel()
+    await parts.observation.value
     await parts.server.shutdown(within: .seconds(1))
     logger.notice("stopped")
   }
@@ -129,6 +144,7 @@ struct Agent {
         return try await NodeIdentity.read(from: cloud.imds)
       } catch {
         try Task.checkCancellation()
+        metrics.metadataFailed("identify", error)
         logger.warning(
           "IMDS does not tell which instance this is, trying again",
           metadata: ["error": "\(CauseChain.text(error))", "in": "\(wait.brief)"])
@@ -218,7 +234,7 @@ struct Agent {
       networkPolicyMode: settings.networkPolicyMode, podRouteTable: await network.podRouteTable,
       addTimeout: settings.addTimeout)
     var methods = RPCMethodTable()
-    methods.add(CNIBackend(pool: pool, facts: facts, removeSoon: network.removeHostVethSoon))
+    methods.add(CNIBackend(pool: pool, facts: facts, metrics: metrics, removeSoon: network.removeHostVethSoon))
     methods.add(
       PolicySettings(mode: settings.networkPolicyMode, usesAllCards: settings.usesAllCards, identity: enis.identity))
     methods.add(health)

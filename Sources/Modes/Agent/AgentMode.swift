@@ -30,7 +30,7 @@ package enum AgentMode {
     let logger = Logger.jsonLines(
       label: "agent",
       to: LogDestination(settings.logFile, default: settings.logFile, resultOnStdout: false),
-      level: Logger.Level(setting: settings.logLevel.rawValue))
+      level: Logger.Level(setting: settings.logLevel.rawValue), fallback: .everyLine)
     for warning in settings.warnings { logger.warning("setting", metadata: ["warning": "\(warning)"]) }
 
     let running = Task {

@@ -27,7 +27,7 @@ import VPCModel
     #expect(settings.podRules == .constant)
     #expect(settings.snatPorts == .prng)
     #expect(settings.logLevel == .debug)
-    #expect(settings.introspectionAddress == "127.0.0.1:61679")
+    #expect(settings.introspectionAddress?.description == "127.0.0.1:61679")
     #expect(settings.servesMetrics)
     #expect(settings.httpTimeout == .seconds(10))
   }
@@ -83,7 +83,11 @@ import VPCModel
     ("AWS_VPC_K8S_CNI_VETHPREFIX", "a/b"), ("NETWORK_POLICY_ENFORCING_MODE", "soft"), ("ENABLE_IPv4", "false"),
     ("VPC_CNI_ADD_TIMEOUT", "0"), ("VPC_CNI_POD_RULES", "none"), ("VPC_CNI_ENI_MARK_MASK", "0x80"),
     ("VPC_CNI_ENI_MARK_MASK", "0x5"), ("VPC_CNI_ENI_MARK_MASK", "mask"),
-    ("AWS_VPC_K8S_CNI_BACKING_STORE", "ipam.json"),
+    ("AWS_VPC_K8S_CNI_BACKING_STORE", "ipam.json"), ("INTROSPECTION_BIND_ADDRESS", "61679"),
+    ("INTROSPECTION_BIND_ADDRESS", "127.0.0.1:0"), ("INTROSPECTION_BIND_ADDRESS", "127.0.0.1:65536"),
+    ("INTROSPECTION_BIND_ADDRESS", "example.com:61679"), ("INTROSPECTION_BIND_ADDRESS", "::1:61679"),
+    ("INTROSPECTION_BIND_ADDRESS", "unix:relative.sock"), ("INTROSPECTION_BIND_ADDRESS", "unix:"),
+    ("INTROSPECTION_BIND_ADDRESS", "unix:/" + String(repeating: "x", count: 107)),
   ])
   func refusedNamingVariableAndValue(name: String, value: String) {
     let error = #expect(throws: SettingError.self) { _ = try Settings(environment: [name: value]) }
@@ -93,6 +97,17 @@ import VPCModel
       #expect(error?.value == value)
       #expect("\(error.map { "\($0)" } ?? "")".hasPrefix("\(name) is \"\(value)\": allowed is "))
     }
+  }
+
+  @Test(arguments: [
+    (nil, "127.0.0.1:61679"), ("127.0.0.1:1", "127.0.0.1:1"), ("localhost:80", "127.0.0.1:80"), (":61679", ":61679"),
+    ("[::1]:61679", "[::1]:61679"), ("unix:/run/ipamd/intro.sock", "unix:/run/ipamd/intro.sock"),
+  ])
+  func introspectionAddresses(_ value: String?, _ address: String) throws {
+    let environment = value.map { ["INTROSPECTION_BIND_ADDRESS": $0] } ?? [:]
+    #expect(try Settings(environment: environment).introspectionAddress.map { "\($0)" } == address)
+    let off = environment.merging(["DISABLE_INTROSPECTION": "true"]) { first, _ in first }
+    #expect(try Settings(environment: off).introspectionAddress == nil)
   }
 
   @Test func families() throws {

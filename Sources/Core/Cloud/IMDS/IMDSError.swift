@@ -7,8 +7,11 @@ internal import VPCTransport
 package struct IMDSError: CausedError {
   /// What went wrong.
   package struct Code: Sendable, Hashable {
-    private enum Value { case unreachable, tokenRefused, status, malformed, disabled }
+    private enum Value: String { case unreachable, tokenRefused, status, malformed, disabled }
     private let value: Value
+
+    /// A short name with a fixed set of values, for a metric's label.
+    package var label: String { value.rawValue }
 
     /// No complete HTTP answer within the attempts and the deadline; `cause` says why.
     package static let unreachable = Code(value: .unreachable)

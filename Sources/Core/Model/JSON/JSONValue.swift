@@ -46,6 +46,11 @@ package struct JSONObject: Sendable, Hashable, ExpressibleByDictionaryLiteral {
   package struct Member: Sendable, Hashable {
     package let key: String
     package var value: JSONValue
+
+    package init(key: String, value: JSONValue) {
+      self.key = key
+      self.value = value
+    }
   }
 
   package init(dictionaryLiteral elements: (String, JSONValue)...) {
@@ -72,4 +77,11 @@ extension JSONValue: ExpressibleByStringLiteral, ExpressibleByBooleanLiteral, Ex
   package init(stringLiteral value: String) { self = .string(value) }
   package init(booleanLiteral value: Bool) { self = .bool(value) }
   package init(integerLiteral value: Int) { self = .integer(value) }
+}
+
+extension JSONValue: ExpressibleByDictionaryLiteral {
+  /// An object whose members stand in the order of the literal.
+  package init(dictionaryLiteral elements: (String, JSONValue)...) {
+    self = .object(JSONObject(members: elements.map { JSONObject.Member(key: $0.0, value: $0.1) }))
+  }
 }

@@ -44,15 +44,14 @@ extension Pool {
   }
 
   /// Subnets without a free prefix, where single addresses are used for now.
-  package var fallbackSubnetIDs: [SubnetID] { fallbackSubnets.keys.sorted { $0.text < $1.text } }
+  package var fallbackSubnetIDs: [SubnetID] { fallbackSubnets.keys.sorted() }
 
   /// Full subnets, which are left alone for now.
-  package var pausedSubnetIDs: [SubnetID] { pausedSubnets.keys.sorted { $0.text < $1.text } }
+  package var pausedSubnetIDs: [SubnetID] { pausedSubnets.keys.sorted() }
 
   /// Why the pool does not grow although a pod waits or a warm target is not met; nil where it may, or need not.
   package func blockedCause(now: PoolInstant) -> FailureCause? {
-    guard !isStarted || !queue.isEmpty || targets.shortage > 0 else { return nil }
-    return blockingCause(now)
+    !isStarted || targets.shortage > 0 ? blockingCause(now) : nil
   }
 
   /// What must outlive the agent, at this moment.

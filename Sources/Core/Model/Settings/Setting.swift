@@ -139,7 +139,7 @@ package struct Setting: Sendable, Hashable {
     allowed: "a path, stdout or stderr")
   static let introspectionAddress = Setting(
     "INTROSPECTION_BIND_ADDRESS", .text, "127.0.0.1:61679", "where introspection listens",
-    allowed: "ADDRESS:PORT or unix:/path")
+    allowed: "ADDRESS:PORT, :PORT for all addresses, or unix:/path")
   static let disableIntrospection = Setting("DISABLE_INTROSPECTION", .bool, "false", "no introspection")
   static let disableMetrics = Setting("DISABLE_METRICS", .bool, "false", "no metrics")
   static let additionalTags = Setting(

@@ -19,6 +19,12 @@ extension Settings {
     return value
   }
 
+  static func listenAddress(_ setting: Setting, _ reader: SettingReader) throws(SettingError) -> ListenAddress {
+    let value = reader.text(setting) ?? setting.fallback
+    guard let address = ListenAddress(value) else { throw reader.refuse(setting, value) }
+    return address
+  }
+
   /// One of a few words; unknown ones fall back with a warning, as the reference does.
   static func word<Word: RawRepresentable<String>>(
     _ setting: Setting, _ reader: inout SettingReader, default fallback: Word

@@ -56,7 +56,7 @@ package struct Settings: Sendable, Hashable {
   package let logLevel: LogSeverity
   package let logFile: String
   /// Nil where introspection is off.
-  package let introspectionAddress: String?
+  package let introspectionAddress: ListenAddress?
   package let servesMetrics: Bool
   /// By key.
   package let additionalTags: [String: String]
@@ -135,7 +135,7 @@ package struct Settings: Sendable, Hashable {
     logLevel = Settings.word(.logLevel, &reader, default: .debug)
     logFile = reader.text(.logFile) ?? Setting.logFile.fallback
     let isIntrospectionOff = reader.bool(.disableIntrospection, default: false)
-    let address = reader.text(.introspectionAddress) ?? Setting.introspectionAddress.fallback
+    let address = try Settings.listenAddress(.introspectionAddress, reader)
     introspectionAddress = isIntrospectionOff ? nil : address
     servesMetrics = !reader.bool(.disableMetrics, default: false)
     additionalTags = Settings.tags(&reader)

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import Glibc
 package import NIOCore
 import NIOHTTP1
 import NIOPosix
+package import VPCModel
 
 /// An answer of an endpoint.
 package struct HTTPAnswer: Sendable {
@@ -18,8 +20,8 @@ package struct HTTPAnswer: Sendable {
   }
 
   /// Metrics in Prometheus's text format.
-  package static func metrics(_ registry: MetricRegistry) -> HTTPAnswer {
-    HTTPAnswer(contentType: "text/plain; version=0.0.4; charset=utf-8", body: Array(registry.text().utf8))
+  package init(metrics text: String) {
+    self.init(contentType: "text/plain; version=0.0.4; charset=utf-8", body: Array(text.utf8))
   }
 }
 
@@ -41,28 +43,32 @@ package final class HTTPEndpoint: Sendable {
   private let group: any EventLoopGroup
   private let ownsGroup: Bool
   private let connections: NIOLoopBoundBox<HTTPConnections>
+  /// Of a unix socket.
+  private let path: String?
 
   private init(
-    channel: any Channel, group: any EventLoopGroup, ownsGroup: Bool, connections: NIOLoopBoundBox<HTTPConnections>
+    channel: any Channel, path: String?, group: any EventLoopGroup, ownsGroup: Bool,
+    connections: NIOLoopBoundBox<HTTPConnections>
   ) {
     self.channel = channel
+    self.path = path
     self.group = group
     self.ownsGroup = ownsGroup
     self.connections = connections
   }
 
-  /// The port that it listens on, which is another than asked for when that was 0.
+  /// The port that it listens on, which is another than asked for when that was 0; 0 for a unix socket.
   package var port: Int { channel.localAddress?.port ?? 0 }
 
   /// Listens and serves.
   ///
   /// - Parameters:
-  ///   - host: an address of this host; `::` and `0.0.0.0` are all of them.
+  ///   - address: a unix socket whose server died is replaced; the new one has mode 0660.
   ///   - group: to run on (one of its threads); nil makes a thread that ends with the server.
   ///   - handler: for every path; it answers unknown ones too.
   /// - Throws: the system's error when the address is taken or not ours.
   package static func start(
-    host: String, port: Int, limits: Limits = Limits(), on group: (any EventLoopGroup)? = nil,
+    at address: ListenAddress, limits: Limits = Limits(), on group: (any EventLoopGroup)? = nil,
     handler: @escaping Handler
   ) async throws -> HTTPEndpoint {
     let running = group ?? MultiThreadedEventLoopGroup(numberOfThreads: 1)
@@ -70,27 +76,66 @@ package final class HTTPEndpoint: Sendable {
     let connections = NIOLoopBoundBox.makeBoxSendingValue(
       HTTPConnections(limits: limits, handler: handler), as: HTTPConnections.self, eventLoop: loop)
     do {
-      let channel = try await ServerBootstrap(group: loop)
-        .serverChannelOption(.backlog, value: 64)
-        .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
-        .childChannelInitializer { connection in
-          connection.eventLoop.makeCompletedFuture {
-            let pipeline = connection.pipeline.syncOperations
-            // No pipelining handler: a connection carries one request, then it is closed.
-            try pipeline.configureHTTPServerPipeline(withPipeliningAssistance: false, withErrorHandling: true)
-            try pipeline.addHandler(HTTPConnection(connections: connections.value))
-          }
-        }
-        .bind(host: host, port: port).get()
-      return HTTPEndpoint(channel: channel, group: running, ownsGroup: group == nil, connections: connections)
+      let channel = try await bind(address, bootstrap(loop, connections))
+      var path: String?
+      if case .unix(let file) = address { path = file }
+      return HTTPEndpoint(
+        channel: channel, path: path, group: running, ownsGroup: group == nil, connections: connections)
     } catch {
       if group == nil { try? await running.shutdownGracefully() }  // the error that stopped us is the one to tell
       throw error
     }
   }
 
+  private static func bootstrap(
+    _ loop: any EventLoop, _ connections: NIOLoopBoundBox<HTTPConnections>
+  ) -> ServerBootstrap {
+    ServerBootstrap(group: loop)
+      .serverChannelOption(.backlog, value: 64)
+      .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
+      .childChannelInitializer { connection in
+        connection.eventLoop.makeCompletedFuture {
+          let pipeline = connection.pipeline.syncOperations
+          // No pipelining handler: a connection carries one request, then it is closed.
+          try pipeline.configureHTTPServerPipeline(withPipeliningAssistance: false, withErrorHandling: true)
+          try pipeline.addHandler(HTTPConnection(connections: connections.value))
+        }
+      }
+  }
+
+  private static func bind(_ address: ListenAddress, _ bootstrap: ServerBootstrap) async throws -> any Channel {
+    switch address {
+    case .tcp(let host?, let port): return try await bootstrap.bind(host: "\(host)", port: port).get()
+    case .tcp(nil, let port):
+      do {
+        // Takes IPv4 too.
+        return try await bootstrap.bind(host: "::", port: port).get()
+      } catch let error as IOError where error.errnoCode == EAFNOSUPPORT || error.errnoCode == EADDRNOTAVAIL {
+        // A node without IPv6.
+        return try await bootstrap.bind(host: "0.0.0.0", port: port).get()
+      }
+    case .unix(let path):
+      SocketFile.removeStale(path)
+      let channel = try await bootstrap.bind(unixDomainSocketPath: path).get()
+      chmod(path, 0o660)
+      return channel
+    }
+  }
+
+  /// Returns when the listener has ended, and ends it when the task is cancelled.
+  package func untilClosed() async {
+    let (channel, path) = (channel, path)
+    await withTaskCancellationHandler {
+      try? await channel.closeFuture.get()  // how it ended makes no difference
+    } onCancel: {
+      if let path, channel.isActive { unlink(path) }
+      channel.close(promise: nil)
+    }
+  }
+
   /// Closes the listener and every connection.
   package func shutdown() async {
+    if let path, channel.isActive { unlink(path) }
     try? await channel.close()  // already closed is as good
     let connections = connections
     try? await channel.eventLoop.submit { connections.value.closeAll() }.get()  // never fails

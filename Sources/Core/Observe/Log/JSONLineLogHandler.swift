@@ -76,10 +76,11 @@ extension Logger {
   /// The file is opened with the first line. A second logger on the same file in one process shares nothing with the
   /// first, which is as safe as two processes are.
   package static func jsonLines(
-    label: String, to destination: LogDestination, level: Logger.Level, rotation: LogRotation = LogRotation()
+    label: String, to destination: LogDestination, level: Logger.Level, rotation: LogRotation = LogRotation(),
+    fallback: LineWriter.Fallback = .urgentLines
   ) -> Logger {
     if destination == .refused { return Logger(label: label) { _ in SwiftLogNoOpLogHandler() } }
-    let writer = LineWriter(destination, rotation: rotation)
+    let writer = LineWriter(destination, rotation: rotation, fallback: fallback)
     return Logger(label: label) { _ in JSONLineLogHandler(writer: writer, level: level) }
   }
 }

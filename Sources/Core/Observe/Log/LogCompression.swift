@@ -2,28 +2,119 @@
 
 import Glibc
 
-/// Compresses what log rotation has put aside. For the agent: the plugin's process never does it.
-package enum LogCompression {
-  /// Runs `gzip` on every backup that is not compressed yet, one after the other. Blocks, for seconds with large files:
-  /// call it on a thread of its own. A system without gzip keeps its backups as they are.
-  ///
-  /// Returns: how many were compressed.
-  @discardableResult
-  package static func compressBackups(of path: String, gzip: String = "/usr/bin/gzip") -> Int {
-    LogRotation.backups(of: path).filter { !$0.hasSuffix(".gz") }.reduce(0) { count, backup in
-      run([gzip, "-q", "--", backup]) == 0 ? count + 1 : count
+/// Compresses what log rotation has put aside, by `gzip` in a process of its own. For the agent: the plugin's process
+/// never does it.
+///
+/// A file is compressed once, by whoever gets its exclusive lock, and only when no writer has it open any more. The lock
+/// lives on in the child, so that another agent cannot begin anew while an orphan is still at it. The result gets its
+/// name when it is whole.
+package struct LogCompression: Sendable {
+  /// What one round came to.
+  package struct Outcome: Sendable, Hashable {
+    /// Files that are compressed now.
+    package var compressed = 0
+    /// Why one of them is not; files that are still being written to do not count.
+    package var problem: String?
+  }
+
+  /// Nil where the system has none: backups then stay as they are.
+  private let gzip: String?
+  /// 100 MiB take seconds.
+  private static let limit = Duration.seconds(600)
+
+  package init(gzip: String? = LogCompression.installed) { self.gzip = gzip }
+
+  /// Where gzip stands on this system.
+  package static let installed: String? = (["/usr/bin/gzip", "/bin/gzip"] as [String]).first { access($0, X_OK) == 0 }
+
+  /// Compresses every backup of a log file that nobody writes to any more, one after the other. Waits without holding a
+  /// thread. Cancelled, it ends the child and leaves the backup as it was.
+  package func compressBackups(of path: String) async -> Outcome {
+    var outcome = Outcome()
+    LogRotation.removePartials(of: path)
+    for backup in LogRotation.backups(of: path) where !backup.hasSuffix(".gz") && !Task.isCancelled {
+      guard let gzip else {
+        outcome.problem = "no gzip on this system, put-aside logs stay as they are"
+        break
+      }
+      switch await compress(backup, with: gzip) {
+      case .done: outcome.compressed += 1
+      case .busy: break
+      case .failed(let why): outcome.problem = "compress \(backup): \(why)"
+      }
+    }
+    return outcome
+  }
+
+  private enum Step { case done, busy, failed(String) }
+
+  private func compress(_ backup: String, with gzip: String) async -> Step {
+    let input = open(backup, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK)
+    // Pruned in between.
+    guard input >= 0 else { return errno == ENOENT ? .busy : .failed(String(cString: strerror(errno))) }
+    defer { LogFile.close(input) }
+    guard flock(input, LOCK_EX | LOCK_NB) == 0, LogFile.leads(backup, to: input) else { return .busy }
+    let partial = backup + LogRotation.partialSuffix
+    let output = open(partial, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0o600)
+    guard output >= 0 else { return .failed(String(cString: strerror(errno))) }
+    defer { close(output) }
+    let status = await run([gzip, "-c"], input: input, output: output)
+    guard status == 0, LogFile.size(output) > 0, LogFile.leads(backup, to: input) else {
+      unlink(partial)
+      if status == nil { return .failed("gzip could not be started, or was ended") }
+      return status == 0 ? .busy : .failed("gzip ended with status \(status ?? 0)")
+    }
+    guard rename(partial, backup + ".gz") == 0 else { return .failed(String(cString: strerror(errno))) }
+    unlink(backup)
+    return .done
+  }
+
+  /// The exit status; nil where the program did not start, was killed, or took too long.
+  private func run(_ arguments: [String], input: Int32, output: Int32) async -> Int32? {
+    guard let child = Self.spawn(arguments, input: input, output: output) else { return nil }
+    // Behind everything that serves pods.
+    setpriority(__priority_which_t(PRIO_PROCESS.rawValue), id_t(child), 10)
+    let deadline = ContinuousClock.now.advanced(by: Self.limit)
+    var status: Int32 = 0
+    while true {
+      let ended = waitpid(child, &status, WNOHANG)
+      if ended == child { return status & 0x7f == 0 ? status >> 8 & 0xff : nil }
+      if ended < 0, errno != EINTR { return nil }
+      do {
+        guard ContinuousClock.now < deadline else { throw CancellationError() }
+        try await Task.sleep(for: .milliseconds(50))
+      } catch {
+        kill(child, SIGKILL)
+        while waitpid(child, &status, 0) < 0 { guard errno == EINTR else { break } }
+        return nil
+      }
     }
   }
 
-  /// The exit status; nil when the program did not start or was killed.
-  private static func run(_ arguments: [String]) -> Int32? {
-    var child: pid_t = 0
+  private static func spawn(_ arguments: [String], input: Int32, output: Int32) -> pid_t? {
+    var actions = posix_spawn_file_actions_t()
+    var attributes = posix_spawnattr_t()
+    posix_spawn_file_actions_init(&actions)
+    posix_spawnattr_init(&attributes)
+    defer {
+      posix_spawn_file_actions_destroy(&actions)
+      posix_spawnattr_destroy(&attributes)
+    }
+    posix_spawn_file_actions_adddup2(&actions, input, STDIN_FILENO)
+    posix_spawn_file_actions_adddup2(&actions, output, STDOUT_FILENO)
+    // What the agent blocks and ignores is not the child's business.
+    var none = sigset_t()
+    var all = sigset_t()
+    sigemptyset(&none)
+    sigfillset(&all)
+    posix_spawnattr_setsigmask(&attributes, &none)
+    posix_spawnattr_setsigdefault(&attributes, &all)
+    posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF))
     // SAFETY: the copies live until they are freed below, after the spawn has read them.
     let copies = arguments.map { strdup($0) }
     defer { copies.forEach { free($0) } }
-    guard posix_spawn(&child, arguments[0], nil, nil, copies + [nil], [nil]) == 0 else { return nil }
-    var status: Int32 = 0
-    while waitpid(child, &status, 0) < 0 { guard errno == EINTR else { return nil } }
-    return status & 0x7f == 0 ? status >> 8 & 0xff : nil
+    var child: pid_t = 0
+    guard posix_spawn(&child, arguments[0], &actions, &attributes, copies + [nil], [nil]) == 0 else { return nil }
+    return child
   }
 }

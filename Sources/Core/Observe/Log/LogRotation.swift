@@ -23,8 +23,39 @@ package struct LogRotation: Sendable, Equatable {
     return "\(name.folder)/\(name.stem)-\(stamp)\(name.suffix)"
   }
 
+  /// The same, or the next millisecond whose name is free: a rename would take away what has that name. To be called
+  /// with the folder locked.
+  func freeBackupPath(of path: String, at time: UTCTime) -> String {
+    for later in 0..<Int64(1_000) {
+      let backup = backupPath(of: path, at: UTCTime(milliseconds: time.milliseconds + later))
+      if access(backup, F_OK) != 0, access(backup + ".gz", F_OK) != 0 { return backup }
+    }
+    return backupPath(of: path, at: time)
+  }
+
+  static func folder(of path: String) -> String { LogName(path).folder }
+
   /// What was put aside of a log file, newest first; compressed ones end in `.gz`.
   package static func backups(of path: String) -> [String] {
+    entries(of: path) { $0.isBackup($1) }
+  }
+
+  /// What is being compressed has this behind the backup's name.
+  static let partialSuffix = ".partial"
+
+  /// Removes what a compression left that never came to its end, as far as the backup is gone too; the others are begun
+  /// anew in the same file.
+  static func removePartials(of path: String) {
+    let partials = entries(of: path) { name, text in
+      text.hasSuffix(partialSuffix) && name.isBackup(String(text.dropLast(partialSuffix.utf8.count)))
+    }
+    for partial in partials where access(String(partial.dropLast(partialSuffix.utf8.count)), F_OK) != 0 {
+      unlink(partial)
+    }
+  }
+
+  /// Paths of the folder's entries that are wanted, in falling order.
+  private static func entries(of path: String, _ isWanted: (LogName, String) -> Bool) -> [String] {
     let name = LogName(path)
     guard let folder = opendir(name.folder) else { return [] }
     defer { closedir(folder) }
@@ -32,7 +63,7 @@ package struct LogRotation: Sendable, Equatable {
     while let entry = readdir(folder), found.count < 1_000 {
       // SAFETY: d_name ends with a NUL inside the entry, which readdir keeps until its next call.
       let text = withUnsafeBytes(of: entry.pointee.d_name) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
-      if name.isBackup(text) { found.append("\(name.folder)/\(text)") }
+      if isWanted(name, text) { found.append("\(name.folder)/\(text)") }
     }
     return found.sorted(by: >)
   }

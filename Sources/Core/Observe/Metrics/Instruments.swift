@@ -9,6 +9,9 @@ package struct MetricCounter: Sendable {
     guard amount >= 0 else { return }
     family.update(labels) { $0.number += amount }
   }
+
+  /// Sets a count that somebody else keeps; a lower one than before is what a restart looks like.
+  package func set(total: Double, _ labels: String...) { family.update(labels) { $0.number = total } }
 }
 
 /// A number that goes up and down.
@@ -21,6 +24,11 @@ package struct MetricGauge: Sendable {
 
   /// Takes a series away, of an object that is gone.
   package func remove(_ labels: String...) { family.remove(labels) }
+
+  /// Puts these series in place of all that there are: what is not among them is gone.
+  ///
+  /// - Parameter series: by label values, in the order of the labels; those beyond the registry's limit are left out.
+  package func replaceAll(_ series: [[String]: Double]) { family.replaceAll(series) }
 }
 
 /// Observations counted by upper bounds.

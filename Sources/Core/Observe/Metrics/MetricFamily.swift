@@ -9,6 +9,16 @@ final class MetricFamily: Sendable {
     case gauge
     case histogram(buckets: [Double])
     case summary(quantiles: [Double])
+
+    /// The word of the text format.
+    var name: String {
+      switch self {
+      case .counter: "counter"
+      case .gauge: "gauge"
+      case .histogram: "histogram"
+      case .summary: "summary"
+      }
+    }
   }
 
   /// What one series holds.
@@ -22,7 +32,7 @@ final class MetricFamily: Sendable {
     var window: [Double] = []
   }
 
-  /// Observations that quantiles are taken from.
+  /// Observations that quantiles are taken from: the last so many of each series.
   static let windowSize = 256
 
   let name: String
@@ -56,6 +66,14 @@ final class MetricFamily: Sendable {
 
   func remove(_ values: [String]) {
     series.withLock { _ = $0.removeValue(forKey: values) }
+  }
+
+  func replaceAll(_ values: [[String]: Double]) {
+    var next: [[String]: Value] = [:]
+    for (key, number) in values where key.count == labels.count && next.count < MetricRegistry.seriesLimit {
+      next[key] = Value(number: number)
+    }
+    series.withLock { [next] series in series = next }
   }
 
   /// Label values and value of every series, in the order of the label values.

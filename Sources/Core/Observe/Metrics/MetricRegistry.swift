@@ -53,6 +53,21 @@ package final class MetricRegistry: Sendable {
     return out
   }
 
+  /// What is said of one family, whether it has series yet or not.
+  package struct Description: Sendable, Hashable {
+    package let name: String
+    /// counter, gauge, histogram or summary.
+    package let type: String
+    package let labels: [String]
+    package let help: String
+  }
+
+  /// Every family, in the order of the names.
+  package var descriptions: [Description] {
+    families.withLock { $0 }.sorted { $0.name < $1.name }
+      .map { Description(name: $0.name, type: $0.kind.name, labels: $0.labels, help: $0.help) }
+  }
+
   private func add(_ family: MetricFamily) -> MetricFamily {
     families.withLock { families in
       // Asked for twice: the same series, so that two parts of a process may name one metric.

@@ -8,7 +8,7 @@ enum MetricText {
     let series = family.snapshot
     guard !series.isEmpty else { return }
     out += "# HELP \(family.name) \(escaped(family.help, quotes: false))\n"
-    out += "# TYPE \(family.name) \(typeName(family.kind))\n"
+    out += "# TYPE \(family.name) \(family.kind.name)\n"
     for (labels, value) in series {
       let pairs = Array(zip(family.labels, labels))
       switch family.kind {
@@ -48,15 +48,6 @@ enum MetricText {
       out += "{" + pairs.map { "\($0)=\"\(escaped($1, quotes: true))\"" }.joined(separator: ",") + "}"
     }
     out += " \(value)\n"
-  }
-
-  private static func typeName(_ kind: MetricFamily.Kind) -> String {
-    switch kind {
-    case .counter: "counter"
-    case .gauge: "gauge"
-    case .histogram: "histogram"
-    case .summary: "summary"
-    }
   }
 
   /// Whole numbers without a point, as people expect of counts.

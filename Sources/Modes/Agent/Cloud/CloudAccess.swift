@@ -13,9 +13,15 @@ struct CloudAccess: Sendable {
   private let userAgent: String
   /// HTTP_TIMEOUT, of one request to EC2 or STS.
   private let timeout: Duration
+  private let observer: @Sendable (EC2Client.Observation) -> Void
 
+  /// - Parameter observer: told of every request to EC2.
   /// - Throws: `InvalidSetting` for an endpoint or switch that cannot be used.
-  init(environment variables: [String: String], settings: Settings) throws(InvalidSetting) {
+  init(
+    environment variables: [String: String], settings: Settings,
+    observer: @escaping @Sendable (EC2Client.Observation) -> Void = { _ in }
+  ) throws(InvalidSetting) {
+    self.observer = observer
     let environment = CloudEnvironment(variables)
     let transport = CurlTransport(
       settings: CurlTransport.Settings(
@@ -39,7 +45,8 @@ struct CloudAccess: Sendable {
     let endpoint = try ServiceEndpoint.resolve(
       .ec2, region: environment.region ?? region, environment: environment)
     return EC2Client(
-      transport: transport, endpoint: endpoint, credentials: credentials, userAgent: userAgent, timeout: timeout)
+      transport: transport, endpoint: endpoint, credentials: credentials, userAgent: userAgent, timeout: timeout,
+      observer: observer)
   }
 
   private static func sts(

@@ -29,6 +29,8 @@ extension NodeNetwork {
         metadata: ["remedy": "install iptables, or set AWS_VPC_K8S_CNI_EXTERNALSNAT=true behind a NAT gateway"])
     }
     try applyConnmarkTable(rules)
+    // With EXTERNALSNAT there is nothing to mark.
+    connmarkBackend = configuration.usesExternalSNAT ? nil : backend == .legacy ? "iptables" : "nftables"
   }
 
   private func applyConnmarkTable(_ rules: HostRules) throws {

@@ -38,6 +38,8 @@ actor NodeNetwork {
   private var desiredMarks: ENIMarks
   private var openNftables: NftablesSocket?
   private var tables: [ENIID: RouteTable] = [:]
+  /// What marks connections: `iptables` or `nftables`; nil where nothing does.
+  var connmarkBackend: String?
 
   /// How long EC2 and the kernel may take to show a link after the attachment.
   private static let linkDeadline = Duration.seconds(30)

@@ -19,12 +19,13 @@ actor AddressPool {
   private let executor: ThreadExecutor
   nonisolated var unownedExecutor: UnownedSerialExecutor { executor.asUnownedSerialExecutor() }
 
-  private var pool: Pool
+  private(set) var pool: Pool
   private let operations: any ENIOperations
   private let checkpoint: CheckpointFile
   private var encoder = CheckpointEncoder()
-  private let time: @Sendable () -> PoolTime
+  let time: @Sendable () -> PoolTime
   private let logger: Logger
+  private let metrics: AgentMetrics?
 
   private var lastWaiter: UInt64 = 0
   private var adds: [WaiterID: WaitingAdd] = [:]
@@ -37,13 +38,14 @@ actor AddressPool {
 
   init(
     pool: Pool, operations: any ENIOperations, checkpoint: CheckpointFile, logger: Logger,
-    time: @escaping @Sendable () -> PoolTime = PoolClock.now
+    metrics: AgentMetrics? = nil, time: @escaping @Sendable () -> PoolTime = PoolClock.now
   ) throws {
     executor = try ThreadExecutor(name: "pool")
     self.pool = pool
     self.operations = operations
     self.checkpoint = checkpoint
     self.logger = logger
+    self.metrics = metrics
     self.time = time
   }
 
@@ -127,6 +129,9 @@ actor AddressPool {
   private func cancel(_ waiter: WaiterID) { feed(.addCancelled(waiter)) }
 
   private func feed(_ event: PoolEvent) {
+    // Listings are rare: what they change is counted by comparing.
+    let before = metrics != nil && event.bringsListing ? pool.enis : nil
+    defer { if let before { metrics?.reconciled(before, pool.enis) } }
     var next: PoolEvent? = event
     // A checkpoint that cannot be written makes one more event, whose batch holds no new assignment.
     while let current = next {
@@ -168,6 +173,7 @@ actor AddressPool {
       return nil
     } catch {
       let reason = CauseChain.text(error)
+      metrics?.checkpointFailed()
       logger.error("the checkpoint could not be written, giving no new address", metadata: ["error": "\(reason)"])
       return reason
     }
@@ -176,8 +182,11 @@ actor AddressPool {
   private func start(_ action: PoolAction) {
     guard let id = action.id else { return }
     logger.debug("begin", metadata: ["action": "\(action)"])
+    metrics?.began(action)
+    let began = ContinuousClock.now
     running[id] = Task {
       let result = await self.perform(action)
+      self.metrics?.ended(action, result, after: began.duration(to: .now))
       self.end(id, action, result)
     }
   }

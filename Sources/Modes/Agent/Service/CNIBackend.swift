@@ -29,15 +29,19 @@ struct CNIBackend: CNIBackendService {
 
   let pool: AddressPool
   let facts: Facts
+  var metrics = AgentMetrics()
   /// Removes a pod's host side without being waited for.
   let removeSoon: @Sendable (HostRemains) -> Void
 
   func addNetwork(_ request: AddNetworkRequest, context: RPCContext) async throws -> AddNetworkReply {
+    metrics.addAsked()
     try checkVersion(request.clientVersion)
     let key = AttachmentKey(
       networkName: request.networkName, containerID: request.containerID, ifName: request.ifName)
     let pod = PodName(namespace: request.k8SPodNamespace, name: request.k8SPodName)
+    let asked = ContinuousClock.now
     let answer = await pool.add(key: key, pod: pod, deadline: deadline(context))
+    metrics.addAnswered(answer, after: asked.duration(to: .now))
     var reply = AddNetworkReply()
     switch answer {
     case .assigned(let assignment):
@@ -55,6 +59,7 @@ struct CNIBackend: CNIBackendService {
   }
 
   func delNetwork(_ request: DelNetworkRequest, context: RPCContext) async throws -> DelNetworkReply {
+    metrics.deleteAsked(reason: request.reason)
     try checkVersion(request.clientVersion)
     let key = AttachmentKey(
       networkName: request.networkName, containerID: request.containerID, ifName: request.ifName)

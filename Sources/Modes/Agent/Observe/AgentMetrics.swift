@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the agent counts. Two kinds of numbers:
+//
+//   counted as it happens   ADDs and DELs, actions of the pool, EC2 requests; a dictionary look-up under a lock each
+//   read at a scrape        everything that the pool knows anyway: one snapshot, AgentMetrics+Collect.swift
+
+internal import VPCCloud
+internal import VPCModel
+internal import VPCObserve
+
+/// The agent's series and the events that they count. Labels have bounded values: codes and names, never messages.
+final class AgentMetrics: Sendable {
+  let registry = MetricRegistry()
+  let instruments: AgentInstruments
+  let process: ProcessMetrics
+
+  init() {
+    instruments = AgentInstruments(in: registry)
+    process = ProcessMetrics(in: registry)
+    for name in [ActionName.start, ActionName.grow, ActionName.shrink, ActionName.reconcile] {
+      instruments.actionsUnderWay.set(0, name)
+    }
+  }
+
+  /// Values of `fn` of awscni_ipamd_action_inprogress.
+  enum ActionName {
+    static let start = "nodeInit"
+    static let grow = "increaseDatastorePool"
+    static let shrink = "decreaseDatastorePool"
+    static let reconcile = "nodeIPPoolReconcile"
+  }
+
+  // MARK: ADD and DEL
+
+  func addAsked() { instruments.addRequests.increment() }
+
+  /// - Parameter waited: from the call to its answer.
+  func addAnswered(_ answer: AddAnswer, after waited: Duration) {
+    switch answer {
+    case .assigned:
+      instruments.addWait.observe(waited.inSeconds, "true")
+    case .failed(let cause):
+      instruments.addWait.observe(waited.inSeconds, "false")
+      instruments.addFailures.increment(cause.label)
+      if cause.isLackOfAddresses { instruments.assignmentFailures.increment() }
+    }
+  }
+
+  /// - Parameter reason: of the request; the plugin's two, anything else counts as `other`.
+  func deleteAsked(reason: String) {
+    let isKnown = reason == "PodDeleted" || reason == "SetupNSFailed"
+    instruments.deleteRequests.increment(isKnown ? reason : "other")
+  }
+
+  // MARK: the pool's actions
+
+  func began(_ action: PoolAction) {
+    guard let name = action.metricName else { return }
+    instruments.actionsUnderWay.add(1, name)
+  }
+
+  func ended(_ action: PoolAction, _ result: ActionResult, after duration: Duration) {
+    guard let name = action.metricName else { return }
+    instruments.actionsUnderWay.add(-1, name)
+    let isFailed = if case .failed = result { true } else { false }
+    if isFailed, let fn = action.failureName { instruments.errors.increment(fn) }
+    if case .wireENI = action {
+      // The reference's name for the wait until an ENI can be used.
+      instruments.callLatency.observe(duration.inSeconds * 1_000, "waitForENIAndIPsAttached", "\(isFailed)", "")
+    }
+  }
+
+  func checkpointFailed() { instruments.errors.increment("checkpointWriteFailed") }
+
+  /// What a listing of EC2 changed in the pool.
+  func reconciled(_ before: [ENISnapshot], _ after: [ENISnapshot]) {
+    let change = ENIChange(before, after)
+    let counts = [
+      ("eniReconcileAdd", change.addedENIs), ("eniReconcileDel", change.removedENIs),
+      ("eniIPPoolReconcileDel", change.removedCIDRs), ("eniDataStorePoolReconcileAdd", change.addedCIDRs),
+    ]
+    for (fn, count) in counts where count > 0 { instruments.reconciled.increment(by: Double(count), fn) }
+  }
+
+  // MARK: AWS
+
+  /// One request to EC2, an attempt that is repeated counted each time. For `EC2Client`'s observer.
+  func ec2(_ call: EC2Client.Observation) {
+    let error = call.error.map { code in
+      EC2Error(action: call.action, code: code, status: call.status)
+    }
+    instruments.callLatency.observe(
+      call.duration.inSeconds * 1_000, call.action, "\(error != nil)", call.status.map { "\($0)" } ?? "")
+    instruments.ec2Requests.increment(call.action)
+    guard let error else { return }
+    instruments.ec2Errors.increment(call.action)
+    instruments.callErrors.increment(call.action, AgentMetrics.code(error.code.text))
+    if error.isThrottling { instruments.throttledCalls.increment(call.action) }
+  }
+
+  /// A failed look at IMDS.
+  func metadataFailed(_ function: String, _ error: any Error) {
+    instruments.utilityErrors.increment(function, (error as? IMDSError)?.code.label ?? "other")
+  }
+
+  /// EC2's codes are words; what is none was made up by something in between.
+  private static func code(_ text: String) -> String {
+    let isWord = text.utf8.allSatisfy { 48...57 ~= $0 || 65...90 ~= $0 || 97...122 ~= $0 || $0 == UInt8(ascii: ".") }
+    return isWord && (1...64).contains(text.utf8.count) ? text : "other"
+  }
+
+  // MARK: the agent's start
+
+  func initializationBegan() { instruments.actionsUnderWay.set(1, ActionName.start) }
+
+  func initializationEnded(isSuccess: Bool, after duration: Duration) {
+    instruments.actionsUnderWay.set(0, ActionName.start)
+    instruments.initializationDuration.observe(duration.inSeconds, "\(isSuccess)")
+  }
+
+  /// The agent serves. This release talks to no API server.
+  func started(version: String, connmark backend: String?, after duration: Duration) {
+    instruments.startDuration.observe(duration.inSeconds, "true", "false", "")
+    instruments.build.set(1, version, "")
+    guard let backend else { return }
+    instruments.connmarkBackend.set(1, backend)
+    instruments.connmarkReconciled.increment("success")
+  }
+}
+
+extension PoolAction {
+  /// The contract's name of what is under way; nil for what is done at once.
+  fileprivate var metricName: String? {
+    switch self {
+    case .attachENI, .assign, .wireENI: AgentMetrics.ActionName.grow
+    case .unassign, .freeENI: AgentMetrics.ActionName.shrink
+    case .listENIs: AgentMetrics.ActionName.reconcile
+    case .persist, .answerAdd, .answerDelete, .wake: nil
+    }
+  }
+
+  /// The contract's name of what failed.
+  fileprivate var failureName: String? {
+    switch self {
+    case .attachENI: "increaseIPPoolAllocENI"
+    case .assign: "increaseIPPoolAllocIPAddressesFailed"
+    case .wireENI: "increaseIPPoolsetupENIFailed"
+    case .unassign: "decreaseIPPool"
+    case .freeENI: "decreaseIPPoolFreeENIFailed"
+    case .listENIs: "reconcileFailedGetENIs"
+    case .persist, .answerAdd, .answerDelete, .wake: nil
+    }
+  }
+}
+
+extension FailureCause {
+  /// Whether the pool had no address, in contrast to a request that was withdrawn or wrong, or an agent that does not
+  /// serve.
+  fileprivate var isLackOfAddresses: Bool {
+    switch self {
+    case .notReady, .shuttingDown, .cancelled, .badRequest, .tooManyWaiting, .checkpointNotWritten: false
+    default: true
+    }
+  }
+}
+
+extension Duration {
+  var inSeconds: Double {
+    let (seconds, attoseconds) = components
+    return Double(seconds) + Double(attoseconds) * 1e-18
+  }
+}

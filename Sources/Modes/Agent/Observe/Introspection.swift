@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import VPCModel
+internal import VPCObserve
+
+/// What a person or the support bundle reads on INTROSPECTION_BIND_ADDRESS: the values in use.
+struct Introspection: Sendable {
+  let settings: Settings
+  let pool: AddressPool
+  /// The name of the node's ENIConfig; nil where the node's object cannot be read, as in this release, which does not
+  /// talk to Kubernetes.
+  var eniConfigName: @Sendable () async -> String? = { nil }
+
+  static let paths = [
+    "/v1/eni-configs", "/v1/enis", "/v1/ipamd-env-settings", "/v1/networkutils-env-settings", "/v1/pods",
+  ]
+
+  func answer(_ path: String) async -> HTTPAnswer {
+    switch path {
+    case "/v1/enis": return json(IntrospectionShapes.enis(await pool.holdings()))
+    case "/v1/pods": return json(IntrospectionShapes.pods(await pool.holdings()))
+    case "/v1/networkutils-env-settings": return json(IntrospectionShapes.networkSettings(settings))
+    case "/v1/ipamd-env-settings": return json(IntrospectionShapes.poolSettings(settings))
+    case "/v1/eni-configs":
+      guard let name = await eniConfigName() else {
+        return HTTPAnswer(status: 404, contentType: "text/plain", body: Array("Not Found\n".utf8))
+      }
+      return json(.string(name))
+    default: return json(["AvailableCommands": .array(Introspection.paths.map { .string($0) })])
+    }
+  }
+
+  private func json(_ value: JSONValue) -> HTTPAnswer { HTTPAnswer(body: value.bytes) }
+}

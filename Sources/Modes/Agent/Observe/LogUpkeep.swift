@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import Logging
+internal import VPCModel
+internal import VPCObserve
+
+/// Compresses what rotation has put aside, of this program's log and of the plugins' logs beside it, whose processes
+/// live too short for it.
+struct LogUpkeep: Sendable {
+  let logs: [String]
+  let logger: Logger
+  private let compression = LogCompression()
+  /// A listing of one folder each time.
+  private static let interval = Duration.seconds(60)
+  /// The default of AWS_VPC_K8S_CNI_LOG_FILE.
+  private static let standard = "/host/var/log/aws-routed-eni/ipamd.log"
+  /// The plugins' logs, by their default names.
+  private static let pluginLogs = ["plugin.log", "egress-v4-plugin.log", "egress-v6-plugin.log"]
+
+  init(settings: Settings, logger: Logger) {
+    self.logger = logger
+    // With the agent's log on standard output the plugins' still lie where they always do.
+    var own = LogUpkeep.standard
+    if case .file(let path) = LogDestination(settings.logFile, default: own, resultOnStdout: false) { own = path }
+    let folder = own.split(separator: "/", omittingEmptySubsequences: false).dropLast().joined(separator: "/")
+    logs = [own] + LogUpkeep.pluginLogs.map { "\(folder)/\($0)" }.filter { $0 != own }
+  }
+
+  /// Runs until the task is cancelled. A problem is told once, until it is another one.
+  func run() async {
+    var told: String?
+    while !Task.isCancelled {
+      for log in logs {
+        let outcome = await compression.compressBackups(of: log)
+        if outcome.compressed > 0 {
+          logger.info("logs compressed", metadata: ["log": "\(log)", "count": "\(outcome.compressed)"])
+        }
+        if let problem = outcome.problem, problem != told, !Task.isCancelled {
+          told = problem
+          logger.warning("a put-aside log stays as it is", metadata: ["log": "\(log)", "error": "\(problem)"])
+        }
+      }
+      do {
+        try await Task.sleep(for: LogUpkeep.interval, tolerance: .seconds(5))
+      } catch {
+        return  // the agent stops
+      }
+    }
+  }
+}

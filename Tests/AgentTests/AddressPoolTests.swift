@@ -151,7 +151,7 @@ import VPCModel
     enis.hold(.assign)
     let fixture = try await PoolFixture(enis).started()
     async let adding = fixture.add("a")
-    await enis.arrival(of: .assign)
+    try await eventually("the ADD waits") { await fixture.pool.counts.waiting == 1 }
     #expect(await fixture.delete("a") == .unknown)
     #expect(await adding == .failed(.cancelled))
     enis.letGo(.assign)

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import Logging
 import Testing
 import VPCCloud
 import VPCModel
@@ -58,6 +59,24 @@ import VPCModel
     if !isManaged {
       #expect(fixture.enis.directory.entry(for: try CloudFixture.eni("eni-2"))?.missingTags.isEmpty == true)
     }
+  }
+
+  /// After a start by IMDS alone EC2 is asked until it answers, and says then what IMDS does not know.
+  @Test func startWithoutEC2IsMadeGood() async throws {
+    let fixture = try await CloudFixture(foreign())
+    fixture.cloud.change { $0.denied = ["DescribeNetworkInterfaces"] }
+    _ = try await fixture.enis.describe(from: fixture.imds)
+    let cloud = fixture.cloud
+    let told = LogRecorder()
+    let asking = Task {
+      await fixture.enis.listUntilKnown { told.logger.info("\($0.enis.map(\.id.text)) \($0.isAuthoritative)") }
+    }
+    try await eventually("three tries") { cloud.actions.count >= 3 }
+    cloud.change { $0.denied = [] }
+    await asking.value
+    #expect(told.count(#"["eni-1", "eni-2"] true"#) == 1 && told.all.count == 1)
+    #expect(fixture.enis.directory.entry(for: try CloudFixture.eni("eni-2"))?.attachmentID == "eni-attach-eni-2")
+    #expect(fixture.time.slept.allSatisfy { $0 <= .seconds(700) })
   }
 
   @Test func withoutProvisioningNothingIsTaggedOrMarked() async throws {

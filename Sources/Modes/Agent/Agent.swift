@@ -3,12 +3,13 @@
 // The agent's life, in order. Each step needs the one before it.
 //
 //   identify   IMDS: which instance, its primary ENI; limits of its type          tried until IMDS answers
-//   list       EC2: everything attached, one call                                 IMDS alone where EC2 does not answer
+//   list       EC2: everything attached, one call; the subnets beside it          IMDS alone where EC2 does not answer
 //   prepare    kernel: rules 512 and 1024, the source map of all ENIs, SNAT
 //   restore    checkpoint against the kernel: who is alive, who is gone
 //   start      the pool: wires every ENI, grows
 //   serve      the socket; from here on the probes say SERVING
 //   show       metrics, introspection, upkeep of logs: nothing waits for them
+//   beside     BackgroundWork: subnets, reconciliation, groups, tags, the sweep
 //   stop       SIGTERM: nothing grows, what is in flight is answered, at most 5 s
 //
 // Read on: AddressPool (what happens to an ADD), NodeNetwork (the kernel), NodeENIs (EC2).
@@ -75,7 +76,8 @@ struct Agent {
     let enis = nodeENIs(identity, cloud.imds, ec2, network)
     // Beside all that follows, which does not wait for it.
     let reading = Task { await enis.subnets.read() }
-    var attached = try await list(enis, cloud, identity)
+    let listed = try await list(enis, cloud, identity)
+    var attached = listed.enis
 
     try await network.setUp(
       primary: identity.primary.mac, address: identity.primaryAddress, vpcCIDRs: identity.primary.vpcIPv4CIDRs,
@@ -110,8 +112,8 @@ struct Agent {
     let secondLook = Task { await lookAgain(at: restoration.unproven, pool, network) }
     // Of no use to any pod that waits now, so after everything that is.
     let work = BackgroundWork(
-      settings: settings, enis: enis, pool: pool, network: network, knownSubnets: subnets, time: .system,
-      logger: logger)
+      settings: settings, enis: enis, pool: pool, network: network, knownSubnets: subnets, isListed: listed.isByEC2,
+      time: .system, logger: logger)
     return Parts(
       pool: pool, server: server, health: health, tasks: [reading, secondLook, Task { await work.run() }],
       observation: observation)
@@ -177,15 +179,19 @@ struct Agent {
   }
 
   /// What is attached, by EC2; by IMDS where EC2 does not answer, so that running pods keep what they have.
-  private func list(_ enis: NodeENIs, _ cloud: CloudAccess, _ identity: NodeIdentity) async throws -> [ENIObservation] {
+  ///
+  /// - Returns: false beside it where EC2 is yet to be asked.
+  private func list(
+    _ enis: NodeENIs, _ cloud: CloudAccess, _ identity: NodeIdentity
+  ) async throws -> (enis: [ENIObservation], isByEC2: Bool) {
     enis.enter(identity.primary)
-    if settings.usesIMDSOnly { return try await enis.describe(from: cloud.imds) }
+    if settings.usesIMDSOnly { return (try await enis.describe(from: cloud.imds), true) }
     do throws(EC2Error) {
-      return try await enis.describe()
+      return (try await enis.describe(), true)
     } catch {
       logger.warning(
         "EC2 does not tell what is attached, going by IMDS", metadata: ["error": "\(CauseChain.text(error))"])
-      return try await enis.describe(from: cloud.imds)
+      return (try await enis.describe(from: cloud.imds), false)
     }
   }
 

@@ -23,6 +23,8 @@ struct BackgroundWork: Sendable {
   let network: NodeNetwork
   /// The choice of subnets that the pool began with.
   let knownSubnets: SubnetChoice
+  /// False where the agent started by IMDS alone, because EC2 did not answer.
+  let isListed: Bool
   let time: TimeSource
   let logger: Logger
 
@@ -32,6 +34,7 @@ struct BackgroundWork: Sendable {
       group.addTask { await followSubnets() }
       group.addTask { await attachments.run() }
       group.addTask { await primary.run() }
+      if !isListed { group.addTask { await enis.listUntilKnown { await pool.tell(.observed($0)) } } }
       if settings.provisions { group.addTask { await enis.runCare() } }
       if settings.cleansLeakedENIs { group.addTask { await sweep.run() } }
     }

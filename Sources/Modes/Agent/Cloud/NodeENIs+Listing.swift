@@ -22,6 +22,18 @@ extension NodeENIs {
     }
   }
 
+  /// Asks EC2 until it tells what is attached: 30 s after a start by IMDS alone, then ever more slowly, up to ten minutes.
+  func listUntilKnown(_ tell: @Sendable (ENIListing) async -> Void) async {
+    var wait = Duration.seconds(30)
+    while (try? await time.sleep(time.jittered(wait))) != nil {
+      if case .listed(let listing) = await list() {
+        logger.notice("EC2 tells what is attached")
+        return await tell(listing)
+      }
+      wait = min(wait * 2, .seconds(600))
+    }
+  }
+
   private func listFromEC2() async throws(EC2Error) -> ENIListing {
     let asked = PoolClock.now().instant
     return ENIListing(enis: try await describe(), askedAt: asked, isAuthoritative: true)

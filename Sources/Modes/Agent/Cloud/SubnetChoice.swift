@@ -3,14 +3,6 @@
 internal import VPCCloud
 internal import VPCModel
 
-/// Free addresses of a subnet that the node uses or may use, as EC2 last told.
-struct SubnetUse: Sendable, Hashable {
-  let id: SubnetID
-  let freeAddresses: Int
-  /// Tagged so that no pod gets a new address of it.
-  let isExcluded: Bool
-}
-
 /// Which subnets new ENIs are made in, by their tags and free addresses. A value, no I/O.
 ///
 ///   tag kubernetes.io/role/cni    the primary ENI's subnet    another of the zone
@@ -61,7 +53,7 @@ struct SubnetChoice: Sendable, Hashable {
         candidates.append(use)
       }
     }
-    candidates.sort { ($1.freeAddresses, $0.id) < ($0.freeAddresses, $1.id) }
+    candidates.sort { ($1.freeAddresses ?? 0, $0.id) < ($0.freeAddresses ?? 0, $1.id) }
     var ordered = candidates.map(\.id)
     if !isPrimarySeen { ordered.append(primary) }
     // Where everything is excluded the primary stays named, so that the refusal can say why.

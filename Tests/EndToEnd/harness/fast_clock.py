@@ -8,6 +8,7 @@ import shutil
 import struct
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 
 from . import paths
@@ -40,6 +41,7 @@ class FastClock:
         os.ftruncate(descriptor, 8)
         self._map = mmap.mmap(descriptor, 8)
         os.close(descriptor)
+        self._ran, self._since = 0.0, time.monotonic()
         self.rate = 1
         # Not by the environment of what starts it: nsenter must have one thread only.
         self.words = ["env", f"LD_PRELOAD={library()}", f"FAST_CLOCK_RATE_FILE={self._path}"]
@@ -50,7 +52,12 @@ class FastClock:
 
     @rate.setter
     def rate(self, rate: int) -> None:
+        self._ran, self._since = self.elapsed(), time.monotonic()
         self._map[:8] = struct.pack("=Q", rate)
+
+    def elapsed(self) -> float:
+        """Seconds that have passed on it since it was made."""
+        return self._ran + (time.monotonic() - self._since) * self.rate
 
     def close(self) -> None:
         self._map.close()

@@ -27,6 +27,7 @@ class Node:
         self.instance: Instance = vpc.add_instance(name, **options)
         self.agent = Agent(self.instance, environment, FastClock() if fast_clock else None)
         self.pods: list[Pod] = []
+        self.is_gone = False
         self.instance.run(["install", "-D", str(paths.BINARY), paths.PLUGIN])
 
     # MARK: pods
@@ -119,7 +120,15 @@ class Node:
         """The agent removes veths behind its answers: wait until nothing is left."""
         wait_for(lambda: not any(self.leftovers().values()) or None, f"{self.name} without leftovers", deadline)
 
+    def discard(self) -> None:
+        """Gone before its test ends; its fixture does nothing more with it."""
+        self.close()
+        self.instance.remove()
+        self.is_gone = True
+
     def close(self) -> None:
+        if self.is_gone:
+            return
         self.agent.kill()
         if self.agent.clock is not None:
             self.agent.clock.close()

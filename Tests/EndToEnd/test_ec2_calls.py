@@ -61,7 +61,8 @@ def test_first_start(vpc: Simulator, make_node: Callable[..., Node]) -> None:
     vpc.counts(reset=True)
     node.agent.start()
     node.wait_quiet()
-    assert acts(node) == {"DescribeNetworkInterfaces": 1, "AssignPrivateIpAddresses": 1}, node.calls()
+    # The primary ENI is made by others, without the node's tags.
+    assert acts(node) == {"DescribeNetworkInterfaces": 1, "AssignPrivateIpAddresses": 1, "CreateTags": 1}, node.calls()
     assert sum(node.calls().values()) <= 4, node.calls()
 
 

@@ -76,7 +76,7 @@ simulator-test: setup ## The simulated VPC keeps its promises
 
 .PHONY: e2e
 e2e: build ## The built binary on the simulated VPC (FILTER=word chooses tests)
-	@$(PYTHON) -m pytest -q -ra Tests/EndToEnd $(if $(FILTER),-k '$(FILTER)')
+	@$(PYTHON) -m pytest -q -ra --durations=10 Tests/EndToEnd $(if $(FILTER),-k '$(FILTER)')
 
 .PHONY: demo
 demo: build ## Two simulated EC2 nodes, agents, pods that talk; KEEP=1 leaves it up

@@ -61,10 +61,11 @@ def make_node(vpc: Simulator, request: pytest.FixtureRequest) -> Iterator[Callab
     yield make
     failed = getattr(getattr(request.node, "report_call", None), "failed", False)
     for node in nodes:
+        if node.is_gone:
+            continue
         if failed:
             _keep_state(node, request.node.name)
-        node.close()
-        node.instance.remove()
+        node.discard()
     vpc.clear_faults()
 
 

@@ -12,6 +12,7 @@ import pytest
 from harness import paths
 from harness.node import Node
 from harness.pod import PluginFailure, Pod
+from harness.state import expected, kernel
 from harness.waiting import wait_for
 from simulator.client import Simulator
 
@@ -205,6 +206,40 @@ def test_address_of_a_pod_that_ended_unseen_rests(make_node: Callable[..., Node]
     with pytest.raises(PluginFailure) as failure:
         node.pod("early").add()
     assert "cooldown" in failure.value.error["msg"]
+
+
+def test_checkpoint_of_a_previous_boot(vpc: Simulator, make_node: Callable[..., Node]) -> None:
+    """A checkpoint on disk outlives the machine's boot, and nothing else does: no pod, rule, route, map or SNAT is there.
+
+    Also what the node holds at EC2 is as before, so the new pods stand on both ENIs at once.
+    """
+    node = make_node("reboot", type="m5.large", subnet="a",
+                     environment={"AWS_VPC_K8S_CNI_BACKING_STORE": "/var/lib/cni/ipam.json", "IP_COOLDOWN_PERIOD": "0"})
+    node.agent.start()
+    before = node.add_pods(12, prefix="before")
+    node.wait_quiet()
+    node.agent.kill()
+    for pod in before:
+        pod.remove_namespace()
+    wait_for(lambda: node.pod_veths() == [], "the pods' veths went with them")
+    links = [eni["device"] for eni in secondary(node)]
+    script = ["nft flush ruleset", "ip rule flush", "ip rule add priority 32766 lookup main", "ip rule add priority 32767 lookup default"]
+    script += [f"ip address flush dev {link}; ip link set {link} down" for link in links]
+    node.instance.run(["sh", "-ec", "; ".join(script)])
+
+    node.agent.start()
+
+    def forgotten() -> bool:  # a young entry is kept for some seconds: its plugin could still be at work
+        read = node.instance.run(["cat", "/var/lib/cni/ipam.json"]).stdout
+        return json.loads(read)["allocations"] == []
+
+    wait_for(forgotten, "the pods of the previous boot are forgotten", deadline=20)
+    node.wait_quiet()
+    after = node.add_pods(14, prefix="after")
+    node.wait_quiet()
+    assert kernel(node) == expected(node, after)
+    assert any(pod.address in eni["addresses"] for eni in secondary(node) for pod in after)
+    everything_talks(vpc, after)
 
 
 # MARK: EC2 away or broken

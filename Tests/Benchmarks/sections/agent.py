@@ -6,6 +6,7 @@ import time
 
 from harness.node import Node
 from harness.waiting import wait_for
+from support.attachments import add_networks
 from support.bench import Bench
 from support.health import wait_serving
 from support.report import Row, Section, summary
@@ -13,6 +14,7 @@ from support.report import Row, Section, summary
 NEW_NODES = 3
 RESTARTS = 5
 MANY_PODS = 200
+FULL_NODE = 737  # the most that EKS lets a node have, with prefixes
 
 # The existing implementation on the same kind of machine, not measured here.
 REFERENCE_READY_MS = 1130
@@ -42,7 +44,16 @@ def measure(bench: Bench) -> Section:
         bench.connect(node, [f"m{number}" for number in range(MANY_PODS)])
         bench.wait_quiet()
         many = node.agent.memory()
-        _check_pods(node)
+        _check_pods(node, MANY_PODS)
+    bench.say(f"agent: {FULL_NODE} attachments")
+    with bench.node("bench-agent-full", type="m5.24xlarge", environment={"ENABLE_PREFIX_DELEGATION": "true"}) as node:
+        node.agent.start()
+        addresses = add_networks(node.agent.pid, FULL_NODE)
+        bench.wait_quiet()
+        full = node.agent.memory()
+        _check_pods(node, FULL_NODE)
+        if len(set(addresses)) != FULL_NODE:
+            raise RuntimeError("an address was given twice")
 
     ready, restart = summary(first), summary(again)
     calls = sum(eni_calls.values())
@@ -55,13 +66,16 @@ def measure(bench: Bench) -> Section:
         Row(f"RssAnon with {MANY_PODS} pods", "MB", None, many["RssAnon"] / 1024, "≤ 8",
             many["RssAnon"] <= 8 * 1024, 1),
         Row(f"VmRSS with {MANY_PODS} pods", "MB", None, many["VmRSS"] / 1024, digits=1),
+        Row(f"RssAnon with {FULL_NODE} pods", "MB", None, full["RssAnon"] / 1024, "≤ 12",
+            full["RssAnon"] <= 12 * 1024, 1, note="prefixes; addresses given over gRPC, no veths"),
+        Row(f"VmRSS with {FULL_NODE} pods", "MB", None, full["VmRSS"] / 1024, digits=1),
         Row(f"threads with {MANY_PODS} pods", "", None, many["Threads"], digits=0),
         Row("EC2 calls of a start", "calls", None, sum(boot_calls[0].values()), digits=0, note=_spell(boot_calls[0])),
         Row("EC2 calls for one more ENI", "calls", REFERENCE_CALLS_PER_ENI, calls, "≤ 3", calls <= 3, 0,
             note=_spell(eni_calls)),
     ]
     section.raw = {"start_ms": first, "restart_ms": again, "memory_after_start": started,
-                   f"memory_with_{MANY_PODS}_pods": many, "ec2_calls_of_start": boot_calls,
+                   f"memory_with_{MANY_PODS}_pods": many, f"memory_with_{FULL_NODE}_pods": full, "ec2_calls_of_start": boot_calls,
                    "ec2_calls_for_one_more_eni": eni_calls}
     return section
 
@@ -102,10 +116,10 @@ def _one_more_eni(bench: Bench, node: Node) -> dict[str, int]:
     return calls
 
 
-def _check_pods(node: Node) -> None:
+def _check_pods(node: Node, count: int) -> None:
     known = len(node.checkpoint())
-    if known != MANY_PODS:
-        raise RuntimeError(f"the agent knows {known} pods instead of {MANY_PODS}")
+    if known != count:
+        raise RuntimeError(f"the agent knows {known} pods instead of {count}")
 
 
 def _calls(bench: Bench) -> dict[str, int]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 from . import paths
 from .agent import Agent
+from .fast_clock import FastClock
 from .pod import Pod
 from .waiting import wait_for
 
@@ -15,14 +18,16 @@ from simulator.client import Instance, Simulator
 
 
 class Node:
-    """`environment` is the agent's, on top of what the manifest sets."""
+    """`environment` is the agent's, on top of what the manifest sets. With `fast_clock`, `hurry` makes its time run."""
 
-    def __init__(self, vpc: Simulator, name: str, environment: dict[str, str] | None = None, **options: Any) -> None:
+    def __init__(self, vpc: Simulator, name: str, environment: dict[str, str] | None = None, fast_clock: bool = False,
+                 **options: Any) -> None:
         self.vpc = vpc
         self.name = name
         self.instance: Instance = vpc.add_instance(name, **options)
-        self.agent = Agent(self.instance, environment)
+        self.agent = Agent(self.instance, environment, FastClock() if fast_clock else None)
         self.pods: list[Pod] = []
+        self.is_gone = False
         self.instance.run(["install", "-D", str(paths.BINARY), paths.PLUGIN])
 
     # MARK: pods
@@ -77,9 +82,53 @@ class Node:
         """What a node without pods must not hold."""
         return {"veths": self.pod_veths(), "routes": self.pod_routes(), "allocations": self.checkpoint()}
 
+    # MARK: rest
+
+    def calls(self, reset: bool = False) -> dict[str, int]:
+        """Calls of EC2 by this node since the last reset (of all nodes' counts), by action."""
+        return self.vpc.counts(reset=reset)["callers"].get(self.name, {})
+
+    def shape(self) -> list[tuple[int, int]]:
+        """Single addresses (the ENI's own apart) and prefixes of each attached ENI, by device index."""
+        return [(len(eni["addresses"]) - 1, len(eni["prefixes"])) for eni in self.enis()]
+
+    def wait_quiet(self, what: str = "EC2 calls ended", deadline: float = 30.0, looks: int = 30) -> None:
+        """Until so many looks in a row, 10 ms and more apart, have found no new EC2 call of this node and every ENI wired."""
+        seen: list[tuple[int, bool]] = []
+
+        def still() -> bool:
+            seen.append((sum(self.calls().values()), len(self.agent_rules()) == len(self.enis()) - 1))
+            return len(seen) >= looks and len(set(seen[-looks:])) == 1 and seen[-1][1]
+
+        wait_for(still, f"{self.name}: {what}", deadline)
+
+    def agent_rules(self) -> list[dict[str, Any]]:
+        """Rules that lead marked packets to an ENI's table: one for each wired secondary ENI."""
+        return [rule for rule in self.rules() if rule["priority"] == 1536]
+
+    @contextmanager
+    def hurry(self, rate: int = 60) -> Iterator[None]:
+        """Within it the agent lives `rate` seconds in each real one."""
+        assert self.agent.clock is not None, "made without fast_clock"
+        self.agent.clock.rate = rate
+        try:
+            yield
+        finally:
+            self.agent.clock.rate = 1
+
     def wait_clean(self, deadline: float = 10.0) -> None:
         """The agent removes veths behind its answers: wait until nothing is left."""
         wait_for(lambda: not any(self.leftovers().values()) or None, f"{self.name} without leftovers", deadline)
 
+    def discard(self) -> None:
+        """Gone before its test ends; its fixture does nothing more with it."""
+        self.close()
+        self.instance.remove()
+        self.is_gone = True
+
     def close(self) -> None:
+        if self.is_gone:
+            return
         self.agent.kill()
+        if self.agent.clock is not None:
+            self.agent.clock.close()

@@ -33,6 +33,26 @@ import VPCModel
     #expect(rig.violations == [])
   }
 
+  /// Every slot of every ENI holds a single address when the node comes back with prefixes on: the idle ones make way,
+  /// and no pod fails for them.
+  @Test func leftoversOfTheOtherModeMakeWayForPods() {
+    var rig = Self.rig(pods: 11)
+    #expect(rig.pool.counts.total == 27)
+    var settings = Self.m5large
+    settings.usesPrefixes = true
+    settings.warmPrefixTarget = 1
+    rig.restart(seed: 7, settings: settings)
+    let waiters = (0..<6).map { rig.add("new-\($0)") }
+    rig.settle()
+    for waiter in waiters {
+      guard case .assigned = rig.answers[waiter] else {
+        Issue.record("\(String(describing: rig.answers[waiter]))")
+        continue
+      }
+    }
+    #expect(rig.violations == [])
+  }
+
   @Test func cooldownFromAClockThatWasSetIsBounded() {
     var rig = PoolRig(Self.m5large)
     let address = IPAddress(ipv4: 0x0a00_0014)

@@ -357,13 +357,13 @@ struct PoolRig {
 
   /// Kills the agent and starts it again from the written checkpoint, less the pods that are gone. What was under way
   /// at EC2 happens or does not.
-  mutating func restart(seed: UInt64) {
+  mutating func restart(seed: UInt64, settings: PoolSettings? = nil) {
     var random = SplitMix64(seed: seed)
     for action in running where Bool.random(using: &random) { _ = done(action.action) }
     running = []
     waiting = [:]
     wakeAt = nil
-    pool = Pool(settings: pool.settings, seed: seed)
+    pool = Pool(settings: settings ?? pool.settings, seed: seed)
     for id in enis.keys { enis[id]?.isWired = id == PoolRig.primary }
     saved.allocations.removeAll { inUse[$0.address] != $0.key }
     guard let read = Self.throughText(saved) else { return violate("the checkpoint was not read as written") }

@@ -119,7 +119,8 @@ def _parser() -> argparse.ArgumentParser:
     more.add_argument("--message")
     more.add_argument("--http", type=int)
     more.add_argument("--times", type=int, help="-1: until cleared")
-    more.add_argument("--when", choices=("before", "after"), help="the act; after: it happens, its answer is lost")
+    more.add_argument("--when", choices=("before", "after", "answered"),
+                      help="the act; after: it happens, its answer is lost; answered: see --kill")
     more.add_argument("--delay", type=float)
     more.add_argument("--caller", help="only calls of this instance")
     more.add_argument("--body", help="instead of an error document")
@@ -127,6 +128,7 @@ def _parser() -> argparse.ArgumentParser:
     more.add_argument("--truncate", type=int, help="only so many bytes of the body are sent")
     more.add_argument("--drop", action="store_true", default=None, help="the connection ends without an answer")
     more.add_argument("--only-delay", action="store_true", default=None)
+    more.add_argument("--kill", type=int, metavar="PID", help="this process is killed then")
     simple("clear", "fault.clear", "take all faults away", fault)
     simple("list", "fault.list", "the faults that wait", fault)
 

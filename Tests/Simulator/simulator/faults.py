@@ -1,4 +1,4 @@
-"""Faults put in the way of requests: before the act, or after it (the answer is lost)."""
+"""Faults put in the way of requests: before the act, after it (the answer is lost), or once the answer is sent (a kill)."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ class Fault:
     truncate: int = -1  # so many bytes are sent of the body promised, then the connection ends
     drop: bool = False  # the connection ends without an answer
     only_delay: bool = False  # the request is slow, and otherwise undisturbed
+    kill: int = 0  # the process that is killed then (SIGKILL); the connection ends without an answer, unless there was one
 
 
 class FaultTable:
@@ -37,8 +38,12 @@ class FaultTable:
 
     def add(self, fault: Fault) -> None:
         """Raises ValueError naming what is wrong."""
-        if fault.when not in ("before", "after"):
-            raise ValueError(f"when {fault.when!r} is neither before nor after")
+        if fault.when not in ("before", "after", "answered"):
+            raise ValueError(f"when {fault.when!r} is none of before, after and answered")
+        if fault.kill < 0 or fault.kill == 1:
+            raise ValueError(f"kill {fault.kill} is not the id of a process that may be killed")
+        if fault.when == "answered" and not fault.kill:
+            raise ValueError("after the answer nothing but a kill can happen")
         if fault.times == 0 or fault.times < -1:
             raise ValueError(f"times {fault.times} is neither positive nor -1")
         if not 100 <= fault.http <= 599:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import calendar
+import contextlib
 import fnmatch
+import os
 import re
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -109,6 +112,8 @@ class Gate:
         if fault is not None and fault.when == "after" and not fault.only_delay:
             self.counts.add(action, caller, "failed", fault.code)
             return faulty_reply(fault, error_xml(fault.code, fault.message))
+        if fault is not None and fault.when == "answered":
+            reply.sent = lambda: _kill(fault.kill)
         self.counts.add(action, caller, "failed" if failed else "successful",
                         (code.group(1).decode() if code else str(reply.status)) if failed else None)
         return reply
@@ -169,11 +174,19 @@ class Gate:
 
 
 def faulty_reply(fault: Fault, document: str) -> Reply:
-    """The answer that a fault puts in place of the real one."""
+    """The answer that a fault puts in place of the real one. Whoever is to be killed is dead before it is sent."""
+    if fault.kill:
+        _kill(fault.kill)
+        return Reply(drop=True)
     body = (fault.body if fault.body is not None else document).encode()
     if fault.size > len(body):
         body += b" " * (fault.size - len(body))
     return Reply(fault.http, {"Content-Type": "text/xml;charset=UTF-8"}, body, truncate=fault.truncate, drop=fault.drop)
+
+
+def _kill(process: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process, signal.SIGKILL)
 
 
 def _xml(service: str, error: EC2Error) -> Reply:

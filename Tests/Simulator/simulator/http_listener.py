@@ -33,6 +33,7 @@ class Reply:
     hop_limit: int = 0  # of the packets that carry it; 0: the machine's
     truncate: int = -1
     drop: bool = False
+    sent: Callable[[], None] | None = None  # called once the reply is on its way
 
 
 class HTTPListener(ThreadingMixIn, BaseServer):
@@ -130,6 +131,8 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(reply.body if reply.truncate < 0 else reply.body[:reply.truncate])
         self.wfile.flush()
+        if reply.sent is not None:
+            reply.sent()
         if reply.truncate >= 0:
             self.close_connection = True
 

@@ -72,13 +72,20 @@ class World:
             self._histories[made.id] = InterfaceHistory()
         region = self.settings.region
         hosts = f"{EC2_ADDRESS} ec2.{region}.amazonaws.com sts.{region}.amazonaws.com monitoring.{region}.amazonaws.com"
-        instance.create_namespaces(rp_filter, hosts)
-        with self.lock:
-            self.attached(made.nics[0])
-            self.fabric.set_public(address, True)
-            instance.configure_primary(device_name(0, 0), address, pool.network.prefixlen,
-                                       str(pool.network.network_address + 1), None)
-            return overview.of_instance(self, name)
+        try:
+            instance.create_namespaces(rp_filter, hosts)
+            with self.lock:
+                self.attached(made.nics[0])
+                self.fabric.set_public(address, True)
+                instance.configure_primary(device_name(0, 0), address, pool.network.prefixlen,
+                                           str(pool.network.network_address + 1), None)
+                return overview.of_instance(self, name)
+        except Exception:
+            # Nothing of it stays, its name included: the next try is a first one.
+            remove_instance_namespaces(self._namespaces, name)
+            self.fabric.set_public(address, True)  # which is taken back
+            self.remove_instance(name)
+            raise
 
     def remove_instance(self, name: str) -> None:
         """Terminates it as EC2 does. Its processes are the caller's to end."""

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from conftest import until
+from simulator.channel import CommandError
 from simulator.client import LAUNCHER, Simulator
 
 ENVIRONMENT = {**os.environ, "VPCSIM_VENV": sys.prefix}
@@ -103,6 +104,18 @@ def test_removing_an_instance_ends_what_runs_in_it():
             assert child.wait(timeout=5) == -signal.SIGKILL
         assert simulator.instances() == [] and not [each for each in leftovers(simulator.name) if "n1" in each]
         assert simulator.add_instance("n1").address == "192.168.64.4"
+
+
+def test_a_failed_instance_leaves_nothing_and_its_name_is_free():
+    with Simulator() as simulator:
+        free = {each["name"]: each["free"] for each in simulator.ask("subnets")}
+        blocker = Path(simulator.ready["state"]) / "ns" / "n1.net"
+        blocker.touch()
+        with pytest.raises(CommandError, match="File exists"):
+            simulator.add_instance("n1")
+        assert simulator.instances() == [] and simulator.enis() == []
+        assert {each["name"]: each["free"] for each in simulator.ask("subnets")} == free
+        assert simulator.add_instance("n1").run(["ip", "-br", "address", "show", "ens5"]).stdout.split()[1] == "UP"
 
 
 def test_the_daemon_ends_with_the_one_who_started_it():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import threading
 import time
 import urllib.error
@@ -17,6 +18,7 @@ from botocore.exceptions import ClientError, ConnectionClosedError, ResponseStre
 from botocore.parsers import ResponseParserError
 
 from conftest import Account, refused
+from simulator.channel import CommandError
 
 
 def raw(vpc, body: str, scope: str = "ec2", region: str = "us-west-2", sign: bool = True) -> tuple[int, str]:
@@ -167,6 +169,26 @@ def test_a_fault_after_the_act_loses_the_answer(account: Account, vpc):
     listed = account.client.describe_network_interfaces()["NetworkInterfaces"]
     assert len(listed) == 1
     assert account.create(ClientToken="lost")["NetworkInterfaceId"] == listed[0]["NetworkInterfaceId"]
+
+
+@pytest.mark.parametrize("when,done", [("before", False), ("after", True), ("answered", True)])
+def test_a_fault_can_kill(account: Account, vpc, when, done):
+    """At that very step of a call, as a crash would."""
+    victim = subprocess.Popen(["cat"], stdin=subprocess.PIPE)
+    vpc.fault("CreateNetworkInterface", when=when, kill=victim.pid)
+    if when == "answered":
+        account.create()
+    else:
+        with pytest.raises(ConnectionClosedError):
+            account.create()
+    assert victim.wait(timeout=10) == -9
+    assert len(account.client.describe_network_interfaces()["NetworkInterfaces"]) == int(done)
+
+
+def test_what_a_fault_may_not_be(vpc):
+    for fields in ({"when": "later"}, {"when": "answered"}, {"kill": 1}, {"kill": -5}):
+        with pytest.raises(CommandError):
+            vpc.fault("CreateNetworkInterface", **fields)
 
 
 def test_faults_on_the_wire(account: Account, vpc):

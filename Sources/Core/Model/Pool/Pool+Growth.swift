@@ -142,12 +142,16 @@ extension Pool {
   /// CIDRs that an ENI can still take, nil where it takes none.
   private func room(_ slot: Int) -> Int? {
     let eni = book.enis[slot]
-    guard eni.state == .open || eni.state == .wiring, eni.observation.isManaged, !eni.observation.isTrunk,
-      !eni.observation.isExcluded, !(eni.observation.isPrimary && settings.usesCustomNetworking)
-    else { return nil }
+    guard eni.state == .open || eni.state == .wiring, mayGrow(slot) else { return nil }
     var room = settings.slotsPerENI - eni.cidrs.count
     if let action = eni.action, case .assign(_, _, _, let count) = inFlight[action]?.work { room -= count }
     return room > 0 ? room : nil
+  }
+
+  /// Whether pods may get addresses of an ENI.
+  func mayGrow(_ slot: Int) -> Bool {
+    let eni = book.enis[slot].observation
+    return eni.isManaged && !eni.isTrunk && !eni.isExcluded && !(eni.isPrimary && settings.usesCustomNetworking)
   }
 
   /// ENIs that may still be attached, counting those on their way.
@@ -201,8 +205,9 @@ extension Pool {
     if isOver(backoffs[ActionClass.assign.rawValue].urgentAt) {
       for slot in book.enis.indices {
         let subnet = book.enis[slot].observation.subnet
-        guard let room = room(slot), isOver(pausedSubnets[subnet]) else { continue }
-        sum += room * unit(kind(in: subnet, now))
+        guard isOver(pausedSubnets[subnet]) else { continue }
+        let clearable = isOver(backoffs[ActionClass.unassign.rawValue].urgentAt) ? clearable(slot) : 0
+        sum += ((room(slot) ?? 0) + clearable) * unit(kind(in: subnet, now))
       }
       for flight in inFlight.values {
         guard case .attach(let request) = flight.work, isOver(pausedSubnets[request.subnet]) else { continue }

@@ -71,6 +71,26 @@ extension Pool {
 
   // MARK: addresses
 
+  /// Gives back idle leftovers of the other mode where pods wait and the slots that those take are what is missing.
+  mutating func makeRoom(_ now: PoolInstant, _ batch: inout Batch) {
+    guard mayProvision, targets.urgentShortage > 0, places <= 0 else { return }
+    if let due = backoffs[ActionClass.unassign.rawValue].dueAt(urgent: true), due > now { return tidy(from: due) }
+    for slot in book.enis.indices where book.enis[slot].state == .open && book.enis[slot].action == nil && mayGrow(slot)
+    {
+      let leaving = book.enis[slot].cidrs.filter { book.cidrs[$0].standing == .draining && book.cidrs[$0].isIdle }
+      if !leaving.isEmpty { unassign(leaving, slot, &batch) }
+    }
+  }
+
+  /// CIDRs of an ENI that can make way, or are on their way back to EC2, so that others come in their place.
+  func clearable(_ slot: Int) -> Int {
+    guard book.enis[slot].state == .open || book.enis[slot].state == .wiring, mayGrow(slot) else { return 0 }
+    return book.enis[slot].cidrs.count {
+      let cidr = book.cidrs[$0]
+      return cidr.isIdle && (cidr.standing == .draining || cidr.standing == .leaving)
+    }
+  }
+
   /// One request for each ENI touched, the highest places first, so that ENIs become idle.
   private mutating func shrink(_ now: PoolInstant, _ batch: inout Batch) {
     var surplus = targets.surplus

@@ -161,7 +161,10 @@ package struct Pool: Sendable {
       if !unwired.isEmpty { wire(now, &batch) }
       grow(now, &batch)
     }
-    if !queue.isEmpty { refuse(now, &batch) }
+    if !queue.isEmpty {
+      makeRoom(now, &batch)
+      refuse(now, &batch)
+    }
     if !isShutDown {
       if let tidyAt, tidyAt <= now { tidy(now, &batch) }
       if needsListing { list(now, &batch) }

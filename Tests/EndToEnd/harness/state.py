@@ -1,0 +1,121 @@
+"""What a node's kernel holds for its ENIs and pods, beside what EC2 and the pods say it must hold."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import time
+from typing import Any
+
+from . import paths
+from .node import Node
+from .pod import Pod
+from .waiting import wait_for
+
+from simulator.client import Simulator
+
+INSTANCE_TAG = "node.k8s.amazonaws.com/instance_id"
+CREATED_TAG = "node.k8s.amazonaws.com/createdAt"
+INTERNET = "198.51.100.10"
+
+State = dict[str, set[Any]]
+
+
+def kernel(node: Node) -> State:
+    """Rules, tables, map elements and chains of ENIs; routes and veths of pods."""
+    rules = node.rules()
+    routes = node.ip("route", "show", "table", "all")
+    elements, chains = _nftables(node)
+    tables = {int(route["table"]) for route in routes if re.fullmatch(r"\d{1,3}", str(route.get("table", "")))}
+    return {
+        "marks": {(int(rule["fwmark"], 0), int(rule["table"])) for rule in rules if rule["priority"] == 1536},
+        "own rules": {(rule["src"], int(rule["table"])) for rule in rules if rule["priority"] == 32765},
+        "tables": tables - {253, 254, 255},
+        "elements": elements, "chains": chains,
+        "pod routes": set(node.pod_routes()), "veths": set(node.pod_veths()),
+    }
+
+
+def expected(node: Node, pods: list[Pod]) -> State:
+    """The same as it must be: for every attached secondary ENI, and for the pods alone."""
+    secondary = [eni for eni in node.enis() if eni["index"] > 0]
+    return {
+        "marks": {(eni["index"], eni["index"] + 1) for eni in secondary},
+        "own rules": {(eni["primary"], eni["index"] + 1) for eni in secondary},
+        "tables": {eni["index"] + 1 for eni in secondary},
+        "elements": {(cidr, eni["eni"]) for eni in secondary
+                     for cidr in eni["prefixes"] + [each for each in eni["addresses"] if each != eni["primary"]]},
+        "chains": {eni["eni"] for eni in secondary},
+        "pod routes": {pod.address for pod in pods}, "veths": {pod.host_veth for pod in pods},
+    }
+
+
+def differences(node: Node, pods: list[Pod]) -> list[str]:
+    """What is missing and what is too much, in words; the checkpoint and EC2's view of the addresses too."""
+    have, want = kernel(node), expected(node, pods)
+    found = [f"{what}: missing {sorted(want[what] - have[what])}" for what in want if want[what] - have[what]]
+    found += [f"{what}: left over {sorted(have[what] - want[what])}" for what in want if have[what] - want[what]]
+    addresses = sorted(pod.address for pod in pods)
+    if len(set(addresses)) != len(addresses):
+        found.append(f"an address was given twice: {addresses}")
+    held = sorted(entry["ipv4"] for entry in node.checkpoint())
+    if held != addresses:
+        found.append(f"the checkpoint has {held}, the pods have {addresses}")
+    strange = [address for address in addresses if not owns(node, address)]
+    if strange:
+        found.append(f"not of this node for EC2: {strange}")
+    return found
+
+
+def owns(node: Node, address: str) -> bool:
+    """Whether EC2 says that an ENI of the node has the address, by itself or in a prefix."""
+    head, _, last = address.rpartition(".")
+    prefix = f"{head}.{int(last) & 0xf0}/28"
+    return any(address in eni["addresses"] and address != eni["primary"] or prefix in eni["prefixes"] for eni in node.enis())
+
+
+def wait_sound(node: Node, pods: list[Pod], deadline: float = 20.0) -> None:
+    """Until nothing differs. Raises AssertionError with what differs in the end."""
+    until = time.monotonic() + deadline
+    last: list[str] = []
+
+    def sound() -> bool:
+        last[:] = differences(node, pods)
+        return not last or time.monotonic() > until
+
+    wait_for(sound, f"{node.name} as it should be", deadline + 30)
+    assert not last, f"{node.name}: " + "; ".join(last)
+
+
+def unattached(vpc: Simulator, node: Node) -> list[dict[str, Any]]:
+    """ENIs that carry the node's tag and are attached to nothing."""
+    return [eni for eni in vpc.enis()
+            if eni["status"] == "available" and eni["tags"].get(INSTANCE_TAG) == node.instance.instance_id]
+
+
+def assert_talk(vpc: Simulator, pods: list[Pod]) -> None:
+    """Each pod reaches the next one and the internet, and the VPC had no packet to drop."""
+    vpc.drops(reset=True)
+    assert_reach(pods)
+    assert vpc.drops()["total"] == 0, json.dumps(vpc.drops())
+
+
+def assert_reach(pods: list[Pod]) -> None:
+    """Each pod reaches the next one and the internet."""
+    for pod, other in zip(pods, pods[1:] + pods[:1]):
+        assert pod.ping(other.address), f"{pod.name} to {other.name}"
+        assert pod.ping(INTERNET), f"{pod.name} to the internet"
+
+
+def _nftables(node: Node) -> tuple[set[tuple[str, str]], set[str]]:
+    done: subprocess.CompletedProcess[str] = node.instance.run(["nft", "-j", "list", "table", "ip", "vpc-cni"], check=False)
+    elements: set[tuple[str, str]] = set()
+    chains: set[str] = set()
+    for item in json.loads(done.stdout)["nftables"] if done.returncode == 0 else []:
+        if (chain := item.get("chain")) and chain["name"].startswith("eni-"):
+            chains.add(chain["name"])
+        for key, verdict in (item.get("map") or {}).get("elem", []):
+            text = key if isinstance(key, str) else f"{key['prefix']['addr']}/{key['prefix']['len']}"
+            elements.add((text, verdict["goto"]["target"]))
+    return elements, chains

@@ -1,0 +1,208 @@
+"""SIGKILL at every step of what the agent does to grow and to give back; the next agent must make it good.
+
+Two kinds of steps, and no hook in the product for either:
+- each call of EC2: the simulated EC2 kills the agent once the call has been done, before the answer or just after it;
+- each step in the kernel: strace counts what the agent's `kernel` thread writes (netlink messages, sysctls, log lines) and
+  kills it at the n-th, for every n.
+
+After each, a new agent is started and must come to rest with exactly what EC2 and the pods call for: nothing twice,
+nothing lost, no rule, route, map element or table of what is gone, no ENI that the sweep would not find.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections import Counter
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import pytest
+
+from harness.node import Node
+from harness.state import CREATED_TAG, assert_reach, unattached, wait_sound
+from harness.waiting import wait_for
+from simulator.client import Simulator
+
+AT_ONCE = 3
+WRITES = "sendmsg,sendto,write"
+BY_ADDRESS = {"WARM_IP_TARGET": "1", "MINIMUM_IP_TARGET": "1"}
+BY_PREFIX = {"ENABLE_PREFIX_DELEGATION": "true", "WARM_PREFIX_TARGET": "1"}
+
+
+@dataclass
+class Case:
+    """A node on which one more step leads to the work that is interrupted."""
+
+    environment: dict[str, str]
+    gives_back: bool
+    before: int = 0  # pods that are there before
+
+    def prepare(self, node: Node) -> None:
+        node.agent.start()
+        node.wait_quiet()
+        if self.before:
+            node.add_pods(self.before, prefix="before")
+            node.wait_quiet()
+
+    def provoke(self, node: Node) -> None:
+        """One pod more is served from what is there, and the pool grows; or the pods go."""
+        if self.gives_back:
+            node.delete_pods()
+            assert node.agent.clock is not None
+            node.agent.clock.rate = 60
+        else:
+            node.add_pods(1, prefix="one")
+
+
+ATTACH = Case({}, gives_back=False)
+FREE = Case({}, gives_back=True, before=1)
+ASSIGN = Case(BY_ADDRESS, gives_back=False, before=4)  # the second ENI has two of its three addresses
+UNASSIGN = Case(BY_ADDRESS, gives_back=True, before=5)
+ASSIGN_PREFIX = Case(BY_PREFIX, gives_back=False)
+
+
+def at_once(jobs: Iterable[Callable[[], None]]) -> None:
+    """Runs them, some at a time; every failure is told."""
+    failures: list[str] = []
+
+    def run(job: Callable[[], None]) -> None:
+        try:
+            job()
+        except (AssertionError, TimeoutError, RuntimeError, subprocess.SubprocessError) as error:
+            failures.append(str(error))
+
+    with ThreadPoolExecutor(AT_ONCE) as workers:
+        list(workers.map(run, jobs))
+    assert not failures, "\n".join(failures)
+
+
+def wait_killed(node: Node, what: str) -> None:
+    process = node.agent.process
+    assert process is not None
+    wait_for(lambda: process.poll() is not None, f"{node.name}: the agent is killed at {what}", 30)
+    assert process.returncode == -9, f"{node.name}: the agent ended with {process.returncode} at {what}"
+    if node.agent.clock is not None:
+        node.agent.clock.rate = 1
+    node.agent.kill()
+
+
+def assert_made_good(vpc: Simulator, node: Node, may_be_left: set[int]) -> None:
+    """By a new agent."""
+    node.agent.start()
+    node.wait_quiet()
+    wait_sound(node, node.pods)
+    left = unattached(vpc, node)
+    assert len(left) in may_be_left, f"{node.name}: ENIs left over: {left}"
+    assert all(CREATED_TAG in eni["tags"] for eni in left), f"{node.name}: the sweep would not find {left}"
+    secondary = [eni for eni in node.enis() if eni["index"]]
+    assert all(eni["delete_on_termination"] for eni in secondary), f"{node.name}: an ENI would outlive the instance"
+    node.add_pods(5 - len(node.pods), prefix="late")  # more than one ENI has
+    node.wait_quiet()
+    wait_sound(node, node.pods)
+    assert_reach(node.pods)
+    for eni in left:
+        vpc.ec2().delete_network_interface(NetworkInterfaceId=eni["eni"])
+
+
+# Where the answer has been sent, the agent may have begun the next step before it died.
+CALLS: list[tuple[str, Case, str, set[int]]] = [
+    ("CreateNetworkInterface", ATTACH, "after", {1}), ("CreateNetworkInterface", ATTACH, "answered", {0, 1}),
+    ("AttachNetworkInterface", ATTACH, "after", {0}), ("AttachNetworkInterface", ATTACH, "answered", {0}),
+    ("ModifyNetworkInterfaceAttribute", ATTACH, "after", {0}), ("ModifyNetworkInterfaceAttribute", ATTACH, "answered", {0}),
+    ("AssignPrivateIpAddresses", ASSIGN, "after", {0}), ("AssignPrivateIpAddresses", ASSIGN, "answered", {0}),
+    ("AssignPrivateIpAddresses", ASSIGN_PREFIX, "after", {0}), ("AssignPrivateIpAddresses", ASSIGN_PREFIX, "answered", {0}),
+    ("UnassignPrivateIpAddresses", UNASSIGN, "after", {0}), ("UnassignPrivateIpAddresses", UNASSIGN, "answered", {0}),
+    ("DetachNetworkInterface", FREE, "before", {0}),
+    ("DetachNetworkInterface", FREE, "after", {1}), ("DetachNetworkInterface", FREE, "answered", {0, 1}),
+    ("DeleteNetworkInterface", FREE, "after", {0}), ("DeleteNetworkInterface", FREE, "answered", {0}),
+]
+
+
+@pytest.fixture
+def make_crash_node(make_node: Callable[..., Node]) -> Callable[..., Node]:
+    def make(name: str, case: Case) -> Node:
+        """A t3.small: 3 ENIs of 3 addresses."""
+        node = make_node(name, type="t3.small", subnet="a", fast_clock=True,
+                         environment={"IP_COOLDOWN_PERIOD": "1", **case.environment})
+        case.prepare(node)
+        return node
+
+    return make
+
+
+def test_killed_at_each_call(vpc: Simulator, make_crash_node: Callable[..., Node]) -> None:
+    def crash(number: int, action: str, case: Case, when: str, may_be_left: set[int]) -> None:
+        node = make_crash_node(f"call{number}", case)
+        vpc.fault(action, when=when, caller=node.name, kill=node.agent.pid)
+        case.provoke(node)
+        wait_killed(node, f"{action}, {when}")
+        assert_made_good(vpc, node, may_be_left)
+        node.discard()
+
+    vpc.drops(reset=True)
+    at_once(lambda each=each, number=number: crash(number, *each) for number, each in enumerate(CALLS))
+    assert vpc.drops()["total"] == 0, json.dumps(vpc.drops())
+
+
+# MARK: the kernel's side
+
+
+def trace_kernel_thread(node: Node, *options: str) -> subprocess.Popen[str]:
+    """strace on the thread that changes the kernel's state; it counts from here on."""
+    tasks = f"/proc/{node.agent.pid}/task"
+
+    def name(task: str) -> str:
+        with open(f"{tasks}/{task}/comm", encoding="utf-8") as file:
+            return file.read().strip()
+
+    thread = next(task for task in os.listdir(tasks) if name(task) == "kernel")
+    tracer = subprocess.Popen(["strace", "-p", thread, "-e", f"trace={WRITES}", *options], stdin=subprocess.DEVNULL,
+                              stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    assert tracer.stderr is not None
+    line = tracer.stderr.readline()
+    assert "attached" in line, line
+    return tracer
+
+
+def finish(tracer: subprocess.Popen[str]) -> list[str]:
+    """The names of the calls that it saw."""
+    tracer.terminate()
+    _, lines = tracer.communicate(timeout=10)
+    names = (line.partition("(")[0] for line in lines.splitlines())
+    return [name for name in names if name in WRITES.split(",")]
+
+
+@pytest.mark.parametrize("name, case", [("attach", ATTACH), ("free", FREE), ("assign", ASSIGN)])
+def test_killed_at_each_step_in_the_kernel(
+    vpc: Simulator, make_crash_node: Callable[..., Node], name: str, case: Case
+) -> None:
+    survey = make_crash_node(f"{name}-all", case)
+    tracer = trace_kernel_thread(survey)
+    case.provoke(survey)
+    if case.gives_back:
+        wait_for(lambda: len(survey.enis()) == 1, "the ENI goes", 30)
+    survey.wait_quiet()
+    steps = Counter(finish(tracer))
+    print(f"{name}: {dict(steps)}")
+    assert steps, "the kernel thread writes nothing"
+    survey.discard()
+
+    def crash(call: str, number: int) -> None:
+        node = make_crash_node(f"{name}-{call}{number}", case)
+        # strace counts each system call by itself.
+        tracer = trace_kernel_thread(node, "-e", f"inject={call}:signal=SIGKILL:when={number}")
+        try:
+            case.provoke(node)
+            wait_killed(node, f"{call} {number} of {steps[call]}")
+        finally:
+            finish(tracer)
+        assert_made_good(vpc, node, {0})
+        node.discard()
+
+    vpc.drops(reset=True)
+    at_once(lambda call=call, number=number: crash(call, number)
+            for call, count in steps.items() for number in range(1, count + 1))
+    assert vpc.drops()["total"] == 0, json.dumps(vpc.drops())

@@ -26,10 +26,11 @@ import VPCModel
     enis = FakeENIs(addresses: 2)
     fixture = try PoolFixture(enis)
     let removed = removed
+    let cidr = try #require(IPPrefix("10.0.0.0/16"))
     backend = CNIBackend(
       pool: fixture.pool,
       facts: CNIBackend.Facts(
-        usesExternalSNAT: true, vpcCIDRs: [try #require(IPPrefix("10.0.0.0/16"))], networkPolicyMode: "standard",
+        usesExternalSNAT: true, vpcCIDRs: { [cidr] }, networkPolicyMode: "standard",
         podRouteTable: .pods, addTimeout: .seconds(20)),
       logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }, removeSoon: { removed.append($0) })
   }

@@ -92,12 +92,22 @@ import VPCModel
       bare.forNewENI(created: "2026-01-02T03:04:05Z") == [
         "node.k8s.amazonaws.com/instance_id": "i-1", "node.k8s.amazonaws.com/createdAt": "2026-01-02T03:04:05Z",
       ])
+    #expect(bare.missing(from: ["node.k8s.amazonaws.com/instance_id": "i-1", "x": "y"]).isEmpty)
+    #expect(
+      bare.missing(from: ["node.k8s.amazonaws.com/instance_id": "i-0"]) == ["node.k8s.amazonaws.com/instance_id": "i-1"]
+    )
     let full = ENITags(
       instanceID: "i-1", clusterName: "blue", additional: ["team": "a", "eks:eni:owner": "somebody else"])
     #expect(
       full.forNewENI(created: "t") == [
         "node.k8s.amazonaws.com/instance_id": "i-1", "node.k8s.amazonaws.com/createdAt": "t",
         "cluster.k8s.amazonaws.com/name": "blue", "eks:eni:owner": "somebody else", "team": "a",
+      ])
+    // The time of creation is written once: an ENI that was adopted does not become young by it.
+    #expect(
+      full.missing(from: ["team": "a", "eks:eni:owner": "amazon-vpc-cni"]) == [
+        "node.k8s.amazonaws.com/instance_id": "i-1", "cluster.k8s.amazonaws.com/name": "blue",
+        "eks:eni:owner": "somebody else",
       ])
   }
 
@@ -106,10 +116,22 @@ import VPCModel
     let eni = try #require(ENIID("eni-1"))
     let subnet = try #require(SubnetID("subnet-1"))
     let entry = ENIDirectory.Entry(
-      mac: MACAddress(bits: 1), subnet: subnet, attachmentID: nil, isPrimary: false, isUnmarked: true)
+      mac: MACAddress(bits: 1), subnet: subnet, device: 1, isManaged: true, isUnmarked: true)
     directory.set(entry, for: eni)
-    #expect(directory.entry(for: eni) == entry && directory.unmarked == [eni: entry])
+    #expect(directory.entries == [eni: entry] && entry.needsCare && !entry.isPrimary)
+    directory.update(eni) { $0.isUnmarked = false }
+    #expect(directory.entry(for: eni)?.needsCare == false)
+    // A listing that was asked for before the ENI was entered knows nothing of it.
+    directory.prune(to: [], askedAt: .now.advanced(by: .seconds(-1)))
+    #expect(directory.entry(for: eni) != nil)
+    directory.prune(to: [eni], askedAt: .now.advanced(by: .seconds(1)))
+    #expect(directory.entry(for: eni) != nil && !directory.isInTransit(eni))
     directory.remove(eni)
-    #expect(directory.entry(for: eni) == nil && directory.unmarked.isEmpty && directory.cidr(of: subnet) == nil)
+    #expect(directory.entry(for: eni) == nil && directory.cidr(of: subnet) == nil)
+    // IMDS shows it for a while.
+    #expect(directory.isInTransit(eni))
+    directory.set(entry, for: eni)
+    directory.prune(to: [], askedAt: .now.advanced(by: .seconds(1)))
+    #expect(directory.entries.isEmpty)
   }
 }

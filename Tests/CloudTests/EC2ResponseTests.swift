@@ -67,8 +67,13 @@ import VPCTransport
     let create =
       "<CreateNetworkInterfaceResponse><networkInterface>\(Self.interface)</networkInterface></CreateNetworkInterfaceResponse>"
     let created = try await client(create).createNetworkInterface(
-      .init(subnetID: "subnet-1", securityGroupIDs: ["sg-1"], description: "d"))
+      .init(subnetID: "subnet-a61dafcf", securityGroupIDs: ["sg-1"], description: "d"))
     #expect(created == found)
+    let elsewhere = await failure { () async throws(EC2Error) in
+      try await client(create).createNetworkInterface(
+        .init(subnetID: "subnet-1", securityGroupIDs: ["sg-1"], description: "d"))
+    }
+    #expect(elsewhere?.code == .malformedAnswer, "it is not the one that was asked for")
   }
 
   @Test(arguments: [
@@ -100,13 +105,18 @@ import VPCTransport
       "<AttachNetworkInterfaceResponse><attachmentId>eni-attach-1</attachmentId></AttachNetworkInterfaceResponse>"
     #expect(try await client(attach).attachNetworkInterface(eni, instanceID: "i-1", deviceIndex: 1) == "eni-attach-1")
     let assign = """
-      <AssignPrivateIpAddressesResponse><requestId>x</requestId><networkInterfaceId>eni-1</networkInterfaceId>
+      <AssignPrivateIpAddressesResponse><requestId>x</requestId><networkInterfaceId>eni-0a1b2c3d4e5f67890</networkInterfaceId>
       <assignedPrivateIpAddressesSet><item><privateIpAddress>10.0.0.7</privateIpAddress></item></assignedPrivateIpAddressesSet>
       <assignedIpv4PrefixSet><item><ipv4Prefix>10.0.2.0/28</ipv4Prefix></item></assignedIpv4PrefixSet><return>true</return>
       </AssignPrivateIpAddressesResponse>
       """
     let assigned = try await client(assign).assignPrivateAddresses(.addresses(1), to: eni)
     #expect(assigned.map(\.description) == ["10.0.0.7/32", "10.0.2.0/28"])
+    let other = try #require(ENIID("eni-2"))
+    let foreign = await failure { () async throws(EC2Error) in
+      try await client(assign).assignPrivateAddresses(.addresses(1), to: other)
+    }
+    #expect(foreign?.code == .malformedAnswer)
   }
 
   @Test func instanceType() async throws {
@@ -123,6 +133,13 @@ import VPCTransport
     let type = try #require(try await client(body).describeInstanceType("p4d.24xlarge"))
     #expect(type.maximumInterfaces == 15 && type.ipv4PerInterface == 50 && type.cards.map(\.index) == [0, 1])
     #expect(try await client(body).describeInstanceType("other") == nil)
+    for broken in [">50</ipv4", ">15</maximumNetworkInterfaces>"] {
+      let none = broken.replacing("50", with: "0").replacing("15", with: "0")
+      let error = await failure { () async throws(EC2Error) in
+        try await client(body.replacing(broken, with: none)).describeInstanceType("p4d.24xlarge")
+      }
+      #expect(error?.code == .malformedAnswer, "\(broken)")
+    }
   }
 
   @Test func instance() async throws {

@@ -37,8 +37,8 @@ struct Agent {
     let pool: AddressPool
     let server: RPCServer
     let health: HealthStatus
-    /// Looks again at what the restoration could not judge; ends by itself.
-    let secondLook: Task<Void, Never>
+    /// The first reading of the subnets, the second look at young entries, and what goes on beside the pool.
+    let tasks: [Task<Void, Never>]
     /// What people look at; runs until it is cancelled.
     let observation: Task<Void, Never>
   }
@@ -70,25 +70,30 @@ struct Agent {
     let cloud = try CloudAccess(environment: environment, settings: settings, observer: metrics.ec2)
     let identity = try await identify(cloud)
     let ec2 = try cloud.ec2(region: identity.instance.region)
-    let limits = try await self.limits(of: identity.instance.instanceType, ec2)
+    let capacity = try await NodeCapacity.read(of: identity.instance.instanceType, settings, ec2, logger)
     let network = try NodeNetwork(configuration: NodeNetwork.Configuration(settings), logger: logger)
     let enis = nodeENIs(identity, cloud.imds, ec2, network)
-    let attached = try await list(enis, cloud, identity)
+    // Beside all that follows, which does not wait for it.
+    let reading = Task { await enis.subnets.read() }
+    var attached = try await list(enis, cloud, identity)
 
     try await network.setUp(
       primary: identity.primary.mac, address: identity.primaryAddress, vpcCIDRs: identity.primary.vpcIPv4CIDRs,
       enis: attached)
     let restoration = try await restore(network)
 
-    let poolSettings = settings.pool(limits: limits, maxPods: limits.maxPods(settings))
+    let poolSettings = settings.pool(limits: capacity.limits, maxPods: capacity.maxPods)
     let pool = try AddressPool(
       pool: Pool(settings: poolSettings, seed: UInt64.random(in: 0...UInt64.max)), operations: enis,
       checkpoint: CheckpointFile(path: settings.checkpointPath), logger: logger, metrics: metrics)
+    let subnets = enis.subnets.choice
+    for index in attached.indices { attached[index].isExcluded = subnets.excluded.contains(attached[index].subnet) }
+    await pool.tell(.subnets(subnets.ordered))
     await pool.start(PoolStart(enis: attached, checkpoint: restoration.checkpoint))
     metrics.initializationEnded(isSuccess: true, after: began.duration(to: .now))
 
     let health = HealthStatus(.serving)
-    let server = try await serve(pool, network, identity, health)
+    let server = try await serve(pool, network, enis, health)
     logger.notice(
       "ready",
       metadata: [
@@ -98,18 +103,24 @@ struct Agent {
       ])
     metrics.started(
       version: settings.version, connmark: await network.connmarkBackend, after: began.duration(to: .now))
-    let services = ObservationServices(settings: settings, pool: pool, metrics: metrics, logger: logger)
+    let services = ObservationServices(
+      settings: settings, pool: pool, metrics: metrics, subnets: { enis.subnets.uses }, logger: logger)
     let observation = Task { await services.run(beside: server) }
-    // Of no use to any pod, so after everything that is.
-    await enis.markLeftUnmarked()
+    // Before anything else that comes behind "ready": addresses wait for it.
     let secondLook = Task { await lookAgain(at: restoration.unproven, pool, network) }
-    return Parts(pool: pool, server: server, health: health, secondLook: secondLook, observation: observation)
+    // Of no use to any pod that waits now, so after everything that is.
+    let work = BackgroundWork(
+      settings: settings, enis: enis, pool: pool, network: network, knownSubnets: subnets, metrics: metrics,
+      time: .system, logger: logger)
+    return Parts(
+      pool: pool, server: server, health: health, tasks: [reading, secondLook, Task { await work.run() }],
+      observation: observation)
   }
 
   private func stop(_ parts: Parts) async {
     logger.notice("stopping")
     parts.health.set(.notServing)
-    parts.secondLook.cancel()
+    for task in parts.tasks { task.cancel() }
     await parts.pool.shutDown(within: Agent.stopLimit)
     // It runs on the server's event loop, so it ends before that.
     parts.observation.cancel()
@@ -143,32 +154,32 @@ struct Agent {
     }
   }
 
-  private func limits(of type: String, _ ec2: EC2Client) async throws -> InstanceLimits {
-    if let known = InstanceLimits(instanceType: type) { return known }
-    guard let asked = try await ec2.describeInstanceType(type) else { throw NodeIdentityError.unknownType(type) }
-    return InstanceLimits(
-      eniLimit: asked.maximumInterfaces, ipv4Limit: asked.ipv4PerInterface,
-      cards: asked.cards.map(\.maximumInterfaces),
-      hypervisor: asked.hypervisor.flatMap(InstanceLimits.Hypervisor.init(rawValue:)) ?? .unknown,
-      isBareMetal: asked.isBareMetal)
-  }
-
   private func nodeENIs(
     _ identity: NodeIdentity, _ imds: IMDSClient, _ ec2: EC2Client, _ network: NodeNetwork
   ) -> NodeENIs {
     let directory = ENIDirectory()
     directory.setCIDR(identity.primarySubnetCIDR, of: identity.primarySubnet)
+    // Under custom networking the subnet is ENIConfig's; where nothing is asked of EC2, none is chosen.
+    let discovers = settings.discoversSubnets && settings.provisions && !settings.usesCustomNetworking
+    let subnets = SubnetDirectory(
+      ec2: ec2, identity: identity, clusterName: settings.clusterName, isEnabled: discovers, enis: directory,
+      logger: logger)
     return NodeENIs(
-      ec2: ec2, imds: imds, network: network, directory: directory, identity: identity,
+      ec2: ec2, imds: imds, network: network, directory: directory, subnets: subnets,
+      primary: PrimaryState(identity.primary), identity: identity,
       tags: ENITags(
         instanceID: identity.instance.instanceID, clusterName: settings.clusterName,
         additional: settings.additionalTags),
-      managesUntagged: settings.managesUntaggedENIs, logger: logger)
+      mode: NodeENIs.Mode(
+        managesUntagged: settings.managesUntaggedENIs, provisions: settings.provisions,
+        asksIMDSOnly: settings.usesIMDSOnly),
+      time: .system, logger: logger)
   }
 
   /// What is attached, by EC2; by IMDS where EC2 does not answer, so that running pods keep what they have.
   private func list(_ enis: NodeENIs, _ cloud: CloudAccess, _ identity: NodeIdentity) async throws -> [ENIObservation] {
     enis.enter(identity.primary)
+    if settings.usesIMDSOnly { return try await enis.describe(from: cloud.imds) }
     do throws(EC2Error) {
       return try await enis.describe()
     } catch {
@@ -185,9 +196,10 @@ struct Agent {
     let wasThere = checkpoint.exists
     let file = checkpoint.read()
     for finding in file.findings { logger.warning("checkpoint", metadata: ["finding": "\(finding)"]) }
+    let veths = try await network.podVeths()
     let restoration = Restoration(
-      checkpoint: file.checkpoint, isSound: wasThere && file.findings.isEmpty, podRoutes: try await network.podRoutes(),
-      veths: try await network.podVeths(), unixNanoseconds: PoolClock.now().unixNanoseconds,
+      checkpoint: file.checkpoint, isSound: wasThere && file.findings.isEmpty,
+      podRoutes: try await network.podRoutes(to: veths), veths: veths, unixNanoseconds: PoolClock.now().unixNanoseconds,
       cooldown: settings.cooldown)
     for (address, veth) in restoration.routes { await network.restoreRoute(to: address, veth: veth) }
     for remains in restoration.gone { network.removeHostVethSoon(remains) }
@@ -215,10 +227,10 @@ struct Agent {
   }
 
   private func serve(
-    _ pool: AddressPool, _ network: NodeNetwork, _ identity: NodeIdentity, _ health: HealthStatus
+    _ pool: AddressPool, _ network: NodeNetwork, _ enis: NodeENIs, _ health: HealthStatus
   ) async throws -> RPCServer {
     let facts = CNIBackend.Facts(
-      usesExternalSNAT: settings.usesExternalSNAT, vpcCIDRs: identity.primary.vpcIPv4CIDRs,
+      usesExternalSNAT: settings.usesExternalSNAT, vpcCIDRs: { enis.primary.vpcCIDRs },
       networkPolicyMode: settings.networkPolicyMode, podRouteTable: await network.podRouteTable,
       addTimeout: settings.addTimeout)
     var methods = RPCMethodTable()
@@ -226,7 +238,7 @@ struct Agent {
       CNIBackend(
         pool: pool, facts: facts, logger: logger, metrics: metrics, removeSoon: network.removeHostVethSoon))
     methods.add(
-      PolicySettings(mode: settings.networkPolicyMode, usesAllCards: settings.usesAllCards, identity: identity))
+      PolicySettings(mode: settings.networkPolicyMode, usesAllCards: settings.usesAllCards, identity: enis.identity))
     methods.add(health)
     return try await RPCServer.start(path: Agent.socketPath, methods: methods)
   }

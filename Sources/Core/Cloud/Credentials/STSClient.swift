@@ -10,15 +10,17 @@ package struct STSClient: Sendable {
   private let time: TimeSource
   private let wallClock: @Sendable () -> UTCTime
   private let userAgent: String
+  private let timeout: Duration
   private let retry = RetryPolicy(attempts: 4, base: .milliseconds(200), cap: .seconds(3))
 
   package init(
-    transport: any HTTPTransport, endpoint: ServiceEndpoint, userAgent: String, time: TimeSource = .system,
-    wallClock: @escaping @Sendable () -> UTCTime = { UTCTime.now }
+    transport: any HTTPTransport, endpoint: ServiceEndpoint, userAgent: String, timeout: Duration = .seconds(10),
+    time: TimeSource = .system, wallClock: @escaping @Sendable () -> UTCTime = { UTCTime.now }
   ) {
     self.transport = transport
     self.endpoint = endpoint
     self.userAgent = userAgent
+    self.timeout = timeout
     self.time = time
     self.wallClock = wallClock
   }
@@ -56,7 +58,7 @@ package struct STSClient: Sendable {
         method: .post, url: "\(endpoint.url)/",
         headers: [
           "Content-Type": "application/x-www-form-urlencoded; charset=utf-8", "User-Agent": userAgent,
-        ], body: Array(form.utf8), timeout: .seconds(10), maximumBodySize: 256 << 10)
+        ], body: Array(form.utf8), timeout: timeout, maximumBodySize: 256 << 10)
       if let signer { endpoint.signer.sign(&request, with: signer, at: wallClock()) }
       let response: HTTPResponse
       do {

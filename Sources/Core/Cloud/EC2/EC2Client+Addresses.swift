@@ -19,6 +19,9 @@ extension EC2Client {
     case .prefixes(let count): parameters.set("Ipv4PrefixCount", count)
     }
     let answer = try await call(action, parameters, .once)
+    if let named = answer.text("networkInterfaceId"), named != id.text {
+      throw answer.failure("it is about \(named.prefix(64)) and not \(id)")
+    }
     let singles = try answer.values("assignedPrivateIpAddressesSet", "privateIpAddress", CloudText.ipv4)
     let prefixes = try answer.values("assignedIpv4PrefixSet", "ipv4Prefix", CloudText.ipv4Prefix)
     return singles.map { IPPrefix(single: $0) } + prefixes

@@ -104,7 +104,11 @@ extension EC2Client {
     parameters.set("ClientToken", new.clientToken)
     let answer = try await call(action, parameters, .idempotent)
     guard let interface = answer.child("networkInterface") else { throw answer.failure("no networkInterface") }
-    return try EC2NetworkInterface(interface)
+    let created = try EC2NetworkInterface(interface)
+    guard created.subnetID == new.subnetID else {
+      throw answer.failure("\(created.id) is in \(created.subnetID) and not in \(new.subnetID)")
+    }
+    return created
   }
 
   /// AttachNetworkInterface. Not idempotent: after a lost answer (`noAnswer`, not `isUnsent`) describe the interface.

@@ -34,6 +34,7 @@ package final class EC2Client: Sendable {
   private let endpoint: ServiceEndpoint
   private let provider: CredentialsProvider
   private let userAgent: String
+  private let timeout: Duration
   private let time: TimeSource
   private let wallClock: @Sendable () -> UTCTime
   private let observer: @Sendable (Observation) -> Void
@@ -42,16 +43,19 @@ package final class EC2Client: Sendable {
 
   /// - Parameters:
   ///   - userAgent: `amazon-vpc-cni-k8s/VERSION`: what people's policies and trails look for.
+  ///   - timeout: for one request, from sending it to the end of its answer.
   ///   - observer: called after every request, on any thread; must not wait.
   package init(
     transport: any HTTPTransport, endpoint: ServiceEndpoint, credentials: CredentialsProvider, userAgent: String,
-    time: TimeSource = .system, wallClock: @escaping @Sendable () -> UTCTime = { UTCTime.now },
+    timeout: Duration = .seconds(10), time: TimeSource = .system,
+    wallClock: @escaping @Sendable () -> UTCTime = { UTCTime.now },
     observer: @escaping @Sendable (Observation) -> Void = { _ in }
   ) {
     self.transport = transport
     self.endpoint = endpoint
     provider = credentials
     self.userAgent = userAgent
+    self.timeout = timeout
     self.time = time
     self.wallClock = wallClock
     self.observer = observer
@@ -121,7 +125,7 @@ package final class EC2Client: Sendable {
     var request = HTTPRequest(
       method: .post, url: "\(endpoint.url)/",
       headers: ["Content-Type": "application/x-www-form-urlencoded; charset=utf-8", "User-Agent": userAgent],
-      body: body, timeout: .seconds(10), connectTimeout: .seconds(5), maximumBodySize: 8 << 20,
+      body: body, timeout: timeout, connectTimeout: .seconds(5), maximumBodySize: 8 << 20,
       isRepeatable: repetition != .once)
     let now = wallClock().advanced(by: clockCorrection.withLock { $0 })
     endpoint.signer.sign(&request, with: credentials, at: now)

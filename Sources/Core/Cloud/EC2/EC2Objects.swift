@@ -68,17 +68,19 @@ package struct EC2InstanceType: Sendable, Hashable {
     hypervisor = answer.text("hypervisor")
     isBareMetal = answer.flag("bareMetal")
     guard let network = answer.child("networkInfo") else { throw answer.failure("\(name) is without networkInfo") }
-    ipv4PerInterface = try network.value("ipv4AddressesPerInterface") { Int($0) }
-    ipv6PerInterface = try network.optional("ipv6AddressesPerInterface") { Int($0) } ?? 0
+    // An instance without an interface, or an interface without an address, is a broken answer.
+    let atLeastOne = { (text: String) in CloudText.small(text).flatMap { $0 > 0 ? $0 : nil } }
+    ipv4PerInterface = try network.value("ipv4AddressesPerInterface", atLeastOne)
+    ipv6PerInterface = try network.optional("ipv6AddressesPerInterface", CloudText.small) ?? 0
     defaultCard = try network.optional("defaultNetworkCardIndex", CloudText.small) ?? 0
     var found: [Card] = []
     for item in network.items("networkCards") {
       found.append(
         Card(
           index: try item.value("networkCardIndex", CloudText.small),
-          maximumInterfaces: try item.value("maximumNetworkInterfaces", CloudText.small)))
+          maximumInterfaces: try item.value("maximumNetworkInterfaces", atLeastOne)))
     }
-    let total = try network.value("maximumNetworkInterfaces", CloudText.small)
+    let total = try network.value("maximumNetworkInterfaces", atLeastOne)
     if found.isEmpty { found = [Card(index: 0, maximumInterfaces: total)] }
     cards = found.sorted { $0.index < $1.index }
     let card = defaultCard

@@ -59,6 +59,19 @@ extension IMDSClient {
     try await values(IMDSClient.path(mac, "security-group-ids")) { CloudText.isID($0, "sg-") ? $0 : nil }
   }
 
+  /// An interface's own address, its secondary ones and its prefixes, by two requests; nil where it is gone.
+  package func addresses(
+    of mac: MACAddress
+  ) async throws(IMDSError) -> (addresses: [IPAddress], prefixes: [IPPrefix])? {
+    let paths = ["local-ipv4s", "ipv4-prefix"].map { IMDSClient.path(mac, $0) }
+    let found = try await readAll(paths)
+    guard let singles = found[paths[0]] else { return nil }
+    return (
+      try IMDSClient.parse(singles, path: paths[0], CloudText.ipv4),
+      try IMDSClient.parse(found[paths[1]], path: paths[1], CloudText.ipv4Prefix)
+    )
+  }
+
   /// One interface; nil where it is gone (detached, or not yet known to the service).
   package func interface(_ mac: MACAddress) async throws(IMDSError) -> IMDSNetworkInterface? {
     let names = [

@@ -88,6 +88,12 @@ package struct Setting: Sendable, Hashable {
     "AWS_VPC_K8S_CNI_BACKING_STORE", .path, "/var/run/aws-node/ipam.json", "the checkpoint", allowed: "an absolute path"
   )
 
+  static let maxPodsFile = Setting(
+    "VPC_CNI_MAX_PODS_FILE", .path, "/app/eni-max-pods.txt",
+    "pods that a node of each instance type may have, a type and a number a line; without the file or a line of this "
+      + "type, as many as the type has secondary addresses, and two",
+    allowed: "an absolute path")
+
   // MARK: host network
   static let externalSNAT = Setting(
     "AWS_VPC_K8S_CNI_EXTERNALSNAT", .bool, "false", "no SNAT on the node: a NAT gateway does it")
@@ -152,7 +158,8 @@ package struct Setting: Sendable, Hashable {
     enableIPv4, enableIPv6, enableV6Egress, vethPrefix, eniMTU, podMTU, warmENITarget, warmIPTarget, minimumIPTarget,
     warmPrefixTarget, maxENI, prefixDelegation, cooldown, customNetworking, eniConfigAnnotation, eniConfigLabel,
     manageUnschedulable, subnetDiscovery, disableProvisioning, disableLeakedCleanup, imdsOnly, manageUntagged,
-    addTimeout, backingStore, externalSNAT, excludeSNATCIDRs, externalServiceCIDRs, nodePortSupport, randomizeSNAT,
+    addTimeout, backingStore, maxPodsFile, externalSNAT, excludeSNATCIDRs, externalServiceCIDRs, nodePortSupport,
+    randomizeSNAT,
     connmark, eniMarkMask, podRules, podENI, podSecurityGroupMode, networkPolicyMode, multiNIC, annotatePodIP, logLevel,
     logFile, introspectionAddress, disableIntrospection, disableMetrics, additionalTags, clusterName, clusterEndpoint,
     httpTimeout, version, nodeName, podName,

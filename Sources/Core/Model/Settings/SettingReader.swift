@@ -51,6 +51,15 @@ struct SettingReader {
     SettingError(name: setting.name, value: value, allowed: setting.allowed)
   }
 
+  /// Names and paths go into HTTP headers, tags, log lines and files: none of them may hold a line feed or the like.
+  func refuseControlCharacters() throws(SettingError) {
+    for setting in Setting.all where setting.shape == .text || setting.shape == .path {
+      guard let value = text(setting), value.utf8.contains(where: { $0 < 0x20 || $0 == 0x7f }) else { continue }
+      let shown = String(value.map { $0.isASCII && ($0.asciiValue ?? 0) < 0x20 ? "?" : $0 })
+      throw SettingError(name: setting.name, value: shown, allowed: setting.allowed + ", without control characters")
+    }
+  }
+
   /// A boolean in one of the spellings of Go's strconv.ParseBool; anything else falls back with a warning.
   mutating func bool(_ setting: Setting, default fallback: Bool) -> Bool {
     guard let value = text(setting) else { return fallback }

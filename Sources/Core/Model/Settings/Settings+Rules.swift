@@ -71,7 +71,8 @@ extension Settings {
     return value
   }
 
-  /// Bad JSON warns and sets no tag; reserved keys are dropped.
+  /// Bad JSON warns and sets no tag; reserved keys are dropped, and what EC2 would refuse every new ENI for.
+  /// Source: "Tag your Amazon EC2 resources", tag restrictions: 50 tags, of which up to four are the agent's.
   static func tags(_ reader: inout SettingReader) -> [String: String] {
     guard let value = reader.text(.additionalTags) else { return [:] }
     let limits = JSONParser.Limits(size: 1 << 16, depth: 2)
@@ -82,13 +83,20 @@ extension Settings {
     }
     var tags: [String: String] = [:]
     for member in object.members {
-      guard !member.key.contains("k8s.amazonaws.com"), let text = member.value.string else {
+      guard !member.key.contains("k8s.amazonaws.com"), let text = member.value.string, isTag(member.key, text),
+        tags.count < 46
+      else {
         reader.warn(.additionalTags, member.key, used: "the other tags")
         continue
       }
       tags[member.key] = text
     }
     return tags
+  }
+
+  private static func isTag(_ key: String, _ value: String) -> Bool {
+    (1...128).contains(key.unicodeScalars.count) && value.unicodeScalars.count <= 256
+      && !key.lowercased().hasPrefix("aws:")
   }
 
   /// What the pool decides by on an instance of those limits.

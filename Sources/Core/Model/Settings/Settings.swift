@@ -35,6 +35,7 @@ package struct Settings: Sendable, Hashable {
   package let managesUntaggedENIs: Bool
   package let addTimeout: Duration
   package let checkpointPath: String
+  package let maxPodsFile: String
 
   package let usesExternalSNAT: Bool
   package let excludedSNATCIDRs: [IPPrefix]
@@ -76,6 +77,7 @@ package struct Settings: Sendable, Hashable {
   ///   back either.
   package init(environment: [String: String]) throws(SettingError) {
     var reader = SettingReader(environment: environment)
+    try reader.refuseControlCharacters()
 
     let hasIPv6 = reader.bool(.enableIPv6, default: false)
     let hasIPv4 = reader.bool(.enableIPv4, default: !hasIPv6)
@@ -112,6 +114,7 @@ package struct Settings: Sendable, Hashable {
     managesUntaggedENIs = reader.bool(.manageUntagged, default: true)
     addTimeout = .seconds(try reader.strictInt(.addTimeout, in: 1...600, default: 20))
     checkpointPath = try Settings.absolutePath(.backingStore, reader)
+    maxPodsFile = try Settings.absolutePath(.maxPodsFile, reader)
 
     usesExternalSNAT = reader.bool(.externalSNAT, default: false)
     excludedSNATCIDRs = reader.cidrs(.excludeSNATCIDRs)

@@ -12,6 +12,8 @@ struct CloudAccess: Sendable {
   private let credentials: CredentialsProvider
   private let userAgent: String
   private let observer: @Sendable (EC2Client.Observation) -> Void
+  /// HTTP_TIMEOUT, of one request to EC2 or STS.
+  private let timeout: Duration
 
   /// - Parameter observer: told of every request to EC2.
   /// - Throws: `InvalidSetting` for an endpoint or switch that cannot be used.
@@ -30,9 +32,11 @@ struct CloudAccess: Sendable {
     self.transport = transport
     self.imds = imds
     self.userAgent = userAgent
+    let timeout = settings.httpTimeout
+    self.timeout = timeout
     credentials = CredentialsProvider.standard(environment: environment, transport: transport, imds: imds) {
       () async throws(CredentialsError) -> STSClient in
-      try await CloudAccess.sts(environment, transport, imds, userAgent: userAgent)
+      try await CloudAccess.sts(environment, transport, imds, userAgent: userAgent, timeout: timeout)
     }
   }
 
@@ -41,17 +45,19 @@ struct CloudAccess: Sendable {
     let endpoint = try ServiceEndpoint.resolve(
       .ec2, region: environment.region ?? region, environment: environment)
     return EC2Client(
-      transport: transport, endpoint: endpoint, credentials: credentials, userAgent: userAgent, observer: observer)
+      transport: transport, endpoint: endpoint, credentials: credentials, userAgent: userAgent, timeout: timeout,
+      observer: observer)
   }
 
   private static func sts(
-    _ environment: CloudEnvironment, _ transport: CurlTransport, _ imds: IMDSClient, userAgent: String
+    _ environment: CloudEnvironment, _ transport: CurlTransport, _ imds: IMDSClient, userAgent: String,
+    timeout: Duration
   ) async throws(CredentialsError) -> STSClient {
     do {
       var region = environment.region
       if region == nil { region = try await imds.instanceIdentity().region }
       let endpoint = try ServiceEndpoint.resolve(.sts, region: region ?? "", environment: environment)
-      return STSClient(transport: transport, endpoint: endpoint, userAgent: userAgent)
+      return STSClient(transport: transport, endpoint: endpoint, userAgent: userAgent, timeout: timeout)
     } catch {
       throw CredentialsError(.unreachable, source: "STS", detail: "its endpoint is not known", cause: error)
     }

@@ -4,35 +4,134 @@ internal import Synchronization
 internal import VPCCloud
 internal import VPCModel
 
-/// What is known of each ENI beyond what the pool needs: how to find its link, and how to take it off again.
+/// What is known of each ENI beyond what the pool needs: how to find its link, how to take it off again, and what it
+/// still lacks at EC2.
 final class ENIDirectory: Sendable {
   struct Entry: Sendable, Hashable {
     var mac: MACAddress
     var subnet: SubnetID
+    var device: Int
+    var card = 0
+    var isManaged: Bool
     /// `eni-attach-…`; nil until EC2 has said it.
     var attachmentID: String?
-    var isPrimary: Bool
+    /// The ENI's own address.
+    var primaryAddress: IPAddress?
+    /// Secondary addresses and prefixes that EC2 has confirmed.
+    var cidrs: Set<IPPrefix> = []
+    /// Its security groups where an agent set them; nil where somebody else did: those stay until the primary's change.
+    var groups: Set<String>?
     /// Ours, and not marked to go with the instance: an agent died between the two calls.
     var isUnmarked = false
+    /// Tags that it should have and has not.
+    var missingTags: [String: String] = [:]
+
+    var isPrimary: Bool { device == 0 && card == 0 }
+    var needsCare: Bool { isUnmarked || !missingTags.isEmpty }
   }
 
   private struct Content {
     var entries: [ENIID: Entry] = [:]
+    var enteredAt: [ENIID: ContinuousClock.Instant] = [:]
     var subnets: [SubnetID: IPPrefix] = [:]
+    /// ENIs that are being attached.
+    var coming: Set<ENIID> = []
+    /// ENIs that were taken off: IMDS shows them for a while.
+    var gone: [ENIID: ContinuousClock.Instant] = [:]
+    var changedAt: ContinuousClock.Instant?
   }
 
   private let content = Mutex(Content())
+  /// Rung when an entry needs care.
+  let careBell = Bell()
 
-  func set(_ entry: Entry, for eni: ENIID) { content.withLock { $0.entries[eni] = entry } }
+  /// How far IMDS may be behind EC2.
+  static let imdsLag = Duration.seconds(60)
+
+  func set(_ entry: Entry, for eni: ENIID) {
+    content.withLock { content in
+      if content.entries.updateValue(entry, forKey: eni) == nil { content.enteredAt[eni] = .now }
+      content.gone[eni] = nil
+    }
+    if entry.needsCare { careBell.ring() }
+  }
 
   func entry(for eni: ENIID) -> Entry? { content.withLock { $0.entries[eni] } }
 
-  func remove(_ eni: ENIID) { _ = content.withLock { $0.entries.removeValue(forKey: eni) } }
+  var entries: [ENIID: Entry] { content.withLock { $0.entries } }
 
-  /// The CIDR of a subnet that some ENI of this node is in.
+  /// Changes a known entry; nothing where there is none.
+  func update(_ eni: ENIID, _ change: (inout Entry) -> Void) {
+    content.withLock { content in
+      guard var entry = content.entries[eni] else { return }
+      change(&entry)
+      content.entries[eni] = entry
+    }
+  }
+
+  func remove(_ eni: ENIID) {
+    content.withLock { content in
+      content.entries[eni] = nil
+      content.enteredAt[eni] = nil
+      content.gone[eni] = .now
+      content.gone = content.gone.filter { $0.value.duration(to: .now) < ENIDirectory.imdsLag * 2 }
+    }
+  }
+
+  /// Forgets what a listing does not show, unless it was entered after the listing was asked for.
+  func prune(to listed: Set<ENIID>, askedAt: ContinuousClock.Instant) {
+    content.withLock { content in
+      for (eni, entered) in content.enteredAt where !listed.contains(eni) && entered < askedAt {
+        content.entries[eni] = nil
+        content.enteredAt[eni] = nil
+      }
+    }
+  }
+
+  /// The CIDR of a subnet that some ENI of this node is in, or may be made in.
   func cidr(of subnet: SubnetID) -> IPPrefix? { content.withLock { $0.subnets[subnet] } }
 
   func setCIDR(_ cidr: IPPrefix, of subnet: SubnetID) { content.withLock { $0.subnets[subnet] = cidr } }
 
-  var unmarked: [ENIID: Entry] { content.withLock { $0.entries.filter(\.value.isUnmarked) } }
+  // MARK: on the way
+
+  func setComing(_ eni: ENIID, _ isComing: Bool) {
+    content.withLock { content in
+      if isComing { content.coming.insert(eni) } else { content.coming.remove(eni) }
+    }
+  }
+
+  /// Whether IMDS may show something else than what is known, without anybody else having had a hand in it.
+  func isInTransit(_ eni: ENIID) -> Bool {
+    content.withLock { content in
+      if content.coming.contains(eni) { return true }
+      return content.gone[eni].map { $0.duration(to: .now) < ENIDirectory.imdsLag * 2 } ?? false
+    }
+  }
+
+  /// Notes that EC2 was asked to change something now.
+  func noteChange() { content.withLock { $0.changedAt = .now } }
+
+  /// When EC2 was last asked to change something.
+  var changedAt: ContinuousClock.Instant? { content.withLock { $0.changedAt } }
+}
+
+/// Wakes the one task that listens. Rings that nobody has heard yet count once.
+final class Bell: Sendable {
+  private let stream: AsyncStream<Void>
+  private let continuation: AsyncStream<Void>.Continuation
+
+  init() {
+    (stream, continuation) = AsyncStream.makeStream(of: Void.self, bufferingPolicy: .bufferingNewest(1))
+  }
+
+  func ring() { continuation.yield() }
+
+  /// Returns with the next ring, or one that nobody has heard.
+  ///
+  /// - Returns: false when the task was cancelled.
+  func wait() async -> Bool {
+    for await _ in stream { return !Task.isCancelled }
+    return false
+  }
 }

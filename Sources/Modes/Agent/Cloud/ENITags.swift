@@ -6,9 +6,11 @@ internal import VPCModel
 struct ENITags: Sendable {
   static let instanceKey = "node.k8s.amazonaws.com/instance_id"
   static let unmanagedKey = "node.k8s.amazonaws.com/no_manage"
-  private static let createdKey = "node.k8s.amazonaws.com/createdAt"
-  private static let clusterKey = "cluster.k8s.amazonaws.com/name"
+  static let createdKey = "node.k8s.amazonaws.com/createdAt"
+  static let clusterKey = "cluster.k8s.amazonaws.com/name"
   private static let ownerKey = "eks:eni:owner"
+  /// What every description that an agent writes begins with.
+  static let descriptionPrefix = "aws-K8S-"
 
   let instanceID: String
   /// CLUSTER_NAME, empty where unset.
@@ -16,11 +18,18 @@ struct ENITags: Sendable {
   /// ADDITIONAL_ENI_TAGS, which may replace any but the reserved keys.
   let additional: [String: String]
 
-  var description: String { "aws-K8S-\(instanceID)" }
+  var description: String { ENITags.descriptionPrefix + instanceID }
 
   /// - Parameter created: RFC 3339.
   func forNewENI(created: String) -> [String: String] {
-    var tags = [ENITags.instanceKey: instanceID, ENITags.createdKey: created]
+    wanted.merging([ENITags.createdKey: created]) { own, _ in own }
+  }
+
+  /// What a managed ENI must carry that has `tags`: nothing but what is absent or has another value.
+  func missing(from tags: [String: String]) -> [String: String] { wanted.filter { tags[$0.key] != $0.value } }
+
+  private var wanted: [String: String] {
+    var tags = [ENITags.instanceKey: instanceID]
     if !clusterName.isEmpty {
       tags[ENITags.clusterKey] = clusterName
       tags[ENITags.ownerKey] = "amazon-vpc-cni"

@@ -6,7 +6,9 @@ internal import VPCModel
 /// EC2's errors in the pool's terms.
 extension NodeENIs {
   func failed(_ error: EC2Error) -> ActionResult {
-    .failed(ActionFailure(NodeENIs.fault(of: error), mayBeDone: error.mayBeDone))
+    // Fewer addresses than the list of subnets says, or a subnet that is no more.
+    if error.isInsufficientAddresses || error.code.text == "InvalidSubnetID.NotFound" { subnets.hint(.full) }
+    return .failed(ActionFailure(NodeENIs.fault(of: error), mayBeDone: error.mayBeDone))
   }
 
   static func fault(of error: EC2Error) -> ActionFailure.Fault {

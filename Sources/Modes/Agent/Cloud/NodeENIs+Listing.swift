@@ -3,43 +3,76 @@
 internal import Logging
 internal import VPCCloud
 internal import VPCModel
+internal import VPCTransport
 
 /// Reading what is attached.
 extension NodeENIs {
   func list() async -> ActionResult {
-    let asked = PoolClock.now().instant
-    do throws(EC2Error) {
-      let enis = try await describe()
-      for eni in enis where !eni.cidrs.isEmpty {
+    do {
+      let listing = mode.asksIMDSOnly ? try await listFromIMDS() : try await listFromEC2()
+      for eni in listing.enis where !eni.cidrs.isEmpty {
         // What a lost answer assigned must be led by its ENI before the pool gives it out.
-        do {
-          try await network.addSources(eni.cidrs, of: eni.id)
-        } catch {
-          return .failed(ActionFailure(.other(CauseChain.text(error))))
-        }
+        try await network.addSources(eni.cidrs, of: eni.id)
       }
-      return .listed(ENIListing(enis: enis, askedAt: asked, isAuthoritative: true))
-    } catch {
+      return .listed(listing)
+    } catch let error as EC2Error {
       return failed(error)
+    } catch {
+      return .failed(ActionFailure(.other(CauseChain.text(error))))
     }
+  }
+
+  private func listFromEC2() async throws(EC2Error) -> ENIListing {
+    let asked = PoolClock.now().instant
+    return ENIListing(enis: try await describe(), askedAt: asked, isAuthoritative: true)
+  }
+
+  /// IMDS is believed where nothing else may be asked, but only about what was not changed of late: it lags.
+  private func listFromIMDS() async throws -> ENIListing {
+    if let changed = directory.changedAt {
+      try await time.sleep(max(.zero, ENIDirectory.imdsLag - changed.duration(to: .now)))
+    }
+    let asked = PoolClock.now().instant + (.zero - ENIDirectory.imdsLag)
+    let since = ContinuousClock.now - ENIDirectory.imdsLag
+    let enis = try await describe(from: imds)
+    directory.prune(to: Set(enis.map(\.id)), askedAt: since)
+    return ENIListing(enis: enis, askedAt: asked, isAuthoritative: true)
   }
 
   /// Asks EC2 for everything attached to this instance, in one call, and enters it into the directory.
   func describe() async throws(EC2Error) -> [ENIObservation] {
-    try await ec2.describeNetworkInterfaces(instanceID: identity.instance.instanceID).compactMap(observe)
+    let asked = ContinuousClock.now
+    let listed = try await ec2.describeNetworkInterfaces(instanceID: identity.instance.instanceID)
+      .filter { $0.attachment?.instanceID == identity.instance.instanceID }
+    let sound = AnswerAudit.sound(listed) { SubnetID($0.subnetID).flatMap { directory.cidr(of: $0) } }
+    if !sound.findings.isEmpty {
+      logger.warning(
+        "EC2's listing cannot be true, leaving the addresses out that it contradicts itself about",
+        metadata: ["findings": "\(sound.findings)"])
+    }
+    directory.prune(to: Set(listed.map(\.id)), askedAt: asked)
+    return listed.compactMap { observe($0, sound.cidrs[$0.id] ?? []) }
   }
 
-  /// The same from IMDS, which lags and knows no tags: for a start while EC2 does not answer.
+  /// The same from IMDS, which lags and knows no tags: for a start while EC2 does not answer, and where only IMDS may be
+  /// asked.
   func describe(from imds: IMDSClient) async throws -> [ENIObservation] {
     try await imds.interfaces().compactMap { interface in
-      guard let subnet = SubnetID(interface.subnetID) else { return nil }
       enter(interface)
-      let singles = interface.ipv4Addresses.dropFirst().map { IPPrefix(single: $0) }
-      return ENIObservation(
-        id: interface.id, device: interface.deviceNumber, card: interface.networkCard, subnet: subnet,
-        primaryAddress: interface.ipv4Addresses.first, cidrs: singles + interface.ipv4Prefixes,
-        isManaged: interface.networkCard == 0)
+      return observe(interface)
     }
+  }
+
+  /// An ENI as IMDS shows it: whether it is managed, a trunk or an EFA stands in what only EC2 tells, so it counts as an
+  /// ordinary one.
+  func observe(_ interface: IMDSNetworkInterface) -> ENIObservation? {
+    guard let subnet = SubnetID(interface.subnetID) else { return nil }
+    let singles = interface.ipv4Addresses.dropFirst().map { IPPrefix(single: $0) }
+    let cidrs = (singles + interface.ipv4Prefixes).filter { interface.subnetIPv4CIDR?.contains($0) ?? true }
+    return ENIObservation(
+      id: interface.id, device: interface.deviceNumber, card: interface.networkCard, subnet: subnet,
+      primaryAddress: interface.ipv4Addresses.first, cidrs: cidrs, isManaged: interface.networkCard == 0,
+      isExcluded: subnets.isExcluded(subnet))
   }
 
   /// Enters what IMDS knows and EC2's listing lacks: the subnet's CIDR.
@@ -49,46 +82,38 @@ extension NodeENIs {
     guard directory.entry(for: interface.id) == nil else { return }
     directory.set(
       ENIDirectory.Entry(
-        mac: interface.mac, subnet: subnet, attachmentID: nil,
-        isPrimary: interface.networkCard == 0 && interface.deviceNumber == 0), for: interface.id)
+        mac: interface.mac, subnet: subnet, device: interface.deviceNumber, card: interface.networkCard,
+        isManaged: interface.networkCard == 0, primaryAddress: interface.ipv4Addresses.first), for: interface.id)
   }
 
-  private func observe(_ found: EC2NetworkInterface) -> ENIObservation? {
+  private func observe(_ found: EC2NetworkInterface, _ cidrs: [IPPrefix]) -> ENIObservation? {
     // An ENI on its way out is gone for the pool; one on its way in is there.
     guard let attachment = found.attachment, attachment.status != "detaching", attachment.status != "detached",
       let subnet = SubnetID(found.subnetID)
     else { return nil }
     let isPrimary = attachment.networkCard == 0 && attachment.deviceIndex == 0
     let isOurs = found.tags[ENITags.instanceKey] == identity.instance.instanceID
+    let isManaged = isPrimary || attachment.networkCard == 0 && isManaged(found)
+    if isPrimary { primary.setConnectionTracking(found.connectionTracking) }
     directory.set(
       ENIDirectory.Entry(
-        mac: found.mac, subnet: subnet, attachmentID: attachment.id, isPrimary: isPrimary,
-        isUnmarked: !isPrimary && isOurs && !attachment.deleteOnTermination),
+        mac: found.mac, subnet: subnet, device: attachment.deviceIndex, card: attachment.networkCard,
+        isManaged: isManaged, attachmentID: attachment.id, primaryAddress: found.primaryIPv4, cidrs: Set(cidrs),
+        groups: found.description == tags.description ? Set(found.securityGroupIDs) : nil,
+        isUnmarked: mode.provisions && !isPrimary && isOurs && !attachment.deleteOnTermination
+          && !directory.isInTransit(found.id),
+        missingTags: mode.provisions && isManaged ? tags.missing(from: found.tags) : [:]),
       for: found.id)
     return ENIObservation(
       id: found.id, device: attachment.deviceIndex, card: attachment.networkCard, subnet: subnet,
-      primaryAddress: found.primaryIPv4, cidrs: found.cidrs,
-      isManaged: isPrimary || attachment.networkCard == 0 && isManaged(found),
+      primaryAddress: found.primaryIPv4, cidrs: cidrs, isManaged: isManaged, isExcluded: subnets.isExcluded(subnet),
       isTrunk: found.interfaceType == "trunk", isEFA: found.interfaceType.hasPrefix("efa"))
   }
 
   /// ENIs of further network cards are left alone: they need ENABLE_MULTI_NIC, which this release lacks.
   private func isManaged(_ found: EC2NetworkInterface) -> Bool {
     if found.tags[ENITags.unmanagedKey] == "true" { return false }
-    return managesUntagged || found.tags[ENITags.instanceKey] == identity.instance.instanceID
-  }
-
-  /// ENIs of ours that an agent attached and did not mark before it died: they would outlive the instance.
-  func markLeftUnmarked() async {
-    for (eni, entry) in directory.unmarked {
-      guard let attachment = entry.attachmentID else { continue }
-      do throws(EC2Error) {
-        try await ec2.setDeleteOnTermination(true, interface: eni, attachmentID: attachment)
-      } catch {
-        logger.warning(
-          "an ENI could not be marked to go with the instance", metadata: ["error": "\(CauseChain.text(error))"])
-      }
-    }
+    return mode.managesUntagged || found.tags[ENITags.instanceKey] == identity.instance.instanceID
   }
 }
 

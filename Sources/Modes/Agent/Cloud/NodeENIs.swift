@@ -7,6 +7,8 @@
 //               ▼         ▼               ▼
 //            nothing    delete     detach, delete                         every failure leaves nothing behind
 //
+//            where EC2 wants fewer calls, attach and delete-on-termination are tried for a while first
+//
 //   free:    rules and map gone ─▶ detach ─▶ delete                       a failed detach is reported: the pool wires anew
 
 internal import Logging
@@ -16,78 +18,162 @@ internal import VPCTransport
 
 /// The node's ENIs: EC2's side and the kernel's, together.
 struct NodeENIs: ENIOperations {
+  /// What the settings say of it.
+  struct Mode: Sendable {
+    /// MANAGE_UNTAGGED_ENI.
+    var managesUntagged = true
+    /// Not DISABLE_NETWORK_RESOURCE_PROVISIONING: otherwise nothing is tagged or marked either.
+    var provisions = true
+    /// ENABLE_IMDS_ONLY_MODE: DescribeNetworkInterfaces is never called.
+    var asksIMDSOnly = false
+  }
+
   let ec2: EC2Client
   let imds: IMDSClient
   let network: NodeNetwork
   let directory: ENIDirectory
+  let subnets: SubnetDirectory
+  let primary: PrimaryState
   let identity: NodeIdentity
   let tags: ENITags
-  let managesUntagged: Bool
+  let mode: Mode
+  let time: TimeSource
   let logger: Logger
 
   // MARK: attach
 
   func attach(_ request: AttachRequest) async -> ActionResult {
+    guard !subnets.isExcluded(request.subnet) else {
+      return .failed(
+        ActionFailure(.other("subnet \(request.subnet) is excluded by its tags, and no other may be used")))
+    }
+    subnets.hint(.growing)
+    directory.noteChange()
+    let groups = primary.securityGroups
     let created: EC2NetworkInterface
     do throws(EC2Error) {
-      created = try await ec2.createNetworkInterface(newInterface(request))
+      created = try await ec2.createNetworkInterface(newInterface(request, groups))
     } catch {
       return failed(error)
     }
+    directory.setComing(created.id, true)
+    defer { directory.setComing(created.id, false) }
+    var entry = ENIDirectory.Entry(
+      mac: created.mac, subnet: request.subnet, device: request.device, card: request.card, isManaged: true,
+      primaryAddress: created.primaryIPv4, groups: Set(groups))
     do throws(EC2Error) {
       let attachment = try await plugIn(created.id, request)
-      do throws(EC2Error) {
-        try await ec2.setDeleteOnTermination(true, interface: created.id, attachmentID: attachment)
-      } catch {
-        await discard(created.id, attachmentID: attachment)
-        throw error
-      }
-      directory.set(
-        ENIDirectory.Entry(
-          mac: created.mac, subnet: request.subnet, attachmentID: attachment, isPrimary: false), for: created.id)
+      entry.attachmentID = attachment
+      entry.isUnmarked = try await !mark(created.id, attachment)
     } catch {
       if error.action == "AttachNetworkInterface" { await discard(created.id, attachmentID: nil) }
       return failed(error)
     }
-    var observation = ENIObservation(
-      id: created.id, device: request.device, card: request.card, subnet: request.subnet,
-      primaryAddress: created.primaryIPv4, cidrs: created.cidrs)
-    observation.isWired = false
-    return .attached(observation)
+    entry.cidrs = Set(credible(created, request, entry))
+    directory.set(entry, for: created.id)
+    return .attached(
+      ENIObservation(
+        id: created.id, device: request.device, card: request.card, subnet: request.subnet,
+        primaryAddress: created.primaryIPv4, cidrs: created.cidrs.filter { entry.cidrs.contains($0) }))
   }
 
-  private func newInterface(_ request: AttachRequest) -> EC2Client.NewInterface {
+  private func newInterface(_ request: AttachRequest, _ groups: [String]) -> EC2Client.NewInterface {
     let demand: EC2AddressDemand = request.kind == .prefix ? .prefixes(request.count) : .addresses(request.count)
     return EC2Client.NewInterface(
-      subnetID: request.subnet.text, securityGroupIDs: identity.primary.securityGroupIDs, demand: demand,
-      description: tags.description, tags: tags.forNewENI(created: UTCTime.now.description))
+      subnetID: request.subnet.text, securityGroupIDs: groups, demand: demand, description: tags.description,
+      tags: tags.forNewENI(created: UTCTime.now.description), connectionTracking: primary.connectionTracking)
+  }
+
+  /// What of a new ENI's addresses nothing speaks against. The rest is asked for again once IMDS shows it.
+  private func credible(
+    _ created: EC2NetworkInterface, _ request: AttachRequest, _ entry: ENIDirectory.Entry
+  ) -> [IPPrefix] {
+    var entries = directory.entries
+    entries[created.id] = entry
+    guard
+      let fault = AnswerAudit.fault(
+        assigned: created.cidrs, request.kind, asked: request.count, to: created.id,
+        subnet: directory.cidr(of: request.subnet), entries: entries)
+    else { return created.cidrs }
+    logger.warning(
+      "EC2's answer cannot be true, using none of the new ENI's addresses yet",
+      metadata: ["eni": "\(created.id)", "fault": "\(fault)"])
+    return []
   }
 
   /// Attaches, and where the answer was lost asks EC2 whether it was done.
   private func plugIn(_ eni: ENIID, _ request: AttachRequest) async throws(EC2Error) -> String {
     do throws(EC2Error) {
-      return try await ec2.attachNetworkInterface(
-        eni, instanceID: identity.instance.instanceID, deviceIndex: request.device, networkCard: request.card)
+      return try await attachOnce(eni, request)
     } catch {
       guard error.mayBeDone else { throw error }
       if let attachment = try await attachment(of: eni) { return attachment }
-      return try await ec2.attachNetworkInterface(
+      return try await attachOnce(eni, request)
+    }
+  }
+
+  private func attachOnce(_ eni: ENIID, _ request: AttachRequest) async throws(EC2Error) -> String {
+    try await patiently { () async throws(EC2Error) in
+      try await ec2.attachNetworkInterface(
         eni, instanceID: identity.instance.instanceID, deviceIndex: request.device, networkCard: request.card)
+    }
+  }
+
+  /// Marks an attached ENI to go with its instance.
+  ///
+  /// - Returns: false where that must be tried again later: EC2 is busy, and the ENI is of use already.
+  /// - Throws: after having taken the ENI off again, where it can never be marked.
+  private func mark(_ eni: ENIID, _ attachment: String) async throws(EC2Error) -> Bool {
+    do throws(EC2Error) {
+      try await patiently { () async throws(EC2Error) in
+        try await ec2.setDeleteOnTermination(true, interface: eni, attachmentID: attachment)
+      }
+      return true
+    } catch {
+      if error.isTransient { return false }
+      await discard(eni, attachmentID: attachment)
+      throw error
+    }
+  }
+
+  /// An ENI that is half made is finished rather than thrown away when EC2 wants fewer calls: making it again takes
+  /// more of them. The waits are random, so that nodes which grow together do not come back together.
+  private func patiently<Value>(_ call: () async throws(EC2Error) -> Value) async throws(EC2Error) -> Value {
+    let policy = RetryPolicy(attempts: 12, base: .seconds(1), cap: .seconds(16))
+    return try await policy.run(
+      time: time, deadline: time.now().advanced(by: .seconds(90)), retryable: \.isThrottling
+    ) { (_) async throws(EC2Error) in
+      try await call()
     }
   }
 
   /// The attachment to this instance, nil where there is none.
   private func attachment(of eni: ENIID) async throws(EC2Error) -> String? {
-    let attachment = try await ec2.describeNetworkInterfaces([eni]).first?.attachment
-    return attachment?.instanceID == identity.instance.instanceID ? attachment?.id : nil
+    let instance = identity.instance.instanceID
+    if mode.asksIMDSOnly {
+      return try await ec2.describeInstance(instance)?.attachments.first { $0.interfaceID == eni }?.attachmentID
+    }
+    let attachment = try await ec2.describeNetworkInterfaces([eni]).first { $0.id == eni }?.attachment
+    return attachment?.instanceID == instance ? attachment?.id : nil
   }
 
   // MARK: addresses
 
   func assign(_ count: Int, _ kind: CIDRKind, to eni: ENIID) async -> ActionResult {
+    subnets.hint(.growing)
+    directory.noteChange()
     do throws(EC2Error) {
       let demand: EC2AddressDemand = kind == .prefix ? .prefixes(count) : .addresses(count)
       let assigned = try await ec2.assignPrivateAddresses(demand, to: eni)
+      let entries = directory.entries
+      if let fault = AnswerAudit.fault(
+        assigned: assigned, kind, asked: count, to: eni,
+        subnet: entries[eni].flatMap { directory.cidr(of: $0.subnet) }, entries: entries)
+      {
+        // The pool asks for a listing before it gives out anything of this ENI.
+        return .failed(ActionFailure(.other("EC2's answer cannot be true: \(fault)"), mayBeDone: true))
+      }
+      directory.update(eni) { $0.cidrs.formUnion(assigned) }
       do {
         try await network.addSources(assigned, of: eni)
       } catch {
@@ -100,11 +186,13 @@ struct NodeENIs: ENIOperations {
   }
 
   func unassign(_ cidrs: [IPPrefix], from eni: ENIID) async -> ActionResult {
+    directory.noteChange()
     do throws(EC2Error) {
       try await ec2.unassignPrivateAddresses(cidrs, from: eni)
     } catch {
       return failed(error)
     }
+    directory.update(eni) { $0.cidrs.subtract(cidrs) }
     do {
       try await network.removeSources(cidrs, of: eni)
     } catch {
@@ -144,6 +232,7 @@ struct NodeENIs: ENIOperations {
   // MARK: free
 
   func free(_ eni: ENIID) async -> ActionResult {
+    directory.noteChange()
     do {
       try await network.unwire(eni)
     } catch {
@@ -180,7 +269,7 @@ struct NodeENIs: ENIOperations {
     let policy = RetryPolicy(attempts: 12, base: .milliseconds(200), cap: .seconds(20))
     do throws(EC2Error) {
       _ = try await policy.run(
-        time: .system, deadline: ContinuousClock.now.advanced(by: .seconds(180)),
+        time: time, deadline: time.now().advanced(by: .seconds(180)),
         retryable: { $0.isTransient || $0.code == .interfaceInUse || $0.isStillAttached }
       ) { (_) async throws(EC2Error) in
         try await ec2.deleteNetworkInterface(eni)

@@ -35,7 +35,7 @@ extension NodeNetwork {
 
   private func applyConnmarkTable(_ rules: HostRules) throws {
     do {
-      try NftablesSocket().converge([(HostRules.connmarkTable, rules.connmarkTable)])
+      try nftables().converge([(HostRules.connmarkTable, rules.connmarkTable)])
     } catch {
       // A node without nf_tables keeps its connmark rules in iptables-legacy and has no such table.
       guard error.code == .unavailable, rules.connmarkTable == nil else { throw error }

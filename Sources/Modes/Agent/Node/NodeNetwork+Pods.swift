@@ -23,10 +23,10 @@ extension NodeNetwork {
     return found
   }
 
-  /// Every route of the pods' table with the veth it leads to.
-  func podRoutes() throws -> [PodRoute] {
+  /// Every route of the pods' table that leads to one of the veths.
+  func podRoutes(to veths: [String: UInt32]) throws -> [PodRoute] {
     let names = Dictionary(
-      try podVeths().map { ($0.value, $0.key) }, uniquingKeysWith: { first, _ in first })
+      veths.map { ($0.value, $0.key) }, uniquingKeysWith: { first, _ in first })
     return try Route.list(table: .pods, family: .ipv4, on: socket).compactMap { route in
       guard route.destination.isSingle, let device = route.device, let suffix = names[device] else { return nil }
       return PodRoute(address: route.destination.address, vethSuffix: suffix)

@@ -24,14 +24,3 @@ extension NodeNetwork.Configuration {
       }
   }
 }
-
-extension InstanceLimits {
-  /// The pods that EKS allows a node of this type: one for each secondary address, and two on the host's network.
-  /// Source: eni-max-pods.txt of amazon-eks-ami, which is this formula for every type.
-  /// With prefixes each of these places holds 16 addresses; what the node may really have is kubelet's --max-pods, which
-  /// this release does not ask for.
-  func maxPods(_ settings: Settings) -> Int {
-    let places = eniLimit * max(ipv4Limit - 1, 0)
-    return (settings.usesPrefixes && supportsPrefixes ? places * PoolSettings.addressesPerPrefix : places) + 2
-  }
-}

@@ -36,6 +36,7 @@ actor NodeNetwork {
   /// Nil in the per-pod scheme.
   private var marks: ENIMarkTable?
   private var desiredMarks: ENIMarks
+  private var openNftables: NftablesSocket?
   private var tables: [ENIID: RouteTable] = [:]
   /// What marks connections: `iptables` or `nftables`; nil where nothing does.
   var connmarkBackend: String?
@@ -79,11 +80,19 @@ actor NodeNetwork {
   private func openMarks() {
     guard configuration.wantsConstantRules else { return }
     do {
-      marks = ENIMarkTable(socket: try NftablesSocket())
+      marks = ENIMarkTable(socket: try nftables())
     } catch {
       logger.warning(
         "no nftables, using one pair of policy rules for each pod", metadata: ["error": "\(CauseChain.text(error))"])
     }
+  }
+
+  /// The one socket for all tables of ours, opened when it is first needed.
+  func nftables() throws(NftablesError) -> NftablesSocket {
+    if let openNftables { return openNftables }
+    let socket = try NftablesSocket()
+    openNftables = socket
+    return socket
   }
 
   private func report(_ changes: [NodeDifference], what: StaticString) {

@@ -127,13 +127,18 @@ final class AgentMetrics: Sendable {
     instruments.build.set(1, version, "")
     guard let backend else { return }
     instruments.connmarkBackend.set(1, backend)
-    instruments.connmarkReconciled.increment("success")
+    connmarkReconciled(isSuccess: true)
+  }
+
+  /// SNAT and marks were put in place, at the start or because the VPC's CIDRs changed.
+  func connmarkReconciled(isSuccess: Bool) {
+    instruments.connmarkReconciled.increment(isSuccess ? "success" : "error")
   }
 
   // MARK: subnets
 
   /// The subnets that new ENIs may be made in and those that this node's ENIs are in, with their free addresses; told
-  /// whenever EC2 has said anew.
+  /// before a scrape.
   func tell(subnets: [SubnetUse]) { self.subnets.withLock { $0 = subnets } }
 
   var subnetUses: [SubnetUse] { subnets.withLock { $0 } }

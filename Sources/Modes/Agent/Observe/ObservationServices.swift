@@ -14,6 +14,8 @@ struct ObservationServices: Sendable {
   let settings: Settings
   let pool: AddressPool
   let metrics: AgentMetrics
+  /// What EC2 last said of the subnets.
+  let subnets: @Sendable () -> [SubnetUse]
   let logger: Logger
 
   /// Runs until the task is cancelled.
@@ -31,10 +33,11 @@ struct ObservationServices: Sendable {
   private func services(beside server: RPCServer) -> [HTTPService] {
     var services: [HTTPService] = []
     if settings.servesMetrics {
-      let handler: HTTPEndpoint.Handler = { [metrics, pool] path in
+      let handler: HTTPEndpoint.Handler = { [metrics, pool, subnets] path in
         guard path == "/metrics" else {
           return HTTPAnswer(status: 404, contentType: "text/plain", body: Array("metrics are at /metrics\n".utf8))
         }
+        metrics.tell(subnets: subnets())
         return HTTPAnswer(metrics: metrics.text(of: await pool.snapshot()))
       }
       let address = ObservationServices.metricsAddress

@@ -12,7 +12,8 @@ struct CNIBackend: CNIBackendService {
   /// What stands in every reply, whatever the pod.
   struct Facts: Sendable {
     var usesExternalSNAT: Bool
-    var vpcCIDRs: [IPPrefix]
+    /// The VPC's CIDRs now: some are added while the node runs.
+    var vpcCIDRs: @Sendable () -> [IPPrefix]
     /// NETWORK_POLICY_ENFORCING_MODE, empty where no policy agent is to be told.
     var networkPolicyMode: String
     /// The table for pods' host routes; nil where the contract's per-pod rules hold.
@@ -50,7 +51,7 @@ struct CNIBackend: CNIBackendService {
       reply.success = true
       reply.ipallocationMetadata = [CNIBackend.allocation(assignment)]
       reply.useExternalSnat = facts.usesExternalSNAT
-      reply.vpcv4Cidrs = facts.vpcCIDRs.map(\.description)
+      reply.vpcv4Cidrs = facts.vpcCIDRs().map(\.description)
       reply.networkPolicyMode = facts.networkPolicyMode
       reply.podRouteTable = facts.podRouteTable?.number ?? 0
     case .failed(let cause):

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import VPCCloud
+internal import VPCModel
+
+/// Whether what EC2 answered can be true. An address is given to a pod only if nothing speaks against it; what is odd is
+/// asked for again by a listing.
+enum AnswerAudit {
+  /// What is wrong with an answer to "assign so many to this ENI"; nil where it holds. Fewer than asked is not wrong.
+  ///
+  /// - Parameters:
+  ///   - subnet: the ENI's, nil where it is not known.
+  ///   - entries: everything attached, the ENI itself included.
+  static func fault(
+    assigned: [IPPrefix], _ kind: CIDRKind, asked count: Int, to eni: ENIID, subnet: IPPrefix?,
+    entries: [ENIID: ENIDirectory.Entry]
+  ) -> String? {
+    if assigned.count > count { return "\(assigned.count) assigned where \(count) were asked for" }
+    if Set(assigned).count < assigned.count { return "one address twice" }
+    for prefix in assigned {
+      if prefix.isSingle != (kind == .address) {
+        return "\(prefix) is not a\(kind == .address ? "n address" : " prefix")"
+      }
+      if let fault = fault(of: prefix, subnet: subnet, own: entries[eni]?.primaryAddress) { return fault }
+    }
+    for (id, entry) in entries {
+      if id != eni, let own = entry.primaryAddress, let hit = assigned.first(where: { $0.contains(own) }) {
+        return "\(hit) holds the own address of \(id)"
+      }
+      for held in entry.cidrs {
+        if let hit = assigned.first(where: { $0.overlaps(held) }) { return "\(hit) is on \(id) already" }
+      }
+    }
+    return nil
+  }
+
+  /// Takes out of a listing what cannot be true: addresses outside the ENI's subnet, prefixes of another size, the ENI's
+  /// own address, and what two ENIs hold (of both).
+  ///
+  /// - Returns: what is sound of each ENI, and a line for each thing that is not.
+  static func sound(
+    _ listed: [EC2NetworkInterface], subnet: (EC2NetworkInterface) -> IPPrefix?
+  ) -> (cidrs: [ENIID: [IPPrefix]], findings: [String]) {
+    var found: [ENIID: [IPPrefix]] = [:]
+    var findings: [String] = []
+    var holders: [IPPrefix: ENIID] = [:]
+    var doubtful: Set<IPPrefix> = []
+    for eni in listed {
+      let cidr = subnet(eni)
+      var sound: [IPPrefix] = []
+      for prefix in eni.cidrs {
+        if let fault = fault(of: prefix, subnet: cidr, own: eni.primaryIPv4) {
+          findings.append("\(eni.id): \(fault)")
+        } else if let other = holders.updateValue(eni.id, forKey: prefix) {
+          doubtful.insert(prefix)
+          findings.append("\(prefix) is on \(other) and on \(eni.id)")
+        } else {
+          sound.append(prefix)
+        }
+      }
+      found[eni.id] = sound
+    }
+    // A single address within a prefix of another ENI.
+    for (prefix, eni) in holders where prefix.isSingle {
+      guard let block = IPPrefix(containing: prefix.address, length: PrefixSize.ipv4), let other = holders[block],
+        other != eni
+      else { continue }
+      doubtful.formUnion([prefix, block])
+      findings.append("\(prefix) of \(eni) lies in \(block) of \(other)")
+    }
+    guard !doubtful.isEmpty else { return (found, findings) }
+    return (found.mapValues { $0.filter { !doubtful.contains($0) } }, findings)
+  }
+
+  private enum PrefixSize { static let ipv4 = 28 }
+
+  private static func fault(of prefix: IPPrefix, subnet: IPPrefix?, own: IPAddress?) -> String? {
+    if !prefix.isSingle, prefix.length != PrefixSize.ipv4 { return "\(prefix) is not a /\(PrefixSize.ipv4)" }
+    if let own, prefix.contains(own) { return "\(prefix) holds the ENI's own address" }
+    if let subnet, !subnet.contains(prefix) { return "\(prefix) is not in the subnet's \(subnet)" }
+    return nil
+  }
+}

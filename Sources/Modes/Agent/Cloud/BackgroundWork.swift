@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What goes on beside the pool, from "ready" to the stop. Each is a task that mostly waits, on no thread of its own:
+//
+//   SubnetDirectory     subnets and their free addresses     when growth asks for it     DescribeSubnets
+//   AttachmentWatch     what is attached                     every minute                IMDS alone
+//   PrimaryWatch        security groups, the VPC's CIDRs     every half minute           IMDS; EC2 where they changed
+//   NodeENIs.runCare    missing tags and marks               after a listing             EC2 where something is missing
+//   LeakedENISweep      ENIs of ended instances              once an hour a cluster      DescribeNetworkInterfaces
+//
+// An idle node asks EC2 for nothing but its share of the sweep.
+
+internal import Logging
+internal import VPCCloud
+internal import VPCModel
+internal import VPCTransport
+
+/// The parts that a running agent's background work is made of.
+struct BackgroundWork: Sendable {
+  let settings: Settings
+  let enis: NodeENIs
+  let pool: AddressPool
+  let network: NodeNetwork
+  /// The choice of subnets that the pool began with.
+  let knownSubnets: SubnetChoice
+  let metrics: AgentMetrics
+  let time: TimeSource
+  let logger: Logger
+
+  /// Runs until cancelled.
+  func run() async {
+    await withTaskGroup(of: Void.self) { group in
+      group.addTask { await followSubnets() }
+      group.addTask { await attachments.run() }
+      group.addTask { await primary.run() }
+      if settings.provisions { group.addTask { await enis.runCare() } }
+      if settings.cleansLeakedENIs { group.addTask { await sweep.run() } }
+    }
+  }
+
+  private func followSubnets() async {
+    await enis.subnets.run(from: knownSubnets) { old, new in
+      if new.ordered != old.ordered {
+        logger.notice(
+          "subnets for new ENIs",
+          metadata: ["subnets": "\(new.ordered)", "excluded": "\(new.excluded.sorted())"])
+        await pool.tell(.subnets(new.ordered))
+      }
+      let changed = old.excluded.symmetricDifference(new.excluded)
+      guard enis.directory.entries.values.contains(where: { changed.contains($0.subnet) }) else { return }
+      // The pool learns of an exclusion with what is attached.
+      switch await enis.list() {
+      case .listed(let listing): await pool.tell(.observed(listing))
+      case .failed(let failure):
+        logger.warning("ENIs in excluded subnets are not known yet", metadata: ["error": "\(failure)"])
+      default: break
+      }
+    }
+  }
+
+  private var attachments: AttachmentWatch {
+    AttachmentWatch(
+      imds: enis.imds, directory: enis.directory, observe: enis.observe,
+      tell: { listing in await pool.tell(.observed(listing)) }, time: time, logger: logger)
+  }
+
+  private var primary: PrimaryWatch {
+    let identity = enis.identity
+    return PrimaryWatch(
+      imds: enis.imds, ec2: enis.ec2, primary: identity.primary.mac, state: enis.primary, directory: enis.directory,
+      followsGroups: settings.provisions && !settings.usesCustomNetworking,
+      applyCIDRs: { cidrs in
+        do {
+          try await network.applyHostRules(
+            primary: identity.primary.mac, address: identity.primaryAddress, vpcCIDRs: cidrs)
+        } catch {
+          metrics.connmarkReconciled(isSuccess: false)
+          throw error
+        }
+        metrics.connmarkReconciled(isSuccess: true)
+      }, time: time, logger: logger)
+  }
+
+  private var sweep: LeakedENISweep {
+    LeakedENISweep(
+      ec2: enis.ec2, vpcID: enis.identity.primary.vpcID, clusterName: settings.clusterName, time: time,
+      wallClock: { UTCTime.now }, logger: logger)
+  }
+}

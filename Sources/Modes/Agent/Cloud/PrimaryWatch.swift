@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import Logging
+internal import Synchronization
+internal import VPCCloud
+internal import VPCModel
+internal import VPCTransport
+
+/// What of the primary ENI may change while the node runs, as IMDS last showed it.
+final class PrimaryState: Sendable {
+  private let groups: Mutex<[String]>
+  private let cidrs: Mutex<[IPPrefix]>
+  private let tracking = Mutex<EC2ConnectionTracking?>(nil)
+
+  init(_ primary: IMDSNetworkInterface) {
+    groups = Mutex(primary.securityGroupIDs)
+    cidrs = Mutex(primary.vpcIPv4CIDRs)
+  }
+
+  /// The groups of every ENI that is made from now on.
+  var securityGroups: [String] { groups.withLock { $0 } }
+  /// The VPC's IPv4 CIDRs, which the node's rules are made for.
+  var vpcCIDRs: [IPPrefix] { cidrs.withLock { $0 } }
+
+  /// Idle timeouts of the primary's tracked connections, which new ENIs get too; nil where EC2's defaults hold or EC2 has
+  /// not told.
+  var connectionTracking: EC2ConnectionTracking? { tracking.withLock { $0 } }
+
+  func setConnectionTracking(_ new: EC2ConnectionTracking?) { tracking.withLock { $0 = new } }
+  func setSecurityGroups(_ new: [String]) { groups.withLock { $0 = new } }
+  func setVPCCIDRs(_ new: [IPPrefix]) { cidrs.withLock { $0 = new } }
+}
+
+/// Looks at the primary ENI every half minute: its security groups, which all managed ENIs follow, and the VPC's CIDRs,
+/// which the node's rules follow. Two requests to IMDS, none to EC2 unless something changed.
+struct PrimaryWatch: Sendable {
+  let imds: IMDSClient
+  let ec2: EC2Client
+  let primary: MACAddress
+  let state: PrimaryState
+  let directory: ENIDirectory
+  /// False under custom networking, whose groups are ENIConfig's, and where nothing may be asked of EC2.
+  let followsGroups: Bool
+  /// Makes the node's rules fit; the CIDRs count as seen only once it has succeeded.
+  let applyCIDRs: @Sendable ([IPPrefix]) async throws -> Void
+  let time: TimeSource
+  let logger: Logger
+
+  static let interval = Duration.seconds(30)
+  /// A change reaches every node within the same half minute; their calls are spread over this.
+  static let spread = Duration.seconds(20)
+  /// After failed calls: 30 s, doubled by each failure in a row up to this.
+  static let longestWait = Duration.seconds(600)
+
+  /// Looks until cancelled.
+  func run() async {
+    var round = Round()
+    while (try? await time.sleep(time.jittered(PrimaryWatch.interval))) != nil {
+      await look(&round)
+    }
+  }
+
+  /// What one look leaves for the next.
+  struct Round: Sendable {
+    var streak = FailureStreak()
+    var failures = 0
+    var dueAt: ContinuousClock.Instant?
+  }
+
+  func look(_ round: inout Round) async {
+    do throws(IMDSError) {
+      let cidrs = try await imds.vpcIPv4CIDRs(of: primary)
+      let groups = followsGroups ? try await imds.securityGroupIDs(of: primary) : []
+      if round.streak.succeeded() { logger.notice("IMDS shows the primary ENI again") }
+      await follow(cidrs)
+      // No ENI is without a group: an empty answer is IMDS's fault.
+      if followsGroups, !groups.isEmpty { await follow(groups, &round) }
+    } catch {
+      guard round.streak.failed(), !Task.isCancelled else { return }
+      logger.warning(
+        "IMDS does not show the primary ENI, keeping its groups and the VPC's CIDRs",
+        metadata: ["error": "\(CauseChain.text(error))"])
+    }
+  }
+
+  private func follow(_ cidrs: [IPPrefix]) async {
+    guard !cidrs.isEmpty, Set(cidrs) != Set(state.vpcCIDRs) else { return }
+    do {
+      try await applyCIDRs(cidrs)
+      state.setVPCCIDRs(cidrs)
+      logger.notice("the VPC's CIDRs changed", metadata: ["cidrs": "\(cidrs)"])
+    } catch {
+      logger.warning(
+        "the node's rules do not fit the VPC's CIDRs yet, trying again",
+        metadata: ["cidrs": "\(cidrs)", "error": "\(CauseChain.text(error))"])
+    }
+  }
+
+  // MARK: security groups
+
+  private func follow(_ groups: [String], _ round: inout Round) async {
+    let old = state.securityGroups
+    if Set(groups) != Set(old) {
+      logger.notice("the primary ENI's security groups changed", metadata: ["from": "\(old)", "to": "\(groups)"])
+      state.setSecurityGroups(groups)
+      // Groups that others gave their ENIs hold until now.
+      for eni in directory.entries.keys { directory.update(eni) { $0.groups = $0.groups ?? Set(old) } }
+      round.failures = 0
+      round.dueAt = time.now().advanced(by: PrimaryWatch.spread * time.random())
+    }
+    let outdated = PrimaryWatch.outdated(directory.entries, groups: Set(groups))
+    guard !outdated.isEmpty else { return round.dueAt = nil }
+    // Found at the start: an agent ended between a change and its calls.
+    let due = round.dueAt ?? time.now().advanced(by: PrimaryWatch.spread * time.random())
+    round.dueAt = due
+    guard time.now().duration(to: due) < PrimaryWatch.interval else { return }
+    guard (try? await time.sleep(max(.zero, time.now().duration(to: due)))) != nil else { return }
+    for eni in outdated {
+      guard await set(groups, of: eni, &round) else { return }
+    }
+    round.failures = 0
+    round.dueAt = nil
+  }
+
+  /// Managed ENIs beside the primary whose groups are known to be others, in a fixed order.
+  static func outdated(_ entries: [ENIID: ENIDirectory.Entry], groups: Set<String>) -> [ENIID] {
+    entries.filter { !$0.value.isPrimary && $0.value.isManaged && $0.value.groups.map { $0 != groups } ?? false }
+      .keys.sorted { $0.text < $1.text }
+  }
+
+  /// - Returns: false where the rest must wait.
+  private func set(_ groups: [String], of eni: ENIID, _ round: inout Round) async -> Bool {
+    do throws(EC2Error) {
+      try await ec2.setSecurityGroups(groups, interface: eni)
+      directory.update(eni) { $0.groups = Set(groups) }
+      return true
+    } catch {
+      if error.code == .interfaceNotFound {
+        directory.update(eni) { $0.groups = nil }
+        return true
+      }
+      let wait = time.jittered(min(PrimaryWatch.interval * (1 << min(round.failures, 5)), PrimaryWatch.longestWait))
+      round.failures += 1
+      round.dueAt = time.now().advanced(by: wait)
+      if !Task.isCancelled {
+        logger.warning(
+          "an ENI's security groups could not be set, trying again",
+          metadata: ["eni": "\(eni)", "error": "\(CauseChain.text(error))", "in": "\(wait.brief)"])
+      }
+      return false
+    }
+  }
+}
+
+extension TimeSource {
+  /// Within 15 % of `interval`, so that nodes which started together drift apart.
+  func jittered(_ interval: Duration) -> Duration { interval * (0.85 + 0.3 * random()) }
+}

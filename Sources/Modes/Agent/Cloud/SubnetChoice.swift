@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import VPCCloud
+internal import VPCModel
+
+/// Which subnets new ENIs are made in, by their tags and free addresses. A value, no I/O.
+///
+///   tag kubernetes.io/role/cni    the primary ENI's subnet    another of the zone
+///   absent                        used                        not used
+///   "0"                           excluded                    excluded
+///   anything else                 used, where the cluster's tags allow it; otherwise excluded
+///
+/// The cluster's tags allow a subnet that carries none of them, one that names this cluster, and any where CLUSTER_NAME is
+/// unset. A subnet that EC2 does not show (of another account) is not excluded.
+struct SubnetChoice: Sendable, Hashable {
+  /// For new ENIs, most free addresses first; never empty.
+  let ordered: [SubnetID]
+  let excluded: Set<SubnetID>
+  /// What EC2 told of them, and of those that are excluded.
+  let uses: [SubnetUse]
+
+  static let roleKey = "kubernetes.io/role/cni"
+  static let clusterPrefix = "cni.networking.k8s.aws/cluster/"
+
+  /// The primary subnet alone: nothing else is known.
+  init(primary: SubnetID) {
+    ordered = [primary]
+    excluded = []
+    uses = []
+  }
+
+  /// - Parameter subnets: all of the VPC and zone.
+  init(_ subnets: [EC2Subnet], primary: SubnetID, clusterName: String) {
+    var candidates: [SubnetUse] = []
+    var excluded: Set<SubnetID> = []
+    var uses: [SubnetUse] = []
+    var isPrimarySeen = false
+    for subnet in subnets {
+      guard let id = SubnetID(subnet.id) else { continue }
+      if id == primary { isPrimarySeen = true }
+      let role = subnet.tags[SubnetChoice.roleKey]
+      guard let role else {
+        let use = SubnetUse(id: id, freeAddresses: subnet.availableAddresses, isExcluded: false)
+        if id == primary { candidates.append(use) }
+        continue
+      }
+      let isExcluded = role == "0" || !SubnetChoice.isAllowed(subnet.tags, clusterName)
+      let use = SubnetUse(id: id, freeAddresses: subnet.availableAddresses, isExcluded: isExcluded)
+      if isExcluded {
+        excluded.insert(id)
+        uses.append(use)
+      } else {
+        candidates.append(use)
+      }
+    }
+    candidates.sort { ($1.freeAddresses ?? 0, $0.id) < ($0.freeAddresses ?? 0, $1.id) }
+    var ordered = candidates.map(\.id)
+    if !isPrimarySeen { ordered.append(primary) }
+    // Where everything is excluded the primary stays named, so that the refusal can say why.
+    self.ordered = ordered.isEmpty ? [primary] : ordered
+    self.excluded = excluded
+    self.uses = candidates + uses.sorted { $0.id < $1.id }
+  }
+
+  private static func isAllowed(_ tags: [String: String], _ clusterName: String) -> Bool {
+    guard !clusterName.isEmpty else { return true }
+    let clusters = tags.keys.filter { $0.hasPrefix(clusterPrefix) }
+    return clusters.isEmpty || clusters.contains(clusterPrefix + clusterName)
+  }
+}
+
+/// When the subnets are read again. A value: the caller asks, waits and tells how it went.
+///
+/// Free addresses are worth little to a node that does not grow, so nothing is read while nothing is asked for.
+struct SubnetRhythm: Sendable {
+  /// Why somebody wants to know.
+  enum Hint: Sendable, Hashable {
+    /// An ENI is being made.
+    case growing
+    /// A subnet had no room.
+    case full
+  }
+
+  private var readAt: ContinuousClock.Instant?
+  private var failures = 0
+  /// While reading fails: the next try, whether anybody asks or not.
+  private(set) var retryAt: ContinuousClock.Instant?
+
+  static let maximumAge = Duration.seconds(300)
+  static let maximumAgeWhenFull = Duration.seconds(30)
+
+  mutating func succeeded(_ now: ContinuousClock.Instant) {
+    readAt = now
+    failures = 0
+    retryAt = nil
+  }
+
+  /// - Parameter random: 0 ..< 1.
+  /// - Returns: the wait until the next try: a minute, four, sixteen, then an hour, give or take a quarter.
+  mutating func failed(_ now: ContinuousClock.Instant, random: Double) -> Duration {
+    failures += 1
+    let wait = min(.seconds(60) * (1 << (2 * min(failures - 1, 5))), .seconds(3600)) * (0.75 + 0.5 * random)
+    retryAt = now.advanced(by: wait)
+    return wait
+  }
+
+  /// Whether it is time to read for that reason.
+  func isDue(_ hint: Hint, _ now: ContinuousClock.Instant) -> Bool {
+    if let retryAt { return retryAt <= now }
+    guard let readAt else { return true }
+    let age = readAt.duration(to: now)
+    return age >= (hint == .full ? SubnetRhythm.maximumAgeWhenFull : SubnetRhythm.maximumAge)
+  }
+}

@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import Logging
+internal import Synchronization
+internal import VPCCloud
+internal import VPCModel
+internal import VPCTransport
+
+/// The subnets for new ENIs, kept in memory so that no attachment waits for a describe call.
+///
+/// Read once at start, beside what else the start does; again when growth is under way and the list is minutes old, or when
+/// a subnet proved full. Where EC2 does not tell, the list stays what it was, at first the primary subnet alone.
+final class SubnetDirectory: Sendable {
+  private struct Content {
+    var choice: SubnetChoice
+    var rhythm = SubnetRhythm()
+    var hint: SubnetRhythm.Hint?
+    var streak = FailureStreak()
+  }
+
+  private let ec2: EC2Client
+  private let filters: [EC2Filter]
+  private let primary: SubnetID
+  private let clusterName: String
+  /// ENABLE_SUBNET_DISCOVERY, where this node asks EC2 for anything at all.
+  private let isEnabled: Bool
+  private let enis: ENIDirectory
+  private let time: TimeSource
+  private let logger: Logger
+  private let content: Mutex<Content>
+  private let bell = Bell()
+
+  init(
+    ec2: EC2Client, identity: NodeIdentity, clusterName: String, isEnabled: Bool, enis: ENIDirectory,
+    time: TimeSource = .system, logger: Logger
+  ) {
+    self.ec2 = ec2
+    filters = [
+      EC2Filter("vpc-id", [identity.primary.vpcID]),
+      EC2Filter("availability-zone", [identity.instance.availabilityZone]),
+    ]
+    primary = identity.primarySubnet
+    self.clusterName = clusterName
+    self.isEnabled = isEnabled
+    self.enis = enis
+    self.time = time
+    self.logger = logger
+    content = Mutex(Content(choice: SubnetChoice(primary: identity.primarySubnet)))
+  }
+
+  var choice: SubnetChoice { content.withLock { $0.choice } }
+
+  /// Free addresses by subnet, of the last reading; empty where nothing was read.
+  var uses: [SubnetUse] { choice.uses }
+
+  func isExcluded(_ subnet: SubnetID) -> Bool { content.withLock { $0.choice.excluded.contains(subnet) } }
+
+  /// Says that fresher numbers would be of use. Costs nothing and waits for nothing.
+  func hint(_ hint: SubnetRhythm.Hint) {
+    guard isEnabled else { return }
+    content.withLock { if $0.hint != .full { $0.hint = hint } }
+    bell.ring()
+  }
+
+  /// Asks EC2, one call. Logs the first failure of a row and its end.
+  func read() async {
+    guard isEnabled else { return }
+    do throws(EC2Error) {
+      let subnets = try await ec2.describeSubnets(filters: filters)
+      for subnet in subnets {
+        if let id = SubnetID(subnet.id), let cidr = subnet.ipv4CIDR { enis.setCIDR(cidr, of: id) }
+      }
+      let choice = SubnetChoice(subnets, primary: primary, clusterName: clusterName)
+      let wasFailing = content.withLock { content in
+        content.choice = choice
+        content.rhythm.succeeded(time.now())
+        return content.streak.succeeded()
+      }
+      // Also for the reading that the start begins, before anybody listens.
+      bell.ring()
+      if wasFailing { logger.notice("EC2 tells the subnets again") }
+    } catch {
+      let (wait, isFirst) = content.withLock { content in
+        (content.rhythm.failed(time.now(), random: time.random()), content.streak.failed())
+      }
+      guard isFirst, !Task.isCancelled else { return }
+      logger.warning(
+        "subnets are not known, new ENIs go where they went before (at first the primary subnet)",
+        metadata: [
+          "error": "\(CauseChain.text(error))", "subnets": "\(choice.ordered)", "in": "\(wait.brief)",
+          "permission": error.isMissingPermission ? "ec2:DescribeSubnets" : "",
+        ])
+    }
+  }
+
+  /// Reads whenever it is worth it, until cancelled.
+  ///
+  /// - Parameter changed: called with each choice that differs from the one before.
+  func run(from known: SubnetChoice, changed: @Sendable (_ old: SubnetChoice, _ new: SubnetChoice) async -> Void) async
+  {
+    var told = known
+    while !Task.isCancelled {
+      let new = choice
+      if new != told {
+        await changed(told, new)
+        told = new
+      }
+      guard await isDue() else { continue }
+      await read()
+    }
+  }
+
+  /// Waits until a reading is due, or something else than a reading deserves a look.
+  private func isDue() async -> Bool {
+    if let retryAt = content.withLock({ $0.rhythm.retryAt }) {
+      // Cancelled: the caller looks.
+      guard (try? await time.sleep(time.now().duration(to: retryAt))) != nil else { return false }
+      return true
+    }
+    guard await bell.wait() else { return false }
+    return content.withLock { content in
+      guard let hint = content.hint else { return false }
+      content.hint = nil
+      return content.rhythm.isDue(hint, time.now())
+    }
+  }
+}
+
+/// Says of a row of failures which one is worth a line in the log.
+struct FailureStreak: Sendable {
+  private var isFailing = false
+
+  /// - Returns: true for the first of the row.
+  mutating func failed() -> Bool {
+    defer { isFailing = true }
+    return !isFailing
+  }
+
+  /// - Returns: true where it ends a row of failures.
+  mutating func succeeded() -> Bool {
+    defer { isFailing = false }
+    return isFailing
+  }
+}

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Testing
+import VPCCloud
+import VPCModel
+
+@testable import AgentMode
+
+/// ENIs that others made or that an agent left half done, and the modes in which EC2 is asked for less.
+@Suite struct ENICareTests {
+  private func foreign(_ tags: [String: String] = [:]) -> FakeCloud {
+    let cloud = FakeCloud()
+    cloud.change {
+      $0.enis["eni-2"] = FakeCloud.ENI(
+        id: "eni-2", mac: "02:00:00:00:00:02", own: "10.0.0.20", singles: ["10.0.0.21"], tags: tags, device: 1,
+        isMarked: true)
+    }
+    return cloud
+  }
+
+  @Test func adoptedENIGetsItsTags() async throws {
+    let fixture = try await CloudFixture(foreign(), clusterName: "blue")
+    #expect(try await fixture.enis.describe().filter(\.isManaged).count == 2)
+    var told: Set<ENIID> = []
+    #expect(await fixture.enis.care(&told))
+    #expect(
+      fixture.cloud.eni("eni-2")?.tags == [
+        "node.k8s.amazonaws.com/instance_id": "i-1", "cluster.k8s.amazonaws.com/name": "blue",
+        "eks:eni:owner": "amazon-vpc-cni",
+      ])
+    fixture.cloud.forgetCalls()
+    _ = try await fixture.enis.describe()
+    #expect(await fixture.enis.care(&told))
+    #expect(fixture.cloud.actions == ["DescribeNetworkInterfaces"], "tagged once")
+  }
+
+  /// A role that may not tag costs nothing but a line of the log.
+  @Test func forbiddenTagsAreToldOnce() async throws {
+    let fixture = try await CloudFixture(foreign())
+    fixture.cloud.change { $0.denied = ["CreateTags"] }
+    #expect(try await fixture.enis.describe().count == 2)
+    var told: Set<ENIID> = []
+    for _ in 0..<3 { #expect(await !fixture.enis.care(&told)) }
+    #expect(fixture.log.count("could not be tagged") == 1)
+  }
+
+  @Test(
+    arguments: [
+      ([ENITags.unmanagedKey: "true"], true, false), ([ENITags.unmanagedKey: "false"], true, true), ([:], true, true),
+      ([:], false, false), ([ENITags.instanceKey: "i-1"], false, true), ([ENITags.instanceKey: "i-0"], false, false),
+      ([ENITags.instanceKey: "i-1", ENITags.unmanagedKey: "true"], true, false),
+    ] as [([String: String], Bool, Bool)])
+  func whatIsManaged(_ tags: [String: String], _ managesUntagged: Bool, _ isManaged: Bool) async throws {
+    let fixture = try await CloudFixture(foreign(tags), mode: NodeENIs.Mode(managesUntagged: managesUntagged))
+    let listed = try await fixture.enis.describe()
+    #expect(listed.first { $0.id.text == "eni-2" }?.isManaged == isManaged)
+    #expect(listed.first { $0.id.text == "eni-1" }?.isManaged == true, "the primary always")
+    if !isManaged {
+      #expect(fixture.enis.directory.entry(for: try CloudFixture.eni("eni-2"))?.missingTags.isEmpty == true)
+    }
+  }
+
+  @Test func withoutProvisioningNothingIsTaggedOrMarked() async throws {
+    let cloud = foreign()
+    cloud.change { $0.enis["eni-2"]?.isMarked = false }
+    let fixture = try await CloudFixture(cloud, mode: NodeENIs.Mode(provisions: false))
+    #expect(try await fixture.enis.describe().count == 2)
+    #expect(fixture.enis.directory.entries.values.filter(\.needsCare).isEmpty)
+  }
+
+  @Test func imdsOnlyNeverDescribesInterfaces() async throws {
+    let fixture = try await CloudFixture(foreign(), mode: NodeENIs.Mode(asksIMDSOnly: true))
+    guard case .listed(let listing) = await fixture.enis.list() else {
+      Issue.record("not listed")
+      return
+    }
+    #expect(listing.isAuthoritative && listing.enis.map(\.id.text) == ["eni-1", "eni-2"])
+    #expect(listing.enis.last?.cidrs.map(\.description) == ["10.0.0.21/32"])
+    // What the pool changed within IMDS's lag is not judged by it.
+    #expect(PoolClock.now().instant - listing.askedAt >= ENIDirectory.imdsLag)
+    #expect(fixture.cloud.actions.isEmpty)
+    // Nor is it needed to free an ENI that IMDS alone has shown.
+    guard case .done = await fixture.enis.free(try CloudFixture.eni("eni-2")) else {
+      Issue.record("not freed")
+      return
+    }
+    #expect(fixture.cloud.actions == ["DescribeInstances", "DetachNetworkInterface", "DeleteNetworkInterface"])
+  }
+
+  /// After a change the listing waits until IMDS must have caught up.
+  @Test func imdsOnlyWaitsForIMDS() async throws {
+    let fixture = try await CloudFixture(foreign(), mode: NodeENIs.Mode(asksIMDSOnly: true))
+    fixture.enis.directory.noteChange()
+    guard case .listed = await fixture.enis.list() else {
+      Issue.record("not listed")
+      return
+    }
+    let slept = try #require(fixture.time.slept.first)
+    #expect(slept > .seconds(30) && slept <= ENIDirectory.imdsLag)
+  }
+}

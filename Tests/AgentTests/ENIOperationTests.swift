@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Testing
+import VPCCloud
+import VPCModel
+
+@testable import AgentMode
+
+/// What the pool asks for, as calls to EC2: which, how often, and what is left when one of them fails.
+@Suite struct ENIOperationTests {
+  private func attached(_ result: ActionResult) throws -> ENIObservation {
+    guard case .attached(let observation) = result else {
+      Issue.record("\(result)")
+      throw CancellationError()
+    }
+    return observation
+  }
+
+  private func failure(_ result: ActionResult) -> ActionFailure? {
+    if case .failed(let failure) = result { failure } else { nil }
+  }
+
+  @Test func oneMoreENIIsThreeCalls() async throws {
+    let fixture = try await CloudFixture(clusterName: "blue", additionalTags: ["team": "a"])
+    let tracking = "<tcpEstablishedTimeout>350</tcpEstablishedTimeout>"
+    fixture.cloud.change {
+      $0.enis["eni-1"]?.tracking = "<connectionTrackingConfiguration>\(tracking)</connectionTrackingConfiguration>"
+    }
+    _ = try await fixture.enis.describe()
+    fixture.cloud.forgetCalls()
+    let eni = try attached(await fixture.enis.attach(fixture.request(3)))
+    #expect(
+      fixture.cloud.actions == [
+        "CreateNetworkInterface", "AttachNetworkInterface", "ModifyNetworkInterfaceAttribute",
+      ])
+    #expect(eni.cidrs.count == 3 && eni.device == 1 && !eni.isWired)
+    let made = try #require(fixture.cloud.eni(eni.id.text))
+    #expect(made.isMarked && made.description == "aws-K8S-i-1" && made.groups == ["sg-1"])
+    #expect(
+      Set(made.tags.keys) == [
+        "node.k8s.amazonaws.com/instance_id", "node.k8s.amazonaws.com/createdAt", "cluster.k8s.amazonaws.com/name",
+        "eks:eni:owner", "team",
+      ])
+    // The primary's idle timeouts hold for every ENI.
+    let create = try #require(fixture.cloud.calls("CreateNetworkInterface").first)
+    #expect(create.fields["ConnectionTrackingSpecification.TcpEstablishedTimeout"] == "350")
+    #expect(create.fields["SecondaryPrivateIpAddressCount"] == "3" && create.fields["ClientToken"]?.count == 32)
+    // What was made with all its tags needs no care.
+    _ = try await fixture.enis.describe()
+    #expect(fixture.enis.directory.entry(for: eni.id)?.needsCare == false)
+  }
+
+  /// A call that EC2 refuses for its rate is made again; what was made before is not thrown away for it.
+  @Test(arguments: ["AttachNetworkInterface", "ModifyNetworkInterfaceAttribute"])
+  func throttledHalfwayIsFinished(_ action: String) async throws {
+    let fixture = try await CloudFixture()
+    fixture.cloud.fail(action, "RequestLimitExceeded", times: 5, status: 503)
+    let eni = try attached(await fixture.enis.attach(fixture.request()))
+    #expect(fixture.cloud.calls("CreateNetworkInterface").count == 1)
+    #expect(fixture.cloud.calls(action).count == 6)
+    #expect(fixture.cloud.eni(eni.id.text)?.isMarked == true)
+    #expect(fixture.time.slept.count == 5 && fixture.time.elapsed < .seconds(90))
+    #expect(Set(fixture.time.slept).count == 5, "the waits are random")
+  }
+
+  @Test func throttledForLongIsTakenBack() async throws {
+    let fixture = try await CloudFixture()
+    fixture.cloud.fail("AttachNetworkInterface", "RequestLimitExceeded", times: 1000, status: 503)
+    let failure = failure(await fixture.enis.attach(fixture.request()))
+    #expect(failure?.fault == .throttled(call: "AttachNetworkInterface"))
+    #expect(fixture.cloud.calls("AttachNetworkInterface").count <= 12 && fixture.time.elapsed <= .seconds(90))
+    #expect(fixture.cloud.enis.count == 1, "nothing is left behind")
+  }
+
+  /// An ENI that carries pods is kept; only its mark comes later.
+  @Test func markThatWillNotSucceedComesLater() async throws {
+    let fixture = try await CloudFixture()
+    fixture.cloud.fail("ModifyNetworkInterfaceAttribute", "RequestLimitExceeded", times: 12, status: 503)
+    let eni = try attached(await fixture.enis.attach(fixture.request()))
+    #expect(fixture.cloud.eni(eni.id.text)?.isMarked == false)
+    #expect(fixture.enis.directory.entry(for: eni.id)?.isUnmarked == true)
+    fixture.cloud.change { $0.faults = [:] }
+    var told: Set<ENIID> = []
+    #expect(await fixture.enis.care(&told))
+    #expect(fixture.cloud.eni(eni.id.text)?.isMarked == true && told.isEmpty)
+  }
+
+  @Test(arguments: [
+    ("CreateNetworkInterface", "ec2:CreateNetworkInterface"), ("AttachNetworkInterface", "ec2:AttachNetworkInterface"),
+    ("ModifyNetworkInterfaceAttribute", "ec2:ModifyNetworkInterfaceAttribute"),
+  ])
+  func refusedLeavesNothing(_ action: String, _ permission: String) async throws {
+    let fixture = try await CloudFixture()
+    fixture.cloud.change { $0.denied = [action] }
+    let failure = failure(await fixture.enis.attach(fixture.request()))
+    #expect(failure?.fault == .unauthorized(permission: permission) && failure?.mayBeDone == false)
+    #expect(fixture.cloud.enis.count == 1)
+  }
+
+  /// A lost answer creates nothing twice and attaches nothing twice.
+  @Test(arguments: ["CreateNetworkInterface", "AttachNetworkInterface", "ModifyNetworkInterfaceAttribute"])
+  func lostAnswers(_ action: String) async throws {
+    let fixture = try await CloudFixture()
+    fixture.cloud.change { $0.lost = [action] }
+    let eni = try attached(await fixture.enis.attach(fixture.request()))
+    #expect(fixture.cloud.eni(eni.id.text)?.device == 1 && fixture.cloud.eni(eni.id.text)?.isMarked == true)
+    let tokens = Set(fixture.cloud.calls("CreateNetworkInterface").map { $0.fields["ClientToken"] })
+    #expect(tokens.count == 1, "one token, so that EC2 makes one ENI")
+    if action == "AttachNetworkInterface" { #expect(fixture.cloud.calls(action).count == 1) }
+  }
+
+  // MARK: answers that cannot be true
+
+  /// Each is an AssignPrivateIpAddresses answer to "two addresses for eni-1"; none may reach a pod.
+  @Test(arguments: [
+    ("another subnet", "10.0.0.50 10.9.0.1"), ("one address twice", "10.0.0.50 10.0.0.50"),
+    ("more than asked", "10.0.0.50 10.0.0.51 10.0.0.52"), ("on another ENI", "10.0.0.50 10.0.3.3"),
+    ("in a prefix of another ENI", "10.0.0.50 10.0.8.5"), ("the own address of another ENI", "10.0.0.50 10.0.0.20"),
+    ("its own address", "10.0.0.50 10.0.0.10"), ("a prefix", "10.0.0.64/28"), ("no address", "10.0.0.300"),
+  ])
+  func assignLies(_ what: String, _ items: String) async throws {
+    let fixture = try await CloudFixture(liar())
+    _ = try await fixture.enis.describe()
+    fixture.cloud.change { $0.lies["AssignPrivateIpAddresses"] = answer(items) }
+    let failure = failure(await fixture.enis.assign(2, .address, to: try CloudFixture.eni("eni-1")))
+    #expect(failure?.mayBeDone == true, "\(what): a listing must decide")
+  }
+
+  @Test(arguments: [
+    ("another size", "10.0.1.0/27"), ("an address", "10.0.0.50"), ("around its own address", "10.0.0.0/28"),
+    ("around an address of another ENI", "10.0.3.0/28"), ("outside", "10.200.0.0/28"),
+  ])
+  func prefixLies(_ what: String, _ items: String) async throws {
+    let fixture = try await CloudFixture(liar())
+    _ = try await fixture.enis.describe()
+    fixture.cloud.change { $0.lies["AssignPrivateIpAddresses"] = answer(items) }
+    let failure = failure(await fixture.enis.assign(1, .prefix, to: try CloudFixture.eni("eni-1")))
+    #expect(failure?.mayBeDone == true, "\(what)")
+  }
+
+  @Test func answerAboutAnotherENI() async throws {
+    let fixture = try await CloudFixture(liar())
+    fixture.cloud.change {
+      $0.lies["AssignPrivateIpAddresses"] =
+        "<networkInterfaceId>eni-2</networkInterfaceId>" + answer("10.0.0.50")
+    }
+    #expect(failure(await fixture.enis.assign(1, .address, to: try CloudFixture.eni("eni-1")))?.mayBeDone == true)
+  }
+
+  @Test func fewerThanAskedIsAnAnswer() async throws {
+    let fixture = try await CloudFixture(liar())
+    fixture.cloud.change { $0.lies["AssignPrivateIpAddresses"] = answer("10.0.0.50") }
+    guard case .assigned(let got) = await fixture.enis.assign(5, .address, to: try CloudFixture.eni("eni-1")) else {
+      Issue.record("not assigned")
+      return
+    }
+    #expect(got.map(\.description) == ["10.0.0.50/32"])
+  }
+
+  @Test func newENIWithStrangeAddresses() async throws {
+    let fixture = try await CloudFixture()
+    var lie = FakeCloud.ENI(id: "eni-101", mac: "02:00:00:00:01:65", own: "10.0.1.1")
+    lie.singles = ["10.0.1.2", "172.31.0.1"]
+    let xml = "<networkInterface>\(FakeCloud.xml(lie))</networkInterface>"
+    fixture.cloud.change { $0.lies["CreateNetworkInterface"] = xml }
+    let eni = try attached(await fixture.enis.attach(fixture.request(2)))
+    #expect(eni.cidrs.isEmpty && fixture.log.count("cannot be true") == 1)
+  }
+
+  @Test func newENIInAnotherSubnet() async throws {
+    let fixture = try await CloudFixture()
+    var lie = FakeCloud.ENI(id: "eni-101", mac: "02:00:00:00:01:65", own: "10.0.1.1")
+    lie.subnet = "subnet-9"
+    let xml = "<networkInterface>\(FakeCloud.xml(lie))</networkInterface>"
+    fixture.cloud.change { $0.lies["CreateNetworkInterface"] = xml }
+    #expect(failure(await fixture.enis.attach(fixture.request()))?.mayBeDone == true)
+    #expect(fixture.cloud.calls("AttachNetworkInterface").isEmpty)
+  }
+
+  /// A listing in which two ENIs hold the same, or hold what is not in their subnet: those addresses are left out.
+  @Test func listingThatContradictsItself() async throws {
+    let fixture = try await CloudFixture(liar())
+    fixture.cloud.change {
+      $0.enis["eni-1"]?.singles = ["10.0.0.50", "10.0.3.3", "192.168.7.7", "10.0.8.9"]
+      $0.enis["eni-1"]?.prefixes = ["10.0.2.0/28", "10.0.2.32/27"]
+    }
+    let listed = try await fixture.enis.describe()
+    let first = try #require(listed.first { $0.id.text == "eni-1" })
+    let second = try #require(listed.first { $0.id.text == "eni-2" })
+    #expect(first.cidrs.map(\.description) == ["10.0.0.50/32", "10.0.2.0/28"])
+    #expect(second.cidrs.isEmpty, "of both that hold it")
+    #expect(fixture.log.count("contradicts") == 1)
+  }
+
+  private func liar() -> FakeCloud {
+    let cloud = FakeCloud()
+    cloud.change {
+      $0.enis["eni-2"] = FakeCloud.ENI(
+        id: "eni-2", mac: "02:00:00:00:00:02", own: "10.0.0.20", singles: ["10.0.3.3"], prefixes: ["10.0.8.0/28"],
+        tags: [ENITags.instanceKey: "i-1"], device: 1, isMarked: true)
+    }
+    return cloud
+  }
+}
+
+/// An AssignPrivateIpAddresses answer that names these, separated by spaces: prefixes those with a length.
+private func answer(_ items: String) -> String {
+  var singles = ""
+  var prefixes = ""
+  for item in items.split(separator: " ") {
+    if item.contains("/") {
+      prefixes += "<item><ipv4Prefix>\(item)</ipv4Prefix></item>"
+    } else {
+      singles += "<item><privateIpAddress>\(item)</privateIpAddress></item>"
+    }
+  }
+  return "<assignedPrivateIpAddressesSet>\(singles)</assignedPrivateIpAddressesSet>"
+    + "<assignedIpv4PrefixSet>\(prefixes)</assignedIpv4PrefixSet>"
+}

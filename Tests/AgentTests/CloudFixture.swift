@@ -136,6 +136,8 @@ final class VirtualTime: Sendable {
 
   /// Waits until so many sleep, then wakes the first of them.
   func step(sleepers count: Int) async throws {
+    // Mostly they are about to.
+    for _ in 0..<100 where sleepers < count { await Task.yield() }
     try await eventually("\(count) asleep") { self.sleepers >= count }
     let first = state.withLock { state in
       state.sleepers.sort { ($0.at, $0.id) < ($1.at, $1.id) }

@@ -3,12 +3,13 @@
 // The agent's life, in order. Each step needs the one before it.
 //
 //   identify   IMDS: which instance, its primary ENI; limits of its type          tried until IMDS answers
-//   list       EC2: everything attached, one call                                 IMDS alone where EC2 does not answer
+//   list       EC2: everything attached, one call; the subnets beside it          IMDS alone where EC2 does not answer
 //   prepare    kernel: rules 512 and 1024, the source map of all ENIs, SNAT
 //   restore    checkpoint against the kernel: who is alive, who is gone
 //   start      the pool: wires every ENI, grows
 //   serve      the socket; from here on the probes say SERVING
 //   show       metrics, introspection, upkeep of logs: nothing waits for them
+//   beside     BackgroundWork: subnets, reconciliation, groups, tags, the sweep
 //   stop       SIGTERM: nothing grows, what is in flight is answered, at most 5 s
 //
 // Read on: AddressPool (what happens to an ADD), NodeNetwork (the kernel), NodeENIs (EC2).

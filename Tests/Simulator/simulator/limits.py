@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 
-from moto.ec2.models.instance_types import INSTANCE_TYPES
+from moto.ec2.models.instance_types import INSTANCE_TYPES, InstanceType, InstanceTypeBackend
+
+# A type that is newer than any table of a program under test: only DescribeInstanceTypes tells its limits.
+FUTURE_TYPE = "q9.future"
+_future = copy.deepcopy(INSTANCE_TYPES["m5.large"])
+_future["InstanceType"] = FUTURE_TYPE
+_future["NetworkInfo"]["Ipv4AddressesPerInterface"] = 6
+INSTANCE_TYPES[FUTURE_TYPE] = _future
+InstanceTypeBackend.instance_types.append(InstanceType(FUTURE_TYPE))
 
 
 @dataclass(frozen=True)

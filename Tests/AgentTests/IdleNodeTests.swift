@@ -38,7 +38,8 @@ import VPCTransport
     cloud.forgetCalls()
     let work = BackgroundWork(
       settings: settings, enis: fixture.enis, pool: pool, network: fixture.enis.network,
-      knownSubnets: fixture.enis.subnets.choice, isListed: true, time: time.source, logger: fixture.log.logger)
+      knownSubnets: fixture.enis.subnets.choice, isListed: true, metrics: AgentMetrics(), time: time.source,
+      logger: fixture.log.logger)
     let running = Task { await work.run() }
     // The two watches and the sweep sleep; the others wait to be woken.
     let sleepers = settings.cleansLeakedENIs ? 3 : 2

@@ -113,7 +113,7 @@ struct Agent {
     // Of no use to any pod that waits now, so after everything that is.
     let work = BackgroundWork(
       settings: settings, enis: enis, pool: pool, network: network, knownSubnets: subnets, isListed: listed.isByEC2,
-      time: .system, logger: logger)
+      metrics: metrics, time: .system, logger: logger)
     return Parts(
       pool: pool, server: server, health: health, tasks: [reading, secondLook, Task { await work.run() }],
       observation: observation)

@@ -25,6 +25,7 @@ struct BackgroundWork: Sendable {
   let knownSubnets: SubnetChoice
   /// False where the agent started by IMDS alone, because EC2 did not answer.
   let isListed: Bool
+  let metrics: AgentMetrics
   let time: TimeSource
   let logger: Logger
 
@@ -72,8 +73,14 @@ struct BackgroundWork: Sendable {
       imds: enis.imds, ec2: enis.ec2, primary: identity.primary.mac, state: enis.primary, directory: enis.directory,
       followsGroups: settings.provisions && !settings.usesCustomNetworking,
       applyCIDRs: { cidrs in
-        try await network.applyHostRules(
-          primary: identity.primary.mac, address: identity.primaryAddress, vpcCIDRs: cidrs)
+        do {
+          try await network.applyHostRules(
+            primary: identity.primary.mac, address: identity.primaryAddress, vpcCIDRs: cidrs)
+        } catch {
+          metrics.connmarkReconciled(isSuccess: false)
+          throw error
+        }
+        metrics.connmarkReconciled(isSuccess: true)
       }, time: time, logger: logger)
   }
 

@@ -53,7 +53,7 @@ extension AgentMetrics {
     var free: [[String]: Double] = [:]
     var excluded: [[String]: Double] = [:]
     for subnet in subnets {
-      free[[subnet.id.text]] = Double(subnet.freeAddresses)
+      if let count = subnet.freeAddresses { free[[subnet.id.text]] = Double(count) }
       excluded[[subnet.id.text]] = subnet.isExcluded ? 1 : 0
     }
     instruments.subnetFreeAddresses.replaceAll(free)

@@ -125,7 +125,12 @@ final class AgentMetrics: Sendable {
     instruments.build.set(1, version, "")
     guard let backend else { return }
     instruments.connmarkBackend.set(1, backend)
-    instruments.connmarkReconciled.increment("success")
+    connmarkReconciled(isSuccess: true)
+  }
+
+  /// SNAT and marks were put in place, at the start or because the VPC's CIDRs changed.
+  func connmarkReconciled(isSuccess: Bool) {
+    instruments.connmarkReconciled.increment(isSuccess ? "success" : "error")
   }
 }
 

@@ -106,7 +106,7 @@ final class FakeENIs: ENIOperations {
 
   // MARK: what the pool asks
 
-  func attach(_ request: AttachRequest) async -> ActionResult {
+  func attach(_ request: AttachRequest, held: @escaping @Sendable (String) -> Void) async -> ActionResult {
     await pass(.attach) { state in
       guard state.enis.count < self.eniLimit else {
         return self.refuse("attach above the limit", .attachmentLimit, &state)

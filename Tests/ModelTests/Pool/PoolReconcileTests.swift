@@ -95,4 +95,49 @@ import VPCModel
     rig.feed(.maxPods(4))
     #expect(rig.pool.blockedCause(now: rig.now) == nil, "no pod could use more")
   }
+
+  /// Tags are not in IMDS: a start without EC2 learns later that an ENI is another's, and leaves it alone from then on.
+  @Test func anENIThatProvesToBeAnothersIsLeftAlone() throws {
+    var rig = PoolRig(Self.warmIP)
+    rig.start()
+    let waiters = (0..<10).map { rig.add("pod-\($0)") }
+    rig.advance(.seconds(300))
+    let other = try #require(rig.enis.first { $0.key != PoolRig.primary })
+    var seen = rig.listing()
+    for index in seen.indices where seen[index].id == other.key { seen[index].isManaged = false }
+    rig.feed(.observed(ENIListing(enis: seen, askedAt: rig.now, isAuthoritative: true)))
+    #expect(waiters.allSatisfy { rig.address($0) != nil } && rig.pool.counts.assigned == 10)
+    for pod in 0..<10 { rig.delete("pod-\(pod)") }
+    for _ in 0..<10 {
+      rig.advance(.seconds(60))
+      var again = rig.listing()
+      for index in again.indices where again[index].id == other.key { again[index].isManaged = false }
+      rig.feed(.observed(ENIListing(enis: again, askedAt: rig.now, isAuthoritative: true)))
+    }
+    #expect(rig.enis[other.key]?.cidrs == other.value.cidrs, "neither freed nor emptied")
+    let next = (0..<6).map { rig.add("next-\($0)") }
+    rig.settle()
+    for waiter in next {
+      let address = try #require(rig.address(waiter))
+      #expect(!other.value.cidrs.contains { $0.contains(address) })
+    }
+  }
+
+  /// An action that EC2 holds up for its rate is what a waiter is told of.
+  @Test func aHeldAttachIsNamed() throws {
+    var rig = PoolRig(PoolSettings(instanceENILimit: 2, slotsPerENI: 1, warmENITarget: 0))
+    rig.start()
+    rig.add("first")
+    rig.settle()
+    rig.latency = .seconds(60)
+    let waiter = rig.add("second", timeout: .seconds(20))
+    let attach = try #require(rig.running.first { if case .attachENI = $0.action { true } else { false } })
+    rig.feed(.held(attach.id, call: "AttachNetworkInterface"))
+    rig.advance(.seconds(21))
+    guard case .deadline(_, let because) = rig.cause(waiter) else {
+      Issue.record("\(String(describing: rig.cause(waiter)))")
+      return
+    }
+    #expect(because.hasPrefix("EC2 throttles AttachNetworkInterface"), "\(because)")
+  }
 }

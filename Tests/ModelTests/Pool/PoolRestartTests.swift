@@ -37,6 +37,8 @@ import VPCModel
   /// and no pod fails for them.
   @Test func leftoversOfTheOtherModeMakeWayForPods() {
     var rig = Self.rig(pods: 11)
+    // The warm ENI is asked for when no pod waits any more.
+    rig.advance(.seconds(5))
     #expect(rig.pool.counts.total == 27)
     var settings = Self.m5large
     settings.usesPrefixes = true

@@ -237,6 +237,9 @@ extension Pool {
     for kind in places > 0 ? [ActionClass.attach, .assign] : [.assign] {
       if let cause = backoffs[kind.rawValue].cause(now) { return cause }
     }
+    if let call = inFlight.values.lazy.compactMap(\.heldBy).first {
+      return .throttled(call: call, retryIn: settings.timings.heldRetry)
+    }
     for backoff in unwired.values { if let cause = backoff.cause(now) { return cause } }
     if let (subnet, until) = pausedSubnets.min(by: { $0.value < $1.value }), until > now {
       let wait = until - now

@@ -51,7 +51,7 @@ extension Pool {
   /// Whether new pods may get addresses of a CIDR.
   func standing(of prefix: IPPrefix, slot: Int) -> CIDRRecord.Standing {
     let eni = book.enis[slot].observation
-    if eni.isExcluded || (eni.isPrimary && settings.usesCustomNetworking) { return .draining }
+    if eni.isExcluded || !eni.isManaged || (eni.isPrimary && settings.usesCustomNetworking) { return .draining }
     if settings.usesPrefixes { return prefix.isSingle && fallbackSubnets.isEmpty ? .draining : .usable }
     return prefix.isSingle ? .usable : .draining
   }
@@ -141,6 +141,9 @@ extension Pool {
     if book.enis[slot].state == .freeing || book.enis[slot].state == .lost { rewire(slot) }
     book.enis[slot].isUnclear = false
     book.enis[slot].observation.isExcluded = seen.isExcluded
+    // Tags and types are not in IMDS: a start without EC2 learns of them here.
+    book.enis[slot].observation.isTrunk = seen.isTrunk
+    book.enis[slot].observation.isManaged = seen.isManaged || seen.isPrimary
     for cidr in book.enis[slot].cidrs {
       let record = book.cidrs[cidr]
       if shown.contains(record.prefix) {

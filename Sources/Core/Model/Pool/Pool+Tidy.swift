@@ -37,7 +37,11 @@ extension Pool {
 
   private var hasSurplus: Bool {
     targets.surplus > 0
-      || book.cidrs.contains { $0.standing == .draining && $0.isIdle && book.enis[$0.slot].state == .open }
+      || book.cidrs.contains { $0.standing == .draining && $0.isIdle && mayGiveBack($0.slot) }
+  }
+
+  private func mayGiveBack(_ slot: Int) -> Bool {
+    book.enis[slot].state == .open && book.enis[slot].observation.isManaged
   }
 
   // MARK: whole ENIs
@@ -64,7 +68,8 @@ extension Pool {
   private func isFreeable(_ slot: Int) -> Bool {
     let eni = book.enis[slot]
     let counts = book.slots[slot]
-    return eni.state == .open && eni.action == nil && !eni.observation.isPrimary && !eni.observation.isTrunk
+    return eni.state == .open && eni.action == nil && eni.observation.isManaged && !eni.observation.isPrimary
+      && !eni.observation.isTrunk
       && !eni.observation.isEFA && counts.usable.assigned == 0 && counts.usable.cooling == 0
       && counts.aside.assigned == 0 && counts.aside.cooling == 0
   }
@@ -96,7 +101,7 @@ extension Pool {
     var surplus = targets.surplus
     var isAny = false
     for slot in book.enis.indices.reversed() {
-      guard book.enis[slot].state == .open, book.enis[slot].action == nil else { continue }
+      guard mayGiveBack(slot), book.enis[slot].action == nil else { continue }
       var leaving: [Int] = []
       for cidr in book.enis[slot].cidrs where book.cidrs[cidr].isIdle {
         switch book.cidrs[cidr].standing {

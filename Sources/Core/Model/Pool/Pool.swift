@@ -105,6 +105,8 @@ package struct Pool: Sendable {
     let work: Work
     /// Addresses that it will bring.
     let supply: Int
+    /// The call that EC2 refuses for its rate, where the action waits for that.
+    var heldBy: String?
   }
 
   /// The actions of one event, answers apart from work.
@@ -141,6 +143,7 @@ package struct Pool: Sendable {
     case .addCancelled(let waiter): cancel(waiter, &batch)
     case .delete(let key, let waiter): delete(key, waiter, now, &batch)
     case .ended(let id, let result): ended(id, result, time, &batch)
+    case .held(let id, let call): inFlight[id]?.heldBy = call
     case .observed(let listing): if isStarted { reconcile(listing, now) }
     case .checkpointFailed(let unsent, let reason): undo(unsent, reason, &batch)
     case .tick: break

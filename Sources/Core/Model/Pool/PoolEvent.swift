@@ -13,6 +13,8 @@ package enum PoolEvent: Sendable {
   case delete(AttachmentKey, WaiterID)
   /// An action that the pool asked for has ended. An unknown identifier is ignored.
   case ended(ActionID, ActionResult)
+  /// EC2 refused a call of an action under way for its rate; the action goes on. For the cause that waiters are told.
+  case held(ActionID, call: String)
   /// What EC2 says of every ENI attached, without having been asked for by the pool.
   case observed(ENIListing)
   /// The checkpoint of a batch could not be written. The actor has withheld the `assigned` answers of the batch and

@@ -80,6 +80,8 @@ package struct PoolTimings: Sendable, Hashable {
   package var quarantine: Duration = .seconds(60)
   /// Waits after a failed call: doubled by each failure in a row up to the second value, with jitter.
   package var backoff: ClosedRange<Duration> = .seconds(1) ... .seconds(60)
+  /// The longest wait between two tries of a call within an action.
+  package var heldRetry: Duration = .seconds(8)
   /// The same after UnauthorizedOperation.
   package var permissionBackoff: ClosedRange<Duration> = .seconds(60) ... .seconds(600)
   /// ADDs that may wait at the same time.

@@ -42,7 +42,9 @@ struct NodeENIs: ENIOperations {
 
   // MARK: attach
 
-  func attach(_ request: AttachRequest) async -> ActionResult {
+  func attach(
+    _ request: AttachRequest, held: @escaping @Sendable (String) -> Void = { _ in }
+  ) async -> ActionResult {
     guard !subnets.isExcluded(request.subnet) else {
       return .failed(
         ActionFailure(.other("subnet \(request.subnet) is excluded by its tags, and no other may be used")))
@@ -62,9 +64,9 @@ struct NodeENIs: ENIOperations {
       mac: created.mac, subnet: request.subnet, device: request.device, card: request.card, isManaged: true,
       primaryAddress: created.primaryIPv4, groups: Set(groups))
     do throws(EC2Error) {
-      let attachment = try await plugIn(created.id, request)
+      let attachment = try await plugIn(created.id, request, held)
       entry.attachmentID = attachment
-      entry.isUnmarked = try await !mark(created.id, attachment)
+      entry.isUnmarked = try await !mark(created.id, attachment, held)
     } catch {
       if error.action == "AttachNetworkInterface" { await discard(created.id, attachmentID: nil) }
       return failed(error)
@@ -102,18 +104,22 @@ struct NodeENIs: ENIOperations {
   }
 
   /// Attaches, and where the answer was lost asks EC2 whether it was done.
-  private func plugIn(_ eni: ENIID, _ request: AttachRequest) async throws(EC2Error) -> String {
+  private func plugIn(
+    _ eni: ENIID, _ request: AttachRequest, _ held: (String) -> Void
+  ) async throws(EC2Error) -> String {
     do throws(EC2Error) {
-      return try await attachOnce(eni, request)
+      return try await attachOnce(eni, request, held)
     } catch {
       guard error.mayBeDone else { throw error }
       if let attachment = try await attachment(of: eni) { return attachment }
-      return try await attachOnce(eni, request)
+      return try await attachOnce(eni, request, held)
     }
   }
 
-  private func attachOnce(_ eni: ENIID, _ request: AttachRequest) async throws(EC2Error) -> String {
-    try await patiently { () async throws(EC2Error) in
+  private func attachOnce(
+    _ eni: ENIID, _ request: AttachRequest, _ held: (String) -> Void
+  ) async throws(EC2Error) -> String {
+    try await patiently(held) { () async throws(EC2Error) in
       try await ec2.attachNetworkInterface(
         eni, instanceID: identity.instance.instanceID, deviceIndex: request.device, networkCard: request.card)
     }
@@ -123,9 +129,11 @@ struct NodeENIs: ENIOperations {
   ///
   /// - Returns: false where that must be tried again later: EC2 is busy, and the ENI is of use already.
   /// - Throws: after having taken the ENI off again, where it can never be marked.
-  private func mark(_ eni: ENIID, _ attachment: String) async throws(EC2Error) -> Bool {
+  private func mark(
+    _ eni: ENIID, _ attachment: String, _ held: (String) -> Void
+  ) async throws(EC2Error) -> Bool {
     do throws(EC2Error) {
-      try await patiently { () async throws(EC2Error) in
+      try await patiently(held) { () async throws(EC2Error) in
         try await ec2.setDeleteOnTermination(true, interface: eni, attachmentID: attachment)
       }
       return true
@@ -138,10 +146,16 @@ struct NodeENIs: ENIOperations {
 
   /// An ENI that is half made is finished rather than thrown away when EC2 wants fewer calls: making it again takes
   /// more of them. The waits are random, so that nodes which grow together do not come back together.
-  private func patiently<Value>(_ call: () async throws(EC2Error) -> Value) async throws(EC2Error) -> Value {
+  private func patiently<Value>(
+    _ held: (String) -> Void, _ call: () async throws(EC2Error) -> Value
+  ) async throws(EC2Error) -> Value {
     let policy = RetryPolicy(attempts: 12, base: .seconds(1), cap: .seconds(8))
     return try await policy.run(
-      time: time, deadline: time.now().advanced(by: .seconds(90)), retryable: \.isThrottling
+      time: time, deadline: time.now().advanced(by: .seconds(90)),
+      retryable: { (error: EC2Error) in
+        if error.isThrottling { held(error.action) }
+        return error.isThrottling
+      }
     ) { (_) async throws(EC2Error) in
       try await call()
     }

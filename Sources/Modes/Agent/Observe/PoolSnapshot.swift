@@ -44,8 +44,10 @@ extension PoolSnapshot {
     let unit = settings.usesPrefixes ? PoolSettings.addressesPerPrefix : 1
     self.init(
       counts: pool.counts, enis: pool.enis, eniLimit: settings.eniLimit,
-      addressesPerENI: settings.slotsPerENI * unit, blockedCause: pool.blockedCause(now: now), forcedENIs: pool.forcedRemovals.enis,
-      forcedAddresses: pool.forcedRemovals.addresses, fallbackSubnets: pool.fallbackSubnetIDs, pausedSubnets: pool.pausedSubnetIDs)
+      addressesPerENI: settings.slotsPerENI * unit, blockedCause: pool.blockedCause(now: now),
+      forcedENIs: pool.forcedRemovals.enis,
+      forcedAddresses: pool.forcedRemovals.addresses, fallbackSubnets: pool.fallbackSubnetIDs,
+      pausedSubnets: pool.pausedSubnetIDs)
   }
 }
 

@@ -206,7 +206,8 @@ actor AddressPool {
 
   private nonisolated func perform(_ action: PoolAction) async -> ActionResult {
     switch action {
-    case .attachENI(_, let request): await operations.attach(request)
+    case .attachENI(let id, let request):
+      await operations.attach(request) { call in Task { await self.tell(.held(id, call: call)) } }
     case .wireENI(_, let eni): await operations.wire(eni)
     case .assign(_, let eni, let kind, let count): await operations.assign(count, kind, to: eni)
     case .unassign(_, let eni, let cidrs): await operations.unassign(cidrs, from: eni)

@@ -6,7 +6,9 @@ internal import VPCModel
 /// nothing half done that it does not report.
 protocol ENIOperations: Sendable {
   /// Creates an ENI with its addresses, attaches it, marks it to go with the instance.
-  func attach(_ request: AttachRequest) async -> ActionResult
+  ///
+  /// - Parameter held: called each time that EC2 refuses a call of it for its rate and it is tried again; the call's name.
+  func attach(_ request: AttachRequest, held: @escaping @Sendable (String) -> Void) async -> ActionResult
   /// Brings up link, table, rule and source map of an attached ENI, and verifies them.
   func wire(_ eni: ENIObservation) async -> ActionResult
   /// Adds addresses or prefixes to an ENI and to the source map.

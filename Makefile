@@ -51,9 +51,10 @@ build: setup $(BUILD)/archives ## Release binary, static Swift runtime, stripped
 	  strip -o $(BINARY).new $(BUILD)/release/vpc-cni && mv $(BINARY).new $(BINARY); }
 	@echo "built $(BINARY): $$(stat -c %s $(BINARY)) bytes"
 
-.PHONY: build-burst
-build-burst: setup $(BUILD)/archives
+.PHONY: build-bench
+build-bench: setup $(BUILD)/archives
 	@$(SWIFT_BUILD) $(RELEASE) --product burst 2>&1 | Tests/Checks/quiet-build
+	@$(SWIFT_BUILD) $(RELEASE) --product pool-rate 2>&1 | Tests/Checks/quiet-build
 
 .PHONY: build-tests
 build-tests: setup
@@ -83,7 +84,7 @@ demo: build ## Two simulated EC2 nodes, agents, pods that talk; KEEP=1 leaves it
 	@$(PYTHON) Tests/EndToEnd/demo.py $(if $(KEEP),--keep)
 
 .PHONY: bench
-bench: build build-burst ## Figures as ratios against baselines of the same run; JSON in .build/bench.json
+bench: build build-bench ## Figures as ratios against baselines of the same run; JSON in .build/bench.json
 	@$(PYTHON) Tests/Benchmarks/bench.py --json $(BUILD)/bench.json $(if $(ONLY),--only $(ONLY))
 
 .PHONY: check

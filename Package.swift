@@ -94,6 +94,8 @@ let package = Package(
       name: "BurstSimulation", dependencies: ["VPCModel"], path: "Tests/Benchmarks/Burst/Simulation",
       swiftSettings: swift),
     .executableTarget(
+      name: "pool-rate", dependencies: ["VPCModel"], path: "Tests/Benchmarks/PoolRate", swiftSettings: swift),
+    .executableTarget(
       name: "burst", dependencies: ["BurstSimulation", "VPCModel"], path: "Tests/Benchmarks/Burst/Program",
       swiftSettings: swift),
 

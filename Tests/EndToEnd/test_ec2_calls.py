@@ -98,7 +98,7 @@ def test_thirty_pods_at_once_on_an_empty_pool(vpc: Simulator, quiet_node: Callab
         vpc.latency(action, 1.0)
     try:
         pods = node.add_pods(30, at_once=30)
-        node.wait_quiet(looks=150)
+        node.wait_quiet(still_for=3)
     finally:
         for action in ("AssignPrivateIpAddresses", "CreateNetworkInterface"):
             vpc.latency(action, 0)

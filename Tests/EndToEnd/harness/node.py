@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -92,13 +93,19 @@ class Node:
         """Single addresses (the ENI's own apart) and prefixes of each attached ENI, by device index."""
         return [(len(eni["addresses"]) - 1, len(eni["prefixes"])) for eni in self.enis()]
 
-    def wait_quiet(self, what: str = "EC2 calls ended", deadline: float = 30.0, looks: int = 30) -> None:
-        """Until so many looks in a row, 10 ms and more apart, have found no new EC2 call of this node and every ENI wired."""
-        seen: list[tuple[int, bool]] = []
+    def wait_quiet(self, what: str = "EC2 calls ended", deadline: float = 30.0, still_for: float = 1.3) -> None:
+        """Until there was no new EC2 call of this node for so many seconds, and every ENI is wired.
+
+        Longer than the second for which the agent lets a shortage of warm addresses gather before it asks for more.
+        """
+        last, since = -1, time.monotonic()
 
         def still() -> bool:
-            seen.append((sum(self.calls().values()), len(self.agent_rules()) == len(self.enis()) - 1))
-            return len(seen) >= looks and len(set(seen[-looks:])) == 1 and seen[-1][1]
+            nonlocal last, since
+            calls = sum(self.calls().values())
+            if calls != last or len(self.agent_rules()) != len(self.enis()) - 1:
+                last, since = calls, time.monotonic()
+            return time.monotonic() - since >= still_for
 
         wait_for(still, f"{self.name}: {what}", deadline)
 

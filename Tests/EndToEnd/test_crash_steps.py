@@ -89,6 +89,16 @@ def wait_killed(node: Node, what: str) -> None:
     node.agent.kill()
 
 
+def is_killed_giving_back(node: Node) -> bool:
+    """False where all was given back and the agent lives."""
+    process = node.agent.process
+    assert process is not None
+    wait_for(lambda: process.poll() is not None or len(node.enis()) == 1, f"{node.name}: the agent dies or ends its work", 30)
+    if process.poll() is None:
+        node.wait_quiet()
+    return process.poll() is not None
+
+
 def assert_made_good(vpc: Simulator, node: Node, may_be_left: set[int]) -> None:
     """By a new agent."""
     node.agent.start()
@@ -190,12 +200,18 @@ def test_killed_at_each_step_in_the_kernel(
     assert steps, "the kernel thread writes nothing"
     survey.discard()
 
+    unreached: list[str] = []
+
     def crash(call: str, number: int) -> None:
         node = make_crash_node(f"{name}-{call}{number}", case)
         # strace counts each system call by itself.
         tracer = trace_kernel_thread(node, "-e", f"inject={call}:signal=SIGKILL:when={number}")
         try:
             case.provoke(node)
+            if case.gives_back and not is_killed_giving_back(node):
+                # Two ENIs that go together take fewer writes than one after the other.
+                unreached.append(f"{call} {number}")
+                return node.discard()
             wait_killed(node, f"{call} {number} of {steps[call]}")
         finally:
             finish(tracer)
@@ -205,4 +221,5 @@ def test_killed_at_each_step_in_the_kernel(
     vpc.drops(reset=True)
     at_once(lambda call=call, number=number: crash(call, number)
             for call, count in steps.items() for number in range(1, count + 1))
+    assert len(unreached) * 2 <= sum(steps.values()), f"{unreached} of {dict(steps)}"
     assert vpc.drops()["total"] == 0, json.dumps(vpc.drops())

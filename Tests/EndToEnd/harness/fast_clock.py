@@ -8,6 +8,7 @@ import shutil
 import struct
 import subprocess
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -24,7 +25,8 @@ def library() -> str:
         if compiler is None:
             raise RuntimeError("no C compiler: install gcc")
         LIBRARY.parent.mkdir(parents=True, exist_ok=True)
-        part = f"{LIBRARY}.{os.getpid()}"
+        # Nodes are made on many threads at once: each compiles its own, and the last one stays.
+        part = f"{LIBRARY}.{os.getpid()}.{threading.get_ident()}"
         done = subprocess.run([compiler, "-std=gnu11", "-O2", "-Wall", "-Wextra", "-shared", "-fPIC", "-o", part, str(SOURCE)],
                               capture_output=True, text=True, check=False)
         if done.returncode != 0:

@@ -37,13 +37,17 @@ help: ## List the targets
 setup: ## Install what is missing: Debian packages and the rig's Python environment
 	@.ci/setup $(VPCSIM_VENV)
 
+.PHONY: packages
+packages:
+	@.ci/setup
+
 $(BUILD)/archives:
 	@mkdir -p $@
 	@ln -sf "$$(gcc -print-file-name=libstdc++.a)" $@/libstdc++.a
 	@ln -sf "$$(gcc -print-file-name=libgcc_eh.a)" $@/libgcc_s.a
 
 .PHONY: build
-build: setup $(BUILD)/archives ## Release binary, static Swift runtime, stripped: .build/install/vpc-cni
+build: packages $(BUILD)/archives ## Release binary, static Swift runtime, stripped: .build/install/vpc-cni
 	@$(SWIFT_BUILD) $(RELEASE) --product vpc-cni 2>&1 | Tests/Checks/quiet-build
 	@mkdir -p $(BUILD)/install
 	@cmp -s $(BUILD)/release/vpc-cni $(BUILD)/install/.unstripped 2>/dev/null || { \
@@ -52,7 +56,7 @@ build: setup $(BUILD)/archives ## Release binary, static Swift runtime, stripped
 	@echo "built $(BINARY): $$(stat -c %s $(BINARY)) bytes"
 
 .PHONY: build-bench
-build-bench: setup $(BUILD)/archives
+build-bench: packages $(BUILD)/archives
 	@$(SWIFT_BUILD) $(RELEASE) --product burst 2>&1 | Tests/Checks/quiet-build
 	@$(SWIFT_BUILD) $(RELEASE) --product pool-rate 2>&1 | Tests/Checks/quiet-build
 
@@ -76,15 +80,15 @@ simulator-test: setup ## The simulated VPC keeps its promises
 	@$(PYTHON) -m pytest -q Tests/Simulator/tests $(if $(FILTER),-k '$(FILTER)')
 
 .PHONY: e2e
-e2e: build ## The built binary on the simulated VPC (FILTER=word chooses tests)
+e2e: setup build ## The built binary on the simulated VPC (FILTER=word chooses tests)
 	@$(PYTHON) -m pytest -q -ra --durations=10 Tests/EndToEnd $(if $(FILTER),-k '$(FILTER)')
 
 .PHONY: demo
-demo: build ## Two simulated EC2 nodes, agents, pods that talk; KEEP=1 leaves it up
+demo: setup build ## Two simulated EC2 nodes, agents, pods that talk; KEEP=1 leaves it up
 	@$(PYTHON) Tests/EndToEnd/demo.py $(if $(KEEP),--keep)
 
 .PHONY: bench
-bench: build build-bench ## Figures as ratios against baselines of the same run; JSON in .build/bench.json
+bench: setup build build-bench ## Figures as ratios against baselines of the same run; JSON in .build/bench.json
 	@$(PYTHON) Tests/Benchmarks/bench.py --json $(BUILD)/bench.json $(if $(ONLY),--only $(ONLY))
 
 .PHONY: check

@@ -25,6 +25,7 @@ from harness.node import Node
 from harness.state import CREATED_TAG, assert_reach, unattached, wait_sound
 from harness.waiting import wait_for
 from simulator.client import Simulator
+from simulator.fabric import EC2_ADDRESS
 
 AT_ONCE = 3
 WRITES = "sendmsg,sendto,write"
@@ -87,6 +88,12 @@ def wait_killed(node: Node, what: str) -> None:
     if node.agent.clock is not None:
         node.agent.clock.rate = 1
     node.agent.kill()
+
+
+def lost(vpc: Simulator) -> list[dict[str, object]]:
+    """Packets that the fabric dropped, but for EC2's own: it goes on answering agents that were killed, at addresses that
+    other nodes may have by then, and those send such packets back."""
+    return [flow for flows in vpc.drops()["flows"].values() for flow in flows if flow["source"] != EC2_ADDRESS]
 
 
 def is_killed_giving_back(node: Node) -> bool:
@@ -154,7 +161,7 @@ def test_killed_at_each_call(vpc: Simulator, make_crash_node: Callable[..., Node
 
     vpc.drops(reset=True)
     at_once(lambda each=each, number=number: crash(number, *each) for number, each in enumerate(CALLS))
-    assert vpc.drops()["total"] == 0, json.dumps(vpc.drops())
+    assert not lost(vpc), json.dumps(vpc.drops())
 
 
 # MARK: the kernel's side
@@ -222,4 +229,4 @@ def test_killed_at_each_step_in_the_kernel(
     at_once(lambda call=call, number=number: crash(call, number)
             for call, count in steps.items() for number in range(1, count + 1))
     assert len(unreached) * 2 <= sum(steps.values()), f"{unreached} of {dict(steps)}"
-    assert vpc.drops()["total"] == 0, json.dumps(vpc.drops())
+    assert not lost(vpc), json.dumps(vpc.drops())

@@ -131,6 +131,7 @@ def _parser() -> argparse.ArgumentParser:
     more.add_argument("--kill", type=int, metavar="PID", help="this process is killed then")
     simple("clear", "fault.clear", "take all faults away", fault)
     simple("list", "fault.list", "the faults that wait", fault)
+    simple("met", "fault.met", "the faults that a request has met whose end is not reached", fault)
 
     throttle = group("throttle", "EC2's request buckets")
     simple("on", "throttle", "switch them on, full", throttle, on=True)
@@ -175,7 +176,11 @@ def _parser() -> argparse.ArgumentParser:
     reserve.add_argument("subnet")
     reserve.add_argument("cidr")
     reserve.add_argument("--type", default="prefix", choices=("prefix", "explicit"))
-    simple("cidr", "cidr.add", "a secondary CIDR for the VPC", subnet).add_argument("cidr")
+
+    cidr = group("cidr", "add and remove CIDRs of the VPC")
+    simple("list", "cidrs", "the VPC's CIDRs, the primary one first", cidr, show=lambda found: print("\n".join(found)))
+    simple("add", "cidr.add", "a secondary CIDR for the VPC", cidr).add_argument("cidr")
+    simple("remove", "cidr.remove", "take a secondary CIDR away; no subnet may be in it", cidr).add_argument("cidr")
 
     iam = group("iam", "deny and allow actions")
     simple("deny", "iam.deny", "every call of ACTION is refused (globs)", iam).add_argument("iam_action", metavar="ACTION")

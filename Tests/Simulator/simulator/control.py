@@ -40,6 +40,7 @@ class Control:
             "enis": lambda instance=None: self._locked(lambda: overview.of_interfaces(world, instance)),
             "counts": lambda reset=False: {**gate.counts.report(reset), "imds": imds.counts.report(reset)},
             "fault.add": self._add_fault, "fault.clear": gate.faults.clear, "fault.list": gate.faults.listed,
+            "fault.met": gate.faults.under_way,
             "throttle": lambda on: gate.buckets.switch(on), "bucket": self._bucket,
             "latency": gate.set_latency, "imds.lag": self._imds_lag, "imds.switch": self._imds_switch,
             "imds.tokens": self._imds_tokens, "imds.forget": imds.forget_tokens,
@@ -49,7 +50,9 @@ class Control:
             "subnet.take": lambda subnet, leave=0: self._locked(lambda: world.subnets.take(subnet, leave)),
             "subnet.fragment": lambda subnet: self._locked(lambda: world.subnets.fragment(subnet)),
             "subnet.free": lambda subnet: self._locked(lambda: world.subnets.give_back(subnet)),
+            "cidrs": lambda: self._locked(world.subnets.vpc_cidrs),
             "cidr.add": lambda cidr: self._locked(lambda: world.add_cidr(cidr)),
+            "cidr.remove": lambda cidr: self._locked(lambda: world.remove_cidr(cidr)),
             "internet": internet.report, "iam.deny": gate.deny, "iam.allow": gate.allow, "iam": lambda: gate.denied,
             "delay": self._delay, "ping": lambda: "pong",
         }

@@ -162,6 +162,27 @@ class OverlaidEC2(EC2Response):
                                      "subnetIdSet")
         return ActionResult({"Subnets": shown, "NextToken": token})
 
+    # MARK: the VPC's CIDRs
+
+    def associate_vpc_cidr_block(self) -> ActionResult:
+        self._refuse_ipv6("Ipv6CidrBlock", "AmazonProvidedIpv6CidrBlock")
+        if self._get_param("VpcId") == self.world.vpc.id:
+            try:
+                self.world.subnets.check_new_cidr(self._get_param("CidrBlock"))
+            except ValueError as error:
+                raise EC2Error("InvalidParameterValue", f"Value for parameter cidrBlock is invalid: {error}") from None
+        answer = super().associate_vpc_cidr_block()
+        self.world.cidrs_changed()
+        return answer
+
+    def disassociate_vpc_cidr_block(self) -> ActionResult:
+        cidr = self.world.subnets.cidr_of(self._get_param("AssociationId"))
+        if cidr is not None and cidr != self.world.vpc.cidr_block:
+            self.world.subnets.check_unused(cidr)
+        answer = super().disassociate_vpc_cidr_block()
+        self.world.cidrs_changed()
+        return answer
+
     # MARK: what hangs together with interfaces
 
     def delete_subnet(self) -> ActionResult:

@@ -85,6 +85,7 @@ class Fabric:
         """Makes the namespaces `path` and `internet` and joins them."""
         self.path = path
         self._ports: dict[str, Port] = {}
+        self._vpc_cidrs: set[str] = set()
         namespaces.create_network(path)
         namespaces.create_network(internet)
         self._thread = namespaces.NamespaceThread(path)
@@ -112,9 +113,11 @@ class Fabric:
         beyond.close()
         self._ip.run([f"route add {PEER_CIDR} via {INTERNET_ADDRESS} dev internet"])
 
-    def add_vpc_cidr(self, cidr: str) -> None:
-        """Addresses of the VPC that no ENI owns lead nowhere."""
-        self._ip.run([f"route add blackhole {cidr}"])
+    def set_vpc_cidrs(self, cidrs: set[str]) -> None:
+        """Makes the VPC's CIDRs exactly these: their addresses that no ENI owns lead nowhere."""
+        self._ip.run([f"route del blackhole {each}" for each in sorted(self._vpc_cidrs - cidrs)]
+                     + [f"route add blackhole {each}" for each in sorted(cidrs - self._vpc_cidrs)])
+        self._vpc_cidrs = set(cidrs)
 
     def add_gateway(self, address: str) -> None:
         """A subnet's router: the fabric answers for it."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import fnmatch
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -35,6 +37,7 @@ class FaultTable:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._faults: list[Fault] = []
+        self._met: list[Fault] = []
 
     def add(self, fault: Fault) -> None:
         """Raises ValueError naming what is wrong."""
@@ -61,18 +64,36 @@ class FaultTable:
             self._faults.clear()
             return count
 
-    def take(self, action: str, caller: str) -> Fault | None:
-        """The first fault that fits, one use of it spent."""
+    @contextmanager
+    def met(self, action: str, caller: str) -> Iterator[Fault | None]:
+        """The first fault that fits, one use of it spent; it is under way as long as the request."""
         with self._lock:
-            for fault in self._faults:
-                if fnmatch.fnmatchcase(action, fault.action) and fnmatch.fnmatchcase(caller, fault.caller):
-                    if fault.times > 0:
-                        fault.times -= 1
-                        if fault.times == 0:
-                            self._faults.remove(fault)
-                    return fault
+            fault = self._take(action, caller)
+            if fault is not None:
+                self._met.append(fault)
+        try:
+            yield fault
+        finally:
+            if fault is not None:
+                with self._lock:
+                    self._met.remove(fault)
+
+    def _take(self, action: str, caller: str) -> Fault | None:
+        for fault in self._faults:
+            if fnmatch.fnmatchcase(action, fault.action) and fnmatch.fnmatchcase(caller, fault.caller):
+                if fault.times > 0:
+                    fault.times -= 1
+                    if fault.times == 0:
+                        self._faults.remove(fault)
+                return fault
         return None
 
     def listed(self) -> list[dict[str, Any]]:
+        """Those that wait for a request."""
         with self._lock:
             return [asdict(fault) for fault in self._faults]
+
+    def under_way(self) -> list[dict[str, Any]]:
+        """Those that a request has met whose end is not reached."""
+        with self._lock:
+            return [asdict(fault) for fault in self._met]

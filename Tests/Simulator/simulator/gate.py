@@ -90,7 +90,10 @@ class Gate:
         if service == "ec2" and not self.buckets.admit(name, parameters):
             self.counts.add(action, caller, "refused", "RequestLimitExceeded")
             return _xml(service, EC2Error("RequestLimitExceeded", "Request limit exceeded.", 503))
-        fault = self.faults.take(action, caller)
+        with self.faults.met(action, caller) as fault:
+            return self._serve(request, service, name, action, caller, fault)
+
+    def _serve(self, request: Request, service: str, name: str, action: str, caller: str, fault: Fault | None) -> Reply:
         if fault is not None and fault.delay:
             time.sleep(fault.delay)
         if fault is not None and fault.when == "before" and not fault.only_delay:

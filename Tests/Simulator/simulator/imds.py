@@ -36,12 +36,12 @@ class MetadataService:
             return _page(404, "Not Found")
         instance, tree = found
         reply = self._answer(request, path, instance, tree)
-        fault = self._faults.take(f"imds:{path}", instance.name)
-        if fault is not None:
-            if fault.delay:
-                time.sleep(fault.delay)
-            if not fault.only_delay:
-                reply = faulty_reply(fault, fault.message)
+        with self._faults.met(f"imds:{path}", instance.name) as fault:
+            if fault is not None:
+                if fault.delay:
+                    time.sleep(fault.delay)
+                if not fault.only_delay:
+                    reply = faulty_reply(fault, fault.message)
         self.counts.add(path, instance.name, "successful" if reply.status < 400 else "failed",
                         str(reply.status) if reply.status >= 400 else None)
         return reply

@@ -6,6 +6,7 @@ import ipaddress
 from typing import Any
 
 from .addresses import SubnetAddresses
+from .errors import EC2Error
 from .fabric import Fabric
 
 
@@ -20,21 +21,49 @@ class Subnets:
         self._region = region
         self._fillers: dict[str, list[str]] = {}
         self.ids: dict[str, str] = {}
-        fabric.add_vpc_cidr(vpc.cidr_block)
+        fabric.set_vpc_cidrs({vpc.cidr_block})
 
-    def add_cidr(self, cidr: str) -> None:
-        """A secondary CIDR of the VPC. Raises ValueError."""
+    # MARK: the VPC's CIDRs
+
+    def check_new_cidr(self, cidr: str) -> None:
+        """Whether the VPC may get it as a secondary one. Raises EC2Error, ValueError for what is no CIDR."""
         network = ipaddress.IPv4Network(cidr)
+        if not 16 <= network.prefixlen <= 28:
+            raise EC2Error("InvalidVpc.Range", f"The CIDR '{cidr}' is invalid: not between a /16 and a /28.")
         for each in self.vpc_cidrs():
             if network.overlaps(ipaddress.IPv4Network(each)):
-                raise ValueError(f"CIDR {cidr} overlaps with the VPC's {each}")
-        self._backend.associate_vpc_cidr_block(self._vpc.id, cidr, False)
-        self._fabric.add_vpc_cidr(cidr)
+                raise EC2Error("CidrConflict", f"The CIDR '{cidr}' conflicts with the VPC's {each}.")
+
+    def check_unused(self, cidr: str) -> None:
+        """Whether the VPC may lose it: no subnet is within. Raises EC2Error."""
+        for subnet in self._backend.describe_subnets():
+            network = ipaddress.IPv4Network(subnet.cidr_block)
+            if subnet.vpc_id == self._vpc.id and network.subnet_of(ipaddress.IPv4Network(cidr)):
+                raise EC2Error("InvalidCidrBlock.InUse",
+                               f"The vpc {self._vpc.id} currently has a subnet within CIDR block {cidr}")
+
+    def association_of(self, cidr: str) -> str:
+        """The id of an associated CIDR. Raises ValueError."""
+        found = {each["cidr_block"]: each["association_id"] for each in self._associated()}
+        if cidr not in found:
+            raise ValueError(f"CIDR {cidr} is not the VPC's; it has {', '.join(self.vpc_cidrs())}")
+        return str(found[cidr])
+
+    def cidr_of(self, association: str) -> str | None:
+        """The CIDR that is associated by this id; None for no such."""
+        return next((each["cidr_block"] for each in self._associated() if each["association_id"] == association), None)
 
     def vpc_cidrs(self) -> list[str]:
         """The primary one first."""
-        associated = [each["cidr_block"] for each in self._vpc.cidr_block_association_set]
+        associated = [each["cidr_block"] for each in self._associated()]
         return [self._vpc.cidr_block, *(each for each in associated if each != self._vpc.cidr_block)]
+
+    def _associated(self) -> list[dict[str, Any]]:
+        """EC2 shows a CIDR for a while after it was taken away."""
+        return [each for each in self._vpc.cidr_block_association_set
+                if each["cidr_block_state"]["state"] == "associated"]
+
+    # MARK: subnets
 
     def add(self, name: str, cidr: str, zone: str, tags: dict[str, str] | None = None) -> str:
         """Returns the subnet's id. Raises ValueError naming what does not fit."""

@@ -120,13 +120,28 @@ class World:
         """moto's object for it."""
         return self._made[instance.instance_id]
 
-    # MARK: IMDS
+    # MARK: the VPC's CIDRs
 
     def add_cidr(self, cidr: str) -> None:
-        """A secondary CIDR of the VPC, which IMDS shows from now on."""
-        self.subnets.add_cidr(cidr)
+        """A secondary CIDR of the VPC. Raises ValueError, EC2Error."""
+        self.subnets.check_new_cidr(cidr)
+        self.backend.associate_vpc_cidr_block(self.vpc.id, cidr, False)
+        self.cidrs_changed()
+
+    def remove_cidr(self, cidr: str) -> None:
+        """Raises ValueError, EC2Error, and what moto raises for the primary one."""
+        association = self.subnets.association_of(cidr)
+        self.subnets.check_unused(cidr)
+        self.backend.disassociate_vpc_cidr_block(association)
+        self.cidrs_changed()
+
+    def cidrs_changed(self) -> None:
+        """IMDS shows them from now on, and addresses of new ones lead nowhere until an ENI owns them."""
+        self.fabric.set_vpc_cidrs(set(self.subnets.vpc_cidrs()))
         for instance in self.instances.values():
             self._record(instance)
+
+    # MARK: IMDS
 
     def metadata(self, source: str) -> tuple[Instance, Tree] | None:
         """The metadata of the instance that owns the source address."""

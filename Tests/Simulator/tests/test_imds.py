@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from conftest import Account, until
+from conftest import Account, refused, until
 
 TOKEN = "http://169.254.169.254/latest/api/token"
 DATA = "http://169.254.169.254/latest/meta-data/"
@@ -133,12 +133,28 @@ def test_imds_lags_behind_ec2(account: Account, vpc, node):
     assert mac in data.text("network/interfaces/macs/")
 
 
-def test_secondary_cidrs_show_up(vpc, node):
-    data = Metadata(node)
+def test_the_vpcs_cidrs_come_and_go(vpc, node, ec2):
+    """By the command line and by EC2's own calls; what EC2 refuses changes nothing."""
+    data, vpc_id = Metadata(node), vpc.ready["vpc_id"]
     mac = node.enis()[0]["mac"]
-    if "100.64.0.0/16" not in data.interface(mac, "vpc-ipv4-cidr-blocks"):
-        vpc.ask("cidr.add", cidr="100.64.0.0/16")
-    assert data.interface(mac, "vpc-ipv4-cidr-blocks").split("\n") == ["192.168.0.0/16", "100.64.0.0/16"]
+
+    def shown() -> list[str]:
+        return data.interface(mac, "vpc-ipv4-cidr-blocks").split("\n")
+
+    vpc.ask("cidr.add", cidr="100.64.0.0/16")
+    made = ec2.associate_vpc_cidr_block(VpcId=vpc_id, CidrBlock="100.65.0.0/16")["CidrBlockAssociation"]
+    assert shown() == vpc.ask("cidrs") == ["192.168.0.0/16", "100.64.0.0/16", "100.65.0.0/16"]
+    for cidr, code in (("100.64.7.0/24", "CidrConflict"), ("10.0.0.0/8", "InvalidVpc.Range"), ("junk", "InvalidParameterValue")):
+        refused(code, ec2.associate_vpc_cidr_block, VpcId=vpc_id, CidrBlock=cidr)
+    subnet = ec2.create_subnet(VpcId=vpc_id, CidrBlock="100.65.1.0/24", AvailabilityZone="us-west-2a")["Subnet"]["SubnetId"]
+    refused("InvalidCidrBlock.InUse", ec2.disassociate_vpc_cidr_block, AssociationId=made["AssociationId"])
+    ec2.delete_subnet(SubnetId=subnet)
+    ec2.disassociate_vpc_cidr_block(AssociationId=made["AssociationId"])
+    vpc.ask("cidr.remove", cidr="100.64.0.0/16")
+    assert shown() == ["192.168.0.0/16"]
+    primary = ec2.describe_vpcs(VpcIds=[vpc_id])["Vpcs"][0]["CidrBlockAssociationSet"][0]["AssociationId"]
+    refused("OperationNotPermitted", ec2.disassociate_vpc_cidr_block, AssociationId=primary)
+    assert shown() == ["192.168.0.0/16"]
 
 
 def test_credentials(vpc, node):

@@ -165,7 +165,8 @@ def test_the_command_line():
                       "fault clear", "throttle on", "throttle off", "throttle bucket CreateTags 1 1", "latency CreateTags 0.1",
                       "imds lag n1 1", "imds off", "imds on n1", "imds v1", "imds v2", "imds rotate", "delay --attach 1",
                       "subnet add c 192.168.160.0/24 --zone b", "subnet take c --leave 3", "subnet free c", "subnet fragment c",
-                      "subnet reserve a 192.168.65.0/24", "subnet cidr 100.64.0.0/16", "iam deny CreateTags", "iam allow CreateTags",
+                      "subnet reserve a 192.168.65.0/24", "cidr add 100.64.0.0/16",
+                      "cidr list", "cidr remove 100.64.0.0/16", "iam deny CreateTags", "iam allow CreateTags",
                       "instance rm n1"):
             done = vpcsim(*words.split(), name=name)
             assert done.returncode == 0, done
@@ -181,7 +182,8 @@ def test_the_command_line():
     ("fault add X --http 9", "http 9"), ("fault add X --times 0", "times 0"), ("latency X -1", "latency -1"),
     ("imds lag nobody 1", "'nobody'"), ("subnet take z", "'z'"), ("subnet add a 192.168.64.0/19", "'a'"),
     ("subnet add d 10.0.0.0/8", "10.0.0.0/8"), ("subnet add d 1.2.3.4.5", "1.2.3.4.5"), ("delay --attach 9999", "9999"),
-    ("subnet reserve a 10.0.0.0/28", "192.168.64.0/19"), ("instance add n --rp-filter 9", "rp_filter 9"),
+    ("subnet reserve a 10.0.0.0/28", "192.168.64.0/19"), ("cidr add 192.168.1.0/24", "192.168.0.0/16"),
+    ("cidr add 100.64.0.0/8", "/8"), ("cidr add nonsense", "nonsense"), ("cidr remove 10.9.0.0/16", "10.9.0.0/16"), ("instance add n --rp-filter 9", "rp_filter 9"),
     ("up --name X", "'X'"), ("up --subnet a", "'a'"), ("up --vpc-cidr 1.2.3.4/16", "'1.2.3.4/16'"), ("up --latency X=no", "'X=no'"),
     ("up --imds-lag 9999", "9999"), ("up --subnet a=10.0.0.0/24", "10.0.0.0/24"),
 ])

@@ -185,6 +185,18 @@ def test_a_fault_can_kill(account: Account, vpc, when, done):
     assert len(account.client.describe_network_interfaces()["NetworkInterfaces"]) == int(done)
 
 
+def test_a_call_that_a_fault_holds_is_under_way(account: Account, vpc):
+    vpc.fault("CreateNetworkInterface", delay=0.3, only_delay=True)
+    assert vpc.ask("fault.met") == []
+    call = threading.Thread(target=account.create)
+    call.start()
+    while vpc.ask("fault.list"):
+        pass
+    assert [fault["action"] for fault in vpc.ask("fault.met")] == ["CreateNetworkInterface"]
+    call.join()
+    assert vpc.ask("fault.met") == []
+
+
 def test_what_a_fault_may_not_be(vpc):
     for fields in ({"when": "later"}, {"when": "answered"}, {"kill": 1}, {"kill": -5}):
         with pytest.raises(CommandError):

@@ -29,6 +29,10 @@ RELEASE += -Xswiftc -Xfrontend -Xswiftc -disable-concrete-type-metadata-mangled-
 # Each function in a section of its own: the linker drops those that nothing calls, and the program has fewer pages to fault in.
 RELEASE += -Xswiftc -Xfrontend -Xswiftc -function-sections -Xcc -ffunction-sections
 
+# End-to-end tests mostly wait: three at once keep two processors busy. Each has a VPC of its own. 0: one after the other,
+# as in CI, where no test's limit should depend on its neighbours.
+WORKERS ?= $(if $(CI),0,3)
+
 .PHONY: help
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,9 +54,13 @@ $(BUILD)/archives:
 build: packages $(BUILD)/archives ## Release binary, static Swift runtime, stripped: .build/install/vpc-cni
 	@$(SWIFT_BUILD) $(RELEASE) --product vpc-cni 2>&1 | Tests/Checks/quiet-build
 	@mkdir -p $(BUILD)/install
-	@cmp -s $(BUILD)/release/vpc-cni $(BUILD)/install/.unstripped 2>/dev/null || { \
-	  cp $(BUILD)/release/vpc-cni $(BUILD)/install/.unstripped; \
-	  strip -o $(BINARY).new $(BUILD)/release/vpc-cni && mv $(BINARY).new $(BINARY); }
+	@printf '@(#)vpc-cni-build %s' "$$(git describe --always --dirty --abbrev=12 --exclude '*' 2>/dev/null || echo unknown)" \
+	  > $(BUILD)/install/.commit.new && truncate -s 80 $(BUILD)/install/.commit.new
+	@cmp -s $(BUILD)/release/vpc-cni $(BUILD)/install/.unstripped 2>/dev/null \
+	  && cmp -s $(BUILD)/install/.commit.new $(BUILD)/install/.commit 2>/dev/null || { \
+	  cp $(BUILD)/release/vpc-cni $(BUILD)/install/.unstripped; cp $(BUILD)/install/.commit.new $(BUILD)/install/.commit; \
+	  strip -o $(BINARY).new $(BUILD)/release/vpc-cni \
+	    && objcopy --update-section .vpc_cni_build=$(BUILD)/install/.commit $(BINARY).new && mv $(BINARY).new $(BINARY); }
 	@echo "built $(BINARY): $$(stat -c %s $(BINARY)) bytes"
 
 .PHONY: build-bench
@@ -65,7 +73,7 @@ build-tests: setup
 	@$(SWIFT_BUILD) --build-tests 2>&1 | Tests/Checks/quiet-build
 
 .PHONY: test
-test: unit-test kernel-test simulator-test e2e ## Everything that this machine can run; says what was skipped and why
+test: unit-test kernel-test manifest-test simulator-test e2e ## Everything that this machine can run; says what was skipped and why
 
 .PHONY: unit-test
 unit-test: build-tests ## Unit suites: need nothing (FILTER=Name runs one)
@@ -75,13 +83,21 @@ unit-test: build-tests ## Unit suites: need nothing (FILTER=Name runs one)
 kernel-test: build-tests ## Netlink, nftables, iptables, pod wiring on the real kernel: need root
 	@swift test --scratch-path $(BUILD) --skip-build --filter KernelTests
 
+.PHONY: manifest-test
+manifest-test: setup ## The manifests against the API's schemas, the settings and what the agent asks for
+	@$(PYTHON) -m pytest -q Tests/Manifests $(if $(FILTER),-k '$(FILTER)')
+
 .PHONY: simulator-test
 simulator-test: setup ## The simulated VPC keeps its promises
 	@$(PYTHON) -m pytest -q Tests/Simulator/tests $(if $(FILTER),-k '$(FILTER)')
 
 .PHONY: e2e
-e2e: setup build ## The built binary on the simulated VPC (FILTER=word chooses tests)
-	@$(PYTHON) -m pytest -q -ra --durations=10 Tests/EndToEnd $(if $(FILTER),-k '$(FILTER)')
+e2e: setup build ## The built binary on the simulated VPC (FILTER=word chooses tests, WORKERS=0 runs them one by one)
+	@$(PYTHON) -m pytest -q -ra --durations=10 -n $(WORKERS) --dist worksteal Tests/EndToEnd $(if $(FILTER),-k '$(FILTER)')
+
+.PHONY: image
+image: build ## The container image, without a registry: .build/image/vpc-cni.oci.tar; says its size
+	@manifests/image/build $(BINARY) $(BUILD)/image
 
 .PHONY: demo
 demo: setup build ## Two simulated EC2 nodes, agents, pods that talk; KEEP=1 leaves it up
@@ -92,9 +108,10 @@ bench: setup build build-bench ## Figures as ratios against baselines of the sam
 	@$(PYTHON) Tests/Benchmarks/bench.py --json $(BUILD)/bench.json $(if $(ONLY),--only $(ONLY))
 
 .PHONY: check
-check: build ## Format, headers, lengths, imports, the binary's needs
+check: setup build ## Format, headers, lengths, imports, the binary's needs and the plugin's system calls
 	@Tests/Checks/sources
 	@Tests/Checks/binary $(BINARY)
+	@$(PYTHON) Tests/Checks/system-calls $(BINARY) $(BUILD)/install/.unstripped
 
 .PHONY: fmt
 fmt: ## Format the Swift sources in place

@@ -45,11 +45,14 @@ let package = Package(
     .systemLibrary(name: "CNettle", path: "Sources/CSystem/CNettle"),
     .systemLibrary(name: "CNghttp2", path: "Sources/CSystem/CNghttp2"),
     .systemLibrary(name: "CExpat", path: "Sources/CSystem/CExpat"),
+    .systemLibrary(name: "CZlib", path: "Sources/CSystem/CZlib"),
     .target(name: "CGlibcFloor", path: "Sources/CSystem/CGlibcFloor"),
+    .target(name: "CArguments", path: "Sources/CSystem/CArguments"),
     .target(name: "CCurl", path: "Sources/CSystem/CCurl"),
     .target(
       name: "CNetlink", path: "Sources/CSystem/CNetlink", cSettings: [.unsafeFlags(["-I/usr/include/libnl3"])]),
     .systemLibrary(name: "CProcess", path: "Sources/CSystem/CProcess"),
+    .target(name: "CBuildFacts", path: "Sources/CSystem/CBuildFacts"),
 
     // Core: the one library that all modes share.
     .target(
@@ -57,14 +60,20 @@ let package = Package(
       exclude: ["Limits/instance-limits.tsv", "Limits/generate-table.py"], swiftSettings: swift,
       linkerSettings: [.linkedLibrary(":libnettle.a")]),
     .target(
-      name: "VPCLinux", dependencies: ["VPCModel", "CNetlink", "CProcess", log], path: "Sources/Core/Linux",
-      swiftSettings: swift, linkerSettings: [.linkedLibrary(":libnl-route-3.a"), .linkedLibrary(":libnl-3.a")]),
+      name: "VPCLinux", dependencies: ["VPCModel", "CNetlink", "CProcess", "CBuildFacts", "CZlib", log],
+      path: "Sources/Core/Linux", swiftSettings: swift,
+      linkerSettings: [
+        .linkedLibrary(":libnl-route-3.a"), .linkedLibrary(":libnl-3.a"), .linkedLibrary(":libz.a"),
+      ]),
     .target(
       name: "VPCTransport", dependencies: ["VPCModel", "CCurl", log], path: "Sources/Core/Transport",
       swiftSettings: swift),
     .target(
       name: "VPCCloud", dependencies: ["VPCModel", "VPCTransport", "CExpat", log], path: "Sources/Core/Cloud",
       swiftSettings: swift, linkerSettings: [.linkedLibrary(":libexpat.a")]),
+    .target(
+      name: "VPCKube", dependencies: ["VPCModel", "VPCTransport", log], path: "Sources/Core/Kube",
+      swiftSettings: swift),
     .target(
       name: "VPCRPC",
       dependencies: ["VPCModel", "CNghttp2", log, protobuf, nioCore, nioPosix, nioHTTP2, nioHPACK],
@@ -80,14 +89,41 @@ let package = Package(
       path: "Sources/Modes/Plugin", swiftSettings: swift),
     .target(
       name: "AgentMode",
-      dependencies: ["VPCModel", "VPCLinux", "VPCTransport", "VPCCloud", "VPCRPC", "VPCObserve", log],
+      dependencies: ["VPCModel", "VPCLinux", "VPCTransport", "VPCCloud", "VPCKube", "VPCRPC", "VPCObserve", log],
       path: "Sources/Modes/Agent", swiftSettings: swift),
     .target(
       name: "HealthMode", dependencies: ["VPCModel", "VPCRPC", "VPCObserve", log], path: "Sources/Modes/Health",
       swiftSettings: swift),
-    .executableTarget(
-      name: "vpc-cni", dependencies: ["PluginMode", "AgentMode", "HealthMode", "CGlibcFloor"], path: "Sources/vpc-cni",
+    .target(
+      name: "InitMode", dependencies: ["VPCModel", "VPCLinux", "VPCTransport", "VPCCloud", "VPCObserve", log],
+      path: "Sources/Modes/Init", swiftSettings: swift),
+    .target(
+      name: "NodeMode", dependencies: ["VPCModel", "VPCLinux", "VPCRPC", "VPCObserve", log], path: "Sources/Modes/Node",
       swiftSettings: swift),
+    .target(
+      name: "MetricsHelperMode",
+      dependencies: ["VPCModel", "VPCLinux", "VPCTransport", "VPCCloud", "VPCKube", "VPCObserve", log],
+      path: "Sources/Modes/MetricsHelper", swiftSettings: swift),
+    .target(
+      name: "StatusMode", dependencies: ["VPCModel", "VPCLinux", "VPCObserve"], path: "Sources/Modes/Status",
+      swiftSettings: swift),
+    .target(
+      name: "DoctorMode",
+      dependencies: ["VPCModel", "VPCLinux", "VPCTransport", "VPCCloud", "VPCRPC", "VPCObserve"],
+      path: "Sources/Modes/Doctor", swiftSettings: swift),
+    .target(
+      name: "SupportBundleMode",
+      dependencies: ["VPCModel", "VPCLinux", "VPCTransport", "VPCCloud", "VPCObserve"],
+      path: "Sources/Modes/SupportBundle", swiftSettings: swift),
+    .target(
+      name: "HelpMode", dependencies: ["VPCModel", "VPCLinux"], path: "Sources/Modes/Help", swiftSettings: swift),
+    .executableTarget(
+      name: "vpc-cni",
+      dependencies: [
+        "VPCModel", "PluginMode", "AgentMode", "HealthMode", "InitMode", "NodeMode", "MetricsHelperMode", "StatusMode",
+        "DoctorMode", "SupportBundleMode", "HelpMode", "CGlibcFloor", "CArguments",
+      ],
+      path: "Sources/vpc-cni", swiftSettings: swift),
 
     // The burst simulator: the pool alone on many nodes, in virtual time. Built by `make bench`.
     .target(
@@ -111,6 +147,9 @@ let package = Package(
       name: "CloudTests", dependencies: ["VPCCloud", "VPCTransport", "TestSupport"], path: "Tests/CloudTests",
       swiftSettings: swift),
     .testTarget(
+      name: "KubeTests", dependencies: ["VPCKube", "VPCTransport", "TestSupport"], path: "Tests/KubeTests",
+      swiftSettings: swift),
+    .testTarget(
       name: "RPCTests",
       dependencies: ["VPCRPC", "VPCObserve", "HealthMode", "TestSupport", log, protobuf, nioCore, nioPosix],
       path: "Tests/RPCTests", exclude: ["Peers"], swiftSettings: swift),
@@ -120,8 +159,18 @@ let package = Package(
     .testTarget(
       name: "AgentTests", dependencies: ["AgentMode", "TestSupport"], path: "Tests/AgentTests", swiftSettings: swift),
     .testTarget(
+      name: "NodeTests", dependencies: ["NodeMode", "InitMode", "VPCModel", "VPCLinux", "TestSupport"],
+      path: "Tests/NodeTests", exclude: ["Golden"], swiftSettings: swift),
+    .testTarget(
+      name: "MetricsHelperTests", dependencies: ["MetricsHelperMode", "VPCCloud", "VPCObserve", "TestSupport"],
+      path: "Tests/MetricsHelperTests", swiftSettings: swift),
+    .testTarget(
       name: "BurstTests", dependencies: ["BurstSimulation", "VPCModel"], path: "Tests/BurstTests",
       swiftSettings: swift),
+    .testTarget(
+      name: "ToolTests",
+      dependencies: ["StatusMode", "DoctorMode", "SupportBundleMode", "HelpMode", "VPCObserve", "TestSupport"],
+      path: "Tests/ToolTests", swiftSettings: swift),
     .testTarget(
       name: "KernelTests", dependencies: ["VPCLinux", "TestSupport"], path: "Tests/KernelTests",
       swiftSettings: swift),

@@ -4,9 +4,17 @@
 // Read on: a mode's `run` under Sources/Modes.
 
 import AgentMode
+import DoctorMode
 import Glibc
 import HealthMode
+import HelpMode
+import InitMode
+import MetricsHelperMode
+import NodeMode
 import PluginMode
+import StatusMode
+import SupportBundleMode
+import VPCModel
 
 /// A role that this binary can take.
 struct Mode {
@@ -14,38 +22,86 @@ struct Mode {
   let subcommand: String
   /// The names it is installed under.
   let names: [String]
-  let summary: String
-  /// Takes the arguments that follow the name or the subcommand; returns the exit status.
-  let run: ([String]) -> Int32
+  /// What help says of it: made when somebody asks, since every pod's start comes by this table.
+  let description: () -> ModeDescription
+  /// Takes the arguments that follow the name or the subcommand, and all modes; returns the exit status.
+  let run: ([String], () -> [ModeDescription]) -> Int32
+
+  /// One that people run by hand.
+  init(
+    _ subcommand: String, names: [String] = [], _ description: @autoclosure @escaping () -> ModeDescription,
+    run: @escaping ([String], () -> [ModeDescription]) -> Int32
+  ) {
+    self.subcommand = subcommand
+    self.names = names
+    self.description = description
+    self.run = run
+  }
+
+  /// One that programs call.
+  init(
+    subcommand: String, names: [String], summary: String, details: @autoclosure @escaping () -> String = "",
+    run: @escaping ([String]) -> Int32
+  ) {
+    self.subcommand = subcommand
+    self.names = names
+    description = {
+      ModeDescription(subcommand: subcommand, names: names, summary: summary, details: details())
+    }
+    self.run = { arguments, _ in run(arguments) }
+  }
 }
 
 let modes = [
-  Mode(subcommand: "plugin", names: ["aws-cni"], summary: "CNI plugin, one process for each pod event") { _ in
+  Mode(
+    subcommand: "plugin", names: ["aws-cni"], summary: "CNI plugin, one process for each pod event",
+    details: "Called by the container runtime: CNI_COMMAND and the other variables of the CNI specification, and the\n"
+      + "network configuration on standard input (docs/configuration.md)."
+  ) { _ in
     PluginMode.run()
   },
-  Mode(subcommand: "agent", names: ["aws-k8s-agent", "ipamd"], summary: "the node's address agent") { arguments in
+  Mode(subcommand: "node", names: ["aws-vpc-cni", "aws-node"], summary: "entrypoint of the node's container") {
+    arguments in
+    NodeMode.run(arguments: arguments)
+  },
+  Mode(subcommand: "init", names: ["aws-vpc-cni-init"], summary: "sets up the host, then ends") { arguments in
+    InitMode.run(arguments: arguments)
+  },
+  Mode(
+    subcommand: "agent", names: ["aws-k8s-agent", "ipamd"], summary: "the node's address agent",
+    details: "Takes no arguments; its settings are environment variables (docs/configuration.md)."
+  ) { arguments in
     AgentMode.run(arguments: arguments)
   },
-  Mode(subcommand: "health", names: ["grpc-health-probe"], summary: "probe of a gRPC health service") { arguments in
+  Mode(
+    subcommand: "health", names: ["grpc-health-probe"], summary: "probe of a gRPC health service",
+    details: HealthMode.usage
+  ) { arguments in
     HealthMode.run(arguments: arguments)
   },
+  Mode(subcommand: "metrics-helper", names: ["cni-metrics-helper"], summary: "sums of all agents of a cluster") {
+    arguments in
+    MetricsHelperMode.run(arguments: arguments)
+  },
+  Mode("status", StatusMode.description) { arguments, _ in StatusMode.run(arguments: arguments) },
+  Mode("doctor", DoctorMode.description) { arguments, _ in DoctorMode.run(arguments: arguments) },
+  Mode("support", names: ["aws-cni-support.sh", "aws-cni-support"], SupportBundleMode.description) { arguments, _ in
+    SupportBundleMode.run(arguments: arguments)
+  },
+  Mode("help", HelpMode.helpDescription) { HelpMode.help(arguments: $0, modes: $1()) },
+  Mode("version", HelpMode.versionDescription) { arguments, _ in HelpMode.version(arguments: arguments) },
+  Mode("completion", HelpMode.completionDescription) { HelpMode.completion(arguments: $0, modes: $1()) },
 ]
 
 let words = CommandLine.arguments
 let name = words.first.map { String($0[($0.lastIndex(of: "/").map($0.index(after:)) ?? $0.startIndex)...]) } ?? ""
 
 if let mode = modes.first(where: { $0.names.contains(name) }) {
-  exit(mode.run(Array(words.dropFirst())))
+  exit(mode.run(Array(words.dropFirst()), { modes.map { $0.description() } }))
 }
-if words.count > 1, let mode = modes.first(where: { $0.subcommand == words[1] || $0.names.contains(words[1]) }) {
-  exit(mode.run(Array(words.dropFirst(2))))
+// `--help` and `--version`, as programs without modes have them.
+let asked = words.count > 1 ? ["--help": "help", "-h": "help", "--version": "version"][words[1]] ?? words[1] : ""
+if let mode = modes.first(where: { $0.subcommand == asked || $0.names.contains(asked) }) {
+  exit(mode.run(Array(words.dropFirst(2)), { modes.map { $0.description() } }))
 }
-
-// EX_USAGE of sysexits.h: neither the name nor the first argument is one of ours.
-let rows = modes.map { mode in
-  "  \(mode.subcommand)\(String(repeating: " ", count: 10 - mode.subcommand.count))\(mode.summary)"
-    + " (as \(mode.names.joined(separator: ", ")))\n"
-}
-let usage = Array("usage: vpc-cni MODE [ARGUMENT ...]\n\n\(rows.joined())".utf8)
-_ = write(STDERR_FILENO, usage, usage.count)
-exit(64)
+exit(HelpMode.refuse(words, modes: modes.map { $0.description() }))

@@ -3,6 +3,7 @@
 import Glibc
 import TestSupport
 import Testing
+import VPCLinux
 import VPCModel
 import VPCObserve
 
@@ -27,6 +28,48 @@ import VPCObserve
         return (String(line[..<space]), String(line[line.index(after: space)...]))
       }
     ) { _, last in last }
+  }
+
+  /// Dashboards and alerts of the existing system go by these. Source: contract of amazon-vpc-cni-k8s v1.23, metrics of
+  /// the agent.
+  static let contract: [(type: String, names: [(name: String, labels: [String])])] = [
+    (
+      "counter",
+      [
+        ("ipamd_error_count", ["fn"]), ("reconcile_count", ["fn"]), ("add_ip_req_count", []),
+        ("del_ip_req_count", ["reason"]), ("pod_eni_error_count", ["fn"]), ("aws_api_error_count", ["api", "error"]),
+        ("aws_utils_error_count", ["fn", "error"]), ("ec2api_req_count", ["fn"]), ("ec2api_error_count", ["fn"]),
+        ("no_available_ip_addresses", []), ("force_removed_enis", []), ("force_removed_ips", []),
+        ("connmark_reconcile_total", ["result"]),
+      ]
+    ),
+    (
+      "gauge",
+      [
+        ("ipamd_action_inprogress", ["fn"]), ("eni_max", []), ("ip_max", []), ("eni_allocated", []),
+        ("total_ip_addresses", []), ("assigned_ip_addresses", []), ("total_ipv4_prefixes", []),
+        ("assigned_ip_per_cidr", ["cidr"]), ("assigned_ip_per_eni", ["eni"]), ("connmark_backend", ["backend"]),
+        ("build_info", ["version", "goversion"]),
+      ]
+    ),
+    ("summary", [("aws_api_latency_ms", ["api", "error", "status"])]),
+    (
+      "histogram",
+      [
+        ("ipamd_startup_duration_seconds", ["success", "with_api_server", "failure_reason"]),
+        ("ipamd_node_initialization_duration_seconds", ["success"]),
+      ]
+    ),
+  ]
+
+  @Test func everySeriesOfTheContractIsThere() throws {
+    let known = Dictionary(uniqueKeysWithValues: metrics.registry.descriptions.map { ($0.name, $0) })
+    for (type, names) in Self.contract {
+      for (name, labels) in names {
+        let series = try #require(known["awscni_" + name], "\(name)")
+        #expect(series.type == type && series.labels == labels, "\(name) is a \(series.type) by \(series.labels)")
+      }
+    }
   }
 
   @Test func gaugesAreThePools() async throws {
@@ -172,7 +215,11 @@ import VPCObserve
     metrics.addAnswered(.failed(.cancelled), after: .milliseconds(3))
     metrics.deleteAsked(reason: "PodDeleted")
     metrics.ec2(observation("DescribeSubnets", .milliseconds(3), "InternalError", 500))
-    metrics.started(version: "v1 \"quoted\"", connmark: "nftables", after: .milliseconds(300))
+    metrics.started(version: "v1 \"quoted\"", knowsNode: false, after: .milliseconds(300))
+    let dropping = [ForwardPolicy(chain: "ip filter FORWARD")]
+    for _ in 0..<3 {
+      metrics.firewallApplied(FirewallReport(backend: .nft, connmark: "nftables", droppingForward: dropping))
+    }
     metrics.initializationEnded(isSuccess: true, after: .milliseconds(200))
     let subnets = [SubnetUse(id: FakeENIs.subnet, freeAddresses: 4, isExcluded: false)]
     let text = metrics.text(of: await fixture.pool.snapshot(), subnets: subnets)
@@ -190,6 +237,10 @@ import VPCObserve
       #expect(family.value["type"]?.string == description.type, "\(family.key)")
       #expect(family.value["help"]?.string == description.help, "\(family.key)")
     }
+    let lines = text.split(separator: "\n")
+    #expect(lines.contains(#"awscni_connmark_reconcile_total{result="success"} 1"#), "the first counts, looks do not")
+    #expect(lines.contains(#"awscni_forward_policy_drop{chain="ip filter FORWARD"} 1"#))
+    #expect(lines.contains(#"awscni_firewall_backend{backend="iptables-nft"} 1"#))
     #expect(families["awscni_build_info"]?["labels"]?.array?.contains("v1 \"quoted\"") == true)
   }
 }

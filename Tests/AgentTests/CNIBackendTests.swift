@@ -4,6 +4,7 @@ import Synchronization
 import Testing
 import VPCLinux
 import VPCModel
+import VPCObserve
 
 @testable import AgentMode
 @testable import VPCRPC
@@ -13,25 +14,26 @@ import VPCModel
   let fixture: PoolFixture
   let enis: FakeENIs
   let backend: CNIBackend
-  let removed = Removed()
+  let removed = Told<HostRemains>()
+  let settled = Told<IPAddress>()
 
-  final class Removed: Sendable {
-    private let list = Mutex<[HostRemains]>([])
-    var all: [HostRemains] { list.withLock { $0 } }
-    func append(_ remains: HostRemains) { list.withLock { $0.append(remains) } }
+  final class Told<Value: Sendable>: Sendable {
+    private let list = Mutex<[Value]>([])
+    var all: [Value] { list.withLock { $0 } }
+    func append(_ value: Value) { list.withLock { $0.append(value) } }
   }
 
   init() async throws {
     enis = FakeENIs(addresses: 2)
     fixture = try PoolFixture(enis)
-    let removed = removed
+    let (removed, settled) = (removed, settled)
     let cidr = try #require(IPPrefix("10.0.0.0/16"))
     backend = CNIBackend(
       pool: fixture.pool,
       facts: CNIBackend.Facts(
         usesExternalSNAT: true, vpcCIDRs: { [cidr] }, networkPolicyMode: "standard",
         podRouteTable: .pods, addTimeout: .seconds(20)),
-      removeSoon: { removed.append($0) })
+      removeSoon: { removed.append($0) }, removalSettled: { settled.append($0) })
   }
 
   func context(_ allowed: Duration = .seconds(30)) -> RPCContext {
@@ -71,6 +73,7 @@ import VPCModel
     let deleted = try await backend.delNetwork(deletion("c1"), context: context())
     #expect(deleted.success && deleted.hostVethRemoved && deleted.ipallocationMetadata == [metadata])
     #expect(deleted.networkPolicyMode == "standard")
+    #expect(settled.all.map(\.description) == [metadata.ipv4Addr], "asked for before the answer")
     let remains = try #require(removed.all.first)
     #expect(remains.address.description == metadata.ipv4Addr && remains.deletesVeth && remains.eniTable == .main)
     #expect(remains.vethSuffix == HostVethName.suffix(namespace: "default", pod: "web-0"))
@@ -89,6 +92,20 @@ import VPCModel
     #expect(tables == [254, 2])
   }
 
+  /// A plugin that was killed right after its request: whoever killed it may have sent its DEL already, and nobody would
+  /// give the address back.
+  @Test func callThatIsOverBeforeItBeginsTakesNothing() async throws {
+    _ = await fixture.started()
+    let gate = AsyncStream<Never>.makeStream()
+    let call = Task { [backend, request = request("c1"), context = context()] in
+      for await _ in gate.stream {}  // ends with the cancellation
+      return try await backend.addNetwork(request, context: context)
+    }
+    call.cancel()
+    await #expect(throws: CancellationError.self) { _ = try await call.value }
+    #expect(await fixture.pool.counts.assigned == 0)
+  }
+
   @Test func otherVersionIsRefused() async throws {
     _ = await fixture.started()
     let expected = RPCStatus(.failedPrecondition, #"wrong client version "v1.23.1" (!= "")"#)
@@ -103,6 +120,9 @@ import VPCModel
     }
     #expect((long?.message.count ?? 0) < 200)
     #expect(fixture.written == [:])
+    let counted = backend.metrics.registry.text().split(separator: "\n")
+    #expect(counted.contains("awscni_add_ip_req_count 2"), "refused, and counted all the same")
+    #expect(counted.contains(#"awscni_del_ip_req_count{reason="other"} 1"#))
   }
 
   @Test func unknownPodOnDelete() async throws {
@@ -127,7 +147,7 @@ import VPCModel
 
   @Test func beforeTheStart() async throws {
     let reply = try await backend.addNetwork(request("c1"), context: context())
-    #expect(!reply.success && reply.failureCause == "the agent is not ready")
+    #expect(!reply.success && reply.failureCause.hasPrefix("the agent is not ready"))
   }
 
   /// The cause must still reach a caller whose deadline ends the wait.

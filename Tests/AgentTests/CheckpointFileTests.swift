@@ -20,13 +20,19 @@ import VPCModel
     key: PoolFixture.key("c1"), address: IPAddress(ipv4: 0x0a00_0014), unixNanoseconds: 5,
     pod: PodName(namespace: "default", name: "web-0"))
 
+  static func write(_ checkpoint: Checkpoint, to file: CheckpointFile) throws {
+    var document = CheckpointDocument()
+    for entry in checkpoint.allocations { document.set(entry) }
+    try file.write(&document, cooldowns: checkpoint.cooldowns)
+  }
+
   @Test func roundTrip() throws {
     let checkpoint = Checkpoint(
       allocations: [Self.entry],
       cooldowns: [CheckpointCooldown(address: IPAddress(ipv4: 0x0a00_0015), untilUnixNanoseconds: 9)])
     let file = file
-    try file.write(checkpoint)
-    try file.write(checkpoint)
+    try Self.write(checkpoint, to: file)
+    try Self.write(checkpoint, to: file)
     let (read, findings) = file.read()
     #expect(read == checkpoint && findings == [])
     #expect(folder.names == ["ipam.json"], "no temporary file is left")
@@ -43,10 +49,11 @@ import VPCModel
     try AtomicFile.write(Array(content.utf8), to: file.path)
     let (read, findings) = file.read()
     #expect(read == Checkpoint() && !findings.isEmpty)
-    #expect(folder.names == ["ipam.json.damaged"])
-    #expect(try BoundedFile.read("\(file.path).damaged", limit: 1000) == Array(content.utf8))
-    try file.write(Checkpoint())
+    #expect(folder.names == ["ipam.json", "ipam.json.damaged"])
+    #expect(file.read().findings == findings, "an agent killed before its first write finds what this one found")
+    try Self.write(Checkpoint(), to: file)
     #expect(file.read().findings == [], "the next file is sound")
+    #expect(try BoundedFile.read("\(file.path).damaged", limit: 1000) == Array(content.utf8))
   }
 
   @Test func soundPartIsUsed() throws {
@@ -75,9 +82,21 @@ import VPCModel
     rmdir(file.path)
   }
 
+  @Test func aFailedWriteLeavesTheDocumentAsItWas() throws {
+    let lost = CheckpointFile(path: "\(folder.path)/none/ipam.json")
+    var document = CheckpointDocument()
+    document.set(Self.entry)
+    let before = document.withBytes(cooldowns: []) { $0 }
+    #expect(throws: FileError.self) { try lost.write(&document, cooldowns: []) }
+    #expect(document.withBytes(cooldowns: []) { $0 } == before)
+    let file = file
+    try file.write(&document, cooldowns: [])
+    #expect(file.read().checkpoint == Checkpoint(allocations: [Self.entry]))
+  }
+
   @Test func unwritableIsTold() throws {
     let lost = CheckpointFile(path: "\(folder.path)/none/ipam.json")
-    let error = #expect(throws: FileError.self) { try lost.write(Checkpoint()) }
+    let error = #expect(throws: FileError.self) { try Self.write(Checkpoint(), to: lost) }
     #expect(error?.description.contains("no such file") == true)
   }
 }

@@ -63,6 +63,25 @@ import VPCModel
     #expect(Set(fixture.time.slept).count == 5, "the waits are random")
   }
 
+  /// EC2 is consistent only after a while: an ENI that was made a moment ago may not be known to the next call.
+  @Test(arguments: [
+    ("AttachNetworkInterface", "InvalidNetworkInterfaceID.NotFound"),
+    ("ModifyNetworkInterfaceAttribute", "InvalidNetworkInterfaceID.NotFound"),
+    ("ModifyNetworkInterfaceAttribute", "InvalidAttachmentID.NotFound"),
+  ])
+  func notKnownYetIsTriedAgain(_ action: String, _ code: String) async throws {
+    let fixture = try await CloudFixture()
+    fixture.cloud.fail(action, code, times: 3)
+    let eni = try attached(await fixture.enis.attach(fixture.request()))
+    #expect(fixture.cloud.calls("CreateNetworkInterface").count == 1 && fixture.cloud.calls(action).count == 4)
+    #expect(fixture.cloud.eni(eni.id.text)?.isMarked == true && fixture.time.elapsed < .seconds(30))
+    let gone = try await CloudFixture()
+    gone.cloud.fail(action, code, times: 1000)
+    #expect(failure(await gone.enis.attach(gone.request())) != nil)
+    #expect(gone.cloud.calls(action).count < 10 && gone.time.elapsed < .seconds(40), "not for ever")
+    #expect(gone.cloud.enis.count == 1)
+  }
+
   @Test func throttledForLongIsTakenBack() async throws {
     let fixture = try await CloudFixture()
     fixture.cloud.fail("AttachNetworkInterface", "RequestLimitExceeded", times: 1000, status: 503)
@@ -107,6 +126,65 @@ import VPCModel
     let tokens = Set(fixture.cloud.calls("CreateNetworkInterface").map { $0.fields["ClientToken"] })
     #expect(tokens.count == 1, "one token, so that EC2 makes one ENI")
     if action == "AttachNetworkInterface" { #expect(fixture.cloud.calls(action).count == 1) }
+  }
+
+  /// Where EC2 does not tell either whether it attached the ENI, it is deleted; EC2 refuses that if it did.
+  @Test(arguments: [false, true])
+  func attachmentThatNobodyTellsOf(isDone: Bool) async throws {
+    let fixture = try await CloudFixture()
+    if isDone {
+      fixture.cloud.change { $0.lost = ["AttachNetworkInterface"] }
+    } else {
+      fixture.cloud.fail("AttachNetworkInterface", "InternalError", times: 10, status: 500)
+    }
+    fixture.cloud.change { $0.denied = ["DescribeNetworkInterfaces"] }
+    let failure = failure(await fixture.enis.attach(fixture.request()))
+    #expect(failure?.fault == .unauthorized(permission: "ec2:DescribeNetworkInterfaces"))
+    #expect(fixture.cloud.enis.count == (isDone ? 2 : 1))
+    #expect(failure?.mayBeDone == isDone, "the pool looks for what is attached")
+    #expect(fixture.time.elapsed < .seconds(20), "the pool waits for the end of it")
+  }
+
+  /// Freeing: a detach that fails keeps the ENI, a delete that fails leaves it to the sweep, and is told.
+  @Test(arguments: [
+    (
+      "DetachNetworkInterface", "UnauthorizedOperation", 1,
+      ActionFailure.Fault?.some(.unauthorized(permission: "ec2:DetachNetworkInterface")), true
+    ),
+    ("DetachNetworkInterface", "InvalidAttachmentID.NotFound", 1, nil, false),
+    ("DeleteNetworkInterface", "InvalidNetworkInterface.InUse", 4, nil, false),
+    ("DeleteNetworkInterface", "InvalidNetworkInterfaceID.NotFound", 1, nil, true),
+    ("DeleteNetworkInterface", "RequestLimitExceeded", 3, nil, false),
+    ("DeleteNetworkInterface", "UnauthorizedOperation", 1, nil, true),
+  ])
+  func freeing(_ action: String, _ code: String, _ times: Int, _ fault: ActionFailure.Fault?, _ isLeft: Bool)
+    async throws
+  {
+    let fixture = try await CloudFixture()
+    let eni = try attached(await fixture.enis.attach(fixture.request(3)))
+    // As after a detach whose answer was lost.
+    if code == "InvalidAttachmentID.NotFound" { fixture.cloud.change { $0.enis[eni.id.text]?.device = nil } }
+    fixture.cloud.fail(action, code, times: times)
+    let result = await fixture.enis.free(eni.id)
+    #expect(failure(result)?.fault == fault)
+    #expect((fixture.cloud.eni(eni.id.text) != nil) == isLeft)
+    #expect((fixture.enis.directory.entry(for: eni.id) != nil) == (fault != nil), "kept where it is still attached")
+    #expect(fixture.time.elapsed < .seconds(180))
+  }
+
+  /// An ENI that was taken away by somebody else, found out on the way: nothing of it is remembered.
+  @Test func goneBeforeItIsFreed() async throws {
+    let fixture = try await CloudFixture()
+    let eni = try attached(await fixture.enis.attach(fixture.request(3)))
+    fixture.enis.directory.update(eni.id) { $0.attachmentID = nil }
+    fixture.cloud.change { $0.enis[eni.id.text] = nil }
+    fixture.cloud.fail("DescribeNetworkInterfaces", "InvalidNetworkInterfaceID.NotFound")
+    let result = await fixture.enis.free(eni.id)
+    guard case .done = result else {
+      Issue.record("\(result)")
+      return
+    }
+    #expect(fixture.enis.directory.entry(for: eni.id) == nil, "its addresses may be another ENI's by now")
   }
 
   // MARK: answers that cannot be true

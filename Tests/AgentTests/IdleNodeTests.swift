@@ -38,7 +38,10 @@ import VPCTransport
     cloud.forgetCalls()
     let work = BackgroundWork(
       settings: settings, enis: fixture.enis, pool: pool, network: fixture.enis.network,
-      knownSubnets: fixture.enis.subnets.choice, isListed: true, metrics: AgentMetrics(), time: time.source,
+      knownSubnets: fixture.enis.subnets.choice, isListed: true,
+      cluster: ClusterFollower(
+        state: ClusterState(), customNetwork: nil, enis: fixture.enis, pool: pool, logger: fixture.log.logger),
+      toldByCluster: ClusterFollower.Told(), metrics: AgentMetrics(), watch: nil, repairs: nil, time: time.source,
       logger: fixture.log.logger)
     let running = Task { await work.run() }
     // The two watches and the sweep sleep; the others wait to be woken.

@@ -102,7 +102,8 @@ import VPCObserve
     #expect(await fixture.add("web-0").address != nil)
     #expect(await fixture.add("web-1").address != nil)
     #expect(await fixture.delete("web-1").address != nil)
-    var introspection = Introspection(settings: try Settings(environment: [:]), pool: fixture.pool)
+    var introspection = Introspection(
+      settings: try Settings(environment: [:]), pool: fixture.pool, status: { await fixture.pool.status() })
     let commands = JSONValue.array(Introspection.paths.map { .string($0) })
     for path in ["/", "/v1", "/v2/enis", "/v1/enis/", ""] {
       let answer = await introspection.answer(path)

@@ -38,11 +38,14 @@ import VPCTransport
     cloud.forgetCalls()
   }
 
-  private func watch(followsGroups: Bool = true) -> PrimaryWatch {
+  private func watch(
+    followsGroups: Bool = true, groupsOfOthers: @escaping @Sendable ([String]) -> [String]? = { $0 }
+  ) -> PrimaryWatch {
     let applied = applied
     return PrimaryWatch(
       imds: fixture.imds, ec2: fixture.ec2, primary: fixture.identity.primary.mac, state: fixture.enis.primary,
       directory: fixture.enis.directory, followsGroups: followsGroups,
+      groupsOfOthers: groupsOfOthers,
       applyCIDRs: { cidrs in
         let isRefused = applied.state.withLock { state in
           if state.failures > 0 {
@@ -134,6 +137,15 @@ import VPCTransport
     fixture.cloud.change { $0.enis["eni-1"]?.groups = ["sg-2"] }
     await watch(followsGroups: false).look(&round)
     #expect(fixture.cloud.actions.isEmpty && fixture.cloud.imdsReads.count == 1)
+  }
+
+  /// Under custom networking the others have ENIConfig's groups, and stay as they are while it is not known.
+  @Test func groupsOfAnENIConfigAreFollowed() async {
+    var round = PrimaryWatch.Round()
+    await watch(groupsOfOthers: { _ in nil }).look(&round)
+    #expect(fixture.cloud.actions.isEmpty)
+    await watch(groupsOfOthers: { _ in ["sg-7"] }).look(&round)
+    #expect(fixture.cloud.eni("eni-2")?.groups == ["sg-7"] && fixture.cloud.eni("eni-1")?.groups == ["sg-1"])
   }
 
   @Test func vpcCIDRs() async {

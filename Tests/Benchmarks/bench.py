@@ -26,7 +26,7 @@ from support.bench import Bench  # noqa: E402
 from support.report import Section, print_table  # noqa: E402
 
 # The plugin comes last: it leaves the most for the kernel to tidy up.
-SECTIONS = ("size", "pool", "burst", "agent", "forwarding", "plugin")
+SECTIONS = ("size", "pool", "burst", "agent", "helper", "forwarding", "profile", "pods", "repair", "plugin")
 
 
 def machine() -> dict[str, Any]:

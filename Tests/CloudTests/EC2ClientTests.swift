@@ -43,6 +43,7 @@ import VPCTransport
     { ec2, _ in _ = try await ec2.describeInstanceType("m5.large") },
     { ec2, _ in _ = try await ec2.describeSubnet("subnet-1") },
     { ec2, _ in _ = try await ec2.describeSecurityGroups(filters: [EC2Filter("vpc-id", ["vpc-1"])]) },
+    { ec2, _ in _ = try await ec2.instanceTags("i-1", keys: ["eks:cluster-name", "Name"]) },
   ]
 
   @Test func fieldsAreThoseOfBotocore() async throws {

@@ -76,4 +76,41 @@ import VPCTransport
       #expect(["SignatureDoesNotMatch", "AuthFailure"].contains(error.code.text), "\(error)")
     }
   }
+
+  @Test(.enabled(if: isWanted, "needs a python3 that can import moto and boto3 (VPC_CNI_TEST_PYTHON names one)"))
+  func valuesAreReadBackFromCloudWatch() async throws {
+    let moto = try await MotoServer.start()
+    let now = UTCTime.now.seconds
+    func client(secret: String) throws -> CloudWatchClient {
+      let environment = CloudEnvironment([
+        "AWS_ACCESS_KEY_ID": moto.accessKeyID, "AWS_SECRET_ACCESS_KEY": secret, "AWS_ENDPOINT_URL": moto.url,
+      ])
+      return CloudWatchClient(
+        transport: CurlTransport(),
+        endpoint: try ServiceEndpoint.resolve(.cloudWatch, region: "us-east-1", environment: environment),
+        credentials: CredentialsProvider(sources: [EnvironmentSource(environment: environment)]),
+        userAgent: "amazon-vpc-cni-k8s/test")
+    }
+    func datum(_ index: Int, _ value: Double, unit: MetricDatum.Unit = .count) -> MetricDatum {
+      MetricDatum(
+        name: "m\(index % 4)", dimensions: ["CLUSTER_ID": "c1"], value: value, unit: unit,
+        time: UTCTime(seconds: now - 100 + Int64(index)))
+    }
+    let cloudWatch = try client(secret: moto.secretAccessKey)
+    try await cloudWatch.putMetricData((0..<20).map { datum($0, Double($0) + 0.5) }, namespace: "Kubernetes")
+    #expect(
+      try await moto.metricValues("Kubernetes", "m1", cluster: "c1").filter { $0 != 0 } == [1.5, 5.5, 9.5, 13.5, 17.5])
+    #expect(try await moto.metricValues("Kubernetes", "m1", cluster: "other").filter { $0 != 0 }.isEmpty)
+
+    let tags = try await self.client(moto).instanceTags(moto.instanceID, keys: ["eks:cluster-name", "Name"])
+    #expect(tags == ["eks:cluster-name": "moto"])
+
+    let forger = try client(secret: "not the secret")
+    do throws(CloudWatchError) {
+      try await forger.putMetricData([datum(0, 1)], namespace: "Kubernetes")
+      Issue.record("a wrong signature was accepted")
+    } catch {
+      #expect(error.code == "SignatureDoesNotMatch", "\(error)")
+    }
+  }
 }

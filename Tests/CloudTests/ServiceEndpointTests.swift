@@ -15,7 +15,7 @@ import VPCCloud
       var variables: [String: String] = [:]
       if vector.fips { variables["AWS_USE_FIPS_ENDPOINT"] = "true" }
       if vector.dualStack { variables["AWS_USE_DUALSTACK_ENDPOINT"] = "true" }
-      #expect(try resolve(vector.service, variables, region: vector.region) == vector.url)
+      #expect(try resolve(vector.service, variables, region: vector.region) == vector.url, "\(vector)")
     }
   }
 
@@ -25,6 +25,9 @@ import VPCCloud
     ]
     #expect(try resolve(.ec2, all) == "http://ec2:1")
     #expect(try resolve(.sts, all) == "http://all:2")
+    #expect(try resolve(.cloudWatch, all) == "http://all:2")
+    let own = all.merging(["AWS_ENDPOINT_URL_CLOUDWATCH": "http://watch:4"]) { $1 }
+    #expect(try resolve(.cloudWatch, own) == "http://watch:4")
     #expect(try resolve(.ec2, all.filter { $0.key != "AWS_ENDPOINT_URL_EC2" }) == "http://all:2")
     #expect(try resolve(.ec2, ["AWS_EC2_ENDPOINT": "http://old:3"]) == "http://old:3")
     let ignoring = all.merging(["AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "true"]) { $1 }

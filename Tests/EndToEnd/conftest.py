@@ -12,8 +12,10 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from harness import paths  # noqa: E402  puts the simulator on the path
+from harness import containerd, paths  # noqa: E402  puts the simulator on the path
+from harness.containerd import Containerd  # noqa: E402
 from harness.node import Node  # noqa: E402
+from kubeapi.client import KubeAPI  # noqa: E402
 from simulator.client import Simulator  # noqa: E402
 
 ARTEFACTS = Path(os.environ.get("VPC_CNI_ARTEFACTS", paths.ROOT / ".build" / "e2e-artefacts"))
@@ -24,7 +26,7 @@ _STATE = {
     "routes": ["ip", "route", "show", "table", "all"], "neighbours": ["ip", "neigh"],
     "nftables": ["nft", "list", "ruleset"], "iptables": ["iptables-save"],
     "checkpoint": ["cat", paths.CHECKPOINT], "ipamd.log": ["cat", paths.AGENT_LOG],
-    "plugin.log": ["cat", paths.PLUGIN_LOG],
+    "plugin.log": ["cat", paths.PLUGIN_LOG], "containerd.log": ["cat", containerd.LOG],
 }
 
 
@@ -49,6 +51,13 @@ def vpc(request: pytest.FixtureRequest) -> Iterator[Simulator]:
 
 
 @pytest.fixture
+def api(vpc: Simulator) -> Iterator[KubeAPI]:
+    """The cluster's API server, reachable from every instance; ends with the test."""
+    with KubeAPI(vpc) as server:
+        yield server
+
+
+@pytest.fixture
 def make_node(vpc: Simulator, request: pytest.FixtureRequest) -> Iterator[Callable[..., Node]]:
     """Makes nodes that end with the test: `make_node("n1", type="m5.large", subnet="a", environment={...})`."""
     nodes: list[Node] = []
@@ -67,6 +76,27 @@ def make_node(vpc: Simulator, request: pytest.FixtureRequest) -> Iterator[Callab
             _keep_state(node, request.node.name)
         node.discard()
     vpc.clear_faults()
+
+
+@pytest.fixture
+def make_runtime(make_node: Callable[..., Node]) -> Iterator[Callable[..., Containerd]]:
+    """Starts container runtimes that end with the test: `make_runtime(node)` with the contract's conflist,
+    `make_runtime(node, conflist)` with another, `make_runtime(node, None)` without one."""
+    if lacking := containerd.missing():
+        pytest.skip(f"needs {', '.join(lacking)}: `make setup` installs it")
+    runtimes: list[Containerd] = []
+
+    def make(node: Node, *network: Any) -> Containerd:
+        runtime = Containerd(node.instance)
+        runtimes.append(runtime)
+        runtime.start()
+        if network != (None,):
+            runtime.write_network(*network)
+        return runtime
+
+    yield make
+    for runtime in runtimes:
+        runtime.close()
 
 
 def _keep_state(node: Node, test: str) -> None:

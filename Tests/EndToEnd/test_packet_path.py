@@ -14,7 +14,6 @@ import pytest
 from harness import paths
 from harness.node import Node
 from harness.pod import Pod
-from harness.waiting import wait_for
 from simulator.client import Simulator
 
 DOCUMENT = paths.ROOT / "docs" / "packet-path.md"
@@ -48,7 +47,7 @@ class Live:
         node.agent.start()
         node.add_pods(PODS)
         # The pool goes on filling: compared is what stands when it has come to rest.
-        wait_for(lambda: self.rests(), "every ENI of EC2 is wired", 20)
+        node.wait_quiet()
         enis = sorted(node.enis(), key=lambda eni: eni["index"])
         assert len(enis) > 1, "a second ENI was expected"
         links = {link["address"]: link["ifname"] for link in node.ip("link")}
@@ -68,11 +67,6 @@ class Live:
         self.of_pods: list[Words] = [{"POD": pod.address, "VETH": pod.host_veth} for pod in node.pods]
         self.slots = {address: eni["eni"] for eni in enis[1:]
                       for address in eni["addresses"] if address != eni["primary"]}
-
-    def rests(self) -> bool:
-        marked = [rule for rule in self.node.rules() if rule["priority"] == 1536]
-        attached = len(self.node.enis())
-        return attached > 1 and len(marked) == attached - 1
 
     def lines(self, *words: str) -> list[str]:
         text = self.node.instance.run(list(words)).stdout

@@ -43,6 +43,11 @@ struct IptablesTests {
 
   static func shell(_ line: String) throws { _ = try CommandResult.run(["sh", "-c", line]).get() }
 
+  /// All of a table.
+  static func table(_ name: String, _ backend: IptablesBackend) throws -> IptablesTable {
+    IptablesTable(name: name, saveText: try CommandResult.run(["iptables-\(backend.rawValue)-save"]).get())
+  }
+
   static func saved(_ backend: IptablesBackend) throws -> [String] {
     let text = try CommandResult.run(["iptables-\(backend.rawValue)-save"]).get()
     return text.split(separator: "\n").map(String.init).filter { $0.hasPrefix("-A") }
@@ -52,11 +57,8 @@ struct IptablesTests {
   func writesTheContractsRulesOnce(_ backend: IptablesBackend) throws {
     try NamespaceFixture().run {
       let iptables = try Iptables(backend: backend)
-      #expect(try iptables.apply(Self.rules.nat))
-      #expect(try iptables.apply(Self.rules.mangle))
-      #expect(try iptables.difference(Self.rules.nat) == nil)
-      #expect(try !iptables.apply(Self.rules.nat))
-      #expect(try !iptables.apply(Self.rules.mangle))
+      #expect(try iptables.apply([Self.rules.nat, Self.rules.mangle]) == ["nat", "mangle"])
+      #expect(try iptables.apply([Self.rules.nat, Self.rules.mangle]).isEmpty)
       let saved = try Self.saved(backend)
       for line in [
         #"-A POSTROUTING -m comment --comment "AWS SNAT CHAIN" -j AWS-SNAT-CHAIN-0"#,
@@ -76,8 +78,7 @@ struct IptablesTests {
     try NamespaceFixture().run {
       try Self.asTheReference(backend)
       let iptables = try Iptables(backend: backend)
-      #expect(try iptables.difference(Self.rules.nat) == nil)
-      #expect(try iptables.difference(Self.rules.mangle) == nil)
+      #expect(try iptables.apply([Self.rules.nat, Self.rules.mangle]).isEmpty)
     }
   }
 
@@ -104,9 +105,9 @@ struct IptablesTests {
 
         """#
       _ = try CommandResult.run(["iptables-\(backend.rawValue)-restore", "--noflush"], input: foreign).get()
-      #expect(try iptables.apply(Self.rules.nat))
-      #expect(try !iptables.apply(Self.rules.nat))
-      let table = try iptables.read("nat")
+      #expect(try iptables.apply([Self.rules.nat]) == [Self.rules.nat.table])
+      #expect(try iptables.apply([Self.rules.nat]).isEmpty)
+      let table = try Self.table("nat", backend)
       #expect(table.chains.filter { $0.hasPrefix("AWS") }.sorted() == ["AWS-CONNMARK-CHAIN-0", "AWS-SNAT-CHAIN-0"])
       #expect(
         table.rules.filter { $0.chain == "POSTROUTING" }.map(\.target) == ["KUBE-POSTROUTING", "AWS-SNAT-CHAIN-0"])
@@ -116,9 +117,9 @@ struct IptablesTests {
       // Somebody else translates from now on.
       var external = Self.rules
       external.externalSNAT = true
-      #expect(try iptables.apply(external.nat))
-      #expect(try !iptables.apply(external.nat))
-      let left = try iptables.read("nat")
+      #expect(try iptables.apply([external.nat]) == [external.nat.table])
+      #expect(try iptables.apply([external.nat]).isEmpty)
+      let left = try Self.table("nat", backend)
       #expect(left.chains.filter { $0.hasPrefix("AWS") } == ["AWS-SNAT-CHAIN-0"])
       #expect(!left.rules.contains { IptablesPlan.owns(rule: $0) })
       #expect(left.rules.contains { $0.chain == "KUBE-POSTROUTING" })
@@ -129,11 +130,11 @@ struct IptablesTests {
   func aRefusedRuleLeavesTheTableAsItWas(_ backend: IptablesBackend) throws {
     try NamespaceFixture().run {
       let iptables = try Iptables(backend: backend)
-      #expect(try iptables.apply(Self.rules.nat))
+      #expect(try iptables.apply([Self.rules.nat]) == [Self.rules.nat.table])
       let before = try Self.saved(backend)
       var wrong = Self.rules.nat
       wrong.chains["AWS-SNAT-CHAIN-0"]?.append(["-j", "NO-SUCH-CHAIN"])
-      let error = #expect(throws: IptablesError.self) { try iptables.apply(wrong) }
+      let error = #expect(throws: IptablesError.self) { try iptables.apply([wrong]) }
       #expect(error?.code == .refused)
       #expect(error?.detail?.isEmpty == false)
       #expect(try Self.saved(backend) == before)
@@ -146,28 +147,18 @@ struct IptablesTests {
       let file = "/tmp/vpc-cni-test-xtables.\(UInt32.random(in: 0...UInt32.max)).lock"
       let environment = ["PATH=/usr/sbin:/usr/bin:/sbin:/bin", "XTABLES_LOCKFILE=\(file)"]
       let runner = SpawnedCommand(environment: environment)
-      let iptables = try Iptables(backend: .legacy, runner: runner, lockWaitSeconds: 1)
-      #expect(try iptables.apply(Self.rules.mangle))
+      let iptables = try Iptables(backend: .legacy, runner: runner)
+      #expect(try iptables.apply([Self.rules.mangle]) == [Self.rules.mangle.table])
       let holder = FlockHolder(file)
       defer { holder.release() }
-      let error = #expect(throws: IptablesError.self) { try iptables.apply(Self.rules.nat) }
+      let error = #expect(throws: IptablesError.self) {
+        try iptables.apply([Self.rules.nat], lockWaitSeconds: 1)
+      }
       #expect(error?.code == .locked)
       #expect(error?.isTransient == true)
       #expect(error?.detail?.contains("/run/xtables.lock") == true)
-      #expect(try iptables.read("nat").chains.contains("AWS-SNAT-CHAIN-0") == false)
+      #expect(try iptables.save().table("nat").chains.contains("AWS-SNAT-CHAIN-0") == false)
     }
-  }
-
-  @Test func theBackendOfKubeletIsFound() throws {
-    try NamespaceFixture().run {
-      #expect(IptablesBackend.detect() == .nft)
-      try Self.shell("iptables-legacy -w 60 -t mangle -N KUBE-KUBELET-CANARY")
-      #expect(IptablesBackend.detect() == .legacy)
-      try Self.shell("iptables-nft -t mangle -N KUBE-IPTABLES-HINT")
-      #expect(IptablesBackend.detect() == .nft)
-      #expect(IptablesBackend.detect(SpawnedCommand(path: [])) == nil)
-    }
-    #expect(throws: IptablesError.self) { try Iptables(backend: .nft, runner: SpawnedCommand(path: [])) }
   }
 
   @Test func aTableThatIptablesCannotShowIsLeftAlone() throws {
@@ -181,7 +172,7 @@ struct IptablesTests {
         """
       _ = try CommandResult.run(["nft", "-f", "-"], input: text).get()
       let iptables = try Iptables(backend: .nft)
-      let error = #expect(throws: IptablesError.self) { try iptables.apply(Self.rules.nat) }
+      let error = #expect(throws: IptablesError.self) { try iptables.apply([Self.rules.nat]) }
       #expect(error?.code == .incompatible)
       #expect(try !CommandResult.run(["nft", "list", "ruleset"]).get().contains("AWS"))
     }

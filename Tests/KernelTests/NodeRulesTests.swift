@@ -47,6 +47,49 @@ struct NodeRulesTests {
     #expect(try rules(.ipv4, on: socket).count == 3)
   }
 
+  @Test(arguments: [true, false])
+  func rulesOfExternalServicesAreReplaced(leadsToPodsTable: Bool) throws {
+    let node = try NamespaceFixture()
+    let socket = try node.socket()
+    for line in [
+      "priority 1535 to 10.1.0.0/16 lookup main", "priority 1535 to 10.2.0.0/16 lookup main",
+      "priority 1535 to 10.3.0.0/16 lookup 7", "priority 1535 from 10.4.0.1 lookup main",
+      "priority 1535 to 10.5.0.0/16 fwmark 4 lookup main",
+    ] { try node.ip("rule add \(line)") }
+    let services = ["10.2.0.0/16", "0.0.0.0/0", "fd00::/8"].compactMap { IPPrefix($0) }
+    let wanted = NodeRules(family: .ipv4, leadsToPodsTable: leadsToPodsTable, externalServices: services)
+    #expect(!(try wanted.apply(on: socket)).isEmpty)
+    #expect(try wanted.apply(on: socket).isEmpty)
+    let kept = [
+      "1535: from 10.4.0.1/32 lookup 254", "1535: to 10.3.0.0/16 lookup 7",
+      "1535: to 10.5.0.0/16 fwmark 0x4/0xffffffff lookup 254",
+    ]
+    let shown = { try rules(.ipv4, on: socket).filter { $0.hasPrefix("1535:") }.sorted() }
+    let halves = ["1535: to 0.0.0.0/1 lookup 254", "1535: to 128.0.0.0/1 lookup 254"]
+    #expect(try shown() == (kept + halves + ["1535: to 10.2.0.0/16 lookup 254"]).sorted())
+    let fewer = NodeRules(family: .ipv4, leadsToPodsTable: leadsToPodsTable, externalServices: [services[0]])
+    try fewer.apply(on: socket)
+    #expect(try fewer.verify(on: socket).isEmpty)
+    try NodeRules(family: .ipv4, leadsToPodsTable: leadsToPodsTable).apply(on: socket)
+    #expect(try shown() == kept)
+  }
+
+  /// The reference's rule for 0.0.0.0/0 names nothing, and a deletion that names nothing takes the first of its kind.
+  @Test(arguments: [true, false]) func aRuleForAllAddressesTakesNoOtherAlong(isFirst: Bool) throws {
+    let node = try NamespaceFixture()
+    let socket = try node.socket()
+    let add = { (rule: String) in _ = try node.ip("rule add priority 1535 \(rule)") }
+    if isFirst { try add("lookup main") }
+    try add("from 10.4.0.1 lookup main protocol 77")
+    // Another origin makes the kernel take it although it finds an equal.
+    if !isFirst { try add("lookup main protocol 78") }
+    let shown = { try rules(.ipv4, on: socket).filter { $0.hasPrefix("1535:") } }
+    #expect(try shown().count == 2)
+    try NodeRules(family: .ipv4, leadsToPodsTable: true).apply(on: socket)
+    #expect(try shown().first == "1535: from 10.4.0.1/32 lookup 254")
+    #expect(try shown().count == (isFirst ? 1 : 2))
+  }
+
   @Test(arguments: ["10.0.3.7", "fd00::7"])
   func aPodsRulesComeAndGo(text: String) throws {
     let socket = try NamespaceFixture().socket()

@@ -65,6 +65,54 @@ struct PodNetworkFailureTests {
     #expect(try fixture.pod.ip("-brief link show") == before.1)
   }
 
+  /// A meta plugin may ask for a second network of a pod under another interface name: the first one must live.
+  @Test(arguments: [false, true])
+  func secondNetworkOfAPodIsRefused(isPrepared: Bool) throws {
+    let fixture = try PodFixture()
+    try fixture.add(PodFixture.network([try PodFixture.interface()]))
+    // Without the links' carrier, which the kernel reports some time after they were set up.
+    let state = {
+      try [fixture.node, fixture.pod].map { namespace in
+        let links = try Link.list(on: namespace.socket()).map { "\($0.index) \($0.name) \($0.isUp)" }
+        return try links + [namespace.ip("rule show"), namespace.ip("-4 route show table all")]
+      }
+    }
+    let before = try state()
+    let second = try PodFixture.interface("10.0.3.8", pod: "net1")
+    let error = #expect(throws: PodNetworkError.self) {
+      try fixture.add(PodFixture.network([second]), isPrepared: isPrepared)
+    }
+    #expect(error?.code == .hasNetwork)
+    #expect(error?.description.contains("is the other end of the pod's eth0") == true, "\(error?.description ?? "")")
+    #expect(try state() == before)
+    try fixture.check(try PodFixture.interface())
+  }
+
+  /// What a killed ADD left in a namespace that lives on goes with DEL; what is wired, or another's, does not.
+  @Test func unfinishedVethIsRemoved() throws {
+    let fixture = try PodFixture()
+    let before = try (fixture.nodeState(), fixture.pod.ip("-brief link show"))
+    let interface = try PodFixture.interface()
+    let remove = { (suffix: String) in
+      try fixture.node.run { [pod = fixture.pod] in
+        try UnfinishedVeth.remove(
+          podName: interface.podName, hostSuffix: suffix, pod: pod.socket(), host: NetlinkSocket())
+      }
+    }
+    #expect(try !remove("0123456789a"), "nothing there")
+    try fixture.node.run { [pod = fixture.pod, node = fixture.node] in
+      _ = try PodVeth.make(
+        hostName: interface.hostName, podName: interface.podName, mtu: 9001, pod: pod.socket(), host: NetlinkSocket(),
+        node: node.namespace)
+    }
+    #expect(try !remove("bbbbbbbbbbb"), "another pod's")
+    #expect(try remove("0123456789a"))
+    #expect(try fixture.nodeState() == before.0)
+    #expect(try fixture.pod.ip("-brief link show") == before.1)
+    try fixture.add(PodFixture.network([interface]))
+    #expect(try !remove("0123456789a"), "a pod that is wired")
+  }
+
   @Test(arguments: [false, true])
   func ipv6IsRefused(isPrepared: Bool) throws {
     let fixture = try PodFixture()

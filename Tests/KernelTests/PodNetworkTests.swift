@@ -35,7 +35,30 @@ struct PodNetworkTests {
       }
     }
     #expect(settings == ["0", "1", "0"] || settings == [nil, nil, nil])
+    #expect(try !fixture.node.ip("-6 addr show dev eni0123456789a").contains("inet6"), "none whose routes would add up")
     try fixture.check(try PodFixture.interface())
+  }
+
+  /// On a node that forwards IPv6, or was hardened, a new interface begins with other settings.
+  @Test func settingsThatDifferAreWritten() throws {
+    let fixture = try PodFixture()
+    let settings = { (interface: String) in
+      try fixture.node.run {
+        try ["accept_ra", "accept_redirects", "forwarding"].map {
+          try Sysctl("net", "ipv6", "conf", interface, $0).read()
+        }
+      }
+    }
+    try fixture.node.run {
+      for (key, value) in [("forwarding", "1"), ("accept_redirects", "0"), ("accept_ra", "2")] {
+        try Sysctl("net", "ipv6", "conf", "default", key).write(value)
+      }
+    }
+    let before = try settings("default")
+    try fixture.add(PodFixture.network([try PodFixture.interface()]))
+    let hasIPv6 = before != [nil, nil, nil]
+    #expect(try settings("eni0123456789a") == (hasIPv6 ? ["0", "1", "0"] : before))
+    #expect(try settings("default") == before, "the pod's interface alone")
   }
 
   @Test(arguments: [(RouteTable.main, ["512:"]), (RouteTable(3), ["512:", "1536:"])])

@@ -38,6 +38,69 @@ import VPCModel
   ])
   func whatIsInPlaceIsLeft(_ lines: [String]) { #expect(Self.restored(Self.plain.nat, lines) == nil) }
 
+  static let outside = #"-A AWS-SNAT-CHAIN-0 -d 10.9.0.0/16 -m comment --comment "AWS SNAT CHAIN" -j RETURN"#
+  static let unmarked =
+    #"-A AWS-SNAT-CHAIN-0 -m connmark ! --mark 0x80/0x80 -m comment --comment "AWS, not marked" -j RETURN"#
+
+  struct Crossing: Sendable {
+    let name: String
+    var rules = FirewallRulesTests.plain
+    let present: [String]
+    /// What stands between old and new; nil for nothing.
+    let between: [String]?
+  }
+
+  static func rules(_ change: (inout HostRules) -> Void) -> HostRules {
+    var rules = plain
+    change(&rules)
+    return rules
+  }
+
+  static let crossings = [
+    Crossing(name: "the same destinations", present: inPlace, between: nil),
+    Crossing(name: "the first writing", present: [], between: nil),
+    Crossing(
+      name: "one more", rules: rules { $0.vpcCIDRs.append(IPPrefix("10.9.0.0/16")!) }, present: inPlace,
+      between: [inside, unmarked, snat]),
+    Crossing(
+      name: "one less", present: inPlace.dropLast() + [outside, "COMMIT"], between: [inside, unmarked, snat]),
+    Crossing(
+      name: "another one", rules: rules { $0.vpcCIDRs = [IPPrefix("10.9.0.0/16")!] }, present: inPlace,
+      between: [unmarked, snat]),
+    Crossing(
+      name: "everything excluded", rules: rules { $0.excludedCIDRs = [IPPrefix("0.0.0.0/0")!] }, present: inPlace,
+      between: [inside, unmarked, snat]),
+    Crossing(
+      name: "an excluded one becomes the VPC's",
+      rules: rules { $0.vpcCIDRs.append(IPPrefix("10.9.0.0/16")!) },
+      present: inPlace.dropLast() + [outside.replacing("CHAIN\" -j", with: "CHAIN EXCLUSION\" -j"), "COMMIT"],
+      between: nil),
+    Crossing(
+      name: "marks in iptables come and go with it", rules: rules { $0.connmarkBackend = .iptables },
+      present: inPlace.dropLast() + [outside, "COMMIT"], between: nil),
+    Crossing(
+      name: "marks were in iptables until now",
+      present: inPlace.dropLast() + [":AWS-CONNMARK-CHAIN-0 - [0:0]", outside, "COMMIT"], between: nil),
+    Crossing(
+      name: "translation ends", rules: rules { $0.externalSNAT = true },
+      present: inPlace.dropLast() + [outside, "COMMIT"], between: [inside, outside, unmarked, snat]),
+    Crossing(
+      name: "none then and now", rules: rules { $0.externalSNAT = true },
+      present: ["*nat", ":AWS-SNAT-CHAIN-0 - [0:0]", "COMMIT"], between: nil),
+    Crossing(
+      name: "translation begins", rules: rules { $0.vpcCIDRs.append(IPPrefix("10.9.0.0/16")!) },
+      present: ["*nat", ":AWS-SNAT-CHAIN-0 - [0:0]", "COMMIT"], between: [inside, outside, unmarked, snat]),
+  ]
+
+  @Test(arguments: crossings)
+  func destinationsThatChangeAreCrossedByTheMark(_ crossing: Crossing) {
+    let table = IptablesTable(name: "nat", saveText: crossing.present.joined(separator: "\n") + "\n")
+    let bridge = crossing.rules.bridge(from: table)
+    let lines = bridge?.chains["AWS-SNAT-CHAIN-0"]?.map { IptablesRule("AWS-SNAT-CHAIN-0", $0).line("-A") }
+    #expect(lines == crossing.between, "\(crossing.name)")
+    #expect(bridge == nil || bridge?.rules == Self.plain.nat.rules, "\(crossing.name)")
+  }
+
   struct Difference: Sendable {
     let name: String
     let present: [String]
@@ -127,36 +190,97 @@ import VPCModel
     #expect(IptablesTable(name: "nat", saveText: "*nat\n-A C --comment \"open\n-A D -j X\n").rules.count == 1)
   }
 
-  @Test func rubbishInAListIsReportedAndTheRestUsed() {
-    let list = CIDRList([
-      " 10.0.0.7/16 ", "", "10.0.0.0/16", "10.0.0.0", "fd00::/8", "1.2.3.4/33", "a\u{0}b", "172.16.0.0/12",
-    ])
-    #expect(list.prefixes.map(\.description) == ["10.0.0.0/16", "172.16.0.0/12"])
-    #expect(list.rejected.map(\.reason) == ["not a prefix", "not IPv4", "not a prefix", "not a prefix"])
-    let many = CIDRList((0..<300).map { "10.\($0 / 256).\($0 % 256).0/24" })
-    #expect(many.prefixes.count == 200)
-    #expect(many.rejected.count == 100)
-    #expect(CIDRList([String(repeating: "x", count: 10_000)]).rejected.first?.text.count == 60)
+  static func evidence(_ nft: String?, _ legacy: String?) -> IptablesBackend.Evidence {
+    IptablesBackend.Evidence(nft: nft.map { IptablesSave($0) }, legacy: legacy.map { IptablesSave($0) })
   }
 
-  typealias Evidence = IptablesBackend.Evidence
+  /// Rules of nobody in particular.
+  static func some(_ count: Int) -> String {
+    "*filter\n" + String(repeating: "-A INPUT -j ACCEPT\n", count: count) + "COMMIT\n"
+  }
+
+  static let hint = "*mangle\n:KUBE-IPTABLES-HINT - [0:0]\nCOMMIT\n"
+  static let canary = "*mangle\n:KUBE-KUBELET-CANARY - [0:0]\nCOMMIT\n"
+  static let ours = "*nat\n:AWS-SNAT-CHAIN-0 - [0:0]\n-A POSTROUTING -j AWS-SNAT-CHAIN-0\nCOMMIT\n"
+
+  typealias Choice = (nft: String?, legacy: String?, current: IptablesBackend?, chosen: IptablesBackend?)
 
   @Test(
     arguments: [
-      (Evidence(), nil),
-      (Evidence(nftMangle: "", legacy: ""), .nft),
-      (Evidence(nftMangle: nil, legacy: ""), .legacy),
-      (Evidence(nftMangle: "", legacy: nil), .nft),
-      (Evidence(nftMangle: ":KUBE-IPTABLES-HINT - [0:0]\n", legacy: ":KUBE-KUBELET-CANARY - [0:0]\n"), .nft),
-      (
-        Evidence(nftMangle: ":OTHER - [0:0]\n-A OTHER -j X\n", legacy: "*mangle\n:KUBE-KUBELET-CANARY - [0:0]\n"),
-        .legacy
-      ),
-      (Evidence(nftMangle: "-A a\n-A b\n", legacy: "-A a\n"), .nft),
-      (Evidence(nftMangle: "-A a\n", legacy: "-A a\n-A b\n"), .legacy),
-      (Evidence(nftMangle: "# :KUBE-IPTABLES-HINT \n", legacy: "-A a\n"), .legacy),
-    ] as [(Evidence, IptablesBackend?)])
-  func theBackendFollowsKubelet(_ evidence: Evidence, _ backend: IptablesBackend?) {
-    #expect(IptablesBackend.choose(evidence) == backend)
+      (nil, nil, nil, nil),
+      ("", "", nil, .nft),
+      (nil, "", nil, .legacy),
+      ("", nil, nil, .nft),
+      (hint, canary, nil, .nft),
+      (some(1), canary, nil, .legacy),
+      (some(2), some(1), nil, .nft),
+      (some(1), some(2), nil, .legacy),
+      // Our own rules say nothing of who uses a backend.
+      (ours + some(1), some(2), nil, .legacy),
+      ("# *mangle\n# :KUBE-IPTABLES-HINT \n", some(1), nil, .legacy),
+      ("*nat\n:KUBE-IPTABLES-HINT - [0:0]\n", some(1), nil, .legacy),
+      // Where it stands it stays, as long as somebody else uses that backend too.
+      ("", "", .legacy, .legacy),
+      (some(9), some(1), .legacy, .legacy),
+      (some(1), some(9), .nft, .nft),
+      (some(1), "", .legacy, .nft),
+      ("", some(1), .nft, .legacy),
+      (hint, some(9), .legacy, .nft),
+      (some(9), canary, .nft, .legacy),
+      (some(1), nil, .legacy, .nft),
+    ] as [Choice])
+  func theBackendFollowsKubelet(_ choice: Choice) {
+    let evidence = Self.evidence(choice.nft, choice.legacy)
+    #expect(IptablesBackend.choose(evidence, current: choice.current) == choice.chosen)
+  }
+
+  @Test func whatIsOursIsReadOutOfASave() {
+    let save = IptablesSave(
+      "# Generated\n*filter\n:FORWARD DROP [3:9]\n:INPUT ACCEPT [0:0]\n-A FORWARD -j KUBE-FORWARD\nCOMMIT\n" + Self.ours
+        + "# Table `mangle' is incompatible, use 'nft' tool.\n")
+    #expect(save.dropsForward)
+    #expect(!save.hasHint)
+    #expect(save.ownedObjects == 2)
+    #expect(save.foreignRules == 1)
+    #expect(save.unreadable == ["mangle"])
+    #expect(save.table("nat").rules.map(\.target) == ["AWS-SNAT-CHAIN-0"])
+    #expect(save.table("nat").chains == ["AWS-SNAT-CHAIN-0"])
+    #expect(save.table("filter").rules.isEmpty)
+    #expect(save.table("raw") == IptablesTable(name: "raw"))
+    #expect(!IptablesSave("*filter\n:FORWARD ACCEPT [0:0]\n*nat\n:FORWARD DROP [0:0]\n").dropsForward)
+  }
+
+  @Test(
+    arguments: [
+      ("iptables v1.8.9 (nf_tables)", IptablesVersion(1, 8, 9), true),
+      ("iptables v1.6.2", IptablesVersion(1, 6, 2), true),
+      ("iptables v1.6.1", IptablesVersion(1, 6, 1), false), ("iptables v1.4.21", IptablesVersion(1, 4, 21), false),
+      ("iptables v2.0-rc1 (legacy)", IptablesVersion(2, 0, 0), true), ("iptables", nil, false), ("", nil, false),
+      ("v.", nil, false), ("iptables v99999.1", nil, false),
+    ] as [(String, IptablesVersion?, Bool)])
+  func versionsAreRead(_ text: String, _ version: IptablesVersion?, _ knows: Bool) {
+    #expect(IptablesVersion(printed: text) == version)
+    #expect(IptablesVersion(printed: text)?.knowsRandomFully ?? false == knows)
+  }
+
+  @Test func theSubstituteSaysWhatIptablesWould() {
+    var rules = Self.plain
+    let table = rules.substituteTable
+    #expect(Set(table?.chains.keys ?? [:].keys) == ["postrouting", "prerouting", "restore-mark"])
+    #expect(table?.chains["prerouting"]?.rules.count == rules.mangle.rules.count)
+    // `! -o vlan+` and `! --dst-type LOCAL` are returns of their own.
+    #expect(table?.chains["postrouting"]?.rules.count == (rules.nat.chains["AWS-SNAT-CHAIN-0"]?.count ?? 0) + 2)
+    rules.externalSNAT = true
+    #expect(rules.substituteTable?.chains["postrouting"] == nil)
+    #expect(rules.substituteTable?.chains["prerouting"]?.rules.count == rules.mangle.rules.count)
+    rules.nodePortSupport = false
+    #expect(rules.substituteTable == nil)
+    rules.externalSNAT = false
+    #expect(rules.substituteTable?.chains["prerouting"]?.rules.count == 1)
+    rules.randomization = .none
+    rules.excludedCIDRs = [IPPrefix("0.0.0.0/0")!]
+    let snat = rules.substituteTable?.chains["postrouting"]?.rules.map(\.expressions) ?? []
+    #expect(snat.last == [.load([10, 0, 0, 4]), .sourceNAT(ports: .first)])
+    #expect(snat.contains([.returnToCaller]))
   }
 }

@@ -14,10 +14,24 @@ import VPCModel
     var description: String { "\(name) | \(type) | \(unit) | \(fallback)" }
   }
 
-  /// The rows of the table whose first cell is `variable` and whose second is `type`.
-  static func documented() throws -> [[String]] {
+  /// A part of the document and the variables that it must list.
+  struct Part: Sendable, CustomTestStringConvertible {
+    let heading: String
+    let settings: [Setting]
+    var testDescription: String { heading }
+  }
+
+  static let parts = [
+    Part(heading: "## The agent's variables", settings: Setting.all),
+    Part(heading: "## The node's variables", settings: Setting.node),
+    Part(heading: "## The metrics helper's variables", settings: Setting.metricsHelper),
+  ]
+
+  /// The rows of the first table below the heading whose first cell is `variable` and whose second is `type`.
+  static func documented(_ part: Part) throws -> [[String]] {
     let lines = try PackageTree.text("docs/configuration.md").split(separator: "\n", omittingEmptySubsequences: false)
-    let rows = lines.drop { !$0.hasPrefix("| variable | type |") }.dropFirst(2).prefix { $0.hasPrefix("|") }
+    let rows = lines.drop { $0 != part.heading }.drop { !$0.hasPrefix("| variable | type |") }.dropFirst(2)
+      .prefix { $0.hasPrefix("|") }
     return rows.map { row in
       row.split(separator: "|", omittingEmptySubsequences: false).dropFirst().dropLast().map(Self.plain)
     }
@@ -30,13 +44,14 @@ import VPCModel
     return cell.count > 1 && cell.first == "`" && cell.last == "`" ? String(cell.dropFirst().dropLast()) : String(cell)
   }
 
-  @Test func everyVariableStandsThereAsInTheCode() throws {
-    let documented = try Self.documented()
+  @Test(arguments: parts)
+  func everyVariableStandsThereAsInTheCode(part: Part) throws {
+    let documented = try Self.documented(part)
     let found = try documented.map { row in
       try #require(row.count == 7, "seven cells: \(row)")
       return Line(name: row[0], type: row[1], unit: row[2], fallback: row[3])
     }
-    let wanted = Setting.all.map {
+    let wanted = part.settings.map {
       Line(name: $0.name, type: $0.shape.rawValue, unit: $0.unit, fallback: $0.fallback)
     }
     for line in wanted where !found.contains(line) { Issue.record("not in the document: \(line)") }
@@ -44,8 +59,9 @@ import VPCModel
     #expect(found == wanted, "the order is the code's, nothing stands twice")
   }
 
-  @Test func everyVariableHasAnEffectARuleAndSaysWhetherItActs() throws {
-    for row in try Self.documented() {
+  @Test(arguments: parts)
+  func everyVariableHasAnEffectARuleAndSaysWhetherItActs(part: Part) throws {
+    for row in try Self.documented(part) {
       #expect(row[4...].allSatisfy { !$0.isEmpty }, "\(row[0])")
       #expect(["yes", "partly", "no"].contains { row[6].hasPrefix($0) }, "\(row[0])")
     }

@@ -45,6 +45,9 @@ import VPCModel
         accepted += 1
         let again = try JSONParser.parse(value.bytes, limits: JSONParser.Limits(size: 1 << 16, depth: 20))
         #expect(again == value, "what was read is written so that it reads the same")
+        let part = try JSONParser.parse(
+          bytes, limits: JSONParser.Limits(size: 4096, depth: 20), keeping: ["allocations": ["ipv4": .all], "a": .all])
+        #expect(part.bytes.count <= value.bytes.count, "a selection is no more than the whole")
       } catch {
         #expect(error.offset <= max(bytes.count, 4096))
       }

@@ -15,13 +15,17 @@ import Testing
     "VPCModel", "VPCLinux", "VPCTransport", "VPCCloud", "VPCKube", "VPCRPC", "VPCObserve",
   ]
   static let nio: Set<String> = ["NIOCore", "NIOPosix", "NIOHTTP1", "NIOHTTP2", "NIOHPACK", "NIOConcurrencyHelpers"]
-  static let modes: Set<String> = ["PluginMode", "AgentMode", "HealthMode"]
+  static let modes: Set<String> = [
+    "PluginMode", "AgentMode", "HealthMode", "InitMode", "NodeMode", "MetricsHelperMode", "StatusMode", "DoctorMode",
+    "SupportBundleMode", "HelpMode",
+  ]
 
   /// The first folder that a file lies in decides.
   static let layers: [Layer] = [
     Layer(folder: "Sources/Core/Model/", may: ["DequeModule", "CNettle"]),
     Layer(
-      folder: "Sources/Core/Linux/", may: common.union(["VPCModel", "CNetlink", "CNftables", "CProcess"])),
+      folder: "Sources/Core/Linux/",
+      may: common.union(["VPCModel", "CNetlink", "CNftables", "CProcess", "CBuildFacts", "CZlib"])),
     Layer(folder: "Sources/Core/Transport/", may: common.union(["VPCModel", "CCurl"])),
     Layer(folder: "Sources/Core/Cloud/", may: common.union(["VPCModel", "VPCTransport", "CExpat"])),
     Layer(folder: "Sources/Core/Kube/", may: common.union(["VPCModel", "VPCTransport"])),
@@ -29,7 +33,7 @@ import Testing
     Layer(folder: "Sources/Core/Observe/", may: common.union(nio).union(["VPCModel"])),
     Layer(folder: "Sources/Modes/Plugin/", may: common.union(core).subtracting(["VPCCloud", "VPCTransport"])),
     Layer(folder: "Sources/Modes/", may: common.union(core).union(["ArgumentParser"])),
-    Layer(folder: "Sources/vpc-cni/", may: common.union(modes)),
+    Layer(folder: "Sources/vpc-cni/", may: common.union(modes).union(["VPCModel"])),
     Layer(folder: "Tests/Benchmarks/Burst/Simulation/", may: ["VPCModel"]),
     Layer(folder: "Tests/Benchmarks/Burst/Program/", may: ["VPCModel", "BurstSimulation", "Glibc"]),
   ]

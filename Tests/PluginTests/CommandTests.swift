@@ -81,6 +81,16 @@ import VPCRPC
     #expect(call.node.events == ["agent add", "veth eth0 9001", "agent delete SetupNSFailed"])
   }
 
+  /// Two ADDs of one container at once get one address from the agent: the one that comes too late must not give it back.
+  @Test func addThatComesTooLateKeepsTheAddress() {
+    let call = Call(command: "ADD")
+    call.node.prepareFails = PodNetworkError(.interfaceExists, "interface eth0 exists already in the pod's namespace")
+    let answer = call.run()
+    #expect(
+      answer.code == 999 && answer.message.hasPrefix("add command: failed to setup network: interface eth0 exists"))
+    #expect(call.node.events == ["agent add", "veth eth0 9001"])
+  }
+
   @Test func existingInterfaceIsBadInput() {
     let call = Call(command: "ADD")
     call.node.taken = ["eth0"]
@@ -159,8 +169,7 @@ import VPCRPC
       testDescription: "an agent that fails", mood: .refusing(RPCStatus(.internal, "x")), more: previous,
       events: ["agent delete PodDeleted", "remove 10.0.3.7 table 2 veth"]),
     Deletion(
-      testDescription: "unknown pod", mood: .refusing(unknown), more: previous,
-      events: ["agent delete PodDeleted", "remove 10.0.3.7 table 2 veth"]),
+      testDescription: "unknown pod", mood: .refusing(unknown), more: previous, events: ["agent delete PodDeleted"]),
     Deletion(
       testDescription: "unknown pod without prevResult", mood: .refusing(unknown), events: ["agent delete PodDeleted"]),
     Deletion(
@@ -202,6 +211,15 @@ import VPCRPC
     } else {
       #expect(answer.status == 0 && answer.output.isEmpty)
     }
+  }
+
+  @Test(arguments: [("", true), (previous, false)])
+  func deleteRemovesWhatAKilledAddLeft(more: String, isRemoved: Bool) {
+    let call = Call(command: "DEL", input: Call.configuration("0.4.0", more))
+    call.node.unfinished = "eth0"
+    #expect(call.run().status == 0)
+    let removal = isRemoved ? ["unfinished eth0 \(ResultTests.hash) gone"] : []
+    #expect(call.node.events == removal + ["agent delete PodDeleted"])
   }
 
   @Test func deleteGoesOnWhereTheKernelFails() {

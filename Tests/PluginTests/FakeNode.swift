@@ -22,6 +22,8 @@ final class FakeNode: AgentPort, PolicyPort, KernelPort {
   var addresses = [("10.0.3.7", Int32(1), Int32(2))]
   var vlan: Int32 = 0
   var taken: [String] = []
+  /// What a killed ADD left in the pod's namespace.
+  var unfinished = ""
   var addFails: PodNetworkError?
   var prepareFails: PodNetworkError?
   var checkFails: PodNetworkError?
@@ -144,6 +146,11 @@ final class FakeNode: AgentPort, PolicyPort, KernelPort {
         throw error
       }
       node.added.append(network)
+    }
+    func removeUnfinished(_ interface: InterfaceName, hostSuffix: String) throws -> Bool {
+      guard node.unfinished == interface.text else { return false }
+      node.events.append("unfinished \(interface) \(hostSuffix) gone")
+      return true
     }
     func check(_ interfaces: [PodInterface]) throws {
       node.events.append("check \(interfaces.map { "\($0.hostName) \($0.podName) \($0.address) \($0.eniTable)" })")

@@ -57,6 +57,16 @@ package final class PeerProcess: Sendable {
     close(output)
   }
 
+  /// Writes a line to its standard input.
+  package func say(_ line: String) throws {
+    var rest = Array((line + "\n").utf8)[...]
+    while !rest.isEmpty {
+      let count = rest.withUnsafeBytes { write(input, $0.baseAddress, $0.count) }
+      guard count > 0 else { throw Failed(description: "\(name): does not listen: \(SystemErrorText.text(errno))") }
+      rest = rest.dropFirst(count)
+    }
+  }
+
   /// Waits for its next line, given without the newline.
   package func line() throws -> String {
     var line: [UInt8] = []

@@ -62,12 +62,12 @@ def endpoints():
     ]
     loader = botocore.session.get_session().get_component("data_loader")
     partitions = loader.load_data("partitions")
-    for service in ["ec2", "sts"]:
+    for service, case in [("ec2", "ec2"), ("sts", "sts"), ("cloudwatch", "cloudWatch")]:
         provider = EndpointProvider(loader.load_service_model(service, "endpoint-rule-set-1"), partitions)
         for region, fips, dual in itertools.product(regions, [False, True], [False, True]):
             url = provider.resolve_endpoint(Region=region, UseFIPS=fips, UseDualStack=dual).url
             yield (
-                f"    Endpoint(service: .{service}, region: \"{region}\", fips: {str(fips).lower()}, "
+                f"    Endpoint(service: .{case}, region: \"{region}\", fips: {str(fips).lower()}, "
                 f"dualStack: {str(dual).lower()}, url: \"{url}\"),"
             )
 
@@ -98,18 +98,30 @@ REQUESTS = [
     ("DescribeInstanceTypes", {"InstanceTypes": ["m5.large"]}),
     ("DescribeSubnets", {"Filters": [{"Name": "subnet-id", "Values": ["subnet-1"]}], "MaxResults": 1000}),
     ("DescribeSecurityGroups", {"Filters": [{"Name": "vpc-id", "Values": ["vpc-1"]}], "MaxResults": 1000}),
+    ("DescribeTags", {"Filters": [
+        {"Name": "resource-type", "Values": ["instance"]}, {"Name": "resource-id", "Values": ["i-1"]},
+        {"Name": "key", "Values": ["eks:cluster-name", "Name"]}], "MaxResults": 1000}),
 ]
+
+METRIC_DATA = {"Namespace": "Kubernetes", "MetricData": [
+    {"MetricName": "addReqCount", "Dimensions": [{"Name": "CLUSTER_ID", "Value": "a b"}], "Value": 12.5, "Unit": "Count",
+     "Timestamp": datetime.datetime(2026, 11, 24, 11, 0, 7, tzinfo=datetime.timezone.utc)},
+    {"MetricName": "awsAPILatency", "Value": 1500000.0, "Unit": "Milliseconds", "Dimensions": [
+        {"Name": "A", "Value": "1"}, {"Name": "B", "Value": "2"}],
+     "Timestamp": datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)}]}
+
+
+def fields_of(service, protocol, name, parameters):
+    session = botocore.session.get_session()
+    client = session.create_client(service, region_name="us-east-1", aws_access_key_id="a", aws_secret_access_key="b")
+    model = client.meta.service_model
+    body = create_serializer(protocol).serialize_to_request(parameters, model.operation_model(name))["body"]
+    return ", ".join(f"{quoted(key)}: {quoted(str(value))}" for key, value in sorted(body.items()))
 
 
 def requests():
-    session = botocore.session.get_session()
-    client = session.create_client("ec2", region_name="us-east-1", aws_access_key_id="a", aws_secret_access_key="b")
-    serializer = create_serializer("ec2")
     for name, parameters in REQUESTS:
-        body = serializer.serialize_to_request(parameters, client.meta.service_model.operation_model(name))["body"]
-        fields = {key: str(value) for key, value in body.items()}
-        pairs = ", ".join(f"{quoted(k)}: {quoted(v)}" for k, v in sorted(fields.items()))
-        yield f"    [{pairs}],"
+        yield f"    [{fields_of('ec2', 'ec2', name, parameters)}],"
 
 
 def wrapped(lines):
@@ -153,5 +165,10 @@ enum BotocoreVectors {{
   /// Fields of one request each, in the order of EC2RequestTests.
   static let requests: [[String: String]] = [
 {wrapped(requests())}
+  ]
+
+  /// Fields of a PutMetricData.
+  static let metricData: [String: String] = [
+    {fields_of("cloudwatch", "query", "PutMetricData", METRIC_DATA)}
   ]
 }}""")

@@ -4,8 +4,12 @@
 #include "CCurl.h"
 
 #include <dlfcn.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <pthread.h>
+#include <stdint.h>
 #include <stdio.h>
+#include <sys/socket.h>
 
 // libcurl's header turns these names into type-checking macros.
 #undef curl_easy_setopt
@@ -14,8 +18,8 @@
 
 #define FUNCTIONS(X)                                                                                              \
   X(curl_global_init) X(curl_version) X(curl_easy_strerror) X(curl_easy_init) X(curl_easy_cleanup)                \
-  X(curl_easy_setopt) X(curl_easy_getinfo) X(curl_slist_append) X(curl_slist_free_all) X(curl_multi_init)         \
-  X(curl_multi_cleanup) X(curl_multi_setopt) X(curl_multi_add_handle) X(curl_multi_remove_handle)                 \
+  X(curl_easy_setopt) X(curl_easy_getinfo) X(curl_easy_pause) X(curl_slist_append) X(curl_slist_free_all)         \
+  X(curl_multi_init) X(curl_multi_cleanup) X(curl_multi_setopt) X(curl_multi_add_handle) X(curl_multi_remove_handle)                 \
   X(curl_multi_perform) X(curl_multi_poll) X(curl_multi_wakeup) X(curl_multi_info_read)
 
 // One pointer for each function, of the function's own type.
@@ -67,8 +71,34 @@ CURLcode ccurl_easy_set_pointer(CURL *easy, CURLoption option, const void *value
   return curl.curl_easy_setopt_(easy, option, value);
 }
 
+CURLcode ccurl_easy_set_blob(CURL *easy, CURLoption option, const void *data, size_t size) {
+  struct curl_blob blob = {.data = (void *)data, .len = size, .flags = CURL_BLOB_COPY};
+  return curl.curl_easy_setopt_(easy, option, &blob);
+}
+
 CURLcode ccurl_easy_set_receive(CURL *easy, CURLoption option, ccurl_receive function) {
   return curl.curl_easy_setopt_(easy, option, function);
+}
+
+CURLcode ccurl_easy_resume(CURL *easy) { return curl.curl_easy_pause_(easy, CURLPAUSE_CONT); }
+
+static int limit_silence(void *context, curl_socket_t socket, curlsocktype purpose) {
+  (void)purpose;
+  unsigned milliseconds = (unsigned)(uintptr_t)context;
+  // Without it the connection lives as long as the kernel's retransmissions: a loss, not a fault.
+  (void)setsockopt(socket, IPPROTO_TCP, TCP_USER_TIMEOUT, &milliseconds, sizeof milliseconds);
+  return CURL_SOCKOPT_OK;
+}
+
+CURLcode ccurl_easy_limit_silence(CURL *easy, unsigned milliseconds) {
+  const struct { CURLoption option; long value; } numbers[] = {
+      {CURLOPT_TCP_KEEPALIVE, 1}, {CURLOPT_TCP_KEEPIDLE, 30}, {CURLOPT_TCP_KEEPINTVL, 10}};
+  CURLcode code = CURLE_OK;
+  for (size_t i = 0; code == CURLE_OK && i < sizeof numbers / sizeof *numbers; i++)
+    code = curl.curl_easy_setopt_(easy, numbers[i].option, numbers[i].value);
+  if (code == CURLE_OK) code = curl.curl_easy_setopt_(easy, CURLOPT_SOCKOPTFUNCTION, limit_silence);
+  if (code != CURLE_OK) return code;
+  return curl.curl_easy_setopt_(easy, CURLOPT_SOCKOPTDATA, (void *)(uintptr_t)milliseconds);
 }
 
 CURLcode ccurl_easy_limit_protocols(CURL *easy) {

@@ -17,3 +17,8 @@ static inline int cprocess_close_from(posix_spawn_file_actions_t *actions, int f
 
 // A descriptor that poll(2) finds readable once the process has ended; since Linux 5.3. Closed on exec.
 static inline int cprocess_open_process(pid_t process) { return (int)syscall(434, process, 0); }
+
+// renameat2 with RENAME_NOREPLACE: fails with EEXIST where something stands under the new name.
+static inline int cprocess_rename_new(int folder, const char *from, const char *to) {
+  return (int)syscall(SYS_renameat2, folder, from, folder, to, 1u);
+}

@@ -3,6 +3,7 @@
 internal import CCurl
 internal import Glibc
 internal import Synchronization
+internal import VPCModel
 
 /// The thread that owns a libcurl multi handle and every transfer on it.
 ///
@@ -22,6 +23,7 @@ final class CurlLoop: Sendable {
     var phase = Phase.idle
     var incoming: [CurlTransfer] = []
     var cancelled: [UInt64] = []
+    var resumed: [UInt64] = []
     /// Transfers submitted and not finished.
     var live: Set<UInt64> = []
     var lastTicket: UInt64 = 0
@@ -68,6 +70,15 @@ final class CurlLoop: Sendable {
     state.withLock { state in
       guard state.live.contains(ticket) else { return }
       state.cancelled.append(ticket)
+      wake(state.phase)
+    }
+  }
+
+  /// Lets data come again to a stream that was paused, if it has not ended.
+  func resume(_ ticket: UInt64) {
+    state.withLock { state in
+      guard state.live.contains(ticket) else { return }
+      state.resumed.append(ticket)
       wake(state.phase)
     }
   }
@@ -126,6 +137,7 @@ final class CurlLoop: Sendable {
   private struct Work {
     var incoming: [CurlTransfer]
     var cancelled: [UInt64]
+    var resumed: [UInt64]
     var isStopped: Bool
   }
 
@@ -134,10 +146,11 @@ final class CurlLoop: Sendable {
       defer {
         state.incoming = []
         state.cancelled = []
+        state.resumed = []
       }
       var isStopped = false
       if case .stopped = state.phase { isStopped = true }
-      return Work(incoming: state.incoming, cancelled: state.cancelled, isStopped: isStopped)
+      return Work(incoming: state.incoming, cancelled: state.cancelled, resumed: state.resumed, isStopped: isStopped)
     }
   }
 
@@ -152,13 +165,17 @@ final class CurlLoop: Sendable {
           transfer, .failure(transfer.error(.cancelled, "cancelled", isUnsent: transfer.isUnsent)), on: multi, &active)
       }
       if work.isStopped { break }
+      for ticket in work.resumed { active[ticket]?.resume() }
       multi.perform()
       while let (id, code) = multi.nextDone() {
         guard let transfer = active[id] else { continue }
         end(transfer, transfer.result(code), on: multi, &active)
       }
-      // Nothing under way: only `wake` ends the wait. The bound is there so that a lost wake-up cannot be forever.
-      multi.wait(milliseconds: active.isEmpty ? 60_000 : 1_000)
+      let now = ContinuousClock.now
+      for transfer in active.values.filter(\.isStream) {
+        if let error = transfer.overdue(now) { end(transfer, .failure(error), on: multi, &active) }
+      }
+      multi.wait(milliseconds: CurlLoop.pause(active, now))
     }
     for transfer in active.values {
       multi.remove(transfer)
@@ -166,6 +183,18 @@ final class CurlLoop: Sendable {
     }
     // Since the phase is `.stopped`, nobody wakes the handle any more.
     multi.free()
+  }
+
+  /// Nothing under way, or streams alone: only `wake`, data or a stream's bound ends the wait. The longest wait is there so
+  /// that a lost wake-up cannot be forever.
+  private static func pause(_ active: [UInt64: CurlTransfer], _ now: ContinuousClock.Instant) -> Int32 {
+    var pause: Int32 = 60_000
+    for transfer in active.values {
+      guard transfer.isStream else { return 1_000 }
+      guard let look = transfer.lookAt else { continue }
+      pause = min(pause, Int32(clamping: now.duration(to: look).saturatedNanoseconds / 1_000_000 + 1))
+    }
+    return max(pause, 0)
   }
 
   private func start(_ transfer: CurlTransfer, on multi: CurlMulti, _ active: inout [UInt64: CurlTransfer]) {

@@ -15,8 +15,8 @@ struct CurlMulti: @unchecked Sendable {
     ccurl_multi_set_long(handle, CURLMOPT_MAX_HOST_CONNECTIONS, connectionsPerHost)
     // Idle connections that are kept: IMDS, EC2 and STS need few.
     ccurl_multi_set_long(handle, CURLMOPT_MAXCONNECTS, 2 * connectionsPerHost)
-    // HTTP/1.1 only, so nothing is multiplexed.
-    ccurl_multi_set_long(handle, CURLMOPT_PIPELINING, 0)
+    // Only requests that allow HTTP/2 ever share a connection.
+    ccurl_multi_set_long(handle, CURLMOPT_PIPELINING, 2 /* CURLPIPE_MULTIPLEX */)
     self.handle = handle
   }
 

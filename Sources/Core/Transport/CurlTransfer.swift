@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 internal import CCurl
+internal import VPCModel
 
 /// One request: its libcurl handle, what has come of the answer, and who waits for it.
 ///
@@ -8,7 +9,7 @@ internal import CCurl
 /// `CurlLoop.submit`, which alone touches it from then on.
 final class CurlTransfer: @unchecked Sendable {
   let id: UInt64
-  private let request: HTTPRequest
+  let request: HTTPRequest
   private let deadline: ContinuousClock.Instant
   private var completion: ((Result<HTTPResponse, HTTPError>) -> Void)?
   /// Owned: freed in `deinit`, after `CurlMulti.remove`.
@@ -18,6 +19,13 @@ final class CurlTransfer: @unchecked Sendable {
   private var headerSize = 0
   /// The blank line behind the header was seen.
   private var isHeaderComplete = false
+  /// Of the last status line; 0 before it.
+  private var status = 0
+  /// Where the body goes while it comes; nil where it is gathered.
+  private let stream: (inbox: HTTPStream.Inbox, limits: HTTPStreamLimits)?
+  private var isStreamOpen = false
+  private var isPaused = false
+  private var lastByteAt: ContinuousClock.Instant
   /// Bytes of the body that libcurl has asked for, where it may not see them all (`HTTPRequest.isRepeatable`).
   private var sentBody = 0
   private var maximumHeaderSize = 0
@@ -27,12 +35,15 @@ final class CurlTransfer: @unchecked Sendable {
 
   init(
     id: UInt64, request: HTTPRequest, deadline: ContinuousClock.Instant,
+    stream: (inbox: HTTPStream.Inbox, limits: HTTPStreamLimits)? = nil,
     completion: @escaping @Sendable (Result<HTTPResponse, HTTPError>) -> Void
   ) {
     self.id = id
     self.request = request
     self.deadline = deadline
+    self.stream = stream
     self.completion = completion
+    lastByteAt = .now
   }
 
   deinit {
@@ -74,6 +85,7 @@ final class CurlTransfer: @unchecked Sendable {
   /// Makes the handle and tells it everything. On the loop's thread.
   func prepare(_ settings: CurlTransport.Settings) -> HTTPError? {
     let left = milliseconds(until: deadline)
+    let whole = stream.map { max(left, $0.limits.lifetime.wholeMilliseconds) } ?? left
     guard left > 0 else { return error(.timedOut, "the deadline passed while the request waited", isTransient: true) }
     guard let easy = ccurl_easy_init() else { return error(.other, "no memory for a libcurl handle") }
     self.easy = easy
@@ -83,15 +95,15 @@ final class CurlTransfer: @unchecked Sendable {
     set(ccurl_easy_set_pointer(easy, CURLOPT_URL, request.url))
     set(ccurl_easy_limit_protocols(easy))
     set(ccurl_easy_set_long(easy, CURLOPT_NOSIGNAL, 1))
-    set(ccurl_easy_set_long(easy, CURLOPT_HTTP_VERSION, Int(CURL_HTTP_VERSION_1_1)))
-    set(ccurl_easy_set_long(easy, CURLOPT_TIMEOUT_MS, left))
+    set(prepareVersion(easy))
+    set(ccurl_easy_set_long(easy, CURLOPT_TIMEOUT_MS, whole))
     set(ccurl_easy_set_long(easy, CURLOPT_CONNECTTIMEOUT_MS, min(left, request.connectTimeout.wholeMilliseconds)))
     set(ccurl_easy_set_long(easy, CURLOPT_FOLLOWLOCATION, request.redirects > 0 ? 1 : 0))
     set(ccurl_easy_set_long(easy, CURLOPT_MAXREDIRS, request.redirects))
     // EC2 closes idle connections early; one that is younger than this is rarely half dead.
     set(ccurl_easy_set_long(easy, CURLOPT_MAXAGE_CONN, 30))
     set(ccurl_easy_set_long(easy, CURLOPT_BUFFERSIZE, 16 << 10))
-    if let file = settings.certificateFile { set(ccurl_easy_set_pointer(easy, CURLOPT_CAINFO, file)) }
+    set(prepareTLS(easy, settings))
     set(prepareProxy(easy, settings.proxy))
     set(prepareMessage(easy))
     set(prepareCallbacks(easy))
@@ -146,21 +158,29 @@ final class CurlTransfer: @unchecked Sendable {
         CurlTransfer.receive($0, $1 * $2, $3, { $0.takeBody($1) })
       },
       ccurl_easy_set_receive(easy, CURLOPT_HEADERFUNCTION) {
-        CurlTransfer.receive($0, $1 * $2, $3, { $0.takeHeader($1) })
+        CurlTransfer.receive($0, $1 * $2, $3, { $0.takeHeader($1) ? .taken : .refused })
       },
     ]
     return codes.first { $0 != CURLE_OK } ?? CURLE_OK
   }
 
-  /// - Returns: the number of bytes taken: all, or for a refusal none where there were some and one where there were none.
+  /// What a receiver did with its bytes.
+  private enum Receipt { case taken, refused, paused }
+
+  /// - Returns: the number of bytes taken: all, or for a refusal none where there were some and one where there were none;
+  ///   libcurl's mark for a pause, after which the same bytes come again.
   private static func receive(
     _ data: UnsafeMutablePointer<CChar>?, _ count: Int, _ context: UnsafeMutableRawPointer?,
-    _ take: (CurlTransfer, UnsafeRawBufferPointer) -> Bool
+    _ take: (CurlTransfer, UnsafeRawBufferPointer) -> Receipt
   ) -> Int {
     guard let context, let data else { return 0 }
     // SAFETY: `context` is the unretained transfer that `prepareCallbacks` gave; `data` is valid for this call.
     let transfer = Unmanaged<CurlTransfer>.fromOpaque(context).takeUnretainedValue()
-    return take(transfer, UnsafeRawBufferPointer(start: data, count: count)) ? count : (count == 0 ? 1 : 0)
+    return switch take(transfer, UnsafeRawBufferPointer(start: data, count: count)) {
+    case .taken: count
+    case .refused: count == 0 ? 1 : 0
+    case .paused: 0x1000_0001  // CURL_WRITEFUNC_PAUSE
+    }
   }
 
   /// Copies the next part of the request's body to libcurl's buffer.
@@ -176,14 +196,46 @@ final class CurlTransfer: @unchecked Sendable {
     return part.count
   }
 
-  private func takeBody(_ data: UnsafeRawBufferPointer) -> Bool {
+  private func takeBody(_ data: UnsafeRawBufferPointer) -> Receipt {
+    if let stream {
+      // A redirect's own body, where redirects are followed.
+      guard isStreamOpen else { return .taken }
+      isPaused = !stream.inbox.push(data, highWater: stream.limits.highWater)
+      if !isPaused { lastByteAt = .now }
+      return isPaused ? .paused : .taken
+    }
     guard body.count + data.count <= request.maximumBodySize else {
       refusal = (.bodyTooLarge, "the body is larger than the \(request.maximumBodySize) bytes allowed")
-      return false
+      return .refused
     }
     body.append(contentsOf: data)
-    return true
+    return .taken
   }
+
+  /// The reader has taken what there was. On the loop's thread; data may come within the call.
+  func resume() {
+    guard isPaused, let easy else { return }
+    isPaused = false
+    lastByteAt = .now
+    // A failure shows as the transfer's end.
+    _ = ccurl_easy_resume(easy)
+  }
+
+  /// When a stream's own bounds are looked at next; nil where libcurl's timeout does for the transfer.
+  var lookAt: ContinuousClock.Instant? {
+    guard let stream else { return nil }
+    if !isStreamOpen { return deadline }
+    return isPaused ? nil : lastByteAt.advanced(by: stream.limits.idle)
+  }
+
+  /// Why a stream must end at that time, if it must.
+  func overdue(_ now: ContinuousClock.Instant) -> HTTPError? {
+    guard let lookAt, lookAt <= now else { return nil }
+    let detail = isStreamOpen ? "nothing came for \(stream?.limits.idle.brief ?? "long")" : "no answer in time"
+    return error(.timedOut, detail, isTransient: true, isUnsent: isUnsent)
+  }
+
+  var isStream: Bool { stream != nil }
 
   /// One line of the header, its line end included.
   private func takeHeader(_ data: UnsafeRawBufferPointer) -> Bool {
@@ -195,14 +247,26 @@ final class CurlTransfer: @unchecked Sendable {
     let line = String(decoding: data, as: UTF8.self)
     // A new status line: what came before was an interim answer or a redirect.
     isHeaderComplete = line == "\r\n" || line == "\n"
+    lastByteAt = .now
     if line.hasPrefix("HTTP/") {
       headers = HTTPHeaders()
       body = []
+      status = line.split(separator: " ").dropFirst().first.flatMap { Int($0.prefix { $0.isNumber }) } ?? 0
+    } else if isHeaderComplete {
+      openStream()
     } else if let colon = line.utf8.firstIndex(of: UInt8(ascii: ":")) {
       let value = line[line.index(after: colon)...]
       headers.append(String(line[..<colon]), String(value.drop(while: \.isWhitespace).trimmedEnd))
     }
     return true
+  }
+
+  /// The header is complete: the reader gets it, unless it is an interim answer or a redirect that is followed.
+  private func openStream() {
+    guard let stream, !isStreamOpen, status >= 200 else { return }
+    if (300..<400).contains(status), request.redirects > 0, headers["Location"] != nil { return }
+    isStreamOpen = true
+    stream.inbox.begin(HTTPResponse(status: status, headers: headers))
   }
 
   // MARK: the end

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// HTTP/1.1 over libcurl: one thread of its own runs every transfer and keeps connections for reuse.
+/// HTTP over libcurl: one thread of its own runs every transfer and keeps connections for reuse.
 ///
 /// The library is opened and the thread started by the first request. The thread ends when the last reference to the
 /// transport goes; what is under way then fails with `.closed`.
 ///
 /// To read on: `CurlLoop` (the thread), `CurlTransfer` (one request and its libcurl handle).
-package final class CurlTransport: HTTPTransport {
+package final class CurlTransport: HTTPStreamTransport {
   /// What holds for every request.
   package struct Settings: Sendable {
     /// Certificates to trust, a PEM file (AWS_CA_BUNDLE); nil for the library's own choice.
@@ -55,5 +55,33 @@ package final class CurlTransport: HTTPTransport {
       loop.cancel(ticket)
     }
     return try result.get()
+  }
+
+  package func open(
+    _ request: HTTPRequest, _ limits: HTTPStreamLimits
+  ) async throws(HTTPError) -> HTTPStream {
+    let ticket = loop.ticket()
+    let inbox = HTTPStream.Inbox()
+    let loop = loop
+    let cancel: @Sendable () -> Void = { loop.cancel(ticket) }
+    let head: Result<HTTPResponse?, HTTPError> = await withTaskCancellationHandler {
+      let deadline = ContinuousClock.now.advanced(by: request.timeout)
+      loop.submit(
+        CurlTransfer(id: ticket, request: request, deadline: deadline, stream: (inbox, limits)) { result in
+          inbox.end(result.map { _ in })
+        })
+      if Task.isCancelled { cancel() }
+      do throws(HTTPError) {
+        return .success(try await inbox.head())
+      } catch {
+        return .failure(error)
+      }
+    } onCancel: {
+      cancel()
+    }
+    guard let head = try head.get() else {
+      throw HTTPError(.interrupted, url: request.url, detail: "the answer ends in its header", isTransient: true)
+    }
+    return HTTPStream(head: head, inbox: inbox, resume: { loop.resume(ticket) }, cancel: cancel)
   }
 }

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// The HTTP methods that the cloud's APIs ask for.
+/// The HTTP methods that the cloud's APIs and Kubernetes ask for.
 package enum HTTPMethod: String, Sendable, Hashable {
   case get = "GET"
   case put = "PUT"
   case post = "POST"
+  case patch = "PATCH"
 }
 
 /// Header fields in their order; names are compared without regard to case.
@@ -62,11 +63,16 @@ package struct HTTPRequest: Sendable {
   /// False: never sent a second time, not even where a kept connection turns out to be closed by the server. The server
   /// may have acted on what it did not answer.
   package var isRepeatable: Bool
+  /// How both sides prove who they are, where it is not the transport's own way.
+  package var tls: HTTPTLS?
+  /// HTTP/2 where the server offers it in the TLS handshake: requests then share one connection. False: HTTP/1.1.
+  package var allowsHTTP2: Bool
 
   package init(
     method: HTTPMethod = .get, url: String, headers: HTTPHeaders = [:], body: [UInt8] = [],
     timeout: Duration = .seconds(10), connectTimeout: Duration = .seconds(3), maximumBodySize: Int = 1 << 20,
-    useProxy: Bool = true, redirects: Int = 0, isRepeatable: Bool = true
+    useProxy: Bool = true, redirects: Int = 0, isRepeatable: Bool = true, tls: HTTPTLS? = nil,
+    allowsHTTP2: Bool = false
   ) {
     self.method = method
     self.url = url
@@ -78,6 +84,8 @@ package struct HTTPRequest: Sendable {
     self.useProxy = useProxy
     self.redirects = redirects
     self.isRepeatable = isRepeatable
+    self.tls = tls
+    self.allowsHTTP2 = allowsHTTP2
   }
 }
 

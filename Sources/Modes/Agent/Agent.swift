@@ -2,6 +2,7 @@
 //
 // The agent's life, in order. Each step needs the one before it.
 //
+//   cluster    the API server: beside all that follows                            see Kube/ClusterLink.swift
 //   identify   IMDS: which instance, its primary ENI; limits of its type          tried until IMDS answers
 //   list       EC2: everything attached, one call; the subnets beside it          IMDS alone where EC2 does not answer
 //   prepare    kernel: rules 512 and 1024, the source map of all ENIs, SNAT
@@ -27,11 +28,16 @@ struct Agent {
   static let socketPath = "/var/run/aws-node/ipamd.sock"
   /// All of the stop, so that the pod's grace period of 10 s is never needed.
   private static let stopLimit = Duration.seconds(4)
+  /// How long the start waits for another holder of the xtables lock, before nftables has to do until it lets go.
+  private static let lockWaitSeconds = 5
 
   let settings: Settings
   let environment: [String: String]
   let logger: Logger
   let metrics = AgentMetrics()
+  let calls = EC2Ledger()
+  let firewall = FirewallLedger()
+  let repairs = RepairRecord()
 
   /// The parts that live from start to stop.
   private struct Parts {
@@ -68,21 +74,39 @@ struct Agent {
     // Before anything is touched: two agents on one node would take each other's state apart.
     try RPCServer.checkFree(path: Agent.socketPath)
     metrics.initializationBegan()
-    let cloud = try CloudAccess(environment: environment, settings: settings, observer: metrics.ec2)
+    let cluster = Cluster(settings: settings, logger: logger)
+    let cloud = try CloudAccess(
+      environment: environment, userAgent: "amazon-vpc-cni-k8s/\(settings.version)", timeout: settings.httpTimeout,
+      observer: { [metrics, calls, reporter = cluster.reporter] in
+        metrics.ec2($0)
+        calls.note($0)
+        reporter.ec2($0)
+      })
+    let link = Task { await cluster.run(environment: environment, transport: cloud.transport) }
     let identity = try await identify(cloud)
     let ec2 = try cloud.ec2(region: identity.instance.region)
     let capacity = try await NodeCapacity.read(of: identity.instance.instanceType, settings, ec2, logger)
-    let network = try NodeNetwork(configuration: NodeNetwork.Configuration(settings), logger: logger)
-    let enis = nodeENIs(identity, cloud.imds, ec2, network)
+    // Before the node is set up, so that nothing is done unseen from then on.
+    let watch = openWatch()
+    let network = try NodeNetwork(
+      configuration: NodeNetwork.Configuration(settings), logger: logger,
+      observe: { report in
+        metrics.firewallApplied(report)
+        firewall.note(report)
+      })
+    let enis = nodeENIs(identity, cloud.imds, ec2, network, cluster.customNetwork)
     // Beside all that follows, which does not wait for it.
     let reading = Task { await enis.subnets.read() }
     let listed = try await list(enis, cloud, identity)
     var attached = listed.enis
 
-    try await network.setUp(
+    try await network.setUp(primary: identity.primary.mac, enis: attached)
+    // On a thread of its own, beside the restoration.
+    async let hostRules = network.applyHostRules(
       primary: identity.primary.mac, address: identity.primaryAddress, vpcCIDRs: identity.primary.vpcIPv4CIDRs,
-      enis: attached)
+      lockWaitSeconds: Agent.lockWaitSeconds)
     let restoration = try await restore(network)
+    _ = try await hostRules
 
     let poolSettings = settings.pool(limits: capacity.limits, maxPods: capacity.maxPods)
     let pool = try AddressPool(
@@ -90,12 +114,17 @@ struct Agent {
       checkpoint: CheckpointFile(path: settings.checkpointPath), logger: logger, metrics: metrics)
     let subnets = enis.subnets.choice
     for index in attached.indices { attached[index].isExcluded = subnets.excluded.contains(attached[index].subnet) }
-    await pool.tell(.subnets(subnets.ordered))
+    if cluster.customNetwork == nil { await pool.tell(.subnets(subnets.ordered)) }
+    await cluster.awaitWhatIsNeeded(attached: attached)
+    let follower = cluster.follower(enis, pool)
+    var told = ClusterFollower.Told(maxPods: capacity.maxPods)
+    await follower.follow(&told)
+    cluster.restored(restoration.checkpoint)
     await pool.start(PoolStart(enis: attached, checkpoint: restoration.checkpoint))
     metrics.initializationEnded(isSuccess: true, after: began.duration(to: .now))
 
     let health = HealthStatus(.serving)
-    let server = try await serve(pool, network, enis, health)
+    let server = try await serve(pool, network, enis, health, cluster.podObserver)
     logger.notice(
       "ready",
       metadata: [
@@ -104,19 +133,37 @@ struct Agent {
         "after": "\(began.duration(to: .now).brief)",
       ])
     metrics.started(
-      version: settings.version, connmark: await network.connmarkBackend, after: began.duration(to: .now))
+      version: settings.version, knowsNode: cluster.state.content.node != nil, after: began.duration(to: .now))
     let services = ObservationServices(
-      settings: settings, pool: pool, metrics: metrics, subnets: { enis.subnets.uses }, logger: logger)
+      settings: settings, pool: pool, metrics: metrics, subnets: { enis.subnets.uses },
+      eniConfigName: { cluster.state.content.eniConfigName }, report: statusReport(pool, network, enis, began),
+      logger: logger)
     let observation = Task { await services.run(beside: server) }
     // Before anything else that comes behind "ready": addresses wait for it.
     let secondLook = Task { await lookAgain(at: restoration.unproven, pool, network) }
     // Of no use to any pod that waits now, so after everything that is.
     let work = BackgroundWork(
       settings: settings, enis: enis, pool: pool, network: network, knownSubnets: subnets, isListed: listed.isByEC2,
-      metrics: metrics, time: .system, logger: logger)
+      cluster: follower, toldByCluster: told, metrics: metrics, watch: watch, repairs: repairs, time: .system,
+      logger: logger)
     return Parts(
-      pool: pool, server: server, health: health, tasks: [reading, secondLook, Task { await work.run() }],
+      pool: pool, server: server, health: health, tasks: [link, reading, secondLook, Task { await work.run() }],
       observation: observation)
+  }
+
+  private func statusReport(
+    _ pool: AddressPool, _ network: NodeNetwork, _ enis: NodeENIs, _ began: ContinuousClock.Instant
+  ) -> StatusReport {
+    let instance = enis.identity.instance
+    let node = StatusReport.Node(
+      instance: instance.instanceID, instanceType: instance.instanceType, zone: instance.availabilityZone,
+      commit: BuildFacts.own.commit)
+    let kernel = KernelLook {
+      await AgentStatus.Kernel(network: network, firewall: firewall.backend, repairs: repairs.report)
+    }
+    return StatusReport(
+      settings: settings, pool: pool, node: node, began: began, directory: enis.directory,
+      subnets: { enis.subnets.uses }, calls: { calls.calls }, kernel: { await kernel.status() })
   }
 
   private func stop(_ parts: Parts) async {
@@ -138,6 +185,19 @@ struct Agent {
 
   // MARK: steps
 
+  /// Without it the node is looked at once a minute all the same.
+  private func openWatch() -> NodeWatch? {
+    do {
+      return try NodeWatch()
+    } catch {
+      let reason = CauseChain.text(error)
+      repairs.update { $0.watchFailure = reason }
+      logger.error(
+        "the kernel does not tell of changes, looking at the node once a minute only", metadata: ["error": "\(reason)"])
+      return nil
+    }
+  }
+
   /// Asks IMDS until it answers: without it nothing is known of the node.
   private func identify(_ cloud: CloudAccess) async throws -> NodeIdentity {
     var wait = Duration.milliseconds(250)
@@ -157,7 +217,8 @@ struct Agent {
   }
 
   private func nodeENIs(
-    _ identity: NodeIdentity, _ imds: IMDSClient, _ ec2: EC2Client, _ network: NodeNetwork
+    _ identity: NodeIdentity, _ imds: IMDSClient, _ ec2: EC2Client, _ network: NodeNetwork,
+    _ customNetwork: CustomNetwork?
   ) -> NodeENIs {
     let directory = ENIDirectory()
     directory.setCIDR(identity.primarySubnetCIDR, of: identity.primarySubnet)
@@ -175,7 +236,7 @@ struct Agent {
       mode: NodeENIs.Mode(
         managesUntagged: settings.managesUntaggedENIs, provisions: settings.provisions,
         asksIMDSOnly: settings.usesIMDSOnly),
-      time: .system, logger: logger)
+      time: .system, logger: logger, customNetwork: customNetwork)
   }
 
   /// What is attached, by EC2; by IMDS where EC2 does not answer, so that running pods keep what they have.
@@ -207,7 +268,7 @@ struct Agent {
       checkpoint: file.checkpoint, isSound: wasThere && file.findings.isEmpty,
       podRoutes: try await network.podRoutes(to: veths), veths: veths, unixNanoseconds: PoolClock.now().unixNanoseconds,
       cooldown: settings.cooldown)
-    for (address, veth) in restoration.routes { await network.restoreRoute(to: address, veth: veth) }
+    try await network.restorePods(restoration.routes)
     for remains in restoration.gone { network.removeHostVethSoon(remains) }
     if !restoration.gone.isEmpty || !restoration.recovered.isEmpty {
       logger.notice(
@@ -233,14 +294,17 @@ struct Agent {
   }
 
   private func serve(
-    _ pool: AddressPool, _ network: NodeNetwork, _ enis: NodeENIs, _ health: HealthStatus
+    _ pool: AddressPool, _ network: NodeNetwork, _ enis: NodeENIs, _ health: HealthStatus, _ observer: PodObserver
   ) async throws -> RPCServer {
     let facts = CNIBackend.Facts(
       usesExternalSNAT: settings.usesExternalSNAT, vpcCIDRs: { enis.primary.vpcCIDRs },
       networkPolicyMode: settings.networkPolicyMode, podRouteTable: await network.podRouteTable,
       addTimeout: settings.addTimeout)
     var methods = RPCMethodTable()
-    methods.add(CNIBackend(pool: pool, facts: facts, metrics: metrics, removeSoon: network.removeHostVethSoon))
+    methods.add(
+      CNIBackend(
+        pool: pool, facts: facts, metrics: metrics, observer: observer, removeSoon: network.removeHostVethSoon,
+        removalSettled: network.hostSideSettled))
     methods.add(
       PolicySettings(mode: settings.networkPolicyMode, usesAllCards: settings.usesAllCards, identity: enis.identity))
     methods.add(health)

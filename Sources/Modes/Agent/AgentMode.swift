@@ -4,6 +4,7 @@
 
 internal import Glibc
 internal import Logging
+internal import VPCLinux
 internal import VPCModel
 internal import VPCObserve
 
@@ -18,8 +19,8 @@ package enum AgentMode {
       return 64
     }
     // Before anything starts a thread, so that every thread has them blocked.
-    let signals = TerminationSignals()
-    let environment = environment()
+    let signals = SignalQueue()
+    let environment = ProcessEnvironment.variables()
     let settings: Settings
     do {
       settings = try Settings(environment: environment)
@@ -32,14 +33,17 @@ package enum AgentMode {
       to: LogDestination(settings.logFile, default: settings.logFile, resultOnStdout: false),
       level: Logger.Level(setting: settings.logLevel.rawValue), fallback: .everyLine)
     for warning in settings.warnings { logger.warning("setting", metadata: ["warning": "\(warning)"]) }
+    for conflict in settings.conflicts {
+      logger.warning("settings that do not go together", metadata: ["conflict": "\(conflict)"])
+    }
 
     let running = Task {
       let status = await Agent(settings: settings, environment: environment, logger: logger).run()
       exit(status)
     }
-    _ = signals.wait()
+    _ = signals.next()
     running.cancel()
-    _ = signals.wait()
+    _ = signals.next()
     return 1
   }
 
@@ -48,18 +52,5 @@ package enum AgentMode {
     let line = Array("vpc-cni agent: \(text)\n".utf8)
     // A closed stderr leaves nobody to tell.
     _ = write(STDERR_FILENO, line, line.count)
-  }
-
-  private static func environment() -> [String: String] {
-    var found: [String: String] = [:]
-    var entry = environ
-    while let line = entry.pointee {
-      let text = String(cString: line)
-      if let separator = text.firstIndex(of: "=") {
-        found[String(text[..<separator])] = String(text[text.index(after: separator)...])
-      }
-      entry += 1
-    }
-    return found
   }
 }

@@ -14,6 +14,9 @@ package enum HealthMode {
     run(arguments: arguments, log: LineWriter(.stderr))
   }
 
+  /// Its flags, for `vpc-cni help health`.
+  package static var usage: String { String(HealthOptions.usage.dropLast()) }
+
   static func run(arguments: [String], log writer: LineWriter) -> Int32 {
     let logger = Logger(label: "health") { _ in JSONLineLogHandler(writer: writer, level: .info) }
     do throws(HealthOptions.Problem) {

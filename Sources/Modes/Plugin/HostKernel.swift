@@ -65,6 +65,10 @@ private struct HostPod: PodPort {
     try network.add(pod: pod, host: host, node: node, prepared: prepared)
   }
 
+  func removeUnfinished(_ interface: InterfaceName, hostSuffix: String) throws -> Bool {
+    try UnfinishedVeth.remove(podName: interface, hostSuffix: hostSuffix, pod: pod, host: host)
+  }
+
   func check(_ interfaces: [PodInterface]) throws {
     for interface in interfaces { try interface.check(pod: pod, host: host) }
   }

@@ -44,6 +44,8 @@ protocol PodPort {
   func discard(_ veth: PodVeth)
   /// Makes the wiring, all of it or nothing; what was prepared is part of it.
   func add(_ network: PodNetwork, prepared: PodVeth?) throws
+  /// Removes the pair of an ADD that was killed before it was wired. Nothing happens where there is none.
+  func removeUnfinished(_ interface: InterfaceName, hostSuffix: String) throws -> Bool
   /// - Throws: for the first thing that is not as it should be.
   func check(_ interfaces: [PodInterface]) throws
 }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // How many assignments and releases a second the pool's value does, on nodes of several sizes, with half of the addresses
-// in use and cooldowns flowing through. One JSON object on standard output; `make bench ONLY=pool` reads it.
+// in use and cooldowns flowing through; and what it takes to make the checkpoint's whole text after each change. One JSON
+// array on standard output; `make bench ONLY=pool` reads it.
 
 import VPCModel
 
@@ -16,13 +17,16 @@ struct RateNode {
   private var nextWaiter: UInt64 = 0
   private var pair = 0
   private(set) var refused = 0
+  private var document = CheckpointDocument()
+  private(set) var textBytes = 0
 
-  init(enis: Int, slots: Int) {
+  init(enis: Int, slots: Int, cooldown: Duration = .seconds(30)) {
     self.enis = enis
     self.slots = slots
     // More slots and ENIs than there are pods for: nothing grows and nothing is given back.
     pool = Pool(
-      settings: PoolSettings(instanceENILimit: enis, slotsPerENI: slots, maxPods: enis * slots, warmENITarget: 1),
+      settings: PoolSettings(
+        instanceENILimit: enis, slotsPerENI: slots, maxPods: enis * slots, warmENITarget: 1, cooldown: cooldown),
       seed: 1)
     keys = (0..<enis * slots).map {
       AttachmentKey(
@@ -72,6 +76,38 @@ struct RateNode {
   }
 }
 
+extension RateNode {
+  /// The same with the checkpoint's text after each change, as the agent makes it before it writes the file.
+  mutating func runWritten(pairs: Int) {
+    let total = keys.count
+    for _ in 0..<pairs {
+      delete(pair % total)
+      makeText()
+      add((pair + total / 2) % total)
+      makeText()
+      pair += 1
+    }
+  }
+
+  private mutating func makeText() {
+    pool.update(&document)
+    textBytes = document.withBytes(cooldowns: pool.cooldowns(now: time)) { $0.count }
+  }
+}
+
+/// Microseconds of one change with its text: the best of three rounds.
+func textCost(enis: Int, slots: Int, changes: Int) -> (microseconds: Double, bytes: Int) {
+  var node = RateNode(enis: enis, slots: slots, cooldown: .zero)
+  var best = Double.infinity
+  for _ in 0..<3 {
+    node.runWritten(pairs: changes / 20)
+    let took = ContinuousClock().measure { node.runWritten(pairs: changes / 2) }
+    let (seconds, attoseconds) = took.components
+    best = min(best, (Double(seconds) * 1e6 + Double(attoseconds) / 1e12) / Double(changes))
+  }
+  return (best, node.textBytes)
+}
+
 /// Pairs a second: the best of three rounds, since other work on the machine only ever takes time away.
 func rate(enis: Int, slots: Int, pairs: Int) -> (rate: Double, refused: Int) {
   var best = 0.0
@@ -88,9 +124,11 @@ func rate(enis: Int, slots: Int, pairs: Int) -> (rate: Double, refused: Int) {
   return (best, refused)
 }
 
-let rows = [(2, 9), (4, 29), (15, 49), (15, 50), (60, 50)].map { enis, slots in
+let rows = [(2, 9), (4, 29), (15, 49), (15, 50), (30, 50), (60, 50)].map { enis, slots in
   let measured = rate(enis: enis, slots: slots, pairs: 1_000_000)
+  let text = textCost(enis: enis, slots: slots, changes: 4000)
   return
-    "{\"enis\":\(enis),\"slots\":\(slots),\"pairsPerSecond\":\(Int(measured.rate)),\"refused\":\(measured.refused)}"
+    "{\"enis\":\(enis),\"slots\":\(slots),\"pairsPerSecond\":\(Int(measured.rate)),\"refused\":\(measured.refused),"
+    + "\"textMicroseconds\":\(text.microseconds),\"textBytes\":\(text.bytes)}"
 }
 print("[\(rows.joined(separator: ","))]")

@@ -113,6 +113,16 @@ static void write_sysctl(const char *interface, const char *name, const char *va
   close(file);
 }
 
+// Writes only what does not stand there already: where other links are changed at the time, a write of `forwarding` spins.
+static void keep_sysctl(const char *interface, const char *name, const char *value) {
+  char path[128], stands[8];
+  snprintf(path, sizeof path, "/proc/sys/net/ipv6/conf/%s/%s", interface, name);
+  int file = open(path, O_RDONLY | O_CLOEXEC);
+  if (file < 0 || read(file, stands, sizeof stands) < 1) fail("%s: %s", path, strerror(errno));
+  close(file);
+  if (stands[0] != value[0]) write_sysctl(interface, name, value);
+}
+
 static void random_mac(unsigned char mac[6]) {
   if (getrandom(mac, 6, 0) != 6) fail("random bytes: %s", strerror(errno));
   mac[0] = (mac[0] | 2) & 0xfe;
@@ -196,8 +206,8 @@ static void add(const char *netns_path, const char *host, const char *pod, const
   int here = open_netlink();
   create_pair(here, netns, host, pod, host_mac, strtoul(mtu, NULL, 10));
   write_sysctl(host, "accept_ra", "0");
-  write_sysctl(host, "accept_redirects", "1");
-  write_sysctl(host, "forwarding", "0");
+  keep_sysctl(host, "accept_redirects", "1");
+  keep_sysctl(host, "forwarding", "0");
   struct batch batch = {0};
   int index = index_of(here, host);
   link_up(&batch, index);

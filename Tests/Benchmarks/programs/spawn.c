@@ -13,9 +13,12 @@
 //   stdout PATH      where what it printed is put after it ended (default: nowhere)
 //   gone INTERFACE   afterwards, outside the measured time: wait until no such interface is here, 5 s at most
 //   run              runs it
+//   later            keeps it for the next burst
+//   burst LABEL      starts all that were kept, one right after the other, and waits for all
 //
-// For each job one line on stdout: LABEL, wall ns, user + system µs, minor page faults, context switches. The first
-// command that ends otherwise than with status 0 ends the program with status 1 and what the command printed.
+// For each job one line on stdout: LABEL, wall ns, user + system µs, minor page faults, context switches; for a burst as
+// a whole LABEL, wall ns from the first start to the last end, and zeros. The first command that ends otherwise than with
+// status 0 ends the program with status 1 and what the command printed.
 
 #define _GNU_SOURCE
 #include <errno.h>
@@ -33,13 +36,15 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { MAX_WORDS = 64, MAX_OUTPUT = 1 << 20, GONE_MILLISECONDS = 5000 };
+enum { MAX_WORDS = 64, MAX_BURST = 256, MAX_OUTPUT = 1 << 20, GONE_MILLISECONDS = 5000 };
 
 struct job {
   char *label, *stdout_path, *gone;
   char *arguments[MAX_WORDS + 1], *environment[MAX_WORDS + 1];
   int argument_count, environment_count;
-  int input;
+  int input, output;
+  pid_t child;
+  long long began;
 };
 
 static void fail(const char *format, ...) __attribute__((noreturn, format(printf, 1, 2)));
@@ -116,32 +121,74 @@ static void report_failure(const struct job *job, int status, int output) {
   fail("%s: %s: status %d: %s", job->label, job->arguments[0], WEXITSTATUS(status), said);
 }
 
-static void run(struct job *job) {
+static void prepare(struct job *job) {
   if (!job->label || job->argument_count == 0) fail("a job without label or command");
-  int output = memory_file(), status;
+  job->output = memory_file();
+  rewind_to_start(job->input);
+}
+
+static void start(struct job *job) {
   posix_spawn_file_actions_t actions;
   posix_spawn_file_actions_init(&actions);
   posix_spawn_file_actions_adddup2(&actions, job->input, STDIN_FILENO);
-  posix_spawn_file_actions_adddup2(&actions, output, STDOUT_FILENO);
-  rewind_to_start(job->input);
-
-  pid_t child;
-  struct rusage usage;
-  long long began = now();
-  int error = posix_spawn(&child, job->arguments[0], &actions, NULL, job->arguments, job->environment);
+  posix_spawn_file_actions_adddup2(&actions, job->output, STDOUT_FILENO);
+  job->began = now();
+  int error = posix_spawn(&job->child, job->arguments[0], &actions, NULL, job->arguments, job->environment);
   if (error) fail("%s: %s: %s", job->label, job->arguments[0], strerror(error));
-  while (wait4(child, &status, 0, &usage) < 0)
-    if (errno != EINTR) fail("wait: %s", strerror(errno));
-  long long took = now() - began;
-
   posix_spawn_file_actions_destroy(&actions);
-  if (status != 0) report_failure(job, status, output);
-  if (job->stdout_path) keep_output(output, job->stdout_path);
+}
+
+// Waits for a child, any with -1, and returns its process id.
+static pid_t collect(pid_t child, int *status, struct rusage *usage) {
+  pid_t ended;
+  while ((ended = wait4(child, status, 0, usage)) < 0)
+    if (errno != EINTR) fail("wait: %s", strerror(errno));
+  return ended;
+}
+
+static void report(const struct job *job, long long took, int status, const struct rusage *usage) {
+  if (status != 0) report_failure(job, status, job->output);
+  if (job->stdout_path) keep_output(job->output, job->stdout_path);
+  long long cpu = (usage->ru_utime.tv_sec + usage->ru_stime.tv_sec) * 1000000LL + usage->ru_utime.tv_usec +
+                  usage->ru_stime.tv_usec;
+  printf("%s %lld %lld %ld %ld\n", job->label, took, cpu, usage->ru_minflt, usage->ru_nvcsw + usage->ru_nivcsw);
+}
+
+static void run(struct job *job) {
+  int status;
+  struct rusage usage;
+  prepare(job);
+  start(job);
+  collect(job->child, &status, &usage);
+  report(job, now() - job->began, status, &usage);
   if (job->gone) wait_until_gone(job->gone);
-  long long cpu = (usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1000000LL + usage.ru_utime.tv_usec +
-                  usage.ru_stime.tv_usec;
-  printf("%s %lld %lld %ld %ld\n", job->label, took, cpu, usage.ru_minflt, usage.ru_nvcsw + usage.ru_nivcsw);
-  close(output);
+}
+
+static void run_burst(const char *label, struct job *jobs, int count) {
+  static struct {
+    long long ended;
+    int status;
+    struct rusage usage;
+  } ends[MAX_BURST];
+  long long last = 0;
+  if (count == 0) fail("burst %s: nothing was kept for it", label);
+  for (int at = 0; at < count; at++) prepare(&jobs[at]);
+  for (int at = 0; at < count; at++) start(&jobs[at]);
+  for (int left = count; left > 0; left--) {
+    int status, at = 0;
+    struct rusage usage;
+    pid_t ended = collect(-1, &status, &usage);
+    last = now();
+    while (at < count && jobs[at].child != ended) at++;
+    if (at == count) fail("burst %s: process %d is none of it", label, (int)ended);
+    ends[at].ended = last;
+    ends[at].status = status;
+    ends[at].usage = usage;
+  }
+  for (int at = 0; at < count; at++) report(&jobs[at], ends[at].ended - jobs[at].began, ends[at].status, &ends[at].usage);
+  printf("%s %lld 0 0 0\n", label, last - jobs[0].began);
+  for (int at = 0; at < count; at++)
+    if (jobs[at].gone) wait_until_gone(jobs[at].gone);
 }
 
 static void clear(struct job *job) {
@@ -151,6 +198,7 @@ static void clear(struct job *job) {
   free(job->stdout_path);
   free(job->gone);
   if (job->input > 0) close(job->input);
+  if (job->output > 0) close(job->output);
   memset(job, 0, sizeof *job);
 }
 
@@ -160,6 +208,8 @@ static void add_word(char **words, int *count, const char *text) {
 }
 
 int main(void) {
+  static struct job kept[MAX_BURST];
+  int kept_count = 0;
   struct job job = {0};
   char *line = NULL;
   size_t capacity = 0;
@@ -173,6 +223,9 @@ int main(void) {
       clear(&job);
       job.label = copy(rest);
       job.input = memory_file();
+    } else if (strcmp(line, "burst") == 0) {
+      run_burst(rest, kept, kept_count);
+      while (kept_count > 0) clear(&kept[--kept_count]);
     } else if (!job.label) {
       fail("%s comes before any job", line);
     } else if (strcmp(line, "arg") == 0) {
@@ -189,6 +242,10 @@ int main(void) {
       job.gone = copy(rest);
     } else if (strcmp(line, "run") == 0) {
       run(&job);
+    } else if (strcmp(line, "later") == 0) {
+      if (kept_count == MAX_BURST) fail("more than %d jobs in a burst", MAX_BURST);
+      kept[kept_count++] = job;
+      memset(&job, 0, sizeof job);
     } else {
       fail("unknown word %s", line);
     }

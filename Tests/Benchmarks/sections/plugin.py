@@ -48,6 +48,10 @@ def measure(bench: Bench) -> Section:
             section.raw[f"with_{load}_pods"]["agent_cpu_ms"] = used
             _rows(section, load, samples)
             section.rows.append(Row(f"agent's processor time for ADD and DEL, {load} pods", "ms", None, used))
+        for command in ("add", "del"):
+            few, many = (section.raw[f"with_{load}_pods"][command]["wall_ms"]["median"] for load in (LOADS[0], LOADS[-1]))
+            section.rows.append(Row(f"{command.upper()}, {LOADS[-1]} pods against {LOADS[0]}", "ms", few, many, "ratio ≤ 1.2",
+                                    many <= 1.2 * few))
         section.raw["agent_memory_at_end_kB"] = node.agent.memory()
     return section
 
@@ -69,7 +73,7 @@ def _rounds(bench: Bench, node: Node, load: int) -> dict[str, list[Sample]]:
 def _round(jobs: Jobs, pod: Pod, plugin: str, floor: str, number: int) -> None:
     prefix = "_warm-up-" if number < 0 else ""
     # The name that the plugin will choose: it depends on the pod's name alone.
-    veth = _host_veth(pod)
+    veth = host_veth(pod)
     stems = {"floor": f"floo{number + WARM_UP}", "route": f"rout{number + WARM_UP}"}
     addresses = {"floor": "198.18.0.1", "route": "198.18.0.2"}
 
@@ -104,7 +108,7 @@ def _processor_ms(node: Node) -> float:
     return (int(fields[11]) + int(fields[12])) * 1000 / os.sysconf("SC_CLK_TCK")
 
 
-def _host_veth(pod: Pod) -> str:
+def host_veth(pod: Pod) -> str:
     """The contract's name for the host's end."""
     return "eni" + hashlib.sha1(f"{pod.namespace}.{pod.name}".encode()).hexdigest()[:11]
 

@@ -121,11 +121,12 @@ def _namespaces() -> int:
         return 0
 
 
-def add_plugin(jobs: Jobs, label: str, plugin: str, pod: Pod, command: str, gone: str | None = None) -> None:
+def add_plugin(jobs: Jobs, label: str, plugin: str, pod: Pod, command: str, gone: str | None = None,
+               later: bool = False) -> None:
     """One run of the plugin for a pod. ADD leaves its result in the instance's /run; DEL reads it as prevResult."""
     result = f"/run/{pod.name}.result"
     text, _, _ = json.dumps(pod.configuration()).rpartition("}")
     stdin = [text, ',"prevResult":', f"@{result}", "}"] if command == "DEL" else [text, "}"]
     jobs.add(label, [plugin], env={**pod.environment(command), "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
-             stdin=stdin, stdout=result if command == "ADD" else None, gone=gone)
+             stdin=stdin, stdout=result if command == "ADD" else None, gone=gone, later=later)
 

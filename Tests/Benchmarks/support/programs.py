@@ -9,6 +9,7 @@ from pathlib import Path
 
 from harness import paths
 
+INSTALL_PIECE = 2 << 20  # FileInstallation's
 SOURCES = Path(__file__).resolve().parent.parent / "programs"
 
 
@@ -17,18 +18,25 @@ class Programs:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._installed: set[Path] = set()
 
     def plugin(self) -> str:
-        """The binary under the plugin's name, on the machine's disk as on a node.
+        """The binary under the plugin's name, on the machine's disk as on a node, written as the init step writes it.
 
-        The rig's /opt lies in memory, on tmpfs, where the page faults of starting a program cost over 1 ms more.
+        The rig's /opt lies in memory, on tmpfs, where the page faults of starting a program cost over 1 ms more. And what a
+        linker wrote in small pieces lies in small pieces of memory: its start takes 0.4 ms longer than a copy's.
         """
-        link = self.folder / paths.PLUGIN.rpartition("/")[2]
-        if not (link.exists() and link.samefile(paths.BINARY)):
+        plugin = self.folder / paths.PLUGIN.rpartition("/")[2]
+        if plugin not in self._installed:
             self.folder.mkdir(parents=True, exist_ok=True)
-            link.unlink(missing_ok=True)
-            os.link(paths.BINARY, link)
-        return str(link)
+            plugin.unlink(missing_ok=True)
+            with paths.BINARY.open("rb") as source, plugin.open("wb", buffering=0) as target:
+                while piece := source.read(INSTALL_PIECE):
+                    target.write(piece)
+                os.fsync(target.fileno())
+            plugin.chmod(0o755)
+            self._installed.add(plugin)
+        return str(plugin)
 
     def path(self, name: str) -> str:
         """The program `name`. Raises RuntimeError with the compiler's words."""

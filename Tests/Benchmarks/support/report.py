@@ -9,10 +9,10 @@ from typing import Any
 
 
 def summary(values: Sequence[float]) -> dict[str, float]:
-    """Least, median and 90th percentile, in the unit of the values."""
+    """Least, median, 90th and 99th percentile, in the unit of the values."""
     ordered = sorted(values)
     return {"count": len(ordered), "min": ordered[0], "median": statistics.median(ordered),
-            "p90": ordered[min(len(ordered) - 1, round(0.9 * (len(ordered) - 1)))]}
+            **{f"p{each}": ordered[round(each / 100 * (len(ordered) - 1))] for each in (90, 99)}}
 
 
 @dataclass

@@ -26,8 +26,9 @@ class Jobs:
         self._lines: list[str] = []
 
     def add(self, label: str, words: list[str], env: dict[str, str] | None = None, stdin: list[str] | None = None,
-            stdout: str | None = None, gone: str | None = None) -> None:
-        """`stdin` holds pieces that are joined: text, or `@PATH` for the content of a file at that time."""
+            stdout: str | None = None, gone: str | None = None, later: bool = False) -> None:
+        """`stdin` holds pieces that are joined: text, or `@PATH` for the content of a file at that time. With `later` the
+        job waits for the next `burst`."""
         lines = [f"job {label}"]
         lines += [f"arg {word}" for word in words]
         lines += [f"env {name}={value}" for name, value in (env or {}).items()]
@@ -36,7 +37,11 @@ class Jobs:
         lines += [f"gone {gone}"] if gone else []
         if any("\n" in line for line in lines):
             raise ValueError(f"{label}: a newline in a job")
-        self._lines += [*lines, "run"]
+        self._lines += [*lines, "later" if later else "run"]
+
+    def burst(self, label: str) -> None:
+        """All jobs that wait, at once."""
+        self._lines.append(f"burst {label}")
 
     def run(self, spawn: str, instance: Instance, timeout: float = 120) -> dict[str, list[Sample]]:
         """Samples by label, in order. Raises RuntimeError with what the failing command printed."""

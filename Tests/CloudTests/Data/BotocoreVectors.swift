@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Written by Tests/Vectors/cloud.py with botocore 1.43.11.
+// Written by Tests/Vectors/cloud.py with botocore 1.44.5.
 // swift-format-ignore-file
 
 @testable import VPCCloud
@@ -168,6 +168,58 @@ enum BotocoreVectors {
     Endpoint(service: .sts, region: "zz-new-1", fips: false, dualStack: true, url: "https://sts.zz-new-1.api.aws"),
     Endpoint(service: .sts, region: "zz-new-1", fips: true, dualStack: false, url: "https://sts-fips.zz-new-1.amazonaws.com"),
     Endpoint(service: .sts, region: "zz-new-1", fips: true, dualStack: true, url: "https://sts-fips.zz-new-1.api.aws"),
+    Endpoint(service: .cloudWatch, region: "us-east-1", fips: false, dualStack: false, url: "https://monitoring.us-east-1.amazonaws.com"),
+    Endpoint(service: .cloudWatch, region: "us-east-1", fips: false, dualStack: true, url: "https://monitoring.us-east-1.api.aws"),
+    Endpoint(service: .cloudWatch, region: "us-east-1", fips: true, dualStack: false, url: "https://monitoring-fips.us-east-1.amazonaws.com"),
+    Endpoint(service: .cloudWatch, region: "us-east-1", fips: true, dualStack: true, url: "https://monitoring-fips.us-east-1.api.aws"),
+    Endpoint(service: .cloudWatch, region: "eu-west-3", fips: false, dualStack: false, url: "https://monitoring.eu-west-3.amazonaws.com"),
+    Endpoint(service: .cloudWatch, region: "eu-west-3", fips: false, dualStack: true, url: "https://monitoring.eu-west-3.api.aws"),
+    Endpoint(service: .cloudWatch, region: "eu-west-3", fips: true, dualStack: false, url: "https://monitoring-fips.eu-west-3.amazonaws.com"),
+    Endpoint(service: .cloudWatch, region: "eu-west-3", fips: true, dualStack: true, url: "https://monitoring-fips.eu-west-3.api.aws"),
+    Endpoint(service: .cloudWatch, region: "me-central-1", fips: false, dualStack: false, url: "https://monitoring.me-central-1.amazonaws.com"),
+    Endpoint(service: .cloudWatch, region: "me-central-1", fips: false, dualStack: true, url: "https://monitoring.me-central-1.api.aws"),
+    Endpoint(service: .cloudWatch, region: "me-central-1", fips: true, dualStack: false, url: "https://monitoring-fips.me-central-1.amazonaws.com"),
+    Endpoint(service: .cloudWatch, region: "me-central-1", fips: true, dualStack: true, url: "https://monitoring-fips.me-central-1.api.aws"),
+    Endpoint(service: .cloudWatch, region: "il-central-1", fips: false, dualStack: false, url: "https://monitoring.il-central-1.amazonaws.com"),
+    Endpoint(service: .cloudWatch, region: "il-central-1", fips: false, dualStack: true, url: "https://monitoring.il-central-1.api.aws"),
+    Endpoint(service: .cloudWatch, region: "il-central-1", fips: true, dualStack: false, url: "https://monitoring-fips.il-central-1.amazonaws.com"),
+    Endpoint(service: .cloudWatch, region: "il-central-1", fips: true, dualStack: true, url: "https://monitoring-fips.il-central-1.api.aws"),
+    Endpoint(service: .cloudWatch, region: "mx-central-1", fips: false, dualStack: false, url: "https://monitoring.mx-central-1.amazonaws.com"),
+    Endpoint(service: .cloudWatch, region: "mx-central-1", fips: false, dualStack: true, url: "https://monitoring.mx-central-1.api.aws"),
+    Endpoint(service: .cloudWatch, region: "mx-central-1", fips: true, dualStack: false, url: "https://monitoring-fips.mx-central-1.amazonaws.com"),
+    Endpoint(service: .cloudWatch, region: "mx-central-1", fips: true, dualStack: true, url: "https://monitoring-fips.mx-central-1.api.aws"),
+    Endpoint(service: .cloudWatch, region: "cn-north-1", fips: false, dualStack: false, url: "https://monitoring.cn-north-1.amazonaws.com.cn"),
+    Endpoint(service: .cloudWatch, region: "cn-north-1", fips: false, dualStack: true, url: "https://monitoring.cn-north-1.api.amazonwebservices.com.cn"),
+    Endpoint(service: .cloudWatch, region: "cn-north-1", fips: true, dualStack: false, url: "https://monitoring-fips.cn-north-1.amazonaws.com.cn"),
+    Endpoint(service: .cloudWatch, region: "cn-north-1", fips: true, dualStack: true, url: "https://monitoring-fips.cn-north-1.api.amazonwebservices.com.cn"),
+    Endpoint(service: .cloudWatch, region: "us-gov-west-1", fips: false, dualStack: false, url: "https://monitoring.us-gov-west-1.amazonaws.com"),
+    Endpoint(service: .cloudWatch, region: "us-gov-west-1", fips: false, dualStack: true, url: "https://monitoring.us-gov-west-1.api.aws"),
+    Endpoint(service: .cloudWatch, region: "us-gov-west-1", fips: true, dualStack: false, url: "https://monitoring.us-gov-west-1.amazonaws.com"),
+    Endpoint(service: .cloudWatch, region: "us-gov-west-1", fips: true, dualStack: true, url: "https://monitoring.us-gov-west-1.api.aws"),
+    Endpoint(service: .cloudWatch, region: "us-iso-east-1", fips: false, dualStack: false, url: "https://monitoring.us-iso-east-1.c2s.ic.gov"),
+    Endpoint(service: .cloudWatch, region: "us-iso-east-1", fips: false, dualStack: true, url: "https://monitoring.us-iso-east-1.api.aws.ic.gov"),
+    Endpoint(service: .cloudWatch, region: "us-iso-east-1", fips: true, dualStack: false, url: "https://monitoring-fips.us-iso-east-1.c2s.ic.gov"),
+    Endpoint(service: .cloudWatch, region: "us-iso-east-1", fips: true, dualStack: true, url: "https://monitoring-fips.us-iso-east-1.api.aws.ic.gov"),
+    Endpoint(service: .cloudWatch, region: "us-isob-east-1", fips: false, dualStack: false, url: "https://monitoring.us-isob-east-1.sc2s.sgov.gov"),
+    Endpoint(service: .cloudWatch, region: "us-isob-east-1", fips: false, dualStack: true, url: "https://monitoring.us-isob-east-1.api.aws.scloud"),
+    Endpoint(service: .cloudWatch, region: "us-isob-east-1", fips: true, dualStack: false, url: "https://monitoring-fips.us-isob-east-1.sc2s.sgov.gov"),
+    Endpoint(service: .cloudWatch, region: "us-isob-east-1", fips: true, dualStack: true, url: "https://monitoring-fips.us-isob-east-1.api.aws.scloud"),
+    Endpoint(service: .cloudWatch, region: "eu-isoe-west-1", fips: false, dualStack: false, url: "https://monitoring.eu-isoe-west-1.cloud.adc-e.uk"),
+    Endpoint(service: .cloudWatch, region: "eu-isoe-west-1", fips: false, dualStack: true, url: "https://monitoring.eu-isoe-west-1.api.cloud-aws.adc-e.uk"),
+    Endpoint(service: .cloudWatch, region: "eu-isoe-west-1", fips: true, dualStack: false, url: "https://monitoring-fips.eu-isoe-west-1.cloud.adc-e.uk"),
+    Endpoint(service: .cloudWatch, region: "eu-isoe-west-1", fips: true, dualStack: true, url: "https://monitoring-fips.eu-isoe-west-1.api.cloud-aws.adc-e.uk"),
+    Endpoint(service: .cloudWatch, region: "us-isof-south-1", fips: false, dualStack: false, url: "https://monitoring.us-isof-south-1.csp.hci.ic.gov"),
+    Endpoint(service: .cloudWatch, region: "us-isof-south-1", fips: false, dualStack: true, url: "https://monitoring.us-isof-south-1.api.aws.hci.ic.gov"),
+    Endpoint(service: .cloudWatch, region: "us-isof-south-1", fips: true, dualStack: false, url: "https://monitoring-fips.us-isof-south-1.csp.hci.ic.gov"),
+    Endpoint(service: .cloudWatch, region: "us-isof-south-1", fips: true, dualStack: true, url: "https://monitoring-fips.us-isof-south-1.api.aws.hci.ic.gov"),
+    Endpoint(service: .cloudWatch, region: "eusc-de-east-1", fips: false, dualStack: false, url: "https://monitoring.eusc-de-east-1.amazonaws.eu"),
+    Endpoint(service: .cloudWatch, region: "eusc-de-east-1", fips: false, dualStack: true, url: "https://monitoring.eusc-de-east-1.api.amazonwebservices.eu"),
+    Endpoint(service: .cloudWatch, region: "eusc-de-east-1", fips: true, dualStack: false, url: "https://monitoring-fips.eusc-de-east-1.amazonaws.eu"),
+    Endpoint(service: .cloudWatch, region: "eusc-de-east-1", fips: true, dualStack: true, url: "https://monitoring-fips.eusc-de-east-1.api.amazonwebservices.eu"),
+    Endpoint(service: .cloudWatch, region: "zz-new-1", fips: false, dualStack: false, url: "https://monitoring.zz-new-1.amazonaws.com"),
+    Endpoint(service: .cloudWatch, region: "zz-new-1", fips: false, dualStack: true, url: "https://monitoring.zz-new-1.api.aws"),
+    Endpoint(service: .cloudWatch, region: "zz-new-1", fips: true, dualStack: false, url: "https://monitoring-fips.zz-new-1.amazonaws.com"),
+    Endpoint(service: .cloudWatch, region: "zz-new-1", fips: true, dualStack: true, url: "https://monitoring-fips.zz-new-1.api.aws"),
   ]
 
   /// Fields of one request each, in the order of EC2RequestTests.
@@ -189,5 +241,11 @@ enum BotocoreVectors {
     ["Action": "DescribeInstanceTypes", "InstanceType.1": "m5.large", "Version": "2016-11-15"],
     ["Action": "DescribeSubnets", "Filter.1.Name": "subnet-id", "Filter.1.Value.1": "subnet-1", "MaxResults": "1000", "Version": "2016-11-15"],
     ["Action": "DescribeSecurityGroups", "Filter.1.Name": "vpc-id", "Filter.1.Value.1": "vpc-1", "MaxResults": "1000", "Version": "2016-11-15"],
+    ["Action": "DescribeTags", "Filter.1.Name": "resource-type", "Filter.1.Value.1": "instance", "Filter.2.Name": "resource-id", "Filter.2.Value.1": "i-1", "Filter.3.Name": "key", "Filter.3.Value.1": "eks:cluster-name", "Filter.3.Value.2": "Name", "MaxResults": "1000", "Version": "2016-11-15"],
+  ]
+
+  /// Fields of a PutMetricData.
+  static let metricData: [String: String] = [
+    "Action": "PutMetricData", "MetricData.member.1.Dimensions.member.1.Name": "CLUSTER_ID", "MetricData.member.1.Dimensions.member.1.Value": "a b", "MetricData.member.1.MetricName": "addReqCount", "MetricData.member.1.Timestamp": "2026-11-24T11:00:07Z", "MetricData.member.1.Unit": "Count", "MetricData.member.1.Value": "12.5", "MetricData.member.2.Dimensions.member.1.Name": "A", "MetricData.member.2.Dimensions.member.1.Value": "1", "MetricData.member.2.Dimensions.member.2.Name": "B", "MetricData.member.2.Dimensions.member.2.Value": "2", "MetricData.member.2.MetricName": "awsAPILatency", "MetricData.member.2.Timestamp": "1970-01-01T00:00:00Z", "MetricData.member.2.Unit": "Milliseconds", "MetricData.member.2.Value": "1500000.0", "Namespace": "Kubernetes", "Version": "2010-08-01"
   ]
 }

@@ -28,7 +28,7 @@ final class MotoServer: Sendable {
     """
 
   private static let program = """
-    import os, sys
+    import datetime, os, sys
     os.environ.update(AWS_ACCESS_KEY_ID="setup", AWS_SECRET_ACCESS_KEY="setup", AWS_DEFAULT_REGION="us-east-1")
     import boto3
     from moto import settings
@@ -44,21 +44,40 @@ final class MotoServer: Sendable {
     image = ec2.describe_images(Owners=["amazon"])["Images"][0]["ImageId"]
     instance = ec2.run_instances(ImageId=image, MinCount=1, MaxCount=1, SubnetId=subnet["SubnetId"],
         InstanceType="m5.large")["Instances"][0]["InstanceId"]
+    ec2.create_tags(Resources=[instance], Tags=[{"Key": "eks:cluster-name", "Value": "moto"}, {"Key": "x", "Value": "y"}])
     iam.create_user(UserName="agent")
     iam.put_user_policy(UserName="agent", PolicyName="p", PolicyDocument=
-        '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"ec2:*","Resource":"*"}]}')
+        '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":["ec2:*","cloudwatch:*","monitoring:*"],"Resource":"*"}]}')
     key = iam.create_access_key(UserName="agent")["AccessKey"]
     from moto.core.authorization import ActionAuthenticatorMixin
     settings.INITIAL_NO_AUTH_ACTION_COUNT = 0
     ActionAuthenticatorMixin.request_count = 0
     print(url, key["AccessKeyId"], key["SecretAccessKey"], subnet["SubnetId"], group, instance, flush=True)
-    sys.stdin.read()
+    watch = boto3.client("cloudwatch", endpoint_url=url, aws_access_key_id=key["AccessKeyId"],
+        aws_secret_access_key=key["SecretAccessKey"])
+    for line in sys.stdin:
+        # NAMESPACE METRIC CLUSTER: its values, oldest first, with their units.
+        namespace, metric, cluster = line.split()
+        end = datetime.datetime.now(datetime.timezone.utc)
+        query = {"Id": "q", "MetricStat": {"Period": 1, "Stat": "Sum", "Metric": {"Namespace": namespace,
+            "MetricName": metric, "Dimensions": [{"Name": "CLUSTER_ID", "Value": cluster}]}}}
+        found = watch.get_metric_data(MetricDataQueries=[query], StartTime=end - datetime.timedelta(minutes=10),
+            EndTime=end + datetime.timedelta(minutes=1), ScanBy="TimestampAscending")["MetricDataResults"][0]
+        print(*found["Values"], flush=True)
     os._exit(0)
     """
 
   /// Starts one. It takes seconds, so it is done on a thread of its own: the tests share few threads.
   static func start() async throws -> MotoServer {
     try await TestThread.run { try MotoServer() }
+  }
+
+  /// The values of a metric of the last ten minutes, oldest first, by GetMetricData.
+  func metricValues(_ namespace: String, _ metric: String, cluster: String) async throws -> [Double] {
+    try await TestThread.run { [process] in
+      try process.say("\(namespace) \(metric) \(cluster)")
+      return try process.line().split(separator: " ").compactMap { Double($0) }
+    }
   }
 
   private init() throws {

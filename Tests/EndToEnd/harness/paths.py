@@ -15,6 +15,7 @@ if str(SIMULATOR) not in sys.path:
 
 # Paths of the contract, the same on every node.
 PLUGIN = "/opt/cni/bin/aws-cni"
+SUPPORT = "/opt/cni/bin/aws-cni-support.sh"
 AGENT_SOCKET = "/var/run/aws-node/ipamd.sock"
 CHECKPOINT = "/var/run/aws-node/ipam.json"
 AGENT_LOG = "/var/log/aws-routed-eni/ipamd.log"

@@ -80,12 +80,13 @@ def call(method: str, **fields: Any) -> dict[str, Any]:
 
 
 def serve(config: dict[str, Any]) -> None:
-    """The agent: addresses from a list, `addresses`: [{ip, device, table}]; ends with its standard input."""
+    """The agent: addresses from a list, `addresses`: [{ip, device, table}], and pods that it has read from a checkpoint,
+    `known`: the same with `key`, network, container and interface. Ends with its standard input."""
     import grpc
 
     kinds = messages()
     free = list(config["addresses"])
-    used: dict[tuple[str, str, str], dict[str, Any]] = {}
+    used: dict[tuple[str, str, str], dict[str, Any]] = {tuple(entry["key"]): entry for entry in config["known"]}
 
     def check(request: Any, context: Any) -> tuple[str, str, str]:
         if request.ClientVersion != "":
@@ -132,11 +133,14 @@ def serve(config: dict[str, Any]) -> None:
 
 
 class ReferenceAgent:
-    """An agent of the existing system in an instance, answering from a list of addresses."""
+    """An agent of the existing system in an instance, answering from a list of addresses and from what it has read."""
 
-    def __init__(self, instance: Instance, addresses: list[dict[str, Any]]) -> None:
+    def __init__(
+        self, instance: Instance, addresses: list[dict[str, Any]], known: list[dict[str, Any]] | None = None
+    ) -> None:
+        config = {"addresses": addresses, "known": known or []}
         self.process = instance.popen(
-            [sys.executable, "-m", "harness.reference", "serve", json.dumps({"addresses": addresses})], stdin=subprocess.PIPE,
+            [sys.executable, "-m", "harness.reference", "serve", json.dumps(config)], stdin=subprocess.PIPE,
             stdout=subprocess.PIPE, env=_module_path())
         assert self.process.stdout is not None
         line = self.process.stdout.readline()

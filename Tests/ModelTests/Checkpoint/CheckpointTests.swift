@@ -50,26 +50,47 @@ import VPCModel
     #expect(result.checkpoint == checkpoint)
   }
 
-  @Test func oneEncoderForManyCheckpointsWritesWhatOneForEachWrites() {
-    var encoder = CheckpointEncoder()
+  @Test func aDocumentOfManyChangesSaysWhatAWholeEncodingSays() {
+    var document = CheckpointDocument()
     var random = SplitMix64(seed: 5)
     var checkpoint = Checkpoint()
-    for round in 0..<400 {
+    for round in 0..<600 {
       let place = Int(random.next() % 40)
+      // Long runs of removals, so that it gets empty too.
+      let isShrinking = round % 150 > 100
       switch random.next() % 4 {
-      case 0 where place < checkpoint.allocations.count: checkpoint.allocations.remove(at: place)
-      case 1 where place < checkpoint.allocations.count: checkpoint.allocations[place].unixNanoseconds += 1
+      case 0 where place < checkpoint.allocations.count, 1 where isShrinking && !checkpoint.allocations.isEmpty:
+        document.remove(checkpoint.allocations.remove(at: place % checkpoint.allocations.count).key)
       case 2 where place < checkpoint.allocations.count:
-        checkpoint.allocations[place].pod = PodName(namespace: "default", name: "renamed \(round)")
+        var entry = checkpoint.allocations.remove(at: place)
+        entry.pod = PodName(namespace: "default", name: "renamed \(round)")
+        entry.unixNanoseconds -= Int64(random.next() % 3) * entry.unixNanoseconds
+        checkpoint.allocations.append(entry)
+        document.set(entry)
+      case _ where isShrinking: document.remove(Self.entry.key)
       default:
         var entry = Self.entry
-        entry.key = AttachmentKey(networkName: "aws-cni", containerID: "c\(round)", ifName: "eth0")
-        entry.address = IPAddress(ipv4: 0x0a00_0000 + UInt32(random.next() % 200))
-        checkpoint.allocations.removeAll { $0.address == entry.address }
+        entry.key = AttachmentKey(networkName: "aws-cni", containerID: "c-\(round)", ifName: "eth0")
+        entry.address = IPAddress(ipv4: 0x0a00_0000 + UInt32(round))
         checkpoint.allocations.append(entry)
+        document.set(entry)
       }
-      #expect(encoder.encode(checkpoint) == checkpoint.encoded())
+      checkpoint.cooldowns = (0..<random.next() % 3).map {
+        CheckpointCooldown(address: IPAddress(ipv4: 0x0a01_0000 + UInt32($0)), untilUnixNanoseconds: Int64(round))
+      }
+      #expect(document.withBytes(cooldowns: checkpoint.cooldowns) { $0 } == checkpoint.encoded())
+      #expect(document.count == checkpoint.allocations.count)
     }
+  }
+
+  @Test(arguments: [Int64.min, -1, 0, 9, 10, 1_700_000_000_123_456_789, Int64.max])
+  func everyTimestampIsWrittenInDigits(_ timestamp: Int64) {
+    var entry = Self.entry
+    entry.unixNanoseconds = timestamp
+    let cooldown = CheckpointCooldown(address: IPAddress(ipv4: 0x0a00_00ff), untilUnixNanoseconds: timestamp)
+    let text = String(decoding: Checkpoint(allocations: [entry], cooldowns: [cooldown]).encoded(), as: UTF8.self)
+    #expect(text.contains("\"allocationTimestamp\":\(timestamp),"))
+    #expect(text.hasSuffix("\"cooldowns\":[{\"ip\":\"10.0.0.255\",\"until\":\(timestamp)}]}\n"))
   }
 
   @Test func theReferencesOwnFileIsRead() {

@@ -5,6 +5,7 @@ import VPCModel
 
 /// What EC2 refuses, and how an answer that was lost is cleared up.
 @Suite struct PoolFailureTests {
+
   static let m5large = PoolWaiterTests.m5large
 
   static func isGrowth(_ action: PoolAction) -> Bool {
@@ -30,6 +31,43 @@ import VPCModel
     #expect(rig.violations == [])
   }
 
+  /// EC2 refuses by call: what is refused for one class of calls holds no other up.
+  @Test(arguments: ["unassign", "free", "list"])
+  func throttledClassHoldsNoOtherUp(_ kind: String) {
+    var settings = Self.m5large
+    settings.warmIPTarget = 2
+    var rig = PoolRig(settings)
+    var refused = 0
+    rig.fault = { action in
+      let isIt =
+        switch action {
+        case .unassign: kind == "unassign"
+        case .freeENI: kind == "free"
+        case .listENIs: kind == "list"
+        default: false
+        }
+      guard isIt else { return nil }
+      refused += 1
+      return .init(failure: ActionFailure(.throttled(call: kind)))
+    }
+    rig.start()
+    for pod in 0..<15 { rig.add("pod-\(pod)") }
+    rig.settle()
+    for pod in 0..<15 { rig.delete("pod-\(pod)") }
+    rig.advance(.seconds(200))
+    if kind == "list" { rig.feed(.observed(ENIListing(enis: [], askedAt: rig.now, isAuthoritative: false))) }
+    rig.advance(.seconds(30))
+    #expect(refused > 0)
+    let before = rig.now
+    let waiters = (0..<20).map { rig.add("next-\($0)") }
+    rig.settle()
+    #expect(waiters.allSatisfy { rig.address($0) != nil })
+    #expect(rig.now - before < .seconds(5), "no pod waits for it")
+    rig.advance(.seconds(1800))
+    #expect(refused < 100, "half an hour of refusals is not 1,800 calls")
+    #expect(rig.violations == [])
+  }
+
   @Test func throttledForLongIsTold() {
     var settings = Self.m5large
     settings.maxENI = 1
@@ -47,6 +85,45 @@ import VPCModel
     }
     #expect("\(cause)".contains("EC2 throttles AssignPrivateIpAddresses"), "\(cause)")
     #expect((rig.calls["assign"] ?? 0) < 25, "ten minutes of refusals are not 600 calls")
+    #expect(rig.violations == [])
+  }
+
+  /// Custom networking without its ENIConfig: no ENI is made, waiters are told why at once, and all is well once it is known.
+  @Test func unknownSubnetIsToldAndNothingIsAttached() throws {
+    var settings = Self.m5large
+    settings.usesCustomNetworking = true
+    var rig = PoolRig(settings)
+    rig.feed(.subnetsUnknown("there is no ENIConfig default"))
+    rig.start()
+    let early = rig.add("a")
+    rig.advance(.seconds(1))
+    let said = rig.cause(early).map { "\($0)" } ?? ""
+    #expect(said.hasPrefix("no ENI can be made: there is no ENIConfig default; "))
+    rig.advance(.seconds(600))
+    #expect(rig.calls["attach"] == nil)
+    rig.feed(.subnets([try #require(SubnetID("subnet-7"))]))
+    let late = rig.add("b")
+    rig.settle()
+    #expect(rig.address(late) != nil)
+    #expect(rig.violations == [])
+  }
+
+  /// A node whose pod limit falls and rises, and one that is cordoned meanwhile.
+  @Test func podLimitAndCordonHoldFromTheNextDecision() {
+    var settings = Self.m5large
+    settings.warmIPTarget = 8
+    var rig = PoolRig(settings)
+    rig.feed(.maxPods(4))
+    rig.start()
+    rig.settle()
+    #expect(rig.enis.values.reduce(0) { $0 + $1.cidrs.count } == 4)
+    rig.feed(.schedulable(false))
+    rig.feed(.maxPods(6))
+    rig.settle()
+    #expect(rig.enis.values.reduce(0) { $0 + $1.cidrs.count } == 4)
+    rig.feed(.schedulable(true))
+    rig.settle()
+    #expect(rig.enis.values.reduce(0) { $0 + $1.cidrs.count } == 6)
     #expect(rig.violations == [])
   }
 
@@ -69,6 +146,41 @@ import VPCModel
     #expect(
       "\(single.cause(waiter).map { "\($0)" } ?? "")".hasPrefix("missing permission ec2:AssignPrivateIpAddresses"))
     #expect(single.violations == [])
+  }
+
+  /// A pod's event says what is wrong, with its values, and what to do.
+  @Test(
+    arguments: [
+      (.notReady, ["not ready"], "log"), (.shuttingDown, ["shutting down"], "tries again"),
+      (.provisioningOff, ["DISABLE_NETWORK_RESOURCE_PROVISIONING"], "unset"),
+      (.nodeCordoned, ["AWS_MANAGE_ENIS_NON_SCHEDULABLE"], "uncordon"),
+      (.maxPodsReached(29), ["all 29 addresses"], "--max-pods"),
+      (.eniLimitReached(attached: 3, limit: 4), ["3 of 4"], "larger instance type"),
+      (.noENIConfig("ENIConfig z: broken"), ["ENIConfig z: broken"], "correct"),
+      (.throttled(call: "CreateTags", retryIn: .seconds(7)), ["CreateTags", "7 s"], "rate"),
+      (.missingPermission("ec2:CreateTags", retryIn: .seconds(7)), ["ec2:CreateTags", "7 s"], "add it to the role"),
+      (.callFailed("CreateTags: Odd: why", retryIn: .seconds(7)), ["CreateTags: Odd: why", "7 s"], "vpc-cni doctor"),
+      (.onlyCooling(count: 5, freeIn: .seconds(7)), ["(5)", "7 s"], "IP_COOLDOWN_PERIOD"),
+      (.tooManyWaiting(4096), ["4096 requests"], "vpc-cni status"),
+      (.checkpointNotWritten("write /run/x: full"), ["write /run/x: full"], "make room"),
+    ] as [(FailureCause, [String], String)])
+  func eachCauseNamesItsValuesAndTheRemedy(_ cause: FailureCause, _ values: [String], _ remedy: String) throws {
+    try namesThem(cause, values, remedy)
+  }
+
+  @Test func fullSubnetsAreNamedWithTheRemedy() throws {
+    let subnet = try #require(SubnetID("subnet-9"))
+    let wait = Duration.seconds(7)
+    try namesThem(.subnetFull(subnet, retryIn: wait), ["subnet-9", "7 s"], "kubernetes.io/role/cni=1")
+    try namesThem(.noFreePrefix(subnet, retryIn: wait), ["subnet-9", "7 s"], "reservation")
+  }
+
+  private func namesThem(_ cause: FailureCause, _ values: [String], _ remedy: String) throws {
+    let parts = cause.description.split(separator: ";", maxSplits: 1)
+    try #require(parts.count == 2, "\(cause)")
+    for value in values { #expect(parts[0].contains(value)) }
+    #expect(parts[1].contains(remedy), "\(cause)")
+    #expect(cause.description.utf8.count < 300, "an event's note is cut at 1,024 bytes")
   }
 
   @Test func fullSubnetPausesAndSaysSo() {
@@ -130,6 +242,36 @@ import VPCModel
     rig.advance(.seconds(1800))
     #expect(rig.pool.fallbackSubnetIDs == [])
     #expect(rig.enis.values.allSatisfy { $0.cidrs.allSatisfy { !$0.isSingle } }, "single addresses drain")
+    #expect(rig.violations == [])
+  }
+
+  /// Single addresses in place of prefixes: what the warm target wants is not given back to be asked for again, neither
+  /// while the subnet has no prefix nor when it has some again and pods still stand on single addresses.
+  @Test(arguments: [0, 5])
+  func fallbackComesToRest(warmIPTarget: Int) {
+    var settings = PoolSettings(
+      instanceENILimit: 3, slotsPerENI: 9, warmIPTarget: warmIPTarget, warmPrefixTarget: 1)
+    settings.usesPrefixes = true
+    var rig = PoolRig(settings)
+    rig.freePrefixes = 0
+    rig.start()
+    for pod in 0..<5 { rig.add("pod-\(pod)") }
+    rig.settle()
+    let isInFallback = { (rig: PoolRig) in !rig.pool.fallbackSubnetIDs.isEmpty }
+    rig.advance(.seconds(120))
+    #expect(isInFallback(rig))
+    let before = rig.calls
+    rig.advance(.seconds(400))
+    #expect(isInFallback(rig) && rig.calls == before, "\(rig.calls) after \(before)")
+    rig.freePrefixes = 100
+    rig.delete("pod-0")
+    rig.advance(.seconds(1200))
+    for pod in 5..<8 { rig.add("pod-\(pod)") }
+    rig.settle()
+    rig.advance(.seconds(300))
+    let later = rig.calls
+    rig.advance(.seconds(1800))
+    #expect(rig.calls == later, "\(rig.calls) after \(later)")
     #expect(rig.violations == [])
   }
 

@@ -96,6 +96,80 @@ import VPCModel
     #expect(rig.pool.blockedCause(now: rig.now) == nil, "no pod could use more")
   }
 
+  /// EC2's listings lag too. What was given back a moment ago is not believed to be there still: pods would get addresses
+  /// that another node may have by now. When it is shown for longer, it is there.
+  @Test func aLaggingEC2BringsNothingBack() throws {
+    var rig = PoolRig(Self.warmIP)
+    rig.start()
+    for pod in 0..<6 { rig.add("pod-\(pod)") }
+    rig.settle()
+    let stale = rig.listing()
+    for pod in 0..<6 { rig.delete("pod-\(pod)") }
+    rig.advance(.seconds(50))
+    let held = rig.pool.counts.total
+    #expect(held < stale.reduce(0) { $0 + $1.cidrs.count }, "some went back")
+    rig.feed(.observed(ENIListing(enis: stale, askedAt: rig.now, isAuthoritative: true)))
+    #expect(rig.pool.counts.total == held)
+    rig.advance(.seconds(300))
+    rig.feed(.observed(ENIListing(enis: stale, askedAt: rig.now, isAuthoritative: true)))
+    #expect(rig.pool.counts.total > held)
+  }
+
+  @Test func aLaggingEC2BringsNoFreedENIBack() throws {
+    var rig = PoolRig(PoolSettings(instanceENILimit: 3, slotsPerENI: 3, warmENITarget: 0))
+    rig.start()
+    for pod in 0..<5 { rig.add("pod-\(pod)") }
+    rig.settle()
+    rig.advance(.seconds(70))
+    let stale = rig.listing()
+    try #require(stale.count == 2)
+    for pod in 0..<5 { rig.delete("pod-\(pod)") }
+    for _ in 0..<200 where rig.enis.count == 2 { rig.advance(.seconds(1)) }
+    try #require(rig.enis.count == 1)
+    rig.advance(.seconds(1))
+    rig.feed(.observed(ENIListing(enis: stale, askedAt: rig.now, isAuthoritative: true)))
+    #expect(rig.pool.counts.enis == 1)
+    #expect(rig.violations == [])
+  }
+
+  /// A shortage of warm addresses that is about to be asked for is not a blocked one, whatever rests or is full elsewhere.
+  @Test func aShortageThatIsGatheredIsNotBlocked() {
+    var settings = PoolSettings(instanceENILimit: 3, slotsPerENI: 9, warmPrefixTarget: 1)
+    settings.usesPrefixes = true
+    var rig = PoolRig(settings)
+    rig.start()
+    rig.settle()
+    for pod in ["a", "b"] { rig.add(pod) }
+    rig.delete("a")
+    #expect(rig.pool.counts.cooling == 1 && rig.running.isEmpty)
+    #expect(rig.pool.blockedCause(now: rig.now) == nil)
+    settings.maxENI = 1
+    var full = PoolRig(settings)
+    full.start()
+    full.settle()
+    full.add("a")
+    #expect(full.pool.blockedCause(now: full.now) == nil, "its one ENI has room")
+  }
+
+  /// The first pod has the one address there was, and the second waits for an ENI that takes a minute to come.
+  private static func waitingForTheLastENI() -> (rig: PoolRig, waiter: WaiterID) {
+    var rig = PoolRig(PoolSettings(instanceENILimit: 2, slotsPerENI: 1, warmENITarget: 0))
+    rig.start()
+    rig.add("first")
+    rig.settle()
+    rig.latency = .seconds(60)
+    let waiter = rig.add("second", timeout: .seconds(20))
+    return (rig, waiter)
+  }
+
+  /// The last ENI that may be attached is on its way: that is what the waiter hears, not that the limit is reached.
+  @Test func anENIOnItsWayIsNotTheLimit() throws {
+    var (rig, waiter) = Self.waitingForTheLastENI()
+    rig.advance(.seconds(21))
+    let cause = try #require(rig.cause(waiter))
+    #expect("\(cause)" == "no address within 20 s: EC2 has not answered yet")
+  }
+
   /// Tags are not in IMDS: a start without EC2 learns later that an ENI is another's, and leaves it alone from then on.
   @Test func anENIThatProvesToBeAnothersIsLeftAlone() throws {
     var rig = PoolRig(Self.warmIP)
@@ -125,12 +199,7 @@ import VPCModel
 
   /// An action that EC2 holds up for its rate is what a waiter is told of.
   @Test func aHeldAttachIsNamed() throws {
-    var rig = PoolRig(PoolSettings(instanceENILimit: 2, slotsPerENI: 1, warmENITarget: 0))
-    rig.start()
-    rig.add("first")
-    rig.settle()
-    rig.latency = .seconds(60)
-    let waiter = rig.add("second", timeout: .seconds(20))
+    var (rig, waiter) = Self.waitingForTheLastENI()
     let attach = try #require(rig.running.first { if case .attachENI = $0.action { true } else { false } })
     rig.feed(.held(attach.id, call: "AttachNetworkInterface"))
     rig.advance(.seconds(21))

@@ -45,6 +45,8 @@ struct PoolRig {
   private(set) var persists = 0
   /// The checkpoint as last written.
   private(set) var saved = Checkpoint()
+  /// Its text, brought up to date by what changed.
+  private var document = CheckpointDocument()
   private var batches = 0
   /// What was attached before each change of the last minutes, with the instant of the change.
   private var history: [(until: PoolInstant, listing: [ENIObservation])] = []
@@ -166,7 +168,7 @@ struct PoolRig {
     let writes = actions.first == .persist
     if writes { persists += 1 }
     let isFailing = writes && failsCheckpoint
-    if writes && !isFailing { saved = pool.checkpoint(now: time) }
+    if writes { write(isFailing: isFailing) }
     for (index, action) in actions.enumerated() {
       switch action {
       case .persist: if index > 0 { violate("persist is not first") }
@@ -193,6 +195,19 @@ struct PoolRig {
       feed(.checkpointFailed(unsent, reason: "no space"))
       failsCheckpoint = true
     }
+  }
+
+  /// What is brought up to date change by change must say what the pool says as a whole.
+  private mutating func write(isFailing: Bool) {
+    pool.update(&document)
+    let whole = pool.checkpoint(now: time)
+    let read = CheckpointReader.read(document.withBytes(cooldowns: whole.cooldowns) { $0 })
+    if !read.findings.isEmpty { violate("the checkpoint is not read as written: \(read.findings)") }
+    if Set(read.checkpoint.allocations) != Set(whole.allocations) || document.count != whole.allocations.count {
+      violate("the checkpoint names other allocations than the pool")
+    }
+    if read.checkpoint.cooldowns != whole.cooldowns { violate("the checkpoint names other cooldowns than the pool") }
+    if !isFailing { saved = read.checkpoint }
   }
 
   private mutating func answered(_ waiter: WaiterID, _ answer: AddAnswer, isWritten: Bool) {
@@ -364,6 +379,7 @@ struct PoolRig {
     waiting = [:]
     wakeAt = nil
     pool = Pool(settings: settings ?? pool.settings, seed: seed)
+    document = CheckpointDocument()
     for id in enis.keys { enis[id]?.isWired = id == PoolRig.primary }
     saved.allocations.removeAll { inUse[$0.address] != $0.key }
     guard let read = Self.throughText(saved) else { return violate("the checkpoint was not read as written") }

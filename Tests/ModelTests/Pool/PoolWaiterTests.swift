@@ -44,6 +44,30 @@ import VPCModel
     #expect(rig.violations == [])
   }
 
+  /// Addresses come from three ENIs at different moments, one of them after a failure: whoever came first is served first.
+  @Test func orderHoldsWhileSeveralENIsCome() {
+    var rig = PoolRig(PoolSettings(instanceENILimit: 4, slotsPerENI: 5, maxPods: 29))
+    var failures = 0
+    rig.fault = { action in
+      guard case .attachENI = action, failures < 2 else { return nil }
+      failures += 1
+      return .init(failure: ActionFailure(.other("InternalError")))
+    }
+    rig.start()
+    var waiters: [WaiterID] = []
+    var steps = 0
+    for round in 0..<200 {
+      if round < 20 { waiters.append(rig.add("pod-\(round)", timeout: .seconds(60 - round))) }
+      rig.advance(.milliseconds(50))
+      let served = waiters.prefix { rig.address($0) != nil }
+      #expect(served.count == waiters.count { rig.address($0) != nil }, "nobody overtakes")
+      if !served.isEmpty && served.count < waiters.count { steps += 1 }
+    }
+    #expect(steps > 0 && failures == 2, "they were served in several steps")
+    #expect(waiters.allSatisfy { rig.address($0) != nil })
+    #expect(rig.violations == [])
+  }
+
   @Test func coldBurstOfFiftyTakesFewCalls() {
     // m5.4xlarge, WARM_ENI_TARGET=1: 50 pods and one ENI's worth of free addresses need three ENIs' worth.
     var rig = PoolRig(PoolSettings(instanceENILimit: 8, slotsPerENI: 29, maxPods: 234))
@@ -88,6 +112,19 @@ import VPCModel
     #expect(rig.violations == [])
   }
 
+  /// More pods at one moment than the limit allows: those beyond it hear of it at once, while the others wait for EC2.
+  @Test func waitersBeyondThePodLimitHearOfIt() {
+    var settings = Self.m5large
+    settings.maxPods = 4
+    var rig = PoolRig(settings)
+    rig.start()
+    let waiters = (0..<6).map { rig.add("pod-\($0)") }
+    #expect(waiters.map(rig.cause) == [nil, nil, nil, nil, .maxPodsReached(4), .maxPodsReached(4)])
+    rig.settle()
+    #expect(waiters.prefix(4).allSatisfy { rig.address($0) != nil })
+    #expect(rig.violations == [])
+  }
+
   @Test func cooldownIsWaitedForWhenNothingElseIsLeft() {
     var settings = Self.m5large
     settings.maxENI = 1
@@ -105,6 +142,23 @@ import VPCModel
     rig.delete("pod-4")
     let late = rig.add("too short a wait", timeout: .seconds(20))
     #expect(rig.cause(late) == .onlyCooling(count: 1, freeIn: .seconds(30)))
+    #expect(rig.violations == [])
+  }
+
+  /// IP_COOLDOWN_PERIOD=0: an address that comes back is a waiter's at once, whatever else the waiter hopes for.
+  @Test func withoutCooldownAWaiterGetsWhatComesBack() {
+    var settings = PoolSettings(instanceENILimit: 2, slotsPerENI: 1, warmENITarget: 0)
+    settings.cooldown = .zero
+    var rig = PoolRig(settings)
+    rig.start()
+    let first = rig.add("first")
+    rig.settle()
+    rig.latency = .seconds(60)
+    let second = rig.add("second")
+    rig.advance(.seconds(1))
+    #expect(rig.address(second) == nil, "its ENI is on the way")
+    rig.delete("first")
+    #expect(rig.address(second) != nil && rig.address(second) == rig.address(first))
     #expect(rig.violations == [])
   }
 

@@ -31,6 +31,10 @@ import VPCModel
     Row(type: "t3.small", warmIP: 1, minimumIP: 1, pods: 9, held: 9, enis: 3),
     Row(type: "t3.small", warmIP: 2, minimumIP: 5, pods: 0, held: 5, enis: 2),
     Row(type: "t3.small", warmIP: 2, minimumIP: 5, pods: 5, held: 7, enis: 3),
+    Row(type: "t3.small", warmIP: 2, minimumIP: 5, pods: 9, held: 9, enis: 3),
+    Row(type: "p3dn.24xlarge", pods: 0, held: 49, enis: 1),
+    Row(type: "p3dn.24xlarge", pods: 3, held: 98, enis: 2),
+    Row(type: "p3dn.24xlarge", pods: 95, held: 147, enis: 3),
     Row(type: "p3dn.24xlarge", warmIP: 5, minimumIP: 10, pods: 0, held: 10, enis: 1),
     Row(type: "p3dn.24xlarge", warmIP: 5, minimumIP: 10, pods: 7, held: 12, enis: 1),
     Row(type: "p3dn.24xlarge", warmIP: 5, minimumIP: 10, pods: 15, held: 20, enis: 1),
@@ -48,12 +52,20 @@ import VPCModel
     Row(type: "t3.small", warmIP: 7, minimumIP: 20, usesPrefixes: true, pods: 5, held: 2, enis: 1),
     Row(type: "t3.small", warmIP: 7, minimumIP: 20, usesPrefixes: true, pods: 17, held: 2, enis: 1),
     Row(type: "t3.small", warmIP: 7, minimumIP: 20, usesPrefixes: true, pods: 58, held: 5, enis: 2),
+    // The document's second and third ENI of these are not attached by the code that it describes.
+    Row(type: "p3dn.24xlarge", warmPrefix: 1, usesPrefixes: true, pods: 0, held: 1, enis: 1),
+    Row(type: "p3dn.24xlarge", warmPrefix: 1, usesPrefixes: true, pods: 3, held: 2, enis: 1),
+    Row(type: "p3dn.24xlarge", warmPrefix: 1, usesPrefixes: true, pods: 95, held: 7, enis: 1),
+    Row(type: "p3dn.24xlarge", warmIP: 5, minimumIP: 10, usesPrefixes: true, pods: 0, held: 1, enis: 1),
+    Row(type: "p3dn.24xlarge", warmIP: 5, minimumIP: 10, usesPrefixes: true, pods: 7, held: 1, enis: 1),
+    Row(type: "p3dn.24xlarge", warmIP: 5, minimumIP: 10, usesPrefixes: true, pods: 15, held: 2, enis: 1),
+    Row(type: "p3dn.24xlarge", warmIP: 5, minimumIP: 10, usesPrefixes: true, pods: 45, held: 4, enis: 1),
   ]
 
   static func settings(_ row: Row) throws -> PoolSettings {
     let limits = try #require(InstanceLimits(instanceType: row.type))
     return PoolSettings(
-      instanceENILimit: limits.eniLimit, slotsPerENI: limits.ipv4Limit - 1, warmENITarget: row.warmENI,
+      instanceENILimit: limits.eniLimit, slotsPerENI: limits.ipv4Limit - 1, maxPods: 250, warmENITarget: row.warmENI,
       warmIPTarget: row.warmIP, minimumIPTarget: row.minimumIP, warmPrefixTarget: row.warmPrefix,
       usesPrefixes: row.usesPrefixes)
   }

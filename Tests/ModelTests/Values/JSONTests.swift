@@ -29,6 +29,23 @@ import VPCModel
     #expect(throws: JSONParser.Failure.self) { try Self.parse(text) }
   }
 
+  /// Only what is asked for is kept; the rest must be JSON all the same.
+  @Test func selectionKeepsWhatIsWanted() throws {
+    let fields: JSONSelection = ["a": ["b": .all], "l": ["x": .all]]
+    func read(_ text: String) throws -> String { try JSONParser.parse(Array(text.utf8), keeping: fields).text }
+    #expect(
+      try read(#"{"z":[1,{"q":"\\"}],"a":{"b":{"c":1},"d":"e\\"},"l":[{"x":1,"y":2},3],"n":null,"t":true}"#)
+        == #"{"a":{"b":{"c":1}},"l":[{"x":1},3]}"#)
+    for bad in [
+      #"{"z":[1,}"#, #"{"z":{"q" 1}}"#, #"{"z":"x}"#, #"{"z":tru}"#, #"{"z":01}"#, "{\"z\":\"\n\"}", #"{"z":1 "y":2}"#,
+      #"{"z":"\"#,
+    ] {
+      #expect(throws: JSONParser.Failure.self, "\(bad)") { try read(bad) }
+    }
+    let deep = "{\"z\":" + String(repeating: "[", count: 100) + String(repeating: "]", count: 100) + "}"
+    #expect(throws: JSONParser.Failure.self) { try read(deep) }
+  }
+
   @Test func refusesWhatIsNotUTF8() {
     #expect(throws: JSONParser.Failure.self) { try JSONParser.parse([0x22, 0xff, 0x22]) }
     #expect(throws: JSONParser.Failure.self) { try JSONParser.parse([0x22, 0xc0, 0x80, 0x22]) }

@@ -23,7 +23,14 @@ void ccurl_easy_cleanup(CURL *easy);
 CURLcode ccurl_easy_set_long(CURL *easy, CURLoption option, long value);
 CURLcode ccurl_easy_set_size(CURL *easy, CURLoption option, curl_off_t value);
 CURLcode ccurl_easy_set_pointer(CURL *easy, CURLoption option, const void *value);
+// Copies the bytes. CURLE_UNKNOWN_OPTION or CURLE_NOT_BUILT_IN where this libcurl takes no blobs of that kind.
+CURLcode ccurl_easy_set_blob(CURL *easy, CURLoption option, const void *data, size_t size);
 CURLcode ccurl_easy_set_receive(CURL *easy, CURLoption option, ccurl_receive function);
+// Lets data come again after a receiver returned CURL_WRITEFUNC_PAUSE; may call the receiver.
+CURLcode ccurl_easy_resume(CURL *easy);
+// Ends the request's connection where the other side acknowledges nothing for so many milliseconds, also while nothing is
+// sent: the kernel asks then (keepalive).
+CURLcode ccurl_easy_limit_silence(CURL *easy, unsigned milliseconds);
 // http and https alone, for the first request and for redirects.
 CURLcode ccurl_easy_limit_protocols(CURL *easy);
 CURLcode ccurl_easy_get_long(CURL *easy, CURLINFO info, long *value);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 internal import VPCModel
+internal import VPCTransport
 
 /// The shared credentials and config files: AWS_SHARED_CREDENTIALS_FILE, AWS_CONFIG_FILE (by default `credentials` and
 /// `config` in `$HOME/.aws`), profile AWS_PROFILE (by default `default`).

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-internal import Synchronization
 package import VPCModel
 package import VPCTransport
 
@@ -30,16 +29,9 @@ package final class EC2Client: Sendable {
     case once
   }
 
-  private let transport: any HTTPTransport
-  private let endpoint: ServiceEndpoint
-  private let provider: CredentialsProvider
-  private let userAgent: String
-  private let timeout: Duration
+  private let sender: QuerySender
   private let time: TimeSource
-  private let wallClock: @Sendable () -> UTCTime
   private let observer: @Sendable (Observation) -> Void
-  /// Seconds to add to our clock so that it agrees with EC2's.
-  private let clockCorrection = Mutex<Int64>(0)
 
   /// - Parameters:
   ///   - userAgent: `amazon-vpc-cni-k8s/VERSION`: what people's policies and trails look for.
@@ -51,13 +43,10 @@ package final class EC2Client: Sendable {
     wallClock: @escaping @Sendable () -> UTCTime = { UTCTime.now },
     observer: @escaping @Sendable (Observation) -> Void = { _ in }
   ) {
-    self.transport = transport
-    self.endpoint = endpoint
-    provider = credentials
-    self.userAgent = userAgent
-    self.timeout = timeout
+    sender = QuerySender(
+      transport: transport, endpoint: endpoint, credentials: credentials, userAgent: userAgent, timeout: timeout,
+      time: time, wallClock: wallClock)
     self.time = time
-    self.wallClock = wallClock
     self.observer = observer
   }
 
@@ -92,94 +81,31 @@ package final class EC2Client: Sendable {
     }
   }
 
-  /// One request, and a second one where the first showed that our clock or our credentials are out of date.
   private func attempt(
     _ action: String, _ body: [UInt8], _ repetition: Repetition
   ) async throws(EC2Error) -> EC2Answer {
-    let credentials = try await credentials(action)
-    let first = try await send(action, body, repetition, credentials)
-    switch first.result {
-    case .success(let answer): return answer
-    case .failure(let error):
-      guard try await recover(from: error, first.response, credentials) else { throw error }
-    }
-    return try await send(action, body, repetition, try await self.credentials(action)).result.get()
+    try await sender.attempt(
+      body, isRepeatable: repetition != .once, code: { (error: EC2Error) in error.code.text },
+      noCredentials: { EC2Error(action: action, code: .noCredentials, isUnsent: true, cause: $0) },
+      read: { read($0, action: action) })
   }
 
-  private func credentials(_ action: String) async throws(EC2Error) -> Credentials {
-    do {
-      return try await provider.credentials()
-    } catch {
-      throw EC2Error(action: action, code: .noCredentials, isUnsent: true, cause: error)
-    }
-  }
-
-  private struct Exchange {
-    let response: HTTPResponse
+  /// What came of one request, which the observer is told of.
+  private func read(_ outcome: QuerySender.Outcome, action: String) -> Result<EC2Answer, EC2Error> {
     let result: Result<EC2Answer, EC2Error>
-  }
-
-  private func send(
-    _ action: String, _ body: [UInt8], _ repetition: Repetition, _ credentials: Credentials
-  ) async throws(EC2Error) -> Exchange {
-    var request = HTTPRequest(
-      method: .post, url: "\(endpoint.url)/",
-      headers: ["Content-Type": "application/x-www-form-urlencoded; charset=utf-8", "User-Agent": userAgent],
-      body: body, timeout: timeout, connectTimeout: .seconds(5), maximumBodySize: 8 << 20,
-      isRepeatable: repetition != .once)
-    let now = wallClock().advanced(by: clockCorrection.withLock { $0 })
-    endpoint.signer.sign(&request, with: credentials, at: now)
-    let start = time.now()
-    do {
-      let response = try await transport.send(request)
-      let result = EC2Client.read(response, action: action)
-      observe(action, since: start, status: response.status, result)
-      return Exchange(response: response, result: result)
-    } catch {
-      let failure = EC2Error(action: action, code: .noAnswer, isUnsent: error.isUnsent, cause: error)
-      observe(action, since: start, status: nil, .failure(failure))
-      throw failure
+    var status: Int?
+    switch outcome.result {
+    case .success(let response):
+      status = response.status
+      result = EC2Client.read(response, action: action)
+    case .failure(let error):
+      result = .failure(EC2Error(action: action, code: .noAnswer, isUnsent: error.isUnsent, cause: error))
     }
-  }
-
-  private func observe(
-    _ action: String, since start: ContinuousClock.Instant, status: Int?, _ result: Result<EC2Answer, EC2Error>
-  ) {
     var code: EC2Error.Code?
     if case .failure(let error) = result { code = error.code }
-    let duration = start.duration(to: time.now())
-    observer(Observation(action: action, duration: duration, error: code, status: status))
+    observer(Observation(action: action, duration: outcome.duration, error: code, status: status))
+    return result
   }
-
-  /// True where the request is worth sending again at once, because what made it fail has been put right.
-  private func recover(
-    from error: EC2Error, _ response: HTTPResponse, _ used: Credentials
-  ) async throws(EC2Error) -> Bool {
-    if EC2Client.clockCodes.contains(error.code.text),
-      let theirs = response.headers["Date"].flatMap({ UTCTime(httpDate: $0) })
-    {
-      let correction = theirs.seconds(since: wallClock())
-      let old = clockCorrection.withLock { $0 }
-      // Signatures are good for five minutes around EC2's time; a small difference was not the reason.
-      if abs(correction - old) > 240 {
-        clockCorrection.withLock { $0 = correction }
-        return true
-      }
-    }
-    guard EC2Client.staleCodes.contains(error.code.text) else { return false }
-    await provider.invalidate(used)
-    return try await credentials(error.action) != used
-  }
-
-  private static let clockCodes: Set<String> = [
-    "RequestExpired", "RequestTimeTooSkewed", "RequestInTheFuture", "SignatureDoesNotMatch", "AuthFailure",
-    "InvalidSignatureException",
-  ]
-
-  private static let staleCodes: Set<String> = [
-    "ExpiredToken", "ExpiredTokenException", "RequestExpired", "AuthFailure", "InvalidClientTokenId",
-    "UnrecognizedClientException",
-  ]
 
   /// What a complete HTTP answer says.
   static func read(_ response: HTTPResponse, action: String) -> Result<EC2Answer, EC2Error> {

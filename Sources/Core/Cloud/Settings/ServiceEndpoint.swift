@@ -2,10 +2,20 @@
 
 internal import VPCTransport
 
-/// The AWS services that are called by name.
+/// The AWS services that are called, by the names of their hosts, by which requests are signed too.
 package enum AWSService: String, Sendable, Hashable {
   case ec2
   case sts
+  case cloudWatch = "monitoring"
+
+  /// The last word of its AWS_ENDPOINT_URL_… variable.
+  var variableSuffix: String {
+    switch self {
+    case .ec2: "EC2"
+    case .sts: "STS"
+    case .cloudWatch: "CLOUDWATCH"
+    }
+  }
 }
 
 /// Where a service is reached, and the region that its requests are signed for.
@@ -24,12 +34,12 @@ package struct ServiceEndpoint: Sendable, Hashable {
 
   /// Chooses the endpoint of a service.
   ///
-  /// A custom endpoint comes first: AWS_ENDPOINT_URL_EC2 or AWS_ENDPOINT_URL_STS, then AWS_ENDPOINT_URL (both left out
+  /// A custom endpoint comes first: AWS_ENDPOINT_URL_EC2, …_STS or …_CLOUDWATCH, then AWS_ENDPOINT_URL (both left out
   /// with AWS_IGNORE_CONFIGURED_ENDPOINT_URLS=true), then for EC2 the reference's AWS_EC2_ENDPOINT. Otherwise the
   /// region's partition gives the name, in the form that AWS_USE_FIPS_ENDPOINT and AWS_USE_DUALSTACK_ENDPOINT ask for.
   /// - Throws: `InvalidSetting` for a URL or region that is none, and where a switch is set with a custom endpoint,
   ///   as the AWS SDKs do.
-  /// Source: the endpoint rules of EC2 and STS in the AWS SDKs.
+  /// Source: the endpoint rules of EC2, STS and CloudWatch in the AWS SDKs.
   package static func resolve(
     _ service: AWSService, region: String, environment: CloudEnvironment
   ) throws(InvalidSetting) -> ServiceEndpoint {
@@ -58,7 +68,7 @@ package struct ServiceEndpoint: Sendable, Hashable {
   private static func custom(
     _ service: AWSService, _ environment: CloudEnvironment
   ) throws(InvalidSetting) -> (name: String, text: String)? {
-    var names = ["AWS_ENDPOINT_URL_\(service.rawValue.uppercased())", "AWS_ENDPOINT_URL"]
+    var names = ["AWS_ENDPOINT_URL_\(service.variableSuffix)", "AWS_ENDPOINT_URL"]
     if try environment.flag("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS") { names = [] }
     if service == .ec2 { names.append("AWS_EC2_ENDPOINT") }
     for name in names {
@@ -93,8 +103,9 @@ struct AWSPartition {
   ]
 
   func host(_ service: AWSService, region: String, fips: Bool, dualStack: Bool) -> String {
-    // GovCloud's ordinary names are its FIPS names.
-    let name = fips && !(isGovCloud && !dualStack) ? "\(service.rawValue)-fips" : service.rawValue
+    // GovCloud's ordinary names are its FIPS names, for CloudWatch in both forms.
+    let isFIPSAnyway = isGovCloud && (!dualStack || service == .cloudWatch)
+    let name = fips && !isFIPSAnyway ? "\(service.rawValue)-fips" : service.rawValue
     return "\(name).\(region).\(dualStack ? dualStackSuffix : suffix)"
   }
 

@@ -7,7 +7,8 @@ package enum AtomicFile {
   /// Writes `content` beside `path`, syncs it, renames it over `path` and syncs the directory.
   ///
   /// The directory must exist. A second call replaces the content again. On failure the temporary file is removed and
-  /// the old content stands.
+  /// the old content stands; where the directory alone could not be synced, the new content does, and a power cut may
+  /// bring back the old.
   ///
   /// - Parameter mode: permission bits of a new file, before the umask.
   /// - Throws: `FileError` with the step that failed.
@@ -29,7 +30,7 @@ package enum AtomicFile {
     try syncDirectory(of: path)
   }
 
-  private static func writeAll(_ content: [UInt8], to descriptor: Int32, path: String) throws(FileError) {
+  static func writeAll(_ content: [UInt8], to descriptor: Int32, path: String) throws(FileError) {
     var written = 0
     while written < content.count {
       // SAFETY: the pointer is used inside the closure only, with the length of the same buffer.
@@ -40,7 +41,7 @@ package enum AtomicFile {
     }
   }
 
-  private static func syncDirectory(of path: String) throws(FileError) {
+  static func syncDirectory(of path: String) throws(FileError) {
     let slash = path.lastIndex(of: "/")
     let directory = slash.map { $0 == path.startIndex ? "/" : String(path[..<$0]) } ?? "."
     let descriptor = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC)

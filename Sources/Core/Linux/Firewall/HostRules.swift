@@ -66,8 +66,7 @@ extension HostRules {
   package var nat: IptablesPlan {
     var plan = IptablesPlan(table: "nat", chains: [Name.snatChain: snatChain])
     guard !externalSNAT else { return plan }
-    plan.rules.append(
-      IptablesRule("POSTROUTING", ["-m", "comment", "--comment", "AWS SNAT CHAIN", "-j", Name.snatChain]))
+    plan.rules.append(snatJump)
     guard connmarkBackend == .iptables else { return plan }
     plan.chains[Name.connmarkChain] =
       destinations.map { destination($0.prefix) + comment("AWS CONNMARK CHAIN") + ["-j", "RETURN"] }
@@ -98,12 +97,16 @@ extension HostRules {
     return plan
   }
 
-  private enum Name {
+  enum Name {
     static let snatChain = "AWS-SNAT-CHAIN-0"
     static let connmarkChain = "AWS-CONNMARK-CHAIN-0"
   }
 
-  private var snatChain: [[String]] {
+  var snatJump: IptablesRule {
+    IptablesRule("POSTROUTING", comment("AWS SNAT CHAIN") + ["-j", Name.snatChain])
+  }
+
+  var snatChain: [[String]] {
     guard !externalSNAT else { return [] }
     let returns = destinations.map { entry in
       destination(entry.prefix) + comment(entry.isExcluded ? "AWS SNAT CHAIN EXCLUSION" : "AWS SNAT CHAIN")
@@ -131,61 +134,11 @@ extension HostRules {
   /// iptables-save does not print 0.0.0.0/0.
   private func destination(_ prefix: IPPrefix) -> [String] { prefix.length == 0 ? [] : ["-d", prefix.description] }
 
-  private func comment(_ text: String) -> [String] { ["-m", "comment", "--comment", text] }
+  func comment(_ text: String) -> [String] { ["-m", "comment", "--comment", text] }
 
   /// `--restore-mark --mask M` as iptables-save prints it.
   private var restoreMark: [String] {
     let mask = "0x" + String(connmark.mask, radix: 16)
     return ["-j", "CONNMARK", "--restore-mark", "--nfmask", mask, "--ctmask", mask]
-  }
-}
-
-extension HostRules {
-  /// The nftables table of the nftables backend.
-  package static let connmarkTable = NftablesTableID(family: .ipv4, name: "aws-cni")
-
-  /// What `table ip aws-cni` is to hold; nil where it must not be there.
-  package var connmarkTable: NftablesTable? {
-    guard !externalSNAT && connmarkBackend == .nftables else { return nil }
-    let mark = connmark.mask
-    let ctMark = NftablesExpression.conntrackMark
-    let isLocal: [NftablesExpression] = [.destinationType, .compareEqual(NftablesExpression.hostBytes(2))]
-    let fromPod = NftablesExpression.inputName(prefix: vethPrefix)
-    let restore: [NftablesExpression] = [
-      .conntrackLoad(key: ctMark), .bitwise(mask: mark, xor: 0), .metaSet(key: NftablesExpression.metaMark),
-    ]
-    let set: [NftablesExpression] = [
-      .conntrackLoad(key: ctMark), .bitwise(mask: ~mark, xor: connmark.value), .conntrackSet(key: ctMark),
-    ]
-    return NftablesTable(chains: [
-      // Behind kube-proxy's DNAT at -100.
-      "nat-prerouting": NftablesChain(
-        hook: NftablesHook(type: "nat", number: NftablesHook.prerouting, priority: -90),
-        rules: [
-          NftablesRule(isLocal + [.returnToCaller]),
-          NftablesRule(fromPod + [.counter, .jump("snat-mark")]),
-          NftablesRule([.counter] + restore),
-        ]),
-      "snat-mark": NftablesChain(
-        rules: destinations.map {
-          NftablesRule([.counter] + NftablesExpression.destination($0.prefix) + [.returnToCaller])
-        } + [NftablesRule([.counter] + set)]),
-    ])
-  }
-}
-
-extension NftablesExpression {
-  /// `ip daddr PREFIX` as nft writes it: whole bytes where the length allows, a mask otherwise, nothing for 0.0.0.0/0.
-  static func destination(_ prefix: IPPrefix) -> [NftablesExpression] {
-    let bytes = prefix.address.bytes
-    if prefix.length == 0 { return [] }
-    if prefix.length % 8 == 0 {
-      let count = prefix.length / 8
-      return [.networkHeader(offset: 16, length: UInt32(count)), .compareEqual(Array(bytes.prefix(count)))]
-    }
-    let mask = ~UInt32(0) << UInt32(32 - prefix.length)
-    return [
-      .networkHeader(offset: 16, length: 4), .bitwise(mask: mask.bigEndian, xor: 0), .compareEqual(bytes),
-    ]
   }
 }

@@ -10,34 +10,32 @@ package enum IptablesBackend: String, Sendable, Hashable, CaseIterable {
 /// iptables-save and iptables-restore for IPv4, one backend. Blocks; the programs get the calling thread's namespace.
 package struct Iptables: Sendable {
   package let backend: IptablesBackend
+  package let version: IptablesVersion
   private let runner: any CommandRunner
-  private let lockWaitSeconds: Int
-  private let savePath: String
-  private let restorePath: String
+  /// `iptables-nft`, or `iptables` where that is the wanted backend.
+  private let name: String
 
-  /// - Parameter lockWaitSeconds: how long another holder of the xtables lock is waited for, 1…600.
+  /// Asks for the programs' version.
+  ///
   /// - Throws: `.unavailable` where no program of the backend is installed.
-  package init(
-    backend: IptablesBackend, runner: any CommandRunner = SpawnedCommand(), lockWaitSeconds: Int = 30
-  ) throws(IptablesError) {
+  package init(backend: IptablesBackend, runner: any CommandRunner = SpawnedCommand()) throws(IptablesError) {
     self.backend = backend
     self.runner = runner
-    self.lockWaitSeconds = min(max(lockWaitSeconds, 1), 600)
-    savePath = try Iptables.program("save", backend, runner)
-    restorePath = try Iptables.program("restore", backend, runner)
+    (name, version) = try Iptables.program(backend, runner)
   }
 
-  /// `iptables-nft-save`, or `iptables-save` where that is the wanted backend.
   private static func program(
-    _ verb: String, _ backend: IptablesBackend, _ runner: any CommandRunner
-  ) throws(IptablesError) -> String {
-    let names = ["iptables-\(backend.rawValue)-\(verb)", "iptables-\(verb)"]
+    _ backend: IptablesBackend, _ runner: any CommandRunner
+  ) throws(IptablesError) -> (name: String, version: IptablesVersion) {
+    let names = ["iptables-\(backend.rawValue)", "iptables"]
     for name in names {
       do {
-        let version = try runner.run(Command(name, ["--version"], deadline: .seconds(10), outputLimit: 65_536))
-        // `iptables-save v1.8.9 (nf_tables)`, or `(legacy)`; before 1.8 there was legacy alone and nothing said so.
-        let isNft = version.outputText.contains("nf_tables")
-        if version.succeeded && isNft == (backend == .nft) { return name }
+        let outcome = try runner.run(Command(name, ["--version"], deadline: .seconds(10), outputLimit: 65_536))
+        // `iptables v1.8.9 (nf_tables)`, or `(legacy)`; before 1.8 there was legacy alone and nothing said so.
+        let isNft = outcome.outputText.contains("nf_tables")
+        if outcome.succeeded, isNft == (backend == .nft), let version = IptablesVersion(printed: outcome.outputText) {
+          return (name, version)
+        }
       } catch {
         guard error.code == .notFound else { throw IptablesError(.failed, "find \(name)", cause: error) }
       }
@@ -45,63 +43,65 @@ package struct Iptables: Sendable {
     throw IptablesError(.unavailable, "find \(names[0])", detail: "no such program on this node")
   }
 
-  /// Reads one table.
-  ///
-  /// - Throws: `.incompatible` where the table holds what this program cannot show; `.failed`.
-  package func read(_ table: String) throws(IptablesError) -> IptablesTable {
-    let text = try saveText(table: table)
-    // iptables-nft-save says so and succeeds.
-    if text.contains("# Table `\(table)' is incompatible") {
-      let what = "read the \(table) table of iptables-\(backend.rawValue)"
-      throw IptablesError(.incompatible, what, detail: "it holds rules that only nft can show")
-    }
-    return IptablesTable(name: table, saveText: text)
-  }
+  /// Reads all tables that are there, and loads none.
+  package func save() throws(IptablesError) -> IptablesSave { IptablesSave(try saveText()) }
 
-  /// What iptables-save prints: one table, or all that are there.
-  func saveText(table: String?) throws(IptablesError) -> String {
-    let what = "read the \(table ?? "whole") table of iptables-\(backend.rawValue)"
-    let command = Command(
-      savePath, table.map { ["-t", $0] } ?? [], deadline: .seconds(60), outputLimit: 64 << 20)
+  private func saveText() throws(IptablesError) -> String {
+    let what = "read the tables of iptables-\(backend.rawValue)"
     let outcome: CommandOutcome
     do {
-      outcome = try runner.run(command)
+      outcome = try runner.run(Command("\(name)-save", deadline: .seconds(60), outputLimit: 64 << 20))
     } catch {
-      throw IptablesError(.failed, what, cause: error)
+      throw IptablesError(error.code == .notFound ? .unavailable : .failed, what, cause: error)
     }
     guard outcome.succeeded else { throw IptablesError(.failed, what, detail: outcome.errorText) }
     return outcome.outputText
   }
 
-  /// Makes a table hold what is wanted: nothing is written where it does, and one transaction otherwise.
+  /// Makes tables hold what is wanted: nothing is written where they do, and otherwise one transaction for each table
+  /// that differs, all by one run of the program and so under one hold of the xtables lock.
   ///
-  /// - Returns: whether something was written.
-  /// - Throws: `.locked` where somebody held the xtables lock for longer than we wait; `.refused` with the program's
-  ///   words: the table is as it was then.
+  /// - Parameters:
+  ///   - present: what `save` has just given; nil to read it here.
+  ///   - lockWaitSeconds: how long another holder of the xtables lock is waited for, 1…600.
+  /// - Returns: the names of the tables that were written.
+  /// - Throws: `.incompatible` where a table that differs holds what this program cannot show; `.locked` where somebody
+  ///   held the xtables lock for longer than we wait; `.refused` with the program's words. Each table is either as
+  ///   wanted or as it was.
   @discardableResult
-  package func apply(_ plan: IptablesPlan) throws(IptablesError) -> Bool {
-    guard let text = plan.restoreText(present: try read(plan.table)) else { return false }
-    try restore(text, table: plan.table)
-    return true
+  package func apply(
+    _ plans: [IptablesPlan], present: IptablesSave? = nil, lockWaitSeconds: Int = 30
+  ) throws(IptablesError) -> [String] {
+    let save = if let present { present } else { try save() }
+    var text = ""
+    var names: [String] = []
+    for plan in plans {
+      guard let part = plan.restoreText(present: save.table(plan.table)) else { continue }
+      guard !save.unreadable.contains(plan.table) else {
+        let what = "read the \(plan.table) table of iptables-\(backend.rawValue)"
+        throw IptablesError(.incompatible, what, detail: "it holds rules that only nft can show")
+      }
+      text += part
+      names.append(plan.table)
+    }
+    guard !names.isEmpty else { return [] }
+    try restore(text, tables: names, min(max(lockWaitSeconds, 1), 600))
+    return names
   }
 
-  /// What would be written; nil where the table holds what is wanted.
-  package func difference(_ plan: IptablesPlan) throws(IptablesError) -> String? {
-    plan.restoreText(present: try read(plan.table))
-  }
-
-  private func restore(_ text: String, table: String) throws(IptablesError) {
-    let what = "write the \(table) table of iptables-\(backend.rawValue)"
+  private func restore(_ text: String, tables: [String], _ lockWaitSeconds: Int) throws(IptablesError) {
+    let what = "write \(tables.joined(separator: " and ")) of iptables-\(backend.rawValue)"
     var arguments = ["--noflush"]
-    // The nft programs know the option and need no lock.
-    if backend == .legacy { arguments += ["-w", "\(lockWaitSeconds)"] }
+    // The nft programs need no lock, and those before 1.6.2 take none.
+    if backend == .legacy, version.knowsRandomFully { arguments += ["-w", "\(lockWaitSeconds)"] }
     let command = Command(
-      restorePath, arguments, input: Array(text.utf8), deadline: .seconds(lockWaitSeconds + 60), outputLimit: 1 << 20)
+      "\(name)-restore", arguments, input: Array(text.utf8), deadline: .seconds(lockWaitSeconds + 60),
+      outputLimit: 1 << 20)
     let outcome: CommandOutcome
     do {
       outcome = try runner.run(command)
     } catch {
-      throw IptablesError(.failed, what, cause: error)
+      throw IptablesError(error.code == .notFound ? .unavailable : .failed, what, cause: error)
     }
     guard !outcome.succeeded else { return }
     if outcome.ending == .exited(status: 4) && outcome.errorText.contains("lock") {
@@ -131,7 +131,7 @@ package struct IptablesError: CausedError {
   }
 
   package let code: Code
-  /// What was tried: `write the nat table of iptables-nft`.
+  /// What was tried: `write nat and mangle of iptables-nft`.
   package let object: String
   /// The program's words, on one line, or ours.
   package let detail: String?

@@ -39,12 +39,19 @@ extension NftablesExpression {
         "lookup", [(NFTNL_EXPR_LOOKUP_SREG, register), (NFTNL_EXPR_LOOKUP_DREG, UInt32(NFT_REG_VERDICT.rawValue))],
         text: [(NFTNL_EXPR_LOOKUP_SET, map)])
     case .destinationType:
+      Self.buildAddressType(Self.destinationFlags)
+    case .destinationTypeOnInput:
+      Self.buildAddressType(Self.destinationOnInputFlags)
+    case .load(let bytes):
       Self.build(
-        "fib",
+        "immediate", [(NFTNL_EXPR_IMM_DREG, register)], data: [(NFTNL_EXPR_IMM_DATA, bytes)])
+    case .sourceNAT(let ports):
+      Self.build(
+        "nat",
         [
-          (NFTNL_EXPR_FIB_DREG, register), (NFTNL_EXPR_FIB_RESULT, UInt32(NFT_FIB_RESULT_ADDRTYPE.rawValue)),
-          (NFTNL_EXPR_FIB_FLAGS, UInt32(NFTA_FIB_F_DADDR.rawValue)),
-        ])
+          (NFTNL_EXPR_NAT_TYPE, UInt32(NFT_NAT_SNAT.rawValue)), (NFTNL_EXPR_NAT_FAMILY, 2 /* NFPROTO_IPV4 */),
+          (NFTNL_EXPR_NAT_REG_ADDR_MIN, register),
+        ] + (ports == .first ? [] : [(NFTNL_EXPR_NAT_FLAGS, ports.rawValue)]))
     case .jump(let chain):
       Self.buildVerdict(NFT_JUMP.rawValue, text: [(NFTNL_EXPR_IMM_CHAIN, chain)])
     case .returnToCaller:
@@ -54,6 +61,18 @@ extension NftablesExpression {
     case .other:
       nil
     }
+  }
+
+  private static let destinationFlags = UInt32(NFTA_FIB_F_DADDR.rawValue)
+  private static let destinationOnInputFlags = UInt32(NFTA_FIB_F_DADDR.rawValue | NFTA_FIB_F_IIF.rawValue)
+
+  private static func buildAddressType(_ flags: UInt32) -> OpaquePointer? {
+    build(
+      "fib",
+      [
+        (NFTNL_EXPR_FIB_DREG, register), (NFTNL_EXPR_FIB_RESULT, UInt32(NFT_FIB_RESULT_ADDRTYPE.rawValue)),
+        (NFTNL_EXPR_FIB_FLAGS, flags),
+      ])
   }
 
   private static func buildVerdict(_ verdict: Int32, text: [(Int, String)] = []) -> OpaquePointer? {
@@ -122,12 +141,18 @@ extension NftablesExpression {
       return .verdictMap(map)
     case "fib":
       guard source.number(NFTNL_EXPR_FIB_DREG) == register,
-        source.number(NFTNL_EXPR_FIB_RESULT) == UInt32(NFT_FIB_RESULT_ADDRTYPE.rawValue),
-        source.number(NFTNL_EXPR_FIB_FLAGS) == UInt32(NFTA_FIB_F_DADDR.rawValue)
+        source.number(NFTNL_EXPR_FIB_RESULT) == UInt32(NFT_FIB_RESULT_ADDRTYPE.rawValue)
       else { return nil }
-      return .destinationType
+      switch source.number(NFTNL_EXPR_FIB_FLAGS) {
+      case destinationFlags: return .destinationType
+      case destinationOnInputFlags: return .destinationTypeOnInput
+      default: return nil
+      }
     case "immediate":
-      return decodeVerdict(source)
+      guard source.number(NFTNL_EXPR_IMM_DREG) == register else { return decodeVerdict(source) }
+      return source.bytes(NFTNL_EXPR_IMM_DATA).map { .load($0) }
+    case "nat":
+      return decodeSourceNAT(source)
     case "counter":
       return .counter
     default:
@@ -145,6 +170,17 @@ extension NftablesExpression {
       return isMeta ? .metaSet(key: key) : .conntrackSet(key: key)
     }
     return nil
+  }
+
+  private static func decodeSourceNAT(_ source: ExpressionReader) -> NftablesExpression? {
+    // The kernel tells a range whose end is its beginning, and a flag for it (NF_NAT_RANGE_MAP_IPS).
+    let flags = (source.number(NFTNL_EXPR_NAT_FLAGS) ?? 0) & ~1
+    guard source.number(NFTNL_EXPR_NAT_TYPE) == UInt32(NFT_NAT_SNAT.rawValue),
+      source.number(NFTNL_EXPR_NAT_FAMILY) == 2, source.number(NFTNL_EXPR_NAT_REG_ADDR_MIN) == register,
+      source.number(NFTNL_EXPR_NAT_REG_ADDR_MAX) ?? register == register,
+      source.number(NFTNL_EXPR_NAT_REG_PROTO_MIN) ?? 0 == 0
+    else { return nil }
+    return PortChoice(rawValue: flags).map { .sourceNAT(ports: $0) }
   }
 
   private static func decodeVerdict(_ source: ExpressionReader) -> NftablesExpression? {

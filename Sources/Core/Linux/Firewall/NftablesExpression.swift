@@ -18,12 +18,27 @@ package enum NftablesExpression: Sendable, Hashable {
   case verdictMap(String)
   /// `fib daddr type` into the register.
   case destinationType
+  /// `fib daddr . iif type`: the same, asked of the addresses of the interface that the packet came in by.
+  case destinationTypeOnInput
+  /// Puts these bytes into the register.
+  case load([UInt8])
+  /// `snat to` the IPv4 address in the register.
+  case sourceNAT(ports: PortChoice)
   case jump(String)
   case returnToCaller
   /// Packets and bytes; the numbers are not compared.
   case counter
   /// Found in the kernel and not used by this project; equal to nothing wanted.
   case other(String)
+
+  /// How SNAT chooses a source port where the packet's own is taken, or always (NF_NAT_RANGE_PROTO_…).
+  package enum PortChoice: UInt32, Sendable, Hashable {
+    case first = 0
+    /// `random`: NF_NAT_RANGE_PROTO_RANDOM.
+    case random = 4
+    /// `fully-random`: NF_NAT_RANGE_PROTO_RANDOM_FULLY.
+    case fullyRandom = 16
+  }
 
   /// Equal, where neither is a step that this model cannot express.
   func matches(_ other: NftablesExpression) -> Bool {
@@ -37,12 +52,28 @@ extension NftablesExpression {
   package static let metaMark: UInt32 = 3
   /// NFT_META_IIFNAME.
   package static let metaInputName: UInt32 = 6
+  /// NFT_META_OIFNAME.
+  package static let metaOutputName: UInt32 = 7
   /// NFT_CT_MARK.
   package static let conntrackMark: UInt32 = 3
 
   /// `iifname "PREFIX*"`: compares as many bytes as the prefix has.
   package static func inputName(prefix: String) -> [NftablesExpression] {
     [.metaLoad(key: metaInputName), .compareEqual(Array(prefix.utf8))]
+  }
+
+  /// RTN_LOCAL, as `compareEqual` takes it behind `destinationType`.
+  static let isLocal = NftablesExpression.compareEqual(hostBytes(2))
+
+  /// `iifname "NAME"`: all 16 bytes of the name, so that nothing longer is meant.
+  package static func inputName(_ name: String) -> [NftablesExpression] {
+    let bytes = Array(name.utf8.prefix(15))
+    return [.metaLoad(key: metaInputName), .compareEqual(bytes + repeatElement(0, count: 16 - bytes.count))]
+  }
+
+  /// `oifname "PREFIX*"`
+  package static func outputName(prefix: String) -> [NftablesExpression] {
+    [.metaLoad(key: metaOutputName), .compareEqual(Array(prefix.utf8))]
   }
 
   /// `meta mark set meta mark & ~MASK | VALUE`: sets only the bits under the mask.

@@ -58,6 +58,9 @@ package final class NftablesSocket {
     buffer.deallocate()
   }
 
+  /// The port that the kernel has given this socket, by which notices name who made a change.
+  package var port: UInt32 { NetlinkSocket.port(of: cnft_mnl_socket_get_fd(handle)) }
+
   /// The number of the rule set's state (NFT_MSG_GETGEN): any transaction of anybody in this namespace raises it.
   package func generation() throws(NftablesError) -> UInt32 {
     var result: UInt32?

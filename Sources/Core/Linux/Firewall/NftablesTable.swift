@@ -59,8 +59,12 @@ package struct NftablesHook: Sendable, Hashable {
 
   /// NF_INET_PRE_ROUTING.
   package static let prerouting: UInt32 = 0
+  /// NF_INET_FORWARD.
+  package static let forward: UInt32 = 2
   /// NF_INET_LOCAL_OUT.
   package static let output: UInt32 = 3
+  /// NF_INET_POST_ROUTING.
+  package static let postrouting: UInt32 = 4
 }
 
 /// A rule: its expressions, and the handle that the kernel gave it where it was read back.

@@ -152,11 +152,25 @@ extension NetlinkRequest {
   }
 
   private static func setLink(
-    _ index: UInt32, up: Bool? = nil, text: @escaping () -> String, _ attributes: (NetlinkMessage) -> Void = { _ in }
+    _ index: UInt32, up: Bool? = nil, gone: [Int32] = [], text: @escaping () -> String,
+    _ attributes: (NetlinkMessage) -> Void = { _ in }
   ) -> NetlinkRequest {
     let message = NetlinkMessage(RTM_SETLINK, header: Link.header(index: index, up: up))
     attributes(message)
-    return NetlinkRequest(message: message, text: text)
+    return NetlinkRequest(message: message, text: text, gone: gone)
+  }
+
+  /// Keeps the kernel from giving the link an IPv6 link-local address when it is set up (IN6_ADDR_GEN_MODE_NONE).
+  ///
+  /// `alreadyGone` where the kernel or the link has no IPv6.
+  package static func setNoLinkLocalAddress(on index: UInt32) -> NetlinkRequest {
+    setLink(index, gone: [EAFNOSUPPORT], text: { "set no link-local address on link \(index)" }) { message in
+      message.nest(IFLA_AF_SPEC) {
+        message.nest(Int(AF_INET6)) {
+          message.put(IFLA_INET6_ADDR_GEN_MODE, byte: UInt8(IN6_ADDR_GEN_MODE_NONE.rawValue))
+        }
+      }
+    }
   }
 
   /// Sets the link up; already up is `done`.

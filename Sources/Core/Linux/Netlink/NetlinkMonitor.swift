@@ -23,6 +23,8 @@ package final class NetlinkMonitor {
     package static let routes = Topics(rawValue: 4)
     /// RTNLGRP_IPV4_RULE, RTNLGRP_IPV6_RULE.
     package static let rules = Topics(rawValue: 8)
+    /// RTNLGRP_IPV4_NETCONF, RTNLGRP_IPV6_NETCONF: some settings of links, rp_filter and forwarding among them.
+    package static let settings = Topics(rawValue: 16)
   }
 
   /// One change, with the object as it is or, where removed, was.
@@ -31,25 +33,55 @@ package final class NetlinkMonitor {
     case address(InterfaceAddress, isRemoved: Bool)
     case route(Route, isRemoved: Bool)
     case rule(PolicyRule, isRemoved: Bool)
+    /// A setting of the link with this index; which one the kernel says only in part.
+    case setting(link: UInt32)
     /// The queue was full and notices are missing: everything may have changed.
     case lost
   }
 
-  private let descriptor: Int32
+  /// An event, and who made the change.
+  package struct Notice: Sendable, Hashable {
+    package let event: Event
+    /// The port of the netlink socket that asked for the change: a process's number more often than not. 0 where the
+    /// kernel does not say, or made it by itself.
+    package let port: UInt32
+  }
+
+  /// For `poll`.
+  let descriptor: Int32
   private let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 32768, alignment: 16)
   /// The rest of the last datagram, the next event last. Bounded by what 32 KiB can hold.
-  private var pending: [Event] = []
+  private var pending: [Notice] = []
 
   /// Opens the socket in the calling thread's namespace; changes from now on are told.
-  package init(_ topics: Topics) throws(NetlinkError) {
-    let groups: [(Topics, [rtnetlink_groups])] = [
-      (.links, [RTNLGRP_LINK]),
-      (.addresses, [RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR]),
-      (.routes, [RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE]),
-      (.rules, [RTNLGRP_IPV4_RULE, RTNLGRP_IPV6_RULE]),
+  ///
+  /// - Parameters:
+  ///   - families: whose addresses, routes, rules and settings.
+  ///   - queueSize: bytes that the kernel keeps until they are read, not bound by net.core.rmem_max; nil for the
+  ///     system's default.
+  package init(
+    _ topics: Topics, families: Set<AddressFamily> = Set(AddressFamily.allCases), queueSize: Int32? = nil
+  ) throws(NetlinkError) {
+    let groups: [(Topics, [AddressFamily: rtnetlink_groups])] = [
+      (.addresses, [.ipv4: RTNLGRP_IPV4_IFADDR, .ipv6: RTNLGRP_IPV6_IFADDR]),
+      (.routes, [.ipv4: RTNLGRP_IPV4_ROUTE, .ipv6: RTNLGRP_IPV6_ROUTE]),
+      (.rules, [.ipv4: RTNLGRP_IPV4_RULE, .ipv6: RTNLGRP_IPV6_RULE]),
+      (.settings, [.ipv4: RTNLGRP_IPV4_NETCONF, .ipv6: RTNLGRP_IPV6_NETCONF]),
     ]
-    let wanted = groups.filter { topics.contains($0.0) }.flatMap { $0.1.map(\.rawValue) }
+    var wanted = topics.contains(.links) ? [RTNLGRP_LINK.rawValue] : []
+    for (topic, group) in groups where topics.contains(topic) {
+      wanted += group.filter { families.contains($0.key) }.map(\.value.rawValue)
+    }
     descriptor = try NetlinkSocket.open(groups: wanted)
+    if let queueSize { NetlinkMonitor.setQueue(queueSize, of: descriptor) }
+  }
+
+  /// As much as may be, where CAP_NET_ADMIN is missing.
+  static func setQueue(_ bytes: Int32, of descriptor: Int32) {
+    var size = bytes
+    let length = socklen_t(MemoryLayout<Int32>.size)
+    guard setsockopt(descriptor, SOL_SOCKET, SO_RCVBUFFORCE, &size, length) != 0 else { return }
+    setsockopt(descriptor, SOL_SOCKET, SO_RCVBUF, &size, length)
   }
 
   deinit {
@@ -62,21 +94,26 @@ package final class NetlinkMonitor {
   /// - Returns: nil when the deadline has passed without one.
   /// - Throws: `malformed`, or the system's reason.
   package func next(until deadline: ContinuousClock.Instant) throws(NetlinkError) -> Event? {
+    try nextNotice(until: deadline)?.event
+  }
+
+  /// As `next`, and who made the change.
+  package func nextNotice(until deadline: ContinuousClock.Instant) throws(NetlinkError) -> Notice? {
     while true {
-      if let event = pending.popLast() { return event }
+      if let notice = pending.popLast() { return notice }
       do throws(NetlinkError) {
         let bytes = try NetlinkSocket.receive(
           on: descriptor, into: buffer, until: deadline, for: { "wait for a change" })
-        var events: [Event] = []
+        var notices: [Notice] = []
         let isWhole = try NetlinkReply.forEach(in: bytes) { (reply) throws(NetlinkError) in
-          if let event = Event(reply: reply) { events.append(event) }
+          if let event = Event(reply: reply) { notices.append(Notice(event: event, port: reply.port)) }
         }
         guard isWhole else { throw NetlinkError(code: .malformed, request: "wait for a change") }
-        pending = events.reversed()
+        pending = notices.reversed()
       } catch {
         if error.code == .timedOut { return nil }
         guard error.errno == ENOBUFS else { throw error }
-        return .lost
+        return Notice(event: .lost, port: 0)
       }
     }
   }
@@ -120,6 +157,13 @@ extension NetlinkMonitor.Event {
     case RTM_NEWRULE, RTM_DELRULE:
       guard let rule = PolicyRule(reply: reply) else { return nil }
       self = .rule(rule, isRemoved: reply.type == RTM_DELRULE)
+    case RTM_NEWNETCONF:
+      var link: UInt32?
+      reply.forEachAttribute(after: netconfmsg.self) { type, value in
+        if type == Int(NETCONFA_IFINDEX) { link = value.uint32 }
+      }
+      guard let link else { return nil }
+      self = .setting(link: link)
     default: return nil
     }
   }

@@ -9,6 +9,8 @@ struct NetlinkReply {
   let type: Int
   let flags: UInt16
   let sequence: UInt32
+  /// The port of the socket that asked for it or, in a notice, for the change; 0 for the kernel's own.
+  let port: UInt32
   /// What follows the netlink header.
   let payload: UnsafeRawBufferPointer
 
@@ -25,7 +27,7 @@ struct NetlinkReply {
       try body(
         NetlinkReply(
           type: Int(header.nlmsg_type), flags: header.nlmsg_flags, sequence: header.nlmsg_seq,
-          payload: UnsafeRawBufferPointer(rebasing: rest[size..<length])))
+          port: header.nlmsg_pid, payload: UnsafeRawBufferPointer(rebasing: rest[size..<length])))
       rest = UnsafeRawBufferPointer(rebasing: rest[min(NetlinkReply.aligned(length), rest.count)...])
     }
     return rest.isEmpty

@@ -36,6 +36,9 @@ package final class NetlinkSocket {
     buffer.deallocate()
   }
 
+  /// The port that the kernel has given this socket, by which notices name who made a change; 0 where it cannot be read.
+  package var port: UInt32 { NetlinkSocket.port(of: descriptor) }
+
   /// Asks for one change.
   ///
   /// - Throws: `NetlinkError` with the kernel's reason. "Already so" and "already gone" are results.
@@ -84,10 +87,23 @@ package final class NetlinkSocket {
 }
 
 extension NetlinkSocket {
-  /// Opens, binds with port id 0 and joins the groups (RTNLGRP_…).
-  static func open(groups: [UInt32]) throws(NetlinkError) -> Int32 {
-    let descriptor = socket(AF_NETLINK, Int32(SOCK_RAW.rawValue | SOCK_CLOEXEC.rawValue), NETLINK_ROUTE)
-    guard descriptor >= 0 else { throw NetlinkError(errno: errno, request: "open a route netlink socket") }
+  static func port(of descriptor: Int32) -> UInt32 {
+    var address = sockaddr_nl()
+    var size = socklen_t(MemoryLayout<sockaddr_nl>.size)
+    // SAFETY: getsockname writes at most the size given, before it returns.
+    let result = withUnsafeMutablePointer(to: &address) {
+      $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { getsockname(descriptor, $0, &size) }
+    }
+    return result == 0 ? address.nl_pid : 0
+  }
+
+  /// Opens, binds with port id 0 and joins the groups (RTNLGRP_…, NFNLGRP_…).
+  ///
+  /// - Parameter family: NETLINK_ROUTE, or NETLINK_NETFILTER.
+  static func open(groups: [UInt32], family: Int32 = NETLINK_ROUTE) throws(NetlinkError) -> Int32 {
+    let name = family == NETLINK_ROUTE ? "route" : "netfilter"
+    let descriptor = socket(AF_NETLINK, Int32(SOCK_RAW.rawValue | SOCK_CLOEXEC.rawValue), family)
+    guard descriptor >= 0 else { throw NetlinkError(errno: errno, request: "open a \(name) netlink socket") }
     // Kernels before 4.12, 4.20 lack these; answers are then without the kernel's text, and lists are filtered here alone.
     for option in [NETLINK_EXT_ACK, NETLINK_CAP_ACK, NETLINK_GET_STRICT_CHK] {
       var on: Int32 = 1
@@ -109,7 +125,7 @@ extension NetlinkSocket {
     guard result == 0 else {
       let code = errno
       close(descriptor)
-      throw NetlinkError(errno: code, request: "bind a route netlink socket")
+      throw NetlinkError(errno: code, request: "bind a \(name) netlink socket")
     }
     return descriptor
   }

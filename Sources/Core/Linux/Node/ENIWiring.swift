@@ -19,6 +19,11 @@ package struct ENIWiring: Sendable, Hashable {
   package var table: RouteTable
   /// The mark that leads a pod's packets to this ENI; nil for the primary ENI and in the per-pod scheme.
   package var mark: PacketMark?
+  /// While pods are led from the constant scheme to the per-pod one: a rule by mark stands although there is no mark.
+  package var keepsMarkRule = false
+  /// Pods' addresses and prefixes on this ENI. None of them may be on the link: the node would take the pods' packets for
+  /// its own.
+  package var slots: Set<IPPrefix> = []
 
   /// See the properties.
   package init(
@@ -74,7 +79,7 @@ package struct ENIWiring: Sendable, Hashable {
     if link.mtu != mtu { differences.append(.mtu(link: link.index, found: link.mtu, wanted: mtu)) }
     if !link.isUp { differences.append(.linkDown(link.index)) }
     differences += try settings(of: link)
-    guard table != .main else { return differences }
+    guard table != .main else { return differences + (try podAddresses(on: link.index, socket)) }
 
     let addresses = try addressDifferences(link.index, on: socket)
     let routes = try routeDifferences(link.index, on: socket)
@@ -93,6 +98,15 @@ package struct ENIWiring: Sendable, Hashable {
     let reversePath = try Sysctl.interface(name, .ipv4, "rp_filter")
     guard let found = try reversePath.read(), found != "2" else { return [] }
     return [.setting(reversePath, found: found, wanted: "2")]
+  }
+
+  /// What some cloud agents (nm-cloud-setup) do: give the link every address that EC2 shows on the ENI. On a secondary
+  /// ENI any foreign address goes; the primary's others are the system's.
+  private func podAddresses(on link: UInt32, _ socket: NetlinkSocket) throws -> [NodeDifference] {
+    guard !slots.isEmpty else { return [] }
+    return try InterfaceAddress.list(link: link, family: address.family, on: socket)
+      .filter { found in found.address != address && slots.contains { $0.contains(found.address) } }
+      .map(NodeDifference.foreignAddress)
   }
 
   private func addressDifferences(_ link: UInt32, on socket: NetlinkSocket) throws -> Found {
@@ -147,7 +161,7 @@ package struct ENIWiring: Sendable, Hashable {
       switch rule.priority {
       case RulePriority.fromENI: return rule.source != source || !seen.insert(rule).inserted
       case RulePriority.fromPod where rule.mark != nil && rule.source == nil:
-        return rule != byMark || !seen.insert(rule).inserted
+        return rule != byMark && !(byMark == nil && keepsMarkRule) || !seen.insert(rule).inserted
       default: return false
       }
     }

@@ -1,12 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 
+package import VPCModel
+
 /// One point in which a node's kernel differs from what it should be, and so one change that mends it.
 package enum NodeDifference: Sendable, Hashable, CustomStringConvertible {
   case mtu(link: UInt32, found: UInt32, wanted: UInt32)
   case linkDown(UInt32)
+  case mac(link: UInt32, found: MACAddress?, wanted: MACAddress)
   case setting(Sysctl, found: String, wanted: String)
   case missingAddress(InterfaceAddress)
   case missingRoute(Route)
+  /// A pod's host route: never put in the place of one that is there, which may be a newer pod's.
+  case missingPodRoute(Route)
   case missingRule(PolicyRule)
   case foreignRule(PolicyRule)
   case foreignRoute(Route)
@@ -16,9 +21,11 @@ package enum NodeDifference: Sendable, Hashable, CustomStringConvertible {
     switch self {
     case .mtu(let link, let found, let wanted): "link \(link) has mtu \(found), not \(wanted)"
     case .linkDown(let link): "link \(link) is down"
+    case .mac(let link, let found, let wanted):
+      "link \(link) has the address \(found.map(String.init) ?? "none"), not \(wanted)"
     case .setting(let sysctl, let found, let wanted): "\(sysctl) is \(found), not \(wanted)"
     case .missingAddress(let address): "no address \(address)"
-    case .missingRoute(let route): "no route \(route)"
+    case .missingRoute(let route), .missingPodRoute(let route): "no route \(route)"
     case .missingRule(let rule): "no rule \(rule)"
     case .foreignRule(let rule): "rule \(rule) should not be there"
     case .foreignRoute(let route): "route \(route) should not be there"
@@ -43,17 +50,76 @@ package enum NodeDifference: Sendable, Hashable, CustomStringConvertible {
     try socket.perform(requests)
   }
 
+  /// As `mend`, but tells of each difference what kept it from being mended; nil for none.
+  ///
+  /// - Throws: where the answers themselves did not come.
+  package static func mendEach(_ differences: [NodeDifference], on socket: NetlinkSocket) throws -> [(any Error)?] {
+    var failures = [(any Error)?](repeating: nil, count: differences.count)
+    var places: [Int] = []
+    var requests: [NetlinkRequest] = []
+    for (index, difference) in differences.enumerated() {
+      if case .setting(let sysctl, _, let wanted) = difference {
+        do {
+          try sysctl.write(wanted)
+        } catch {
+          failures[index] = error
+        }
+      } else if let request = difference.request {
+        requests.append(request)
+        places.append(index)
+      }
+    }
+    for (index, result) in zip(places, try socket.performEach(requests)) {
+      if case .failure(let error) = result { failures[index] = error }
+    }
+    return failures
+  }
+
   private var request: NetlinkRequest? {
     switch self {
     case .mtu(let link, _, let wanted): .setMTU(wanted, of: link)
     case .linkDown(let link): .setUp(link)
+    case .mac(let link, _, let wanted): .setMAC(wanted, of: link)
     case .setting: nil
     case .missingAddress(let address): .replace(address)
     case .missingRoute(let route): .replace(route)
+    case .missingPodRoute(let route): .add(route)
     case .missingRule(let rule): .add(rule)
     case .foreignRule(let rule): .delete(rule)
     case .foreignRoute(let route): .delete(route)
     case .foreignAddress(let address): .delete(address)
+    }
+  }
+}
+
+extension NodeDifference {
+  /// What sort of object it is about: few words, for counting.
+  package enum Kind: String, Sendable, Hashable, CaseIterable {
+    case rule, route, address, link, mtu, mac, setting
+  }
+
+  package var kind: Kind {
+    switch self {
+    case .mtu: .mtu
+    case .linkDown: .link
+    case .mac: .mac
+    case .setting: .setting
+    case .missingAddress, .foreignAddress: .address
+    case .missingRoute, .missingPodRoute, .foreignRoute: .route
+    case .missingRule, .foreignRule: .rule
+    }
+  }
+
+  /// The object, whatever is wrong with it: the same text when it is undone again.
+  package var subject: String {
+    switch self {
+    case .mtu(let link, _, _): "mtu of link \(link)"
+    case .linkDown(let link): "link \(link)"
+    case .mac(let link, _, _): "MAC address of link \(link)"
+    case .setting(let sysctl, _, _): "\(sysctl)"
+    case .missingAddress(let address), .foreignAddress(let address): "address \(address)"
+    case .missingRoute(let route), .missingPodRoute(let route), .foreignRoute(let route): "route \(route)"
+    case .missingRule(let rule), .foreignRule(let rule): "rule \(rule)"
     }
   }
 }

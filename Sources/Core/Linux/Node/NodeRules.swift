@@ -11,12 +11,20 @@ package struct NodeRules: Sendable, Hashable {
   package var leadsToPodsTable: Bool
   /// `1024: fwmark MARK lookup main`; nil where neither NodePort support nor SNAT is on.
   package var primaryMark: PacketMark?
+  /// `1535: to CIDR lookup main`, one for each: AWS_EXTERNAL_SERVICE_CIDRS. Those of another family are passed over.
+  package var externalServices: [IPPrefix]
+  /// While pods are led from the constant scheme to the per-pod one: its rules stand until each pod has its own.
+  package var keepsPodsTable = false
 
   /// See the properties.
-  package init(family: AddressFamily, leadsToPodsTable: Bool, primaryMark: PacketMark? = .primary) {
+  package init(
+    family: AddressFamily, leadsToPodsTable: Bool, primaryMark: PacketMark? = .primary,
+    externalServices: [IPPrefix] = []
+  ) {
     self.family = family
     self.leadsToPodsTable = leadsToPodsTable
     self.primaryMark = primaryMark
+    self.externalServices = externalServices
   }
 
   private var toPods: PolicyRule { PolicyRule(family: family, priority: RulePriority.toPod, table: .pods) }
@@ -30,13 +38,29 @@ package struct NodeRules: Sendable, Hashable {
     return rule
   }
 
+  /// The kernel's own: what is led nowhere else goes by it, pods on the primary ENI among it. `ip rule flush` takes it.
+  private var toMain: PolicyRule { PolicyRule(family: family, priority: RulePriority.main, table: .main) }
+  /// The kernel's last one, to a table that is empty as a rule. Made again together with the one before it.
+  private var toDefault: PolicyRule {
+    PolicyRule(family: family, priority: RulePriority.main + 1, table: RouteTable(253))
+  }
+
   /// In the order in which they are added.
   package var wanted: [PolicyRule] {
     var rules = leadsToPodsTable ? [toPods, pastENIs] : []
     if let primaryMark {
       rules.append(PolicyRule(family: family, priority: RulePriority.primaryMark, mark: primaryMark, table: .main))
     }
+    for service in externalServices where service.family == family {
+      // All addresses are two halves: for the kernel a rule to all of them has no destination, and deleting one that
+      // names nothing deletes the first of its priority and table, whatever that says.
+      rules += (service.length == 0 ? service.halves : [service]).map(toService)
+    }
     return rules
+  }
+
+  private func toService(_ service: IPPrefix?) -> PolicyRule {
+    PolicyRule(family: family, priority: RulePriority.externalService, to: service, table: .main)
   }
 
   /// Adds what is missing, then deletes what is there twice and what an earlier setting left.
@@ -54,12 +78,30 @@ package struct NodeRules: Sendable, Hashable {
     let wanted = wanted
     let present = try PolicyRule.list(family, on: socket)
     var seen: Set<PolicyRule> = []
-    let foreign = present.filter { rule in
-      guard !rule.isForeign else { return false }
-      if wanted.contains(rule) { return !seen.insert(rule).inserted }
-      return rule == toPods || rule == pastENIs || isPrimaryMark(rule)
+    var foreign: [PolicyRule] = []
+    var keepsService = false
+    for rule in present {
+      let isLeft: Bool
+      if rule.isForeign {
+        isLeft = true
+      } else if wanted.contains(rule) {
+        isLeft = seen.insert(rule).inserted
+      } else if rule == toService(nil) {
+        // The reference's rule for 0.0.0.0/0 can be deleted only as the first of its kind.
+        isLeft = keepsService
+      } else if rule == toPods || rule == pastENIs {
+        isLeft = keepsPodsTable
+      } else {
+        isLeft = !(isPrimaryMark(rule) || isService(rule))
+      }
+      if !isLeft { foreign.append(rule) }
+      if isLeft, rule.priority == RulePriority.externalService, rule.table == .main { keepsService = true }
     }
-    return wanted.filter { !present.contains($0) }.map(NodeDifference.missingRule)
+    let leadsToMain = present.contains {
+      $0.isLookup && $0.table == .main && $0.priority >= RulePriority.pastENIs && $0.isUnconditional
+    }
+    let missing = (wanted + (leadsToMain ? [] : [toMain, toDefault])).filter { !present.contains($0) }
+    return missing.map(NodeDifference.missingRule)
       + foreign.map(NodeDifference.foreignRule)
   }
 
@@ -67,5 +109,28 @@ package struct NodeRules: Sendable, Hashable {
   private func isPrimaryMark(_ rule: PolicyRule) -> Bool {
     guard let mark = rule.mark else { return false }
     return rule == PolicyRule(family: family, priority: RulePriority.primaryMark, mark: mark, table: .main)
+  }
+
+  /// Whether the rule is one of AWS_EXTERNAL_SERVICE_CIDRS, of this or an earlier value.
+  private func isService(_ rule: PolicyRule) -> Bool {
+    rule.destination != nil && rule == toService(rule.destination)
+  }
+}
+
+extension IPPrefix {
+  /// The two prefixes that it consists of, itself where it is a single address.
+  fileprivate var halves: [IPPrefix] {
+    let first = IPPrefix(address: address, length: length + 1)
+    let hostBits = family.bitWidth - length - 1
+    let second = first.flatMap { _ in address.advanced(by: UInt128(1) << UInt128(max(hostBits, 0))) }
+      .flatMap { IPPrefix(address: $0, length: length + 1) }
+    return [first, second].compactMap { $0 }
+  }
+}
+
+extension PolicyRule {
+  /// Whether it holds for every packet.
+  fileprivate var isUnconditional: Bool {
+    source == nil && destination == nil && mark == nil && input == nil && output == nil
   }
 }

@@ -30,4 +30,14 @@ package enum HostVethName {
   package static func name(prefix: String, namespace: String, pod: String, index: Int = 0) -> InterfaceName? {
     InterfaceName(prefix + suffix(namespace: namespace, pod: pod, index: index))
   }
+
+  /// The links that are called like a pod's, `PREFIX…`, and are none: rules for pods' packets mean theirs too.
+  package static func strangers(among links: [Link], prefix: String) -> [Link] {
+    links.filter { link in
+      guard link.name.hasPrefix(prefix) else { return false }
+      let digits = link.name.dropFirst(prefix.count).utf8
+      let isPods = digits.count == suffixLength && digits.allSatisfy { 48...57 ~= $0 || 97...102 ~= $0 }
+      return !isPods || link.kind != "veth"
+    }
+  }
 }

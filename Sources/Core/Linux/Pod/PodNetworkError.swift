@@ -6,11 +6,13 @@ internal import VPCModel
 package struct PodNetworkError: CausedError, Sendable {
   /// What went wrong, for a caller to switch on. A struct, so that codes can be added.
   package struct Code: Sendable, Hashable {
-    private enum Value { case interfaceExists, notOurs, unsupported, kernel, differs }
+    private enum Value { case interfaceExists, hasNetwork, notOurs, unsupported, kernel, differs }
     private let value: Value
 
     /// The pod's namespace has an interface of that name already.
     package static let interfaceExists = Code(value: .interfaceExists)
+    /// The host interface of that name is the pod's already, under another name of the pod's end.
+    package static let hasNetwork = Code(value: .hasNetwork)
     /// The host has an interface of that name which is no veth, so that it is not taken away.
     package static let notOurs = Code(value: .notOurs)
     /// The wiring asked for is of a kind that is not made.

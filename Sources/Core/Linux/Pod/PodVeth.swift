@@ -41,7 +41,9 @@ package struct PodVeth: Sendable, Hashable {
     let veth = try create(hostName: hostName, podName: podName, mtu: mtu, pod: pod, host: host, node: node)
     do {
       try quiet(hostName)
-      try host.perform(.setUp(veth.hostIndex))
+      // An IPv6 link-local address on each host end makes a list of routes that the kernel walks for every link that
+      // comes or goes: beside 700 pods a set-up took 1 ms in place of 0.05.
+      try host.perform([.setNoLinkLocalAddress(on: veth.hostIndex), .setUp(veth.hostIndex)])
     } catch {
       veth.remove(on: host)
       throw PodNetworkError(.kernel, "set up \(hostName)", cause: error)
@@ -87,6 +89,7 @@ package struct PodVeth: Sendable, Hashable {
         guard old.kind == "veth" else {
           throw PodNetworkError(.notOurs, "\(hostName) exists on the host and is \(old.kind ?? "a device")")
         }
+        try refuseOwn(old, pod: pod)
         // By index: a new one of the same name must not be hit. The agent may be deleting it as well.
         try host.perform(.deleteLink(old.index))
       }
@@ -101,12 +104,22 @@ package struct PodVeth: Sendable, Hashable {
     }
   }
 
+  /// The host interface in the way may be this very pod's: a second network of its, which would take the first one away.
+  private static func refuseOwn(_ old: Link, pod: NetlinkSocket) throws {
+    guard let peer = old.peerIndex, let link = try Link.find(index: peer, on: pod) else { return }
+    guard link.kind == "veth", link.peerIndex == old.index, link.peerNamespaceID != nil else { return }
+    throw PodNetworkError(
+      .hasNetwork,
+      "\(old.name) on the host is the other end of the pod's \(link.name): a pod has one network of this plugin")
+  }
+
   /// The host end must not take a router or an address from what a pod sends, and is no router itself. Written before
   /// the link is up; a kernel without IPv6 has no such settings.
   private static func quiet(_ name: InterfaceName) throws {
-    for (key, value) in [("accept_ra", "0"), ("accept_redirects", "1"), ("forwarding", "0")] {
-      let outcome = try Sysctl.interface(name, .ipv6, key).writeBlindly(value)
-      if outcome == .alreadyGone { return }
-    }
+    if try Sysctl.interface(name, .ipv6, "accept_ra").writeBlindly("0") == .alreadyGone { return }
+    // As a rule these stand already. For a write of `forwarding` the kernel tries the lock of all links' changes, and
+    // where another pod's start has it, lets the write begin again, and again: a busy loop in each of many pods' starts.
+    try Sysctl.interface(name, .ipv6, "accept_redirects").write("1")
+    try Sysctl.interface(name, .ipv6, "forwarding").write("0")
   }
 }

@@ -44,12 +44,12 @@ struct ChildPipes {
   }
 
   /// Writes the input and reads both outputs until the child has closed them, or has ended (a grandchild may hold them
-  /// open for longer), or the deadline has come.
+  /// open for longer), or the deadline has come, or the interruption.
   mutating func exchange(
-    _ command: Command, child: inout SpawnedChild, until deadline: ContinuousClock.Instant
-  ) throws(CommandError) -> (output: [UInt8], errors: [UInt8]) {
+    _ command: Command, child: inout SpawnedChild, until deadline: ContinuousClock.Instant,
+    into outputs: inout [ChildOutput], interruption: Interruption? = nil
+  ) throws(CommandError) {
     var input = command.input[...]
-    var collected: [[UInt8]] = [[], []]
     if input.isEmpty { closeOwn(0) }
     while ownEnds[1] >= 0 || ownEnds[2] >= 0 {
       let left = ContinuousClock.now.duration(to: deadline)
@@ -59,14 +59,16 @@ struct ChildPipes {
         pollfd(fd: end, events: Int16(number == 0 ? POLLOUT : POLLIN), revents: 0)
       }
       entries.append(pollfd(fd: child.descriptor, events: Int16(POLLIN), revents: 0))
+      entries.append(pollfd(fd: interruption?.descriptor ?? -1, events: Int16(POLLIN), revents: 0))
       let ready = poll(&entries, nfds_t(entries.count), child.descriptor >= 0 ? left.milliseconds + 1 : 100)
       if ready < 0 {
         if errno == EINTR { continue }
         throw CommandError(.failed, command.description, errno: errno)
       }
+      guard entries[4].revents == 0 else { throw CommandError(.interrupted, command.description) }
       if entries[0].revents != 0, try write(&input, command.description) { closeOwn(0) }
       for number in 1...2 where entries[number].revents != 0 {
-        if try read(number, into: &collected[number - 1], command) { closeOwn(number) }
+        if try read(number, into: &outputs[number - 1], command) { closeOwn(number) }
       }
       // The child has ended and all that it wrote is read: whoever still holds its outputs is not waited for.
       if entries[1].revents == 0 && entries[2].revents == 0 {
@@ -74,7 +76,6 @@ struct ChildPipes {
         if child.ending != nil { break }
       }
     }
-    return (collected[0], collected[1])
   }
 
   /// Writes what fits.
@@ -103,17 +104,16 @@ struct ChildPipes {
   /// Reads what is there.
   ///
   /// - Returns: whether the child has closed its end.
-  private func read(_ number: Int, into collected: inout [UInt8], _ command: Command) throws(CommandError) -> Bool {
+  private func read(_ number: Int, into output: inout ChildOutput, _ command: Command) throws(CommandError) -> Bool {
     while true {
       // SAFETY: the bytes that read(2) has written are copied before the buffer goes.
-      let count = withUnsafeTemporaryAllocation(byteCount: 65_536, alignment: 1) { buffer -> Int in
+      let (count, code, fits) = withUnsafeTemporaryAllocation(byteCount: 65_536, alignment: 1) { buffer in
         let count = Glibc.read(ownEnds[number], buffer.baseAddress, buffer.count)
-        if count > 0 { collected += buffer[..<count] }
-        return count
+        let code = errno
+        return (count, code, count <= 0 || output.append(UnsafeRawBufferPointer(rebasing: buffer[..<count])))
       }
-      let code = errno
       if count == 0 { return true }
-      guard collected.count <= command.outputLimit else {
+      guard fits else {
         throw CommandError(.tooMuchOutput, command.description)
       }
       if count < 0 {

@@ -70,7 +70,7 @@ package protocol CommandRunner: Sendable {
 /// A program that could not be started, or that did not keep its bounds.
 package struct CommandError: CausedError, Equatable {
   package struct Code: Sendable, Hashable {
-    private enum Kind { case notFound, notStarted, timedOut, tooMuchOutput, failed }
+    private enum Kind { case notFound, notStarted, timedOut, tooMuchOutput, interrupted, failed }
     private let kind: Kind
 
     /// No executable of that name on the path.
@@ -81,6 +81,8 @@ package struct CommandError: CausedError, Equatable {
     package static let timedOut = Code(kind: .timedOut)
     /// It wrote more than its bound and has been killed.
     package static let tooMuchOutput = Code(kind: .tooMuchOutput)
+    /// The one who waited for it was interrupted; it has been killed.
+    package static let interrupted = Code(kind: .interrupted)
     /// A call of the system on its pipes failed; it has been killed.
     package static let failed = Code(kind: .failed)
   }
@@ -109,6 +111,7 @@ package struct CommandError: CausedError, Equatable {
       case .notFound: "find the program of"
       case .notStarted: "start"
       case .timedOut: "wait in vain for the end of"
+      case .interrupted: "wait any longer for the end of"
       case .tooMuchOutput: "take all the output of"
       default: "run"
       }

@@ -34,21 +34,29 @@ struct SpawnedChild {
   }
 
   /// Waits for the end.
-  mutating func wait(until deadline: ContinuousClock.Instant, _ command: String) throws(CommandError)
-    -> CommandOutcome.Ending
-  {
+  mutating func wait(
+    until deadline: ContinuousClock.Instant, _ command: String, interruption: Interruption? = nil
+  ) throws(CommandError) -> CommandOutcome.Ending {
     while true {
       self.poll()
       if let ending { return ending }
       let left = ContinuousClock.now.duration(to: deadline)
       guard left > .zero else { throw CommandError(.timedOut, command) }
-      var entry = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
-      _ = Glibc.poll(&entry, 1, descriptor >= 0 ? left.milliseconds + 1 : 5)
+      var entries = [descriptor, interruption?.descriptor ?? -1].map {
+        pollfd(fd: $0, events: Int16(POLLIN), revents: 0)
+      }
+      _ = Glibc.poll(&entries, 2, descriptor >= 0 ? left.milliseconds + 1 : 5)
+      guard entries[1].revents == 0 else { throw CommandError(.interrupted, command) }
     }
   }
 
-  /// Ends the child and all of its process group: SIGTERM, SIGKILL half a second later.
+  /// Ends the child and all of its process group: SIGTERM, SIGKILL half a second later. Of a child that has ended, what
+  /// is left of the group.
   mutating func end() {
+    guard ending == nil else {
+      kill(-process, SIGKILL)
+      return
+    }
     kill(-process, SIGTERM)
     if (try? wait(until: .now.advanced(by: .milliseconds(500)), "")) == nil {
       kill(-process, SIGKILL)
@@ -61,7 +69,7 @@ struct SpawnedChild {
   }
 
   /// wait(2): the low seven bits are the signal, the next byte the exit status.
-  private static func ending(_ state: Int32) -> CommandOutcome.Ending {
+  static func ending(_ state: Int32) -> CommandOutcome.Ending {
     let signal = state & 0x7f
     return signal == 0 ? .exited(status: (state >> 8) & 0xff) : .signalled(signal)
   }

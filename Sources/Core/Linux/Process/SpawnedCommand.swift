@@ -38,14 +38,49 @@ package struct SpawnedCommand: CommandRunner {
     var child = SpawnedChild(process: try start(file, command, pipes))
     defer { child.forget() }
     pipes.closeChildEnds()
+    var outputs = [ChildOutput](repeating: ChildOutput(limit: command.outputLimit, surplus: .isAnError), count: 2)
     do {
-      let output = try pipes.exchange(command, child: &child, until: started.advanced(by: command.deadline))
-      let ending = try child.wait(until: started.advanced(by: command.deadline), command.description)
-      return CommandOutcome(ending: ending, output: output.output, errors: output.errors)
+      let deadline = started.advanced(by: command.deadline)
+      try pipes.exchange(command, child: &child, until: deadline, into: &outputs)
+      let ending = try child.wait(until: deadline, command.description)
+      return CommandOutcome(ending: ending, output: outputs[0].bytes, errors: outputs[1].bytes)
     } catch {
       child.end()
       throw error
     }
+  }
+
+  /// As `run`, for reports: keeps what was written, also by a program that did not keep its bounds, and of too much the
+  /// end. Processes of its group that it left behind are ended with it.
+  package func capture(_ command: Command, interruption: Interruption? = nil) -> CommandCapture {
+    guard let file = locate(command.program) else { return CommandCapture(ending: .notFound) }
+    let deadline = ContinuousClock.now.advanced(by: command.deadline)
+    var outputs = [ChildOutput](repeating: ChildOutput(limit: command.outputLimit, surplus: .dropsTheOldest), count: 2)
+    let ending: CommandCapture.Ending
+    do throws(CommandError) {
+      var pipes = try ChildPipes(command.description)
+      defer { pipes.closeAll() }
+      var child = SpawnedChild(process: try start(file, command, pipes))
+      defer {
+        child.end()
+        child.forget()
+      }
+      pipes.closeChildEnds()
+      try pipes.exchange(command, child: &child, until: deadline, into: &outputs, interruption: interruption)
+      switch try child.wait(until: deadline, command.description, interruption: interruption) {
+      case .exited(let status): ending = .exited(status: status)
+      case .signalled(let number): ending = .signalled(number)
+      }
+    } catch {
+      switch error.code {
+      case .timedOut: ending = .timedOut
+      case .interrupted: ending = .interrupted
+      default: ending = .notRun("\(error)")
+      }
+    }
+    for number in outputs.indices { outputs[number].trim() }
+    return CommandCapture(
+      ending: ending, output: outputs[0].bytes, errors: outputs[1].bytes, dropped: outputs[0].dropped)
   }
 
   private func start(_ file: String, _ command: Command, _ pipes: ChildPipes) throws(CommandError) -> pid_t {

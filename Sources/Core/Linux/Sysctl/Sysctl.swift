@@ -94,10 +94,19 @@ package struct Sysctl: Sendable, Hashable, CustomStringConvertible {
     return .done
   }
 
+  /// Where a container that may not write its own /proc/sys finds the host's `net` mounted
+  /// (docs/decisions/0030). Its files act on the network namespace of whoever opens them, as those of /proc/sys do.
+  package static let hostRoot = "/host/proc/sys"
+
   private func open(flags: Int32) throws(SystemCallError) -> Int32? {
     let descriptor = Glibc.open("/proc/sys/\(path)", flags | O_CLOEXEC | O_NOFOLLOW)
     if descriptor >= 0 { return descriptor }
-    if errno == ENOENT { return nil }
-    throw SystemCallError(errno: errno, call: "open setting \(path)")
+    let code = errno
+    if code == ENOENT { return nil }
+    if code == EROFS {
+      let host = Glibc.open("\(Sysctl.hostRoot)/\(path)", flags | O_CLOEXEC | O_NOFOLLOW)
+      if host >= 0 { return host }
+    }
+    throw SystemCallError(errno: code, call: "open setting \(path)")
   }
 }

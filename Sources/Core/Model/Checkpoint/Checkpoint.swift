@@ -2,7 +2,7 @@
 
 /// What outlives the agent: which attachment has which address, and which addresses cool down.
 ///
-/// Written by `CheckpointEncoder`, read by `CheckpointReader`. Schema `vpc-cni-ipam/1` of amazon-vpc-cni-k8s, with one member
+/// Written by `CheckpointDocument`, read by `CheckpointReader`. Schema `vpc-cni-ipam/1` of amazon-vpc-cni-k8s, with one member
 /// of our own (`cooldowns`) that the reference's reader passes over.
 package struct Checkpoint: Sendable, Hashable {
   package var allocations: [CheckpointAllocation]

@@ -32,14 +32,18 @@ package struct JSONParser {
     self.limits = limits
   }
 
-  /// - Parameter text: UTF-8, white space allowed around the one value.
+  /// - Parameters:
+  ///   - text: UTF-8, white space allowed around the one value.
+  ///   - fields: what of the document is wanted; the rest is checked and not kept.
   /// - Throws: `Failure` for a text that is too long, too deep, not UTF-8 in a string, or not JSON.
-  package static func parse(_ text: [UInt8], limits: Limits = Limits()) throws(Failure) -> JSONValue {
+  package static func parse(
+    _ text: [UInt8], limits: Limits = Limits(), keeping fields: JSONSelection = .all
+  ) throws(Failure) -> JSONValue {
     guard text.count <= limits.size else {
       throw Failure(offset: limits.size, reason: "\(text.count) bytes are more than the \(limits.size) allowed")
     }
     var parser = JSONParser(text, limits: limits)
-    let value = try parser.value(depth: 0)
+    let value = try parser.value(depth: 0, fields)
     parser.skipSpace()
     guard parser.at == text.count else { throw parser.failure("something follows the document") }
     return value
@@ -57,13 +61,13 @@ package struct JSONParser {
     return true
   }
 
-  private mutating func value(depth: Int) throws(Failure) -> JSONValue {
+  private mutating func value(depth: Int, _ fields: JSONSelection) throws(Failure) -> JSONValue {
     guard depth <= limits.depth else { throw failure("nested deeper than \(limits.depth)") }
     skipSpace()
     guard at < text.count else { throw failure("the text ends where a value should begin") }
     switch text[at] {
-    case UInt8(ascii: "{"): return .object(try object(depth: depth))
-    case UInt8(ascii: "["): return .array(try array(depth: depth))
+    case UInt8(ascii: "{"): return .object(try object(depth: depth, fields))
+    case UInt8(ascii: "["): return .array(try array(depth: depth, fields))
     case UInt8(ascii: "\""): return .string(try string())
     case UInt8(ascii: "t"): return try word("true", .bool(true))
     case UInt8(ascii: "f"): return try word("false", .bool(false))
@@ -81,7 +85,7 @@ package struct JSONParser {
     return value
   }
 
-  private mutating func object(depth: Int) throws(Failure) -> JSONObject {
+  private mutating func object(depth: Int, _ fields: JSONSelection) throws(Failure) -> JSONObject {
     at += 1
     var members: [JSONObject.Member] = []
     skipSpace()
@@ -92,7 +96,11 @@ package struct JSONParser {
       let key = try string()
       skipSpace()
       guard take(":") else { throw failure("no colon after the name \"\(key.prefix(64))\"") }
-      members.append(JSONObject.Member(key: key, value: try value(depth: depth + 1)))
+      if let wanted = fields.member(key) {
+        members.append(JSONObject.Member(key: key, value: try value(depth: depth + 1, wanted)))
+      } else {
+        try skip(depth: depth + 1)
+      }
       skipSpace()
       if take(",") { continue }
       guard take("}") else { throw failure("neither comma nor closing brace after a member") }
@@ -100,18 +108,64 @@ package struct JSONParser {
     }
   }
 
-  private mutating func array(depth: Int) throws(Failure) -> [JSONValue] {
+  private mutating func array(depth: Int, _ fields: JSONSelection) throws(Failure) -> [JSONValue] {
     at += 1
     var items: [JSONValue] = []
     skipSpace()
     if take("]") { return [] }
     while true {
-      items.append(try value(depth: depth + 1))
+      items.append(try value(depth: depth + 1, fields))
       skipSpace()
       if take(",") { continue }
       guard take("]") else { throw failure("neither comma nor closing bracket after an item") }
       return items
     }
+  }
+
+  /// Passes over a value that nobody wants: as strict as reading it, but for escapes and UTF-8 within its strings.
+  private mutating func skip(depth: Int) throws(Failure) {
+    guard depth <= limits.depth else { throw failure("nested deeper than \(limits.depth)") }
+    skipSpace()
+    guard at < text.count else { throw failure("the text ends where a value should begin") }
+    switch text[at] {
+    case UInt8(ascii: "{"): try skipList(closedBy: "}", depth: depth, isObject: true)
+    case UInt8(ascii: "["): try skipList(closedBy: "]", depth: depth, isObject: false)
+    case UInt8(ascii: "\""): try skipString()
+    case UInt8(ascii: "t"): _ = try word("true", .null)
+    case UInt8(ascii: "f"): _ = try word("false", .null)
+    case UInt8(ascii: "n"): _ = try word("null", .null)
+    default: _ = try number()
+    }
+  }
+
+  private mutating func skipList(closedBy end: Unicode.Scalar, depth: Int, isObject: Bool) throws(Failure) {
+    at += 1
+    skipSpace()
+    if take(end) { return }
+    while true {
+      if isObject {
+        skipSpace()
+        guard at < text.count, text[at] == UInt8(ascii: "\"") else { throw failure("a member's name must be a string") }
+        try skipString()
+        skipSpace()
+        guard take(":") else { throw failure("no colon after a name") }
+      }
+      try skip(depth: depth + 1)
+      skipSpace()
+      if take(",") { continue }
+      guard take(end) else { throw failure("neither comma nor closing bracket after a value") }
+      return
+    }
+  }
+
+  private mutating func skipString() throws(Failure) {
+    at += 1
+    while at < text.count, text[at] != UInt8(ascii: "\"") {
+      guard text[at] >= 0x20 else { throw failure("a control character in a string") }
+      at += text[at] == UInt8(ascii: "\\") ? 2 : 1
+    }
+    guard at < text.count else { throw failure("a string is not closed") }
+    at += 1
   }
 
   private mutating func number() throws(Failure) -> String {

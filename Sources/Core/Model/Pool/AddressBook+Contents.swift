@@ -104,6 +104,7 @@ extension AddressBook {
   /// - Returns: false where key or address are in use already.
   mutating func restore(_ entry: CheckpointAllocation) -> Bool {
     guard allocations[entry.key] == nil, strays[entry.address] == nil else { return false }
+    journal.note(entry.key)
     allocations[entry.key] = Allocation(
       address: entry.address, pod: entry.pod, unixNanoseconds: entry.unixNanoseconds,
       interfacesCount: entry.interfacesCount, cidr: -1, offset: 0)

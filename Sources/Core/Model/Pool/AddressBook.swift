@@ -16,6 +16,8 @@ struct AddressBook: Sendable {
   var cidrOf: [IPPrefix: Int] = [:]
   var generation: UInt32 = 0
   var allocations: [AttachmentKey: Allocation] = [:]
+  /// What of `allocations` the checkpoint does not say yet.
+  var journal = CheckpointJournal()
   /// Addresses in use that no CIDR holds: EC2 took them away, or they come from a checkpoint.
   var strays: [IPAddress: AttachmentKey] = [:]
   var cooling: Deque<Cooling> = []
@@ -79,6 +81,7 @@ struct AddressBook: Sendable {
       address: address, pod: pod, unixNanoseconds: unixNanoseconds, interfacesCount: interfacesCount, cidr: cidr,
       offset: offset)
     allocations[key] = allocation
+    journal.note(key)
     return allocation
   }
 
@@ -93,6 +96,7 @@ struct AddressBook: Sendable {
   /// - Returns: what it had, or nil where it had nothing.
   mutating func release(_ key: AttachmentKey, until: PoolInstant?) -> Allocation? {
     guard let allocation = allocations.removeValue(forKey: key) else { return nil }
+    journal.note(key)
     guard allocation.cidr >= 0 else {
       strays[allocation.address] = nil
       resting[allocation.address] = until

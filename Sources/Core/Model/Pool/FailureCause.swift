@@ -2,7 +2,8 @@
 
 /// Why a pod got no address: what stands in the pod's event behind the contract's sentence.
 ///
-/// `description` is one line of plain text, without a full stop, that names what the operator can change.
+/// `description` is one line of plain text, without a full stop: what it is with its values, then, behind a semicolon, what
+/// the operator can do.
 package enum FailureCause: Error, Sendable, Hashable {
   /// The agent has not yet read what is attached.
   case notReady
@@ -16,6 +17,8 @@ package enum FailureCause: Error, Sendable, Hashable {
   case maxPodsReached(Int)
   /// Every ENI that the instance (or MAX_ENI) allows is attached and full.
   case eniLimitReached(attached: Int, limit: Int)
+  /// Under custom networking: which subnet new ENIs belong in is not known, and why.
+  case noENIConfig(String)
   /// No free address in the subnet; the next try is that far away.
   case subnetFull(SubnetID, retryIn: Duration)
   /// The subnet has no free block of the delegated size, and no single addresses either.
@@ -42,14 +45,44 @@ package enum FailureCause: Error, Sendable, Hashable {
 
 extension FailureCause: CustomStringConvertible {
   package var description: String {
+    guard let remedy else { return what }
+    return "\(what); \(remedy)"
+  }
+
+  /// What to do, in few words; nil where nothing is to be done, or what is named says it already.
+  private var remedy: String? {
     switch self {
-    case .notReady: "the agent is not ready"
+    case .notReady: "the kubelet tries again; the agent's log says what it waits for"
+    case .shuttingDown: "the kubelet tries again once it runs anew"
+    case .provisioningOff: "assign addresses by other means and restart the agent, or unset it"
+    case .nodeCordoned: "uncordon the node, or set the variable"
+    case .maxPodsReached: "fewer pods on this node (the kubelet's --max-pods), or more nodes"
+    case .eniLimitReached:
+      "fewer pods on this node (--max-pods), a larger instance type or MAX_ENI, or ENABLE_PREFIX_DELEGATION"
+    case .noENIConfig: "correct the ENIConfig, or the node's label or annotation that names it"
+    case .subnetFull:
+      "free addresses there (leaked ENIs, smaller warm targets), or tag a larger subnet kubernetes.io/role/cni=1"
+    case .noFreePrefix: "reserve a block by a subnet CIDR reservation for prefixes, or use a new subnet"
+    case .throttled: "look for who calls so often (CloudTrail), or ask AWS for a higher rate"
+    case .missingPermission: "add it to the role of the node or of the service account aws-node"
+    case .callFailed: "vpc-cni doctor on the node looks further"
+    case .onlyCooling: "wait, or lower IP_COOLDOWN_PERIOD"
+    case .tooManyWaiting: "vpc-cni status on the node says who waits, and for what"
+    case .checkpointNotWritten: "make room there, or make it writable"
+    case .deadline, .cancelled, .badRequest: nil
+    }
+  }
+
+  private var what: String {
+    switch self {
+    case .notReady: "the agent is not ready: it has not read yet what is attached"
     case .shuttingDown: "the agent is shutting down"
     case .provisioningOff: "no free address, and DISABLE_NETWORK_RESOURCE_PROVISIONING forbids asking EC2 for more"
     case .nodeCordoned: "no free address, and the node is cordoned (AWS_MANAGE_ENIS_NON_SCHEDULABLE is not set)"
     case .maxPodsReached(let limit): "all \(limit) addresses that the node's pod limit allows are in use"
     case .eniLimitReached(let attached, let limit):
       "ENI limit reached: \(attached) of \(limit) attached, and each is full"
+    case .noENIConfig(let why): "no ENI can be made: \(why)"
     case .subnetFull(let subnet, let wait): "subnet \(subnet) is full, next try in \(wait.brief)"
     case .noFreePrefix(let subnet, let wait): "subnet \(subnet) has no free prefix, next try in \(wait.brief)"
     case .throttled(let call, let wait): "EC2 throttles \(call), next try in \(wait.brief)"
@@ -60,7 +93,7 @@ extension FailureCause: CustomStringConvertible {
     case .deadline(let waited, let reason): "no address within \(waited.brief): \(reason)"
     case .cancelled: "the request was withdrawn"
     case .badRequest(let what): "bad request: \(what)"
-    case .tooManyWaiting(let count): "\(count) requests wait already"
+    case .tooManyWaiting(let count): "\(count) requests wait already, and the agent keeps no more"
     case .checkpointNotWritten(let why): "the checkpoint could not be written: \(why)"
     }
   }
@@ -74,6 +107,7 @@ extension FailureCause: CustomStringConvertible {
     case .nodeCordoned: "node_cordoned"
     case .maxPodsReached: "max_pods"
     case .eniLimitReached: "eni_limit"
+    case .noENIConfig: "no_eni_config"
     case .subnetFull: "subnet_full"
     case .noFreePrefix: "no_free_prefix"
     case .throttled: "throttled"

@@ -17,11 +17,11 @@ extension Pool {
   mutating func grow(_ now: PoolInstant, _ batch: inout Batch) {
     growthRetryAt = nil
     turnedAway.expire(now)
+    endPauses(now)
     let targets = targets
     let shortage = targets.shortage
     if shortage <= 0 || targets.urgentShortage > 0 { gatheredAt = nil }
     guard shortage > 0, mayProvision, targets.urgentShortage > 0 || hasGathered(targets, now) else { return }
-    endPauses(now)
     var plan = GrowthPlan(
       remaining: shortage, urgent: targets.urgentShortage,
       allowance: max(settings.maxPods - targets.stranded - targets.total, shortage),
@@ -188,7 +188,11 @@ extension Pool {
 
   private mutating func endPauses(_ now: PoolInstant) {
     for (subnet, until) in pausedSubnets where until <= now { pausedSubnets[subnet] = nil }
-    for (subnet, until) in fallbackSubnets where until <= now { fallbackSubnets[subnet] = nil }
+    let ended = fallbackSubnets.filter { $0.value <= now }
+    guard !ended.isEmpty else { return }
+    for subnet in ended.keys { fallbackSubnets[subnet] = nil }
+    // What stands in for prefixes makes way for them, once there are some again (`shrink` waits for that).
+    restand(now)
   }
 
   private func nextGrowthRetry(_ now: PoolInstant, urgent: Bool) -> PoolInstant? {
@@ -240,6 +244,7 @@ extension Pool {
     if let call = inFlight.values.lazy.compactMap(\.heldBy).first {
       return .throttled(call: call, retryIn: settings.timings.heldRetry)
     }
+    if let noSubnet, places > 0 { return .noENIConfig(noSubnet) }
     for backoff in unwired.values { if let cause = backoff.cause(now) { return cause } }
     if let (subnet, until) = pausedSubnets.min(by: { $0.value < $1.value }), until > now {
       let wait = until - now

@@ -6,10 +6,11 @@ extension Pool {
     guard !isStarted else { return }
     isStarted = true
     let now = time.instant
+    reconciledAt = now
     for observation in start.enis.sorted(by: { ($0.card, $0.device, $0.id) < ($1.card, $1.device, $1.id) }) {
       adopt(observation, now)
     }
-    if subnets.isEmpty {
+    if subnets.isEmpty, noSubnet == nil {
       subnets = start.enis.filter(\.isPrimary).map(\.subnet)
     }
     var isDropped = false
@@ -70,7 +71,8 @@ extension Pool {
   }
 
   /// Compares a listing with the book. EC2 is believed in both directions, IMDS never: it lags, so a difference only
-  /// leads to asking EC2, and the same difference only once.
+  /// leads to asking EC2, and the same difference only once. What was given back a moment ago is believed to be gone
+  /// whoever shows it: EC2's listings lag too, and another node may have the address by now.
   mutating func reconcile(_ listing: ENIListing, _ now: PoolInstant) {
     for (prefix, until) in quarantine where until <= now { quarantine[prefix] = nil }
     for (eni, until) in freedENIs where until <= now { freedENIs[eni] = nil }
@@ -81,12 +83,15 @@ extension Pool {
       holdBack(.list, .other("EC2 listed the ENIs without the primary one"), now)
       return
     }
+    reconciledAt = max(reconciledAt ?? listing.askedAt, listing.askedAt)
     for observation in listing.enis {
       if let slot = book.slotOf[observation.id] {
         if isSettled(slot, listing) { compare(slot, observation, listing, now) }
+      } else if freedENIs[observation.id] != nil {
+        continue
       } else if listing.isAuthoritative {
         adopt(observation, now)
-      } else if observation.isManaged, freedENIs[observation.id] == nil {
+      } else if observation.isManaged {
         doubt(observation.id, known: nil, shown: Set(observation.cidrs))
       }
     }
@@ -139,8 +144,13 @@ extension Pool {
       return
     }
     if book.enis[slot].state == .freeing || book.enis[slot].state == .lost { rewire(slot) }
+    // After a lost answer only EC2 can say: it may have assigned anew what was given back a moment ago.
+    let isUnclear = book.enis[slot].isUnclear
     book.enis[slot].isUnclear = false
     book.enis[slot].observation.isExcluded = seen.isExcluded
+    if book.enis[slot].observation.primaryAddress == nil {
+      book.enis[slot].observation.primaryAddress = seen.primaryAddress
+    }
     // Tags and types are not in IMDS: a start without EC2 learns of them here.
     book.enis[slot].observation.isTrunk = seen.isTrunk
     book.enis[slot].observation.isManaged = seen.isManaged || seen.isPrimary
@@ -153,7 +163,7 @@ extension Pool {
         lose(cidr: cidr)
       }
     }
-    for prefix in seen.cidrs { add(prefix, slot) }
+    for prefix in seen.cidrs where isUnclear || quarantine[prefix] == nil { add(prefix, slot) }
   }
 
   /// EC2 took a CIDR away. What pods still use stays accounted until they go.

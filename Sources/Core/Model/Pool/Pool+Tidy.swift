@@ -98,17 +98,20 @@ extension Pool {
 
   /// One request for each ENI touched, the highest places first, so that ENIs become idle.
   private mutating func shrink(_ now: PoolInstant, _ batch: inout Batch) {
-    var surplus = targets.surplus
+    var (surplus, spare) = (targets.surplus, targets.spare)
+    // What is asked for in place of leftovers may not be had: then they are of use after all.
+    let mayDrain = !inFlight.values.contains { $0.supply > 0 }
     var isAny = false
     for slot in book.enis.indices.reversed() {
       guard mayGiveBack(slot), book.enis[slot].action == nil else { continue }
       var leaving: [Int] = []
       for cidr in book.enis[slot].cidrs where book.cidrs[cidr].isIdle {
         switch book.cidrs[cidr].standing {
-        case .draining: leaving.append(cidr)
-        case .usable where surplus > 0:
+        case .draining where mayDrain: leaving.append(cidr)
+        case .usable where surplus > 0 && book.cidrs[cidr].capacity <= spare:
           leaving.append(cidr)
           surplus -= 1
+          spare -= book.cidrs[cidr].capacity
         default: break
         }
       }

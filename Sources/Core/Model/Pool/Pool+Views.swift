@@ -51,25 +51,51 @@ extension Pool {
 
   /// Why the pool does not grow although a pod waits or a warm target is not met; nil where it may, or need not.
   package func blockedCause(now: PoolInstant) -> FailureCause? {
-    !isStarted || targets.shortage > 0 ? blockingCause(now) : nil
+    guard !isStarted || targets.shortage > 0 else { return nil }
+    let cause = blockingCause(now)
+    switch cause {
+    // One subnet, the places for ENIs or the free addresses do not stand in the way while more can be had elsewhere.
+    case .onlyCooling, .eniLimitReached, .subnetFull, .noFreePrefix: return askable(by: now, now) > 0 ? nil : cause
+    default: return cause
+    }
   }
 
   /// What must outlive the agent, at this moment.
   package func checkpoint(now time: PoolTime) -> Checkpoint {
-    var checkpoint = Checkpoint()
-    checkpoint.allocations.reserveCapacity(book.allocations.count)
-    for (key, allocation) in book.allocations {
-      checkpoint.allocations.append(
-        CheckpointAllocation(
-          key: key, address: allocation.address, unixNanoseconds: allocation.unixNanoseconds, pod: allocation.pod,
-          interfacesCount: allocation.interfacesCount))
+    Checkpoint(allocations: book.allocations.map(entry), cooldowns: cooldowns(now: time))
+  }
+
+  /// Brings the checkpoint's document up to this moment, at the cost of what changed since the last time.
+  ///
+  /// - Parameter document: the same one each time, or a new one, which gets everything.
+  package mutating func update(_ document: inout CheckpointDocument) {
+    if document.isNew || book.journal.isOverrun {
+      document.removeAll()
+      for (key, allocation) in book.allocations { document.set(entry(key, allocation)) }
+    } else {
+      for key in book.journal.keys {
+        if let allocation = book.allocations[key] { document.set(entry(key, allocation)) } else { document.remove(key) }
+      }
     }
+    book.journal.clear()
+  }
+
+  private func entry(_ key: AttachmentKey, _ allocation: AddressBook.Allocation) -> CheckpointAllocation {
+    CheckpointAllocation(
+      key: key, address: allocation.address, unixNanoseconds: allocation.unixNanoseconds, pod: allocation.pod,
+      interfacesCount: allocation.interfacesCount)
+  }
+
+  /// Addresses that nobody may have yet.
+  package func cooldowns(now time: PoolTime) -> [CheckpointCooldown] {
+    var cooldowns: [CheckpointCooldown] = []
+    cooldowns.reserveCapacity(book.cooling.count + book.resting.count)
     for entry in book.cooling where book.cidrs[entry.cidr].generation == entry.generation {
       guard let address = book.cidrs[entry.cidr].prefix.address(at: entry.offset) else { continue }
-      checkpoint.cooldowns.append(cooldown(of: address, until: entry.until, time))
+      cooldowns.append(cooldown(of: address, until: entry.until, time))
     }
-    for (address, until) in book.resting { checkpoint.cooldowns.append(cooldown(of: address, until: until, time)) }
-    return checkpoint
+    for (address, until) in book.resting { cooldowns.append(cooldown(of: address, until: until, time)) }
+    return cooldowns
   }
 
   private func cooldown(of address: IPAddress, until: PoolInstant, _ time: PoolTime) -> CheckpointCooldown {

@@ -73,9 +73,10 @@ extension Pool {
   private mutating func release(
     _ key: AttachmentKey, _ id: WaiterID, _ now: PoolInstant, _ batch: inout Batch
   ) -> Bool {
-    let until = now + settings.cooldown
+    // Without a cooldown it is free in this very event: whoever waits gets it.
+    let until = settings.cooldown > .zero ? now + settings.cooldown : nil
     guard let allocation = book.release(key, until: until) else { return false }
-    tidy(from: until)
+    tidy(from: until ?? now)
     batch.persist()
     batch.answer(.answerDelete(id, .released(assignment(key, allocation, isNew: false))))
     return true
@@ -100,8 +101,7 @@ extension Pool {
   /// Answers those whose time is over, and those whom nothing can serve in time.
   mutating func refuse(_ now: PoolInstant, _ batch: inout Batch) {
     for waiter in queue.removeExpired(now) {
-      let cause = FailureCause.deadline(
-        waited: now - waiter.since, because: "\(blockingCause(now)?.description ?? "EC2 has not answered yet")")
+      let cause = FailureCause.deadline(waited: now - waiter.since, because: lateness(now))
       turnedAway.note(waiter.request.pod, now)
       batch.answer(.answerAdd(waiter.request.waiter, .failed(cause)))
     }
@@ -112,11 +112,28 @@ extension Pool {
         kept += 1
         continue
       }
-      let cause = blockingCause(now) ?? .callFailed("no address can be had", retryIn: .zero)
+      let cause = refusal(now)
       for waiter in queue.remove(key) {
         turnedAway.note(waiter.request.pod, now)
         batch.answer(.answerAdd(waiter.request.waiter, .failed(cause)))
       }
+    }
+  }
+
+  /// Why nothing more can be had for a waiter, beyond what is under way for those before it.
+  private func refusal(_ now: PoolInstant) -> FailureCause {
+    let promised = book.open.assigned + book.aside.assigned + pendingAddresses + book.awaiting.free
+    if mayProvision, promised >= settings.maxPods { return .maxPodsReached(settings.maxPods) }
+    return blockingCause(now) ?? .callFailed("no address can be had", retryIn: .zero)
+  }
+
+  /// What kept an address from coming in time. While some are under way, it is their way.
+  private func lateness(_ now: PoolInstant) -> String {
+    let unanswered = "EC2 has not answered yet"
+    switch blockingCause(now) {
+    case nil: return unanswered
+    case .eniLimitReached where pendingAddresses > 0, .onlyCooling where pendingAddresses > 0: return unanswered
+    case .some(let cause): return cause.description
     }
   }
 

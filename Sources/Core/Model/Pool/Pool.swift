@@ -54,6 +54,8 @@ package struct Pool: Sendable {
   /// What EC2 took away under running pods, since the start.
   package internal(set) var forcedRemovals = ForcedRemovals()
   var subnets: [SubnetID] = []
+  /// Why no subnet may be used for new ENIs.
+  var noSubnet: String?
   /// ENIs that are not wired yet, and when to try again where it failed.
   var unwired: [Int: Backoff] = [:]
   /// Device indices that EC2 called taken although nothing known has them.
@@ -62,6 +64,8 @@ package struct Pool: Sendable {
   var unclearAttachAt: PoolInstant?
   /// How many ENIs were attached when EC2 said that no more may be.
   var learntENILimit: Int?
+  /// When what was last compared with the book was asked for: at the start, of IMDS, or of EC2.
+  var reconciledAt: PoolInstant?
   var isStarted = false
   var isShutDown = false
   var isSchedulable = true
@@ -149,7 +153,8 @@ package struct Pool: Sendable {
     case .tick: break
     case .maxPods(let count): settings.maxPods = max(count, 0)
     case .schedulable(let isSchedulable): self.isSchedulable = isSchedulable
-    case .subnets(let choices): if !choices.isEmpty { subnets = choices }
+    case .subnets(let choices): if !choices.isEmpty { (subnets, noSubnet) = (choices, nil) }
+    case .subnetsUnknown(let reason): (subnets, noSubnet) = ([], reason)
     case .shutdown: isShutDown = true
     }
     settle(time, &batch)
@@ -202,6 +207,7 @@ package struct Pool: Sendable {
       consider(book.cooling.first?.until)
     }
     consider(growthRetryAt)
+    if !fallbackSubnets.isEmpty { consider(fallbackSubnets.values.min()) }
     for (slot, backoff) in unwired where book.enis[slot].action == nil { consider(backoff.urgentAt) }
     if needsListing { consider(backoffs[ActionClass.list.rawValue].urgentAt) }
     guard let next else { return }

@@ -28,6 +28,8 @@ package enum PoolEvent: Sendable {
   case schedulable(Bool)
   /// The subnets in which new ENIs may be made, best first. Until told, the primary ENI's.
   case subnets([SubnetID])
+  /// It is not known in which subnet new ENIs must be made, and why: until `subnets` none is made.
+  case subnetsUnknown(String)
   /// SIGTERM: nothing more is asked of EC2, waiters are answered now.
   case shutdown
 }

@@ -48,6 +48,12 @@ extension Duration {
     return carried ? (seconds < 0 ? Int64.min : Int64.max) : sum
   }
 
+  /// For metrics and records.
+  package var inSeconds: Double {
+    let (seconds, attoseconds) = components
+    return Double(seconds) + Double(attoseconds) * 1e-18
+  }
+
   /// `12 s`, `1.5 s`, `250 ms`: for people, at most one digit after the point.
   package var brief: String {
     let milliseconds = saturatedNanoseconds / 1_000_000

@@ -65,6 +65,16 @@ struct Targets: Sendable {
     return settings.usesPrefixes ? max(idleCIDRs - settings.warmPrefixTarget, 0) : 0
   }
 
+  /// Addresses that can go without a shortage. Where single addresses stand in for prefixes, a count of CIDRs says nothing
+  /// of that: what went back would be asked for again, for ever.
+  var spare: Int {
+    if settings.isWarmIPMode {
+      return max(min(available - settings.warmIPTarget, total - settings.minimumIPTarget), 0)
+    }
+    let (unit, warm) = enforcedWarm
+    return max(available - unit * warm, 0)
+  }
+
   /// The same pool without an ENI on which nothing is in use.
   func without(_ counts: AddressCounts) -> Targets {
     var rest = self

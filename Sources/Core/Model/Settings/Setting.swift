@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// One environment variable of the agent: what docs/configuration.md says of it.
+/// One environment variable of a mode: what docs/configuration.md says of it.
 package struct Setting: Sendable, Hashable {
   package enum Shape: String, Sendable { case bool, int, text, list, object, number, word, path }
 
@@ -15,7 +15,7 @@ package struct Setting: Sendable, Hashable {
   /// What it does, one line.
   package let effect: String
 
-  private init(
+  init(
     _ name: String, _ shape: Shape, _ fallback: String, _ effect: String, allowed: String? = nil, unit: String = ""
   ) {
     self.name = name

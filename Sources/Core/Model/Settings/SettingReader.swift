@@ -52,8 +52,8 @@ struct SettingReader {
   }
 
   /// Names and paths go into HTTP headers, tags, log lines and files: none of them may hold a line feed or the like.
-  func refuseControlCharacters() throws(SettingError) {
-    for setting in Setting.all where setting.shape == .text || setting.shape == .path {
+  func refuseControlCharacters(in settings: [Setting] = Setting.all) throws(SettingError) {
+    for setting in settings where setting.shape == .text || setting.shape == .path {
       guard let value = text(setting), value.utf8.contains(where: { $0 < 0x20 || $0 == 0x7f }) else { continue }
       let shown = String(value.map { $0.isASCII && ($0.asciiValue ?? 0) < 0x20 ? "?" : $0 })
       throw SettingError(name: setting.name, value: shown, allowed: setting.allowed + ", without control characters")
@@ -111,7 +111,11 @@ struct SettingReader {
     return UInt64(lower)
   }
 
-  /// A comma-separated list of IPv4 CIDRs, each cut to its network; what is none is passed over with a warning.
+  /// Each entry is a rule that packets walk through, or two. Warnings beyond as many say nothing new.
+  private static let listLimit = 200
+
+  /// A comma-separated list of IPv4 CIDRs, each cut to its network; what is none is passed over with a warning, and so
+  /// is what comes after the 200th.
   mutating func cidrs(_ setting: Setting) -> [IPPrefix] {
     guard let value = text(setting) else { return [] }
     var list: [IPPrefix] = []
@@ -119,8 +123,13 @@ struct SettingReader {
       let trimmed = SettingReader.trim(item)
       guard !trimmed.isEmpty else { continue }
       if let prefix = IPPrefix(normalizing: trimmed), prefix.family == .ipv4 {
-        if !list.contains(prefix) { list.append(prefix) }
-      } else {
+        guard !list.contains(prefix) else { continue }
+        guard list.count < SettingReader.listLimit else {
+          warn(setting, trimmed, used: "the \(SettingReader.listLimit) before it")
+          break
+        }
+        list.append(prefix)
+      } else if warnings.count < SettingReader.listLimit {
         warn(setting, trimmed, used: "the rest of the list")
       }
     }

@@ -20,15 +20,16 @@ package struct HTTPService: Sendable {
   private let limits: HTTPEndpoint.Limits
   /// The waits between tries: the first, doubled with each failure up to the last. Source: the reference's.
   private let backoff: ClosedRange<Duration>
-  private let group: any EventLoopGroup
+  private let group: (any EventLoopGroup)?
   private let handler: HTTPEndpoint.Handler
   private let report: @Sendable (Report) -> Void
 
   /// - Parameters:
-  ///   - group: to run on; it must live until `run` has returned.
+  ///   - group: to run on; it must live until `run` has returned. Nil makes a thread for as long as it listens.
   ///   - report: called by `run`; must not wait.
   package init(
-    at address: ListenAddress, on group: any EventLoopGroup, limits: HTTPEndpoint.Limits = HTTPEndpoint.Limits(),
+    at address: ListenAddress, on group: (any EventLoopGroup)? = nil,
+    limits: HTTPEndpoint.Limits = HTTPEndpoint.Limits(),
     backoff: ClosedRange<Duration> = .seconds(1) ... .seconds(60), handler: @escaping HTTPEndpoint.Handler,
     report: @escaping @Sendable (Report) -> Void
   ) {

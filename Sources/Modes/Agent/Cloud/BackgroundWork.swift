@@ -2,16 +2,20 @@
 //
 // What goes on beside the pool, from "ready" to the stop. Each is a task that mostly waits, on no thread of its own:
 //
+//   ClusterFollower     pod limit, cordon, ENIConfig         when the API server tells   DescribeSubnets for an ENIConfig
 //   SubnetDirectory     subnets and their free addresses     when growth asks for it     DescribeSubnets
 //   AttachmentWatch     what is attached                     every minute                IMDS alone
 //   PrimaryWatch        security groups, the VPC's CIDRs     every half minute           IMDS; EC2 where they changed
+//   HostRulesWatch      SNAT, connection marks               while something is left     nothing of AWS
 //   NodeENIs.runCare    missing tags and marks               after a listing             EC2 where something is missing
+//   NodeRepair          the node's kernel state              when somebody changes it     nothing of AWS
 //   LeakedENISweep      ENIs of ended instances              once an hour a cluster      DescribeNetworkInterfaces
 //
 // An idle node asks EC2 for nothing but its share of the sweep.
 
 internal import Logging
 internal import VPCCloud
+internal import VPCLinux
 internal import VPCModel
 internal import VPCTransport
 
@@ -25,7 +29,14 @@ struct BackgroundWork: Sendable {
   let knownSubnets: SubnetChoice
   /// False where the agent started by IMDS alone, because EC2 did not answer.
   let isListed: Bool
+  let cluster: ClusterFollower
+  /// What the pool was told of the cluster at the start.
+  let toldByCluster: ClusterFollower.Told
   let metrics: AgentMetrics
+  /// Nil where the kernel's notices cannot be had.
+  let watch: NodeWatch?
+  /// What the repair notes; nil where the node's network is not to be looked after, as in a test that has none.
+  let repairs: RepairRecord?
   let time: TimeSource
   let logger: Logger
 
@@ -33,8 +44,11 @@ struct BackgroundWork: Sendable {
   func run() async {
     await withTaskGroup(of: Void.self) { group in
       group.addTask { await followSubnets() }
+      group.addTask { await cluster.run(from: toldByCluster) }
       group.addTask { await attachments.run() }
       group.addTask { await primary.run() }
+      group.addTask { await hostRules.run() }
+      if let repair { group.addTask { await repair.run() } }
       if !isListed { group.addTask { await enis.listUntilKnown { await pool.tell(.observed($0)) } } }
       if settings.provisions { group.addTask { await enis.runCare() } }
       if settings.cleansLeakedENIs { group.addTask { await sweep.run() } }
@@ -67,21 +81,32 @@ struct BackgroundWork: Sendable {
       tell: { listing in await pool.tell(.observed(listing)) }, time: time, logger: logger)
   }
 
+  private var hostRules: HostRulesWatch { HostRulesWatch(network: network, time: time, logger: logger) }
+
   private var primary: PrimaryWatch {
     let identity = enis.identity
     return PrimaryWatch(
       imds: enis.imds, ec2: enis.ec2, primary: identity.primary.mac, state: enis.primary, directory: enis.directory,
-      followsGroups: settings.provisions && !settings.usesCustomNetworking,
+      followsGroups: settings.provisions,
+      groupsOfOthers: { [customNetwork = enis.customNetwork] groups in
+        customNetwork.map { $0.groups(primary: groups) } ?? groups
+      },
       applyCIDRs: { cidrs in
-        do {
-          try await network.applyHostRules(
-            primary: identity.primary.mac, address: identity.primaryAddress, vpcCIDRs: cidrs)
-        } catch {
-          metrics.connmarkReconciled(isSuccess: false)
-          throw error
-        }
-        metrics.connmarkReconciled(isSuccess: true)
+        let report = try await network.applyHostRules(
+          primary: identity.primary.mac, address: identity.primaryAddress, vpcCIDRs: cidrs)
+        if let failure = report.failures.first { throw failure }
       }, time: time, logger: logger)
+  }
+
+  private var repair: NodeRepair? {
+    guard let repairs else { return nil }
+    return NodeRepair(
+      network: network, watch: watch, assignments: { await pool.pool.assignments },
+      applyHostRules: {
+        guard let report = try await network.verifyHostRules() else { return [] }
+        // Rules that follow kubelet to the other iptables were undone by nobody.
+        return report.isMove ? [] : report.changes
+      }, record: repairs, metrics: metrics, time: time, logger: logger)
   }
 
   private var sweep: LeakedENISweep {

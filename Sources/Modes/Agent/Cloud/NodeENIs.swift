@@ -39,8 +39,13 @@ struct NodeENIs: ENIOperations {
   let mode: Mode
   let time: TimeSource
   let logger: Logger
+  /// Under custom networking: where the groups of new ENIs come from.
+  var customNetwork: CustomNetwork?
 
   // MARK: attach
+
+  /// How often a call is made that EC2 answers by not knowing the ENI it has just made: half a minute at most.
+  private static let looksForTheNew = 6
 
   func attach(
     _ request: AttachRequest, held: @escaping @Sendable (String) -> Void = { _ in }
@@ -51,7 +56,7 @@ struct NodeENIs: ENIOperations {
     }
     subnets.hint(.growing)
     directory.noteChange()
-    let groups = primary.securityGroups
+    let groups = customNetwork?.groups(primary: primary.securityGroups) ?? primary.securityGroups
     let created: EC2NetworkInterface
     do throws(EC2Error) {
       created = try await ec2.createNetworkInterface(newInterface(request, groups))
@@ -68,7 +73,12 @@ struct NodeENIs: ENIOperations {
       entry.attachmentID = attachment
       entry.isUnmarked = try await !mark(created.id, attachment, held)
     } catch {
-      if error.action == "AttachNetworkInterface" { await discard(created.id, attachmentID: nil) }
+      switch error.action {
+      case "AttachNetworkInterface": await discard(created.id, attachmentID: nil)
+      // Marking takes the ENI back by itself. Anything else is the question whether it is attached.
+      case "ModifyNetworkInterfaceAttribute": break
+      default: return await unclear(created.id, error)
+      }
       return failed(error)
     }
     entry.cidrs = Set(credible(created, request, entry))
@@ -146,19 +156,38 @@ struct NodeENIs: ENIOperations {
 
   /// An ENI that is half made is finished rather than thrown away when EC2 wants fewer calls: making it again takes
   /// more of them. The waits are random, so that nodes which grow together do not come back together.
+  ///
+  /// EC2 is consistent only after a while: what it made a moment ago it may not know in the next call.
+  /// Source: "Eventual consistency in the Amazon EC2 API", Amazon EC2 Developer Guide.
   private func patiently<Value>(
     _ held: (String) -> Void, _ call: () async throws(EC2Error) -> Value
   ) async throws(EC2Error) -> Value {
     let policy = RetryPolicy(attempts: 12, base: .seconds(1), cap: .seconds(8))
+    var unknown = 0
     return try await policy.run(
       time: time, deadline: time.now().advanced(by: .seconds(90)),
       retryable: { (error: EC2Error) in
         if error.isThrottling { held(error.action) }
-        return error.isThrottling
+        if error.isNotFound { unknown += 1 }
+        return error.isThrottling || (error.isNotFound && unknown < NodeENIs.looksForTheNew)
       }
     ) { (_) async throws(EC2Error) in
       try await call()
     }
+  }
+
+  /// Nobody tells whether the ENI is attached: it is deleted, which EC2 refuses while it is. Then it is found by the
+  /// listing that the pool asks for.
+  private func unclear(_ eni: ENIID, _ error: EC2Error) async -> ActionResult {
+    do throws(EC2Error) {
+      _ = try await ec2.deleteNetworkInterface(eni)
+      return failed(error)
+    } catch {
+      logger.warning(
+        "an ENI was made, and EC2 does not tell whether it is attached",
+        metadata: ["eni": "\(eni)", "error": "\(CauseChain.text(error))"])
+    }
+    return .failed(ActionFailure(NodeENIs.fault(of: error), mayBeDone: true))
   }
 
   /// The attachment to this instance, nil where there is none.
@@ -224,6 +253,13 @@ struct NodeENIs: ENIOperations {
       guard let entry = directory.entry(for: eni.id) else {
         return .failed(ActionFailure(.other("\(eni.id) is not known to the agent")))
       }
+      var eni = eni
+      if eni.primaryAddress == nil {
+        // It was seen before its addresses were: by now they may be there.
+        let own = try await imds.addresses(of: entry.mac)?.addresses.first
+        directory.update(eni.id) { $0.primaryAddress = own }
+        eni.primaryAddress = own
+      }
       try await network.wire(eni, mac: entry.mac, subnet: try await cidr(of: eni, mac: entry.mac))
       return .done
     } catch {
@@ -257,7 +293,10 @@ struct NodeENIs: ENIOperations {
       if attachment == nil { attachment = try await self.attachment(of: eni) }
       if let attachment { _ = try await ec2.detachNetworkInterface(attachmentID: attachment) }
     } catch {
-      return error.isNotFound ? .done : failed(error)
+      guard error.isNotFound else { return failed(error) }
+      // Somebody else was faster. Its addresses may be another ENI's by now.
+      directory.remove(eni)
+      return .done
     }
     directory.remove(eni)
     await delete(eni)

@@ -31,7 +31,8 @@ final class PrimaryState: Sendable {
   func setVPCCIDRs(_ new: [IPPrefix]) { cidrs.withLock { $0 = new } }
 }
 
-/// Looks at the primary ENI every half minute: its security groups, which all managed ENIs follow, and the VPC's CIDRs,
+/// Looks at the primary ENI every half minute: its security groups, which all managed ENIs follow (under custom networking
+/// they follow ENIConfig's), and the VPC's CIDRs,
 /// which the node's rules follow. Two requests to IMDS, none to EC2 unless something changed.
 struct PrimaryWatch: Sendable {
   let imds: IMDSClient
@@ -39,8 +40,11 @@ struct PrimaryWatch: Sendable {
   let primary: MACAddress
   let state: PrimaryState
   let directory: ENIDirectory
-  /// False under custom networking, whose groups are ENIConfig's, and where nothing may be asked of EC2.
+  /// False where nothing may be asked of EC2.
   let followsGroups: Bool
+  /// The groups of the other ENIs by the primary's: under custom networking those of ENIConfig, where it names some. Nil
+  /// where they are not known, so that they stay as they are.
+  var groupsOfOthers: @Sendable ([String]) -> [String]? = { $0 }
   /// Makes the node's rules fit; the CIDRs count as seen only once it has succeeded.
   let applyCIDRs: @Sendable ([IPPrefix]) async throws -> Void
   let time: TimeSource
@@ -108,6 +112,7 @@ struct PrimaryWatch: Sendable {
       round.failures = 0
       round.dueAt = time.now().advanced(by: PrimaryWatch.spread * time.random())
     }
+    guard let groups = groupsOfOthers(groups) else { return }
     let outdated = PrimaryWatch.outdated(directory.entries, groups: Set(groups))
     guard !outdated.isEmpty else { return round.dueAt = nil }
     // Found at the start: an agent ended between a change and its calls.

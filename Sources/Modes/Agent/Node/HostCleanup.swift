@@ -11,11 +11,15 @@ actor HostCleanup {
   nonisolated var unownedExecutor: UnownedSerialExecutor { executor.asUnownedSerialExecutor() }
 
   private let socket: NetlinkSocket
+  /// By which the kernel's notices name what is done here.
+  nonisolated let port: UInt32
   private let logger: Logger
 
   init(logger: Logger) throws {
     executor = try ThreadExecutor(name: "cleanup")
-    socket = try NetlinkSocket()
+    let socket = try NetlinkSocket()
+    self.socket = socket
+    port = socket.port
     self.logger = logger
   }
 

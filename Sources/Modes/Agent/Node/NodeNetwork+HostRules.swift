@@ -6,39 +6,22 @@ internal import VPCModel
 
 /// SNAT, and the marks that lead replies of NodePort connections back to the primary ENI.
 extension NodeNetwork {
-  /// Makes the node's iptables rules and the nftables connmark table what the settings ask for, in one transaction for
-  /// each table. Nothing is written where all is in place.
-  func applyHostRules(primary: MACAddress, address: IPAddress, vpcCIDRs: [IPPrefix]) throws {
-    guard let link = try findLink(primary) else { throw NodeNetworkError.noPrimaryLink(primary) }
-    let backend = IptablesBackend.detect()
-    let rules = HostRules(
-      primaryAddress: address, primaryInterface: link.name, vethPrefix: configuration.vethPrefix, vpcCIDRs: vpcCIDRs,
-      excludedCIDRs: configuration.excludedSNATCIDRs, externalSNAT: configuration.usesExternalSNAT,
-      randomization: configuration.snatPorts, nodePortSupport: configuration.supportsNodePorts,
-      connmark: configuration.primaryMark, connmarkBackend: backend == .legacy ? .iptables : .nftables)
-    if let backend {
-      let iptables = try Iptables(backend: backend)
-      let natChanged = try iptables.apply(rules.nat)
-      let mangleChanged = try iptables.apply(rules.mangle)
-      if natChanged || mangleChanged {
-        logger.notice("iptables rules written", metadata: ["backend": "\(backend)", "primary": "\(link.name)"])
-      }
-    } else {
-      logger.error(
-        "no iptables on this node: packets of pods leave the VPC with the pods' own addresses (no SNAT)",
-        metadata: ["remedy": "install iptables, or set AWS_VPC_K8S_CNI_EXTERNALSNAT=true behind a NAT gateway"])
-    }
-    try applyConnmarkTable(rules)
-    // With EXTERNALSNAT there is nothing to mark.
-    connmarkBackend = configuration.usesExternalSNAT ? nil : backend == .legacy ? "iptables" : "nftables"
+  /// Makes the node's firewall rules what the settings ask for, and remembers for what. Nothing is written where all is
+  /// in place. What the firewall refuses is in the report and in the log, and `HostRulesWatch` tries it again.
+  ///
+  /// - Parameter lockWaitSeconds: how long another holder of the xtables lock is waited for.
+  /// - Throws: where the primary ENI has no link.
+  nonisolated func applyHostRules(
+    primary: MACAddress, address: IPAddress, vpcCIDRs: [IPPrefix], lockWaitSeconds: Int = 30
+  ) async throws -> FirewallReport {
+    try await hostRules.apply(
+      HostRulesKeeper.Subject(primary: primary, address: address, vpcCIDRs: vpcCIDRs), lockWaitSeconds: lockWaitSeconds)
   }
 
-  private func applyConnmarkTable(_ rules: HostRules) throws {
-    do {
-      try nftables().converge([(HostRules.connmarkTable, rules.connmarkTable)])
-    } catch {
-      // A node without nf_tables keeps its connmark rules in iptables-legacy and has no such table.
-      guard error.code == .unavailable, rules.connmarkTable == nil else { throw error }
-    }
-  }
+  /// Looks whether the rules still are what `applyHostRules` was last asked for, mends them, and tells what was written.
+  /// Costs one question to nftables where all stands there and nobody has changed anything, else a process for each
+  /// iptables of the node.
+  ///
+  /// - Returns: nil before the first `applyHostRules`.
+  nonisolated func verifyHostRules() async throws -> FirewallReport? { try await hostRules.verify() }
 }

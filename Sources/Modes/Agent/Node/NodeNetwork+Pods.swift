@@ -16,34 +16,63 @@ extension NodeNetwork {
   /// Every host veth of a pod, by the part of its name that says which pod it is; the value is its index.
   func podVeths() throws -> [String: UInt32] {
     var found: [String: UInt32] = [:]
-    for link in try Link.list(on: socket) where link.kind == "veth" {
+    let links = try Link.list(on: socket)
+    veths.see(all: links)
+    for link in links where link.kind == "veth" {
       guard link.name.utf8.count > HostVethName.suffixLength else { continue }
       found[String(link.name.suffix(HostVethName.suffixLength))] = link.index
     }
     return found
   }
 
-  /// Every route of the pods' table that leads to one of the veths.
+  /// Every route to one of the veths: of the pods' table, and of `main`, where the existing system and the per-pod scheme
+  /// have them. Of `main` only those by links that are called as pods' veths are.
   func podRoutes(to veths: [String: UInt32]) throws -> [PodRoute] {
     let names = Dictionary(
       veths.map { ($0.value, $0.key) }, uniquingKeysWith: { first, _ in first })
-    return try Route.list(table: .pods, family: .ipv4, on: socket).compactMap { route in
-      guard route.destination.isSingle, let device = route.device, let suffix = names[device] else { return nil }
-      return PodRoute(address: route.destination.address, vethSuffix: suffix)
+    var found: Set<PodRoute> = []
+    for table in [RouteTable.pods, .main] {
+      for route in try Route.list(table: table, family: .ipv4, on: socket) {
+        guard route.destination.isSingle, let device = route.device, let suffix = names[device] else { continue }
+        guard table == .pods || self.veths.contains(device) else { continue }
+        found.insert(PodRoute(address: route.destination.address, vethSuffix: suffix))
+      }
     }
+    return Array(found)
   }
 
-  /// Makes sure that a pod which the checkpoint knows is reached through the pods' table: the routes of a pod that the
-  /// reference connected stand in main.
-  func restoreRoute(to address: IPAddress, veth: UInt32) {
-    guard podRouteTable != nil else { return }
-    do {
-      try socket.perform(.replace(Route(to: IPPrefix(single: address), table: .pods, device: veth)))
-    } catch {
+  /// Makes sure that pods which the checkpoint knows are reached by the node's scheme, whichever they were connected by:
+  /// a route in the pods' table, or in `main` with the pod's own rules. What they have of the other scheme stays until
+  /// their ENI is wired.
+  ///
+  /// - Parameter pods: the index of each one's veth.
+  func restorePods(_ pods: [IPAddress: UInt32]) throws {
+    guard !pods.isEmpty else { return }
+    let paths = PodPaths(
+      routing: routing,
+      pods: pods.map { address, veth in
+        PodPaths.Pod(address: address, veth: veth, mac: veths[veth]?.mac, eniTable: eniTable(of: address))
+      })
+    let links = Dictionary(try Link.list(on: socket).map { ($0.index, $0) }, uniquingKeysWith: { first, _ in first })
+    let faults = paths.faults(in: try PodPaths.Sight(.ipv4, links: links, on: socket)).values.flatMap { $0 }
+    for (fault, failure) in zip(faults, try NodeDifference.mendEach(faults, on: socket)) {
+      guard let failure else { continue }
       // One pod that cannot be reached must not keep the agent from serving the others.
       logger.error(
-        "the route to a pod could not be restored",
-        metadata: ["ip": "\(address)", "error": "\(CauseChain.text(error))"])
+        "the way to a pod could not be restored",
+        metadata: ["fault": "\(fault)", "error": "\(CauseChain.text(failure))"])
+    }
+    guard !faults.isEmpty else { return }
+    logger.notice("pods led by this node's scheme", metadata: ["pods": "\(pods.count)", "changes": "\(faults.count)"])
+  }
+
+  /// The table of the ENI that EC2 gave a pod's address to; nil where no managed ENI has it.
+  func eniTable(of address: IPAddress) -> RouteTable? { eni(of: address)?.value.table }
+
+  func eni(of address: IPAddress) -> (key: ENIID, value: ManagedENI)? {
+    let single = IPPrefix(single: address)
+    return enis.first { eni in
+      eni.value.slots.contains(single) || eni.value.slots.contains { !$0.isSingle && $0.contains(address) }
     }
   }
 
@@ -51,6 +80,9 @@ extension NodeNetwork {
   ///
   /// Not awaited by anyone: each is bounded by one netlink exchange, and at most one is made for each DEL.
   nonisolated func removeHostVethSoon(_ remains: HostRemains) {
-    Task { await cleanup.remove(remains) }
+    removals.start(remains.address) { [cleanup] in await cleanup.remove(remains) }
   }
+
+  /// Returns when nothing of an earlier pod of this address is being removed.
+  nonisolated func hostSideSettled(_ address: IPAddress) async { await removals.settled(address) }
 }

@@ -16,6 +16,7 @@ extension NodeNetwork.Configuration {
     usesExternalSNAT = settings.usesExternalSNAT
     excludedSNATCIDRs = settings.excludedSNATCIDRs
     supportsNodePorts = settings.supportsNodePorts
+    externalServiceCIDRs = settings.externalServiceCIDRs
     snatPorts =
       switch settings.snatPorts {
       case .prng: .fully

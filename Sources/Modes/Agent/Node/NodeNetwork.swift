@@ -24,6 +24,7 @@ actor NodeNetwork {
     var excludedSNATCIDRs: [IPPrefix]
     var snatPorts: HostRules.Randomization
     var supportsNodePorts: Bool
+    var externalServiceCIDRs: [IPPrefix]
   }
 
   private let executor: ThreadExecutor
@@ -32,48 +33,108 @@ actor NodeNetwork {
   let configuration: Configuration
   let socket: NetlinkSocket
   let cleanup: HostCleanup
+  let removals = PendingRemovals()
   let logger: Logger
   /// Nil in the per-pod scheme.
-  private var marks: ENIMarkTable?
-  private var desiredMarks: ENIMarks
+  private(set) var marks: ENIMarkTable?
+  private(set) var desiredMarks: ENIMarks
   private var openNftables: NftablesSocket?
-  private var tables: [ENIID: RouteTable] = [:]
-  /// What marks connections: `iptables` or `nftables`; nil where nothing does.
-  var connmarkBackend: String?
+  /// MACs of which was said that several links have them.
+  private var told: Set<MACAddress> = []
+  /// Managed ENIs, the primary among them.
+  var enis: [ENIID: ManagedENI] = [:]
+  /// Pods' host veths as first seen.
+  var veths: PodVeths
+  /// Pods may still depend on the scheme that is not the node's: what of it is there stays until they do not.
+  var otherSchemeStands = true
+  let startedUnixNanoseconds = PoolClock.now().unixNanoseconds
+  /// Rings when an ENI was wired: what its pods have of the other scheme can go.
+  let wiredBell = Bell()
+  nonisolated let hostRules: HostRulesKeeper
 
   /// How long EC2 and the kernel may take to show a link after the attachment.
   private static let linkDeadline = Duration.seconds(30)
 
   /// To be made in the node's network namespace.
-  init(configuration: Configuration, logger: Logger) throws {
+  ///
+  /// - Parameter observe: gets what each application of the firewall rules found and did.
+  init(
+    configuration: Configuration, logger: Logger, observe: @escaping @Sendable (FirewallReport) -> Void = { _ in }
+  ) throws {
     executor = try ThreadExecutor(name: "kernel")
     socket = try NetlinkSocket()
     cleanup = try HostCleanup(logger: logger)
+    hostRules = try HostRulesKeeper(configuration: configuration, logger: logger, observe: observe)
     self.configuration = configuration
     self.logger = logger
     desiredMarks = ENIMarks(mask: configuration.eniMarkMask, vethPrefix: configuration.vethPrefix)
+    veths = PodVeths(prefix: configuration.vethPrefix)
+  }
+
+  /// An ENI of this node that carries pods.
+  struct ManagedENI: Sendable {
+    let table: RouteTable
+    let isPrimary: Bool
+    /// Addresses and prefixes that EC2 gave it for pods.
+    var slots: Set<IPPrefix>
+    /// Nil until it was wired: what its link, table and rules must be, and the link's index.
+    var wiring: (wanted: ENIWiring, link: UInt32)?
+
+    init(_ eni: ENIObservation) {
+      table = eni.routeTable ?? .eni(device: eni.device, card: eni.card)
+      isPrimary = eni.isPrimary
+      slots = Set(eni.cidrs)
+    }
   }
 
   /// The table for pods' host routes; nil where the contract's per-pod rules hold.
   var podRouteTable: RouteTable? { marks == nil ? nil : .pods }
 
+  /// How packets find pods.
+  var routing: HostRouting { marks == nil ? .perPodRules : .table(.pods) }
+
   // MARK: start
 
-  /// Puts in place what does not depend on ENIs: rules 512 and 1024, the (empty) source map, SNAT.
+  /// Puts in place what does not depend on ENIs: rules 512, 1024 and 1535, and the source map.
   ///
   /// - Parameter enis: what is attached, so that the map is whole from its first transaction on.
-  func setUp(primary: MACAddress, address: IPAddress, vpcCIDRs: [IPPrefix], enis: [ENIObservation]) throws {
-    for eni in enis where eni.isManaged && !eni.isPrimary { desiredMarks.enis[eni.id] = try marked(eni) }
+  /// - Throws: also where the primary ENI is called like the pods' interfaces.
+  func setUp(primary: MACAddress, enis: [ENIObservation]) throws {
+    try checkVethPrefix(primary)
+    for eni in enis where eni.isManaged {
+      self.enis[eni.id] = ManagedENI(eni)
+      if !eni.isPrimary { desiredMarks.enis[eni.id] = try marked(eni) }
+    }
     openMarks()
-    let rules = NodeRules(
-      family: .ipv4, leadsToPodsTable: marks != nil,
-      primaryMark: configuration.usesPrimaryMark ? configuration.primaryMark : nil)
-    report(try rules.apply(on: socket), what: "policy rules")
+    report(try nodeRules.apply(on: socket), what: "policy rules")
     if let marks {
       let changed = try marks.apply(desiredMarks)
       if !changed.isEmpty { logger.notice("source map written", metadata: ["changes": "\(changed.count)"]) }
     }
-    try applyHostRules(primary: primary, address: address, vpcCIDRs: vpcCIDRs)
+  }
+
+  private func checkVethPrefix(_ primary: MACAddress) throws {
+    let strangers = HostVethName.strangers(among: try Link.list(on: socket), prefix: configuration.vethPrefix)
+    if let link = strangers.first(where: { $0.mac == primary }) {
+      throw NodeNetworkError.vethPrefixOfENI(prefix: configuration.vethPrefix, link: link.name)
+    }
+    guard !strangers.isEmpty else { return }
+    logger.warning(
+      "interfaces that are no pod's are called like pods', and rules for pods' packets mean theirs too",
+      metadata: [
+        "prefix": "\(configuration.vethPrefix)", "interfaces": "\(strangers.prefix(10).map(\.name))",
+        "remedy": "another AWS_VPC_K8S_CNI_VETHPREFIX (and vethPrefix of the plugin), or other names",
+      ])
+  }
+
+  /// The rules that stand once.
+  var nodeRules: NodeRules {
+    var rules = NodeRules(
+      family: .ipv4, leadsToPodsTable: marks != nil,
+      primaryMark: configuration.usesPrimaryMark ? configuration.primaryMark : nil,
+      externalServices: configuration.externalServiceCIDRs)
+    rules.keepsPodsTable = otherSchemeStands
+    return rules
   }
 
   /// Opens nftables for the constant scheme; without it the contract's per-pod rules are used, and that is said.
@@ -94,6 +155,9 @@ actor NodeNetwork {
     openNftables = socket
     return socket
   }
+
+  /// The port of that socket; nil before it is needed.
+  var nftablesPort: UInt32? { openNftables?.port }
 
   private func report(_ changes: [NodeDifference], what: StaticString) {
     guard !changes.isEmpty else { return }
@@ -116,13 +180,22 @@ actor NodeNetwork {
   }
 
   func findLink(_ mac: MACAddress) throws -> Link? {
-    try Link.find(mac: mac, on: socket).first { $0.kind != "vlan" }
+    let links = ENILinks(try Link.find(mac: mac, on: socket))
+    if let link = links.best, !links.rivals.isEmpty, told.insert(mac).inserted {
+      logger.error(
+        "several interfaces have an ENI's MAC, taking the first",
+        metadata: [
+          "mac": "\(mac)", "taken": "\(link.name)", "others": "\(links.rivals.map(\.name))",
+          "remedy": "give the others a MAC of their own",
+        ])
+    }
+    return links.best
   }
 
   private func wirePresent(_ eni: ENIObservation, mac: MACAddress, subnet: IPPrefix) throws {
     guard let link = try findLink(mac) else { throw NodeNetworkError.noLink(eni.id, mac) }
     guard let address = eni.primaryAddress else { throw NodeNetworkError.noAddress(eni.id) }
-    let table = eni.routeTable ?? .eni(device: eni.device, card: eni.card)
+    var managed = ManagedENI(eni)
     var mark: PacketMark?
     if let marks, !eni.isPrimary {
       // The map before the rule: marks without a rule lead to main, as if there were none.
@@ -130,21 +203,29 @@ actor NodeNetwork {
       try marks.apply(desiredMarks)
       mark = desiredMarks.enis[eni.id].map { PacketMark(value: $0.mark, mask: configuration.eniMarkMask) }
     }
-    let wiring = ENIWiring(
-      mac: mac, address: address, subnet: subnet, mtu: configuration.mtu, table: table, mark: mark)
+    var wiring = ENIWiring(
+      mac: mac, address: address, subnet: subnet, mtu: configuration.mtu, table: managed.table, mark: mark)
+    wiring.slots = managed.slots
+    wiring.keepsMarkRule = otherSchemeStands
     report(try wiring.apply(to: link, on: socket), what: "wiring of an ENI")
-    tables[eni.id] = table
+    enis[eni.id] = managed
     guard let now = try Link.find(index: link.index, on: socket) else {
       throw NodeNetworkError.noLink(eni.id, mac)
     }
     let left = try wiring.verify(now, on: socket)
     guard left.isEmpty else { throw NodeNetworkError.notAsWanted(eni.id, left) }
+    managed.wiring = (wiring, link.index)
+    enis[eni.id] = managed
+    wiredBell.ring()
   }
 
   /// Takes down what `wire` put in place, before the ENI is detached.
   func unwire(_ eni: ENIID) throws {
-    if let table = tables.removeValue(forKey: eni) {
-      report(try ENIWiring.remove(table: table, family: .ipv4, on: socket), what: "wiring of a leaving ENI")
+    // No longer wanted from here on, whatever follows: nobody may repair it.
+    enis[eni]?.wiring = nil
+    if let gone = enis[eni] {
+      report(try ENIWiring.remove(table: gone.table, family: .ipv4, on: socket), what: "wiring of a leaving ENI")
+      enis[eni] = nil
     }
     guard desiredMarks.enis.removeValue(forKey: eni) != nil else { return }
     try marks?.apply(desiredMarks)
@@ -152,15 +233,39 @@ actor NodeNetwork {
 
   /// Leads packets from more addresses by this ENI. Nothing to do for the primary and in the per-pod scheme.
   func addSources(_ sources: [IPPrefix], of eni: ENIID) throws {
+    setSlots(of: eni) { $0.formUnion(sources) }
     guard desiredMarks.enis[eni] != nil, let marks else { return }
     desiredMarks.enis[eni]?.sources.formUnion(sources)
     try marks.add(sources, to: eni)
   }
 
   func removeSources(_ sources: [IPPrefix], of eni: ENIID) throws {
+    setSlots(of: eni) { $0.subtract(sources) }
     guard desiredMarks.enis[eni] != nil, let marks else { return }
     desiredMarks.enis[eni]?.sources.subtract(sources)
     try marks.delete(sources, from: eni)
+  }
+
+  private func setSlots(of eni: ENIID, _ change: (inout Set<IPPrefix>) -> Void) {
+    guard var managed = enis[eni] else { return }
+    change(&managed.slots)
+    managed.wiring?.wanted.slots = managed.slots
+    enis[eni] = managed
+  }
+
+  /// The pods' scheme before this one is needed by none any more.
+  func dropOtherScheme() throws {
+    otherSchemeStands = false
+    for id in enis.keys { enis[id]?.wiring?.wanted.keepsMarkRule = false }
+    guard marks == nil else { return }
+    report(try nodeRules.apply(on: socket), what: "policy rules")
+    for eni in enis.values {
+      guard let wiring = eni.wiring, let link = try Link.find(index: wiring.link, on: socket) else { continue }
+      report(try wiring.wanted.apply(to: link, on: socket), what: "wiring of an ENI")
+    }
+    // Without nf_tables there is no table to remove.
+    guard let nftables = try? nftables() else { return }
+    if try ENIMarkTable(socket: nftables).remove() { logger.notice("source map removed: each pod has its own rules") }
   }
 
   /// The ENI's mark: its device index in the lowest bits of the mask, so that it is the same after a restart.

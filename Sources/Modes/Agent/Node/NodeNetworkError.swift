@@ -9,6 +9,8 @@ enum NodeNetworkError: Error, CustomStringConvertible {
   case noLink(ENIID, MACAddress)
   /// No link has the primary ENI's MAC.
   case noPrimaryLink(MACAddress)
+  /// The primary ENI's link is called as AWS_VPC_K8S_CNI_VETHPREFIX says that pods' are.
+  case vethPrefixOfENI(prefix: String, link: String)
   /// EC2 shows no primary address for it.
   case noAddress(ENIID)
   /// Its device index has no place in the mask of marks.
@@ -22,6 +24,8 @@ enum NodeNetworkError: Error, CustomStringConvertible {
     switch self {
     case .noLink(let eni, let mac): "no link with the address \(mac) of \(eni) on this node"
     case .noPrimaryLink(let mac): "no link with the address \(mac) of the primary ENI on this node"
+    case .vethPrefixOfENI(let prefix, let link):
+      "AWS_VPC_K8S_CNI_VETHPREFIX is \"\(prefix)\", and the primary ENI is \(link): rules for pods would mean it too; choose a prefix with which no interface begins, and set it in the plugin's configuration as well"
     case .noAddress(let eni): "\(eni) has no primary address"
     case .noMark(let eni, let device, let card, let mask):
       "no mark for \(eni) (device \(device) of card \(card)) within VPC_CNI_ENI_MARK_MASK 0x\(String(mask, radix: 16))"

@@ -52,7 +52,16 @@ struct AgentInstruments: Sendable {
   let subnetFreeAddresses: MetricGauge
   let subnetExcluded: MetricGauge
   let throttledCalls: MetricCounter
+  let firewallBackend: MetricGauge
+  let firewallInPlace: MetricGauge
+  let forwardDropped: MetricGauge
+  let nodeRepairs: MetricCounter
+  let nodeRepairFailures: MetricCounter
+  let nodeRepairDuration: MetricHistogram
+  let nodeRepairsHeld: MetricGauge
 
+  /// Seconds; 2 is what is promised.
+  private static let repairBuckets: [Double] = [0.15, 0.25, 0.5, 1, 2, 5, 10, 30, 60]
   /// Seconds; up to what an ADD may wait by default and beyond.
   private static let waitBuckets: [Double] = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 60]
 
@@ -112,5 +121,15 @@ struct AgentInstruments: Sendable {
     subnetFreeAddresses = gauge("subnet_free_addresses", "Free addresses of the subnet, by EC2's last word", ["subnet"])
     subnetExcluded = gauge("subnet_excluded", "1 for a subnet in which nothing new is made, else 0", ["subnet"])
     throttledCalls = counter("ec2api_throttled_count", "EC2 requests refused for their rate", ["fn"])
+    firewallBackend = gauge("firewall_backend", "1 for what holds the node's SNAT and mark rules", ["backend"])
+    firewallInPlace = gauge("firewall_rules_in_place", "1 while all of them are in place, else 0", [])
+    forwardDropped = gauge("forward_policy_drop", "1 for a chain whose policy drops forwarded packets", ["chain"])
+    nodeRepairs = counter("node_repair_count", "Objects of the node's network that somebody undid, put right", ["kind"])
+    nodeRepairFailures = counter("node_repair_failed_count", "Objects of the node's network not put right", [])
+    nodeRepairDuration = registry.histogram(
+      "awscni_node_repair_duration_seconds", "From the kernel's notice of a change until it was put right",
+      buckets: AgentInstruments.repairBuckets)
+    nodeRepairsHeld = gauge(
+      "node_repair_held", "Objects that somebody keeps undoing, put right at intervals of up to a minute", [])
   }
 }

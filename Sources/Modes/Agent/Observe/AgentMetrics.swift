@@ -5,7 +5,9 @@
 //   counted as it happens   ADDs and DELs, actions of the pool, EC2 requests; a dictionary look-up under a lock each
 //   read at a scrape        everything that the pool knows anyway: one snapshot, AgentMetrics+Collect.swift
 
+internal import Synchronization
 internal import VPCCloud
+internal import VPCLinux
 internal import VPCModel
 internal import VPCObserve
 
@@ -14,6 +16,8 @@ final class AgentMetrics: Sendable {
   let registry = MetricRegistry()
   let instruments: AgentInstruments
   let process: ProcessMetrics
+  /// The first success counts although nothing may have had to be written.
+  private let hasConnmark = Atomic(false)
 
   init() {
     instruments = AgentInstruments(in: registry)
@@ -83,6 +87,13 @@ final class AgentMetrics: Sendable {
     for (fn, count) in counts where count > 0 { instruments.reconciled.increment(by: Double(count), fn) }
   }
 
+  // MARK: repair of the node's network
+
+  func repaired(_ kind: RepairKind) { instruments.nodeRepairs.increment(kind.rawValue) }
+  func repaired(after notice: Duration) { instruments.nodeRepairDuration.observe(notice.inSeconds) }
+  func repairFailed() { instruments.nodeRepairFailures.increment() }
+  func repairsHeld(_ count: Int) { instruments.nodeRepairsHeld.set(Double(count)) }
+
   // MARK: AWS
 
   /// One request to EC2, an attempt that is repeated counted each time. For `EC2Client`'s observer.
@@ -120,17 +131,26 @@ final class AgentMetrics: Sendable {
   }
 
   /// The agent serves. This release talks to no API server.
-  func started(version: String, connmark backend: String?, after duration: Duration) {
-    instruments.startDuration.observe(duration.inSeconds, "true", "false", "")
+  /// - Parameter knowsNode: the API server had told of the node by then.
+  func started(version: String, knowsNode: Bool, after duration: Duration) {
+    instruments.startDuration.observe(duration.inSeconds, "true", "\(knowsNode)", "")
     instruments.build.set(1, version, "")
-    guard let backend else { return }
-    instruments.connmarkBackend.set(1, backend)
-    connmarkReconciled(isSuccess: true)
   }
 
-  /// SNAT and marks were put in place, at the start or because the VPC's CIDRs changed.
-  func connmarkReconciled(isSuccess: Bool) {
-    instruments.connmarkReconciled.increment(isSuccess ? "success" : "error")
+  /// SNAT and marks were looked at, and put in place where they were not.
+  func firewallApplied(_ report: FirewallReport) {
+    instruments.firewallBackend.replaceAll([[report.backend.rawValue]: 1])
+    instruments.firewallInPlace.set(report.failures.isEmpty ? 1 : 0)
+    let dropping = report.droppingForward.map { ([$0.chain], 1.0) }
+    instruments.forwardDropped.replaceAll(Dictionary(dropping, uniquingKeysWith: { first, _ in first }))
+    instruments.connmarkBackend.replaceAll(report.connmark.map { [[$0]: 1] } ?? [:])
+    if !report.failures.isEmpty {
+      instruments.connmarkReconciled.increment("error")
+    } else if report.connmark != nil {
+      // The first application counts also where all was in place from the run before.
+      let isFirst = !hasConnmark.exchange(true, ordering: .relaxed)
+      if isFirst || !report.changes.isEmpty { instruments.connmarkReconciled.increment("success") }
+    }
   }
 }
 
@@ -167,12 +187,5 @@ extension FailureCause {
     case .notReady, .shuttingDown, .cancelled, .badRequest, .tooManyWaiting, .checkpointNotWritten: false
     default: true
     }
-  }
-}
-
-extension Duration {
-  var inSeconds: Double {
-    let (seconds, attoseconds) = components
-    return Double(seconds) + Double(attoseconds) * 1e-18
   }
 }

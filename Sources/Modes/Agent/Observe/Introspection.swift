@@ -7,18 +7,21 @@ internal import VPCObserve
 struct Introspection: Sendable {
   let settings: Settings
   let pool: AddressPool
-  /// The name of the node's ENIConfig; nil where the node's object cannot be read, as in this release, which does not
-  /// talk to Kubernetes.
+  /// The name of the node's ENIConfig; nil where the node's object was never read.
   var eniConfigName: @Sendable () async -> String? = { nil }
+  /// What `/v1/status` says.
+  let status: @Sendable () async -> AgentStatus
 
   static let paths = [
     "/v1/eni-configs", "/v1/enis", "/v1/ipamd-env-settings", "/v1/networkutils-env-settings", "/v1/pods",
+    "/v1/status",
   ]
 
   func answer(_ path: String) async -> HTTPAnswer {
     switch path {
     case "/v1/enis": return json(IntrospectionShapes.enis(await pool.holdings()))
     case "/v1/pods": return json(IntrospectionShapes.pods(await pool.holdings()))
+    case "/v1/status": return json(await status().json)
     case "/v1/networkutils-env-settings": return json(IntrospectionShapes.networkSettings(settings))
     case "/v1/ipamd-env-settings": return json(IntrospectionShapes.poolSettings(settings))
     case "/v1/eni-configs":

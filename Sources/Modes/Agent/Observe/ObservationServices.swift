@@ -16,6 +16,9 @@ struct ObservationServices: Sendable {
   let metrics: AgentMetrics
   /// What EC2 last told of the subnets in use.
   let subnets: @Sendable () -> [SubnetUse]
+  /// The name of the node's ENIConfig; nil where the node was never seen.
+  let eniConfigName: @Sendable () -> String?
+  let report: StatusReport
   let logger: Logger
 
   /// Runs until the task is cancelled.
@@ -41,19 +44,20 @@ struct ObservationServices: Sendable {
       }
       let address = ObservationServices.metricsAddress
       services.append(
-        HTTPService(at: address, on: server.group, handler: handler, report: report("metrics", address)))
+        HTTPService(at: address, on: server.group, handler: handler, report: tell("metrics", address)))
     }
     if let address = settings.introspectionAddress {
-      let introspection = Introspection(settings: settings, pool: pool)
+      let introspection = Introspection(
+        settings: settings, pool: pool, eniConfigName: eniConfigName, status: report.status)
       services.append(
         HTTPService(
           at: address, on: server.group, handler: { await introspection.answer($0) },
-          report: report("introspection", address)))
+          report: tell("introspection", address)))
     }
     return services
   }
 
-  private func report(
+  private func tell(
     _ what: String, _ address: ListenAddress
   ) -> @Sendable (HTTPService.Report) -> Void {
     { [logger] report in

@@ -33,7 +33,7 @@ extension AddressPool {
 
   func holdings() -> PoolHoldings {
     PoolHoldings(
-      enis: pool.enis, assignments: pool.assignments, cooldowns: pool.checkpoint(now: time()).cooldowns,
+      enis: pool.enis, assignments: pool.assignments, cooldowns: pool.cooldowns(now: time()),
       cooldown: pool.settings.cooldown)
   }
 }

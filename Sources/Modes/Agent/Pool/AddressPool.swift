@@ -22,7 +22,7 @@ actor AddressPool {
   private(set) var pool: Pool
   private let operations: any ENIOperations
   private let checkpoint: CheckpointFile
-  private var encoder = CheckpointEncoder()
+  private var document = CheckpointDocument()
   let time: @Sendable () -> PoolTime
   private let logger: Logger
   private let metrics: AgentMetrics?
@@ -169,7 +169,8 @@ actor AddressPool {
   /// - Returns: why the checkpoint could not be written, nil where it was.
   private func persist() -> String? {
     do {
-      try checkpoint.write(pool.checkpoint(now: time()), by: &encoder)
+      pool.update(&document)
+      try checkpoint.write(&document, cooldowns: pool.cooldowns(now: time()))
       return nil
     } catch {
       let reason = CauseChain.text(error)

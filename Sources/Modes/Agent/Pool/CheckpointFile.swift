@@ -27,20 +27,17 @@ struct CheckpointFile: Sendable {
 
   /// Replaces the file; returns when it is on the disk.
   ///
-  /// - Parameter encoder: what encoded the content before.
-  func write(_ checkpoint: Checkpoint, by encoder: inout CheckpointEncoder) throws(FileError) {
-    try AtomicFile.write(encoder.encode(checkpoint), to: path)
-  }
-
-  /// As above, for a first time.
-  func write(_ checkpoint: Checkpoint) throws(FileError) {
-    var encoder = CheckpointEncoder()
-    try write(checkpoint, by: &encoder)
+  /// - Parameter document: the allocations; as it was when this returns.
+  func write(_ document: inout CheckpointDocument, cooldowns: [CheckpointCooldown]) throws(FileError) {
+    try document.withBytes(cooldowns: cooldowns) { content throws(FileError) in
+      try AtomicFile.write(content, to: path)
+    }
   }
 
   /// Reads what is sound in the file; a missing one is an empty checkpoint.
   ///
-  /// A file that cannot be used as a whole is kept beside the new one under `.damaged`, for people.
+  /// A file with findings gets a second name, `.damaged`, under which it stays for people once a new one has been written.
+  /// Until then it keeps its own: an agent that is killed before that reads it again.
   ///
   /// - Returns: what is sound, and a line of text for each thing that is not.
   func read() -> (checkpoint: Checkpoint, findings: [String]) {
@@ -54,7 +51,8 @@ struct CheckpointFile: Sendable {
     let findings = result.findings.map { "\($0)" }
     if !findings.isEmpty {
       // Best effort: the content is told in the findings too.
-      rename(path, path + ".damaged")
+      unlink(path + ".damaged")
+      link(path, path + ".damaged")
     }
     return (result.checkpoint, findings)
   }

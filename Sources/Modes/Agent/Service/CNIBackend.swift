@@ -30,8 +30,12 @@ struct CNIBackend: CNIBackendService {
   let pool: AddressPool
   let facts: Facts
   var metrics = AgentMetrics()
+  /// Told behind the pool, before the answer.
+  var observer = PodObserver()
   /// Removes a pod's host side without being waited for.
   let removeSoon: @Sendable (HostRemains) -> Void
+  /// Returns when nothing of an earlier pod of the address is being removed any more.
+  let removalSettled: @Sendable (IPAddress) async -> Void
 
   func addNetwork(_ request: AddNetworkRequest, context: RPCContext) async throws -> AddNetworkReply {
     metrics.addAsked()
@@ -39,12 +43,16 @@ struct CNIBackend: CNIBackendService {
     let key = AttachmentKey(
       networkName: request.networkName, containerID: request.containerID, ifName: request.ifName)
     let pod = PodName(namespace: request.k8SPodNamespace, name: request.k8SPodName)
+    // Its caller is gone, and may have sent its DEL already: nobody would give the address back.
+    try Task.checkCancellation()
     let asked = ContinuousClock.now
     let answer = await pool.add(key: key, pod: pod, deadline: deadline(context))
     metrics.addAnswered(answer, after: asked.duration(to: .now))
     var reply = AddNetworkReply()
     switch answer {
     case .assigned(let assignment):
+      await removalSettled(assignment.address)
+      observer.assigned(pod, assignment.address)
       reply.success = true
       reply.ipallocationMetadata = [CNIBackend.allocation(assignment)]
       reply.useExternalSnat = facts.usesExternalSNAT
@@ -52,6 +60,7 @@ struct CNIBackend: CNIBackendService {
       reply.networkPolicyMode = facts.networkPolicyMode
       reply.podRouteTable = facts.podRouteTable?.number ?? 0
     case .failed(let cause):
+      observer.failed(cause)
       reply.success = false
       reply.failureCause = "\(cause)"
     }
@@ -70,6 +79,7 @@ struct CNIBackend: CNIBackendService {
     }
     // An address that came from a damaged or very old checkpoint has no pod's name of its own.
     let pod = assignment.pod.isComplete ? assignment.pod : asked
+    observer.released(pod, assignment.address)
     // Behind the answer: deleting a veth takes the kernel 8 to 20 ms.
     removeSoon(
       HostRemains(

@@ -34,6 +34,11 @@ extension PluginCall {
     do {
       network = try connect(pod, interface, by: reply, preparation)
     } catch {
+      // The interface came after it was looked for: another ADD of this very attachment is at work, and the agent gave
+      // both the one address, which is the other's now. If it is nobody's, the runtime's DEL gives it back.
+      if case .failure(let failure) = preparation, failure.code == .interfaceExists {
+        throw CNIError(.failed, "add command: failed to setup network", cause: failure)
+      }
       release()
       throw CNIError(.failed, "add command: failed to setup network", cause: error)
     }

@@ -14,7 +14,9 @@ extension PluginCall {
   /// | `prevResult` names a VLAN | branch ENI: removed without the agent; nothing without CNI_NETNS |
   /// | the agent released the address and removes the host's side itself | nothing |
   /// | the agent released the address | routes and rules removed, the veth goes with the namespace |
-  /// | the agent does not know the pod, cannot be reached or fails | all removed from `prevResult`, veth included |
+  /// | no `prevResult`, so ADD did not end well | before all that, a veth pair that it left without an address is removed |
+  /// | the agent does not know the pod | nothing: its veth, its address and its route may be a newer sandbox's by now |
+  /// | the agent cannot be reached or fails | all removed from `prevResult`, veth included |
   ///
   /// - Throws: code 999, sentences of the contract.
   func delete() throws(CNIError) {
@@ -26,16 +28,34 @@ extension PluginCall {
       PreviousPod($0, interface: interface, arguments: request.arguments)
     }
     if let previous, previous.vlan != 0 { return try deleteBranch(previous) }
+    if configuration.previousResult == nil { removeUnfinished(interface) }
     let reply: DelNetworkReply
     do {
       reply = try agent.delete(deletion(reason: "PodDeleted"), timeout: Patience.delete)
     } catch {
-      deleteWithoutAgent(previous, because: error)
+      if error.status.message.contains(PluginCall.unknownPod) {
+        log.debug("the agent does not know the pod")
+      } else {
+        deleteWithoutAgent(previous, because: error)
+      }
       return
     }
     guard reply.success else { throw CNIError(.failed, "del cmd: failed to process delete request") }
     if !reply.hostVethRemoved { try removeReturned(reply, of: request.arguments, netns: request.netns) }
     if !reply.networkPolicyMode.isEmpty { try deletePolicy() }
+  }
+
+  /// A namespace that is gone, or never was one, holds nothing: whatever fails here fails nothing.
+  private func removeUnfinished(_ interface: InterfaceName) {
+    guard !request.netns.isEmpty else { return }
+    do {
+      let pod = try kernel.open(namespace: request.netns, allowsOwn: request.allowsOwnNamespace)
+      if try pod.removeUnfinished(interface, hostSuffix: suffix(0, of: request.arguments)) {
+        log.info("interface of an ADD that did not end removed")
+      }
+    } catch {
+      log.debug("pod's namespace not looked at", metadata: [LogKey.cause: "\(CauseChain.text(error))"])
+    }
   }
 
   /// Teardown of a pod with a branch ENI. The agent holds nothing for it, and neither it nor the network policy agent
@@ -56,18 +76,14 @@ extension PluginCall {
     }
   }
 
-  /// The reference's words for a pod without an address; it is an ordinary end of a repeated DEL.
+  /// The reference's words for a pod without an address; it is an ordinary end of a repeated DEL. What an agent does not
+  /// know it has removed, or its next look at the node does.
   static let unknownPod = "datastore: unknown pod"
 
   private func deleteWithoutAgent(_ previous: PreviousPod?, because error: RPCError) {
-    let isUnknown = error.status.message.contains(PluginCall.unknownPod)
-    if isUnknown {
-      log.debug("the agent does not know the pod")
-    } else {
-      log.warning(
-        "agent failed, deleting from prevResult; the agent takes the address back when it can",
-        metadata: [LogKey.cause: "\(CauseChain.text(error))"])
-    }
+    log.warning(
+      "agent failed, deleting from prevResult; the agent takes the address back when it can",
+      metadata: [LogKey.cause: "\(CauseChain.text(error))"])
     guard let previous else { return }
     for interface in previous.interfaces {
       do {

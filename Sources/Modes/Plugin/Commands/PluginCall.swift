@@ -23,7 +23,10 @@ struct PluginCall {
   /// - Throws: what standard output carries instead, with exit status 1.
   func run() throws(CNIError) -> JSONValue? {
     switch request.command {
-    case .add: return try add().json(version: configuration.version)
+    case .add:
+      let own = try add().json(version: configuration.version)
+      guard let previous = configuration.previousResultJSON else { return own }
+      return ChainResult.append(own, to: previous, version: configuration.version)
     case .delete: try delete()
     case .check: try check()
     case .status: try status()

@@ -24,6 +24,8 @@ struct NetworkConfiguration: Sendable, Hashable {
   /// The pod's annotation asks for an address of every network card.
   private(set) var requiresMultiNICAttachment = false
   private(set) var previousResult: CNIResult?
+  /// `previousResult` as it came, for what this plugin does not know.
+  private(set) var previousResultJSON: JSONValue?
   /// GC: the attachments that are in use. Nil without the key.
   private(set) var validAttachments: [Attachment]?
   /// What is wrong in members that DEL can do without.
@@ -109,6 +111,7 @@ struct NetworkConfiguration: Sendable, Hashable {
     if let json = json["prevResult"], json != .null {
       do {
         previousResult = try CNIResult(json, version: version)
+        previousResultJSON = json
       } catch {
         problems.append(error.description)
       }

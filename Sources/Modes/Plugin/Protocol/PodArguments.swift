@@ -18,12 +18,13 @@ struct PodArguments: Sendable, Hashable {
   init(text: String) throws(CNIError) {
     var unknown: [String] = []
     var ignoresUnknown = false
-    for pair in text.split(separator: ";") {
-      let parts = pair.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false).map(String.init)
-      guard parts.count == 2 else {
-        throw CNIError(.invalidEnvironment, "CNI_ARGS: invalid pair \(String(pair).quoted)")
+    // By bytes: a walk over characters looks each one's boundaries up.
+    for pair in text.utf8.split(separator: UInt8(ascii: ";")) {
+      guard let equals = pair.firstIndex(of: UInt8(ascii: "=")) else {
+        throw CNIError(.invalidEnvironment, "CNI_ARGS: invalid pair \(String(Substring(pair)).quoted)")
       }
-      let (key, value) = (parts[0], parts[1])
+      let key = String(Substring(pair[..<equals]))
+      let value = String(Substring(pair[pair.index(after: equals)...]))
       switch key {
       case "K8S_POD_NAME": podName = try PodArguments.name(value, key: key, limit: 253)
       case "K8S_POD_NAMESPACE": podNamespace = try PodArguments.name(value, key: key, limit: 63)

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import VPCModel
+internal import VPCTransport
+
+/// Why a call of CloudWatch failed.
+package struct CloudWatchError: CausedError {
+  package let action: String
+  /// CloudWatch's own code; `NoAnswer`, `NoCredentials`, `MalformedAnswer` and `HTTP…` are ours.
+  package let code: String
+  /// CloudWatch's message, one line of at most 512 characters.
+  package let message: String
+  package let requestID: String?
+  /// The HTTP status; nil without an answer.
+  package let status: Int?
+  package let cause: (any Error)?
+
+  package init(
+    action: String, code: String, message: String = "", requestID: String? = nil, status: Int? = nil,
+    cause: (any Error)? = nil
+  ) {
+    self.action = action
+    self.code = code
+    self.message = String(message.prefix(512).map { $0.isNewline || $0 == "\t" ? " " : $0 })
+    self.requestID = requestID
+    self.status = status
+    self.cause = cause
+  }
+
+  package var description: String {
+    var text = "\(action): \(code)"
+    if !message.isEmpty { text += ": \(message)" }
+    if let requestID { text += " (request \(requestID))" }
+    return text
+  }
+
+  package var isThrottling: Bool { CloudWatchError.throttling.contains(code) || status == 429 }
+
+  /// The role lacks `cloudwatch:PutMetricData`.
+  package var isMissingPermission: Bool {
+    ["AccessDenied", "AccessDeniedException", "UnauthorizedOperation"].contains(code)
+  }
+
+  /// The same data are refused whenever they are sent: CloudWatch has read them and does not take them.
+  package var isAboutTheData: Bool {
+    if isThrottling || isMissingPermission { return false }
+    return CloudWatchError.dataCodes.contains(code) || status == 413
+  }
+
+  /// The same call may succeed if it is made again at once or soon.
+  package var isTransient: Bool {
+    if isThrottling { return true }
+    switch code {
+    case "NoAnswer": return (cause as? HTTPError)?.isTransient ?? true
+    case "NoCredentials": return (cause as? CredentialsError)?.isTransient ?? false
+    case "MalformedAnswer": return true
+    default: return status.map { $0 >= 500 } ?? false
+    }
+  }
+
+  private static let throttling: Set<String> = [
+    "Throttling", "ThrottlingException", "ThrottledException", "RequestThrottled", "RequestThrottledException",
+    "TooManyRequestsException", "LimitExceeded", "SlowDown",
+  ]
+
+  /// Source: the errors of PutMetricData and the common errors, CloudWatch API Reference.
+  private static let dataCodes: Set<String> = [
+    "InvalidParameterValue", "InvalidParameterCombination", "MissingParameter", "MissingRequiredParameter",
+    "ValidationError", "ValidationException", "MalformedQueryString", "InvalidQueryParameter", "RequestEntityTooLarge",
+  ]
+}

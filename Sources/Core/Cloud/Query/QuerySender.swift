@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import Synchronization
+internal import VPCModel
+internal import VPCTransport
+
+/// Sends signed calls of AWS's query protocol to one endpoint, and once a call puts right what the first answer shows to
+/// be out of date: our clock, or our credentials. What the services have in common; their clients say what an answer means.
+final class QuerySender: Sendable {
+  /// How one request ended, and how long it took.
+  struct Outcome: Sendable {
+    let result: Result<HTTPResponse, HTTPError>
+    let duration: Duration
+  }
+
+  private let transport: any HTTPTransport
+  private let endpoint: ServiceEndpoint
+  private let provider: CredentialsProvider
+  private let userAgent: String
+  private let timeout: Duration
+  private let time: TimeSource
+  private let wallClock: @Sendable () -> UTCTime
+  /// Seconds to add to our clock so that it agrees with the service's.
+  private let clockCorrection = Mutex<Int64>(0)
+
+  init(
+    transport: any HTTPTransport, endpoint: ServiceEndpoint, credentials: CredentialsProvider, userAgent: String,
+    timeout: Duration, time: TimeSource, wallClock: @escaping @Sendable () -> UTCTime
+  ) {
+    self.transport = transport
+    self.endpoint = endpoint
+    provider = credentials
+    self.userAgent = userAgent
+    self.timeout = timeout
+    self.time = time
+    self.wallClock = wallClock
+  }
+
+  /// One request, and a second one where the first showed that our clock or our credentials are out of date.
+  ///
+  /// - Parameters:
+  ///   - isRepeatable: false where libcurl must not send it again by itself either.
+  ///   - code: the service's error code of a failure.
+  ///   - noCredentials: the failure where there is nothing to sign with.
+  ///   - read: what an outcome means; called for each request.
+  func attempt<Answer: Sendable, Failure: Error>(
+    _ body: [UInt8], isRepeatable: Bool, code: (Failure) -> String, noCredentials: (CredentialsError) -> Failure,
+    read: (Outcome) -> Result<Answer, Failure>
+  ) async throws(Failure) -> Answer {
+    let used = try await credentials(noCredentials)
+    let first = await send(body, isRepeatable: isRepeatable, used)
+    let result = read(first)
+    guard case .failure(let failure) = result, case .success(let response) = first.result else {
+      return try result.get()
+    }
+    guard try await recover(from: code(failure), response, used, noCredentials) else { throw failure }
+    return try read(await send(body, isRepeatable: isRepeatable, try await credentials(noCredentials))).get()
+  }
+
+  private func credentials<Failure: Error>(
+    _ noCredentials: (CredentialsError) -> Failure
+  ) async throws(Failure) -> Credentials {
+    do {
+      return try await provider.credentials()
+    } catch {
+      throw noCredentials(error)
+    }
+  }
+
+  private func send(_ body: [UInt8], isRepeatable: Bool, _ credentials: Credentials) async -> Outcome {
+    var request = HTTPRequest(
+      method: .post, url: "\(endpoint.url)/",
+      headers: ["Content-Type": "application/x-www-form-urlencoded; charset=utf-8", "User-Agent": userAgent],
+      body: body, timeout: timeout, connectTimeout: .seconds(5), maximumBodySize: 8 << 20, isRepeatable: isRepeatable)
+    let now = wallClock().advanced(by: clockCorrection.withLock { $0 })
+    endpoint.signer.sign(&request, with: credentials, at: now)
+    let start = time.now()
+    do throws(HTTPError) {
+      let response = try await transport.send(request)
+      return Outcome(result: .success(response), duration: start.duration(to: time.now()))
+    } catch {
+      return Outcome(result: .failure(error), duration: start.duration(to: time.now()))
+    }
+  }
+
+  /// True where the request is worth sending again at once, because what made it fail has been put right.
+  private func recover<Failure: Error>(
+    from code: String, _ response: HTTPResponse, _ used: Credentials, _ noCredentials: (CredentialsError) -> Failure
+  ) async throws(Failure) -> Bool {
+    if QuerySender.clockCodes.contains(code), let theirs = response.headers["Date"].flatMap({ UTCTime(httpDate: $0) }) {
+      let correction = theirs.seconds(since: wallClock())
+      let old = clockCorrection.withLock { $0 }
+      // Signatures are good for five minutes around the service's time; a small difference was not the reason.
+      if abs(correction - old) > 240 {
+        clockCorrection.withLock { $0 = correction }
+        return true
+      }
+    }
+    guard QuerySender.staleCodes.contains(code) else { return false }
+    await provider.invalidate(used)
+    return try await credentials(noCredentials) != used
+  }
+
+  private static let clockCodes: Set<String> = [
+    "RequestExpired", "RequestTimeTooSkewed", "RequestInTheFuture", "SignatureDoesNotMatch", "AuthFailure",
+    "InvalidSignatureException",
+  ]
+
+  private static let staleCodes: Set<String> = [
+    "ExpiredToken", "ExpiredTokenException", "RequestExpired", "AuthFailure", "InvalidClientTokenId",
+    "UnrecognizedClientException",
+  ]
+}

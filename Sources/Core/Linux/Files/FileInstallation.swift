@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import Glibc
+
+/// Puts programs into a folder that others run them from: whole or not at all, and without disturbing what runs.
+package enum FileInstallation {
+  package enum Outcome: Sendable, Hashable {
+    case installed
+    /// The same content with the same mode stood there.
+    case alreadySo
+  }
+
+  /// Copies `source` over `target` by a temporary file beside it (`TARGET.tmpPID`), which is synced, given its mode and
+  /// renamed. Processes that run the old program keep it.
+  ///
+  /// - Parameter mode: permission bits; nil is the source's.
+  /// - Throws: `FileError`; the old file then stands and the temporary one is gone.
+  @discardableResult
+  package static func install(
+    _ source: String, to target: String, mode: UInt32? = nil
+  ) throws(FileError) -> Outcome {
+    let from = open(source, O_RDONLY | O_CLOEXEC)
+    guard from >= 0 else { throw FileError(verb: "open", path: source, errno: errno) }
+    defer { close(from) }
+    var status = stat()
+    guard fstat(from, &status) == 0 else { throw FileError(verb: "stat", path: source, errno: errno) }
+    guard status.st_mode & S_IFMT == S_IFREG else {
+      throw FileError(verb: "install", path: source, reason: "not a regular file")
+    }
+    let bits = mode.map { mode_t($0) } ?? (status.st_mode & 0o777)
+    if try isSame(from, status, as: target, mode: bits) { return .alreadySo }
+
+    let temporary = "\(target).tmp\(getpid())"
+    // A leftover of a crashed process of the same number is replaced, not followed if it is a link.
+    unlink(temporary)
+    let to = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0o600)
+    guard to >= 0 else { throw FileError(verb: "create", path: temporary, errno: errno) }
+    do throws(FileError) {
+      defer { close(to) }
+      try copy(from, to, source: source, target: temporary)
+      guard fchmod(to, bits) == 0 else { throw FileError(verb: "chmod", path: temporary, errno: errno) }
+      guard fsync(to) == 0 else { throw FileError(verb: "sync", path: temporary, errno: errno) }
+    } catch {
+      unlink(temporary)
+      throw error
+    }
+    guard rename(temporary, target) == 0 else {
+      let code = errno
+      unlink(temporary)
+      throw FileError(verb: "rename", path: temporary, errno: code)
+    }
+    try AtomicFile.syncDirectory(of: target)
+    return .installed
+  }
+
+  /// Gives a file another name beside it, in the place of what stands there, by an atomic rename.
+  ///
+  /// - Returns: nil where the file system makes no such link; nothing has changed then.
+  package static func link(_ source: String, to target: String) -> Outcome? {
+    var (from, there) = (stat(), stat())
+    guard lstat(source, &from) == 0 else { return nil }
+    if lstat(target, &there) == 0, there.st_ino == from.st_ino, there.st_dev == from.st_dev { return .alreadySo }
+    let temporary = "\(target).tmp\(getpid())"
+    unlink(temporary)
+    guard Glibc.link(source, temporary) == 0 else { return nil }
+    guard rename(temporary, target) == 0 else {
+      unlink(temporary)
+      return nil
+    }
+    return .installed
+  }
+
+  /// Names of the regular files in a folder, sorted.
+  ///
+  /// - Throws: `FileError` where the folder cannot be read, or has more than 1,000 entries.
+  package static func files(in folder: String) throws(FileError) -> [String] {
+    guard var entries = FolderNames(folder) else { throw FileError(verb: "read", path: folder, errno: errno) }
+    var names: [String] = []
+    while let name = entries.next() {
+      var status = stat()
+      guard lstat("\(folder)/\(name)", &status) == 0, status.st_mode & S_IFMT == S_IFREG else { continue }
+      names.append(name)
+      guard names.count <= 1000 else { throw FileError(verb: "read", path: folder, reason: "more than 1000 files") }
+    }
+    return names.sorted()
+  }
+
+  /// Whether anything stands at the path, a link that leads nowhere included.
+  package static func isThere(_ path: String) -> Bool {
+    var status = stat()
+    return lstat(path, &status) == 0
+  }
+
+  /// Large, because the kernel keeps what one write brings in few large pieces of memory, and a program that lies in
+  /// those starts quicker (docs/performance.md).
+  private static let chunk = 2 << 20
+
+  private static func isSame(
+    _ from: Int32, _ wanted: stat, as target: String, mode: mode_t
+  ) throws(FileError) -> Bool {
+    let there = open(target, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK)
+    guard there >= 0 else { return false }
+    defer { close(there) }
+    var status = stat()
+    guard fstat(there, &status) == 0, status.st_mode & S_IFMT == S_IFREG, status.st_size == wanted.st_size,
+      status.st_mode & 0o7777 == mode
+    else { return false }
+    // One that cannot be read whole is replaced.
+    while let ours = read(from), let theirs = read(there) {
+      guard ours == theirs else { break }
+      if ours.isEmpty { return true }
+    }
+    guard lseek(from, 0, SEEK_SET) == 0 else { throw FileError(verb: "read", path: target, errno: errno) }
+    return false
+  }
+
+  /// Nil on an error; empty at the end.
+  private static func read(_ descriptor: Int32) -> [UInt8]? {
+    var failed = false
+    let bytes = [UInt8](unsafeUninitializedCapacity: chunk) { buffer, count in
+      while count < chunk {
+        // SAFETY: the kernel writes at most what is left of the buffer, and `count` says how much it wrote.
+        let got = Glibc.read(descriptor, buffer.baseAddress.map { $0 + count }, chunk - count)
+        if got < 0 && errno == EINTR { continue }
+        failed = got < 0
+        guard got > 0 else { return }
+        count += got
+      }
+    }
+    return failed ? nil : bytes
+  }
+
+  private static func copy(_ from: Int32, _ to: Int32, source: String, target: String) throws(FileError) {
+    while true {
+      guard let bytes = read(from) else { throw FileError(verb: "read", path: source, errno: errno) }
+      if bytes.isEmpty { return }
+      try AtomicFile.writeAll(bytes, to: to, path: target)
+    }
+  }
+}

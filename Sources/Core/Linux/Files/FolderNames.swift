@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import Glibc
+
+/// The names in a folder, one after the other, in no order; `.` and `..` are left out. Whoever reads sets the bound: what a
+/// folder holds is not ours.
+package struct FolderNames: ~Copyable {
+  private let stream: OpaquePointer
+
+  /// - Returns: nil where the folder cannot be opened; `errno` says why.
+  package init?(_ folder: String) {
+    guard let stream = opendir(folder) else { return nil }
+    self.stream = stream
+  }
+
+  deinit { closedir(stream) }
+
+  /// - Returns: nil at the end.
+  package mutating func next() -> String? {
+    while let entry = readdir(stream) {
+      let name = withUnsafeBytes(of: entry.pointee.d_name) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
+      if name != ".", name != ".." { return name }
+    }
+    return nil
+  }
+
+  /// The next names, at most so many.
+  package mutating func next(atMost limit: Int) -> [String] {
+    var names: [String] = []
+    while names.count < limit, let name = next() { names.append(name) }
+    return names
+  }
+}

@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+package import VPCModel
+
+extension ENIMarkTable {
+  /// What of the source map in the kernel leads packets of pods wrong, in words. Writes nothing.
+  ///
+  /// - Parameters:
+  ///   - wanted: marks and ENIs; its sources are not compared, since EC2 and IMDS lag behind each other.
+  ///   - pods: the ENI of each pod's address, secondary ENIs alone.
+  package static func faults(
+    wanted: ENIMarks, pods: [IPAddress: ENIID], on socket: NftablesSocket, name: String = defaultName
+  ) throws(NftablesError) -> [String] {
+    try wanted.check()
+    let id = NftablesTableID(family: .ipv4, name: name)
+    guard let present = try socket.read(id) else { return ["no nftables \(id)"] }
+    var faults = present.foreign.map { "nftables \(id) has \($0)" }
+    for (chain, content) in (wanted.table(.ipv4)?.chains ?? [:]).sorted(by: { $0.key < $1.key }) {
+      if let found = present.chains[chain], found == content { continue }
+      faults.append("chain \(chain) of nftables \(id) is \(present.chains[chain] == nil ? "missing" : "changed")")
+    }
+    let elements = present.maps.values.flatMap(\.elements)
+    for (address, eni) in pods.sorted(by: { $0.key < $1.key }) {
+      // The single address wins over a prefix around it.
+      let hit = elements.filter { $0.key.contains(address) }.max { $0.key.length < $1.key.length }
+      if hit?.value != eni.text { faults.append("packets from \(address) are not led to \(eni)") }
+    }
+    return faults
+  }
+}

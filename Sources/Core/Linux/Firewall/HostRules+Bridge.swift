@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import VPCModel
+
+extension HostRules {
+  /// What iptables' nat table holds while the set of destinations that are not translated changes, or translation begins
+  /// or ends, and the connection marks stand in nftables: two transactions, and no packet may meet a new half and an old
+  /// half.
+  ///
+  /// A connection that is translated and not marked, or marked and not translated, leaves by an ENI that does not own
+  /// its source. The VPC drops it, and conntrack holds the connection to that for as long as it is tried. So
+  /// translation goes by the mark for the time being: this is written first, then the marks, then what is to stay.
+  ///
+  /// - Returns: nil on a fresh node, where the destinations stay, or where marks stand in iptables too: then one
+  ///   transaction brings both.
+  package func bridge(from present: IptablesTable) -> IptablesPlan? {
+    let chains = present.chains.filter(IptablesPlan.owns(chain:))
+    guard connmarkBackend == .nftables, chains == [Name.snatChain] else { return nil }
+    let old = SNATChain(present.rules.filter { $0.chain == Name.snatChain }.map(\.words))
+    let new = SNATChain(snatChain)
+    guard !(old.translation + new.translation).isEmpty else { return nil }
+    let returns: [[String]]
+    if old.translation.isEmpty {
+      returns = new.returns
+    } else if new.translation.isEmpty {
+      returns = old.returns
+    } else {
+      guard old.destinations != new.destinations else { return nil }
+      returns = new.returns.filter { old.destinations.contains(SNATChain.destination($0)) }
+    }
+    let unmarked =
+      ["-m", "connmark", "!", "--mark", connmark.description] + comment("AWS, not marked") + ["-j", "RETURN"]
+    let translation = new.translation.isEmpty ? old.translation : new.translation
+    return IptablesPlan(
+      table: "nat", chains: [Name.snatChain: returns + [unmarked] + translation], rules: [snatJump])
+  }
+}
+
+/// The rules of AWS-SNAT-CHAIN-0, by what they do.
+private struct SNATChain {
+  /// For destinations that are not translated.
+  let returns: [[String]]
+  /// What translates the rest.
+  let translation: [[String]]
+
+  init(_ rules: [[String]]) {
+    let target = { (words: [String]) in IptablesRule("", words).target }
+    returns = rules.filter { target($0) == "RETURN" }
+    translation = rules.filter { target($0) == "SNAT" }
+  }
+
+  var destinations: Set<String> { Set(returns.map(SNATChain.destination)) }
+
+  /// iptables-save does not print 0.0.0.0/0.
+  static func destination(_ words: [String]) -> String { IptablesRule("", words).value(of: "-d") ?? "0.0.0.0/0" }
+}

@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+internal import VPCModel
+
+// What of the node's rules stands in nftables: the connection marks where kube-proxy does not use iptables-legacy, and
+// all of them where no iptables can be used.
+extension HostRules {
+  /// The contract's table for connection marks.
+  package static let connmarkTable = NftablesTableID(family: .ipv4, name: "aws-cni")
+  /// Our table for what iptables holds elsewhere. Not `vpc-cni`, which comes and goes with the source map.
+  package static let substituteTable = NftablesTableID(family: .ipv4, name: "vpc-cni-host")
+
+  /// What `table ip aws-cni` is to hold; nil where it must not be there.
+  package var connmarkTable: NftablesTable? {
+    guard !externalSNAT && connmarkBackend == .nftables else { return nil }
+    let restore: [NftablesExpression] = [
+      .conntrackLoad(key: NftablesExpression.conntrackMark), .bitwise(mask: connmark.mask, xor: 0),
+      .metaSet(key: NftablesExpression.metaMark),
+    ]
+    return NftablesTable(chains: [
+      // Behind kube-proxy's DNAT at -100.
+      "nat-prerouting": NftablesChain(
+        hook: NftablesHook(type: "nat", number: NftablesHook.prerouting, priority: -90),
+        rules: [
+          NftablesRule([.destinationType, .isLocal, .returnToCaller]),
+          NftablesRule(fromPod + [.counter, .jump("snat-mark")]),
+          NftablesRule([.counter] + restore),
+        ]),
+      "snat-mark": NftablesChain(
+        rules: destinations.map {
+          NftablesRule([.counter] + NftablesExpression.destination($0.prefix) + [.returnToCaller])
+        } + [NftablesRule([.counter] + setConnectionMark)]),
+    ])
+  }
+
+  /// What `table ip vpc-cni-host` is to hold on a node without a usable iptables: SNAT and what its mangle table would
+  /// hold, with the same effect. Nil where the settings ask for neither.
+  ///
+  ///     chain postrouting { type nat hook postrouting priority 110; … snat to PRIMARY fully-random }
+  ///     chain prerouting  { type filter hook prerouting priority mangle; … jump restore-mark }
+  ///     chain restore-mark { … }
+  package var substituteTable: NftablesTable? {
+    var table = NftablesTable()
+    if !externalSNAT {
+      table.chains["postrouting"] = NftablesChain(
+        // Behind kube-proxy's masquerading at 100: the first chain that translates a connection decides.
+        hook: NftablesHook(type: "nat", number: NftablesHook.postrouting, priority: 110), rules: translation)
+    }
+    let marks = connectionMarks
+    if !marks.isEmpty {
+      table.chains["prerouting"] = NftablesChain(
+        hook: NftablesHook(type: "filter", number: NftablesHook.prerouting, priority: -150), rules: marks)
+      table.chains["restore-mark"] = NftablesChain(rules: restoreMark)
+    }
+    return table.chains.isEmpty ? nil : table
+  }
+
+  private var translation: [NftablesRule] {
+    let ports: NftablesExpression.PortChoice =
+      switch randomization {
+      case .fully: .fullyRandom
+      case .hashed: .random
+      case .none: .first
+      }
+    let returns = destinations.map { NftablesExpression.destination($0.prefix) + [.returnToCaller] }
+    return
+      ([
+        NftablesExpression.outputName(prefix: "vlan") + [.returnToCaller],
+        [.destinationType, .isLocal, .returnToCaller],
+      ] + returns + [[.load(primaryAddress.bytes), .sourceNAT(ports: ports)]]).map { NftablesRule($0) }
+  }
+
+  private var connectionMarks: [NftablesRule] {
+    var rules: [[NftablesExpression]] = []
+    if nodePortSupport {
+      rules.append(
+        NftablesExpression.inputName(primaryInterface) + [.destinationTypeOnInput, .isLocal] + setConnectionMark)
+    }
+    if nodePortSupport || !externalSNAT { rules.append(fromPod + [.jump("restore-mark")]) }
+    if nodePortSupport { rules.append(NftablesExpression.inputName(prefix: "vlan") + [.jump("restore-mark")]) }
+    return rules.map { NftablesRule($0) }
+  }
+
+  /// The connection's mark is either all of the bits or none, so the packet gets all or loses them: one register can
+  /// not join two marks bit by bit.
+  private var restoreMark: [NftablesRule] {
+    let isMarked: [NftablesExpression] = [
+      .conntrackLoad(key: NftablesExpression.conntrackMark), .bitwise(mask: connmark.mask, xor: 0),
+      .compareEqual(NftablesExpression.hostBytes(connmark.value)),
+    ]
+    return [
+      NftablesRule(NftablesExpression.setMark(value: 0, mask: connmark.mask)),
+      NftablesRule(isMarked + NftablesExpression.setMark(value: connmark.value, mask: connmark.mask)),
+    ]
+  }
+
+  private var fromPod: [NftablesExpression] { NftablesExpression.inputName(prefix: vethPrefix) }
+
+  /// `ct mark set ct mark | MARK`
+  private var setConnectionMark: [NftablesExpression] {
+    [
+      .conntrackLoad(key: NftablesExpression.conntrackMark), .bitwise(mask: ~connmark.mask, xor: connmark.value),
+      .conntrackSet(key: NftablesExpression.conntrackMark),
+    ]
+  }
+}
+
+extension NftablesExpression {
+  /// `ip daddr PREFIX` as nft writes it: whole bytes where the length allows, a mask otherwise, nothing for 0.0.0.0/0.
+  static func destination(_ prefix: IPPrefix) -> [NftablesExpression] {
+    let bytes = prefix.address.bytes
+    if prefix.length == 0 { return [] }
+    if prefix.length % 8 == 0 {
+      let count = prefix.length / 8
+      return [.networkHeader(offset: 16, length: UInt32(count)), .compareEqual(Array(bytes.prefix(count)))]
+    }
+    let mask = ~UInt32(0) << UInt32(32 - prefix.length)
+    return [
+      .networkHeader(offset: 16, length: 4), .bitwise(mask: mask.bigEndian, xor: 0), .compareEqual(bytes),
+    ]
+  }
+}

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// What iptables-save prints of all tables, read for what this project asks of it.
+///
+/// On a node with thousands of services the text has megabytes: only the lines that can be about us are taken apart.
+package struct IptablesSave: Sendable, Hashable {
+  /// By name, with the rules that name something of ours and all chains.
+  private var tables: [String: IptablesTable] = [:]
+  /// Tables that hold what only nft can show: they cannot be changed by iptables-nft either.
+  package private(set) var unreadable: Set<String> = []
+  /// Kubelet's chain is there: it uses this backend.
+  package private(set) var hasHint = false
+  /// Rules that are not ours.
+  package private(set) var foreignRules = 0
+  /// Rules and chains that are ours, of this release or an older one.
+  package private(set) var ownedObjects = 0
+  /// The policy of FORWARD in the filter table is DROP.
+  package private(set) var dropsForward = false
+
+  /// Chains of mangle by which kubelet shows which backend it uses.
+  static let hints: Set<String> = ["KUBE-IPTABLES-HINT", "KUBE-KUBELET-CANARY"]
+
+  package init(_ text: String) {
+    var table = ""
+    for line in text.split(separator: "\n") {
+      switch line.utf8.first {
+      case UInt8(ascii: "*"):
+        table = String(line.dropFirst())
+        tables[table] = IptablesTable(name: table)
+      case UInt8(ascii: ":"):
+        readChain(line.dropFirst(), of: table)
+      case UInt8(ascii: "-"):
+        readRule(line, of: table)
+      case UInt8(ascii: "#"):
+        // `# Table `nat' is incompatible, use 'nft' tool.`, and the program succeeds.
+        guard line.hasPrefix("# Table `"), line.contains("is incompatible") else { continue }
+        unreadable.insert(String(line.dropFirst(9).prefix { $0 != "'" }))
+      default: continue
+      }
+    }
+  }
+
+  /// What a table holds of ours, with the names of all its chains; empty where no rule was ever set.
+  package func table(_ name: String) -> IptablesTable { tables[name] ?? IptablesTable(name: name) }
+
+  private mutating func readChain(_ line: Substring, of table: String) {
+    let words = line.split(separator: " ", maxSplits: 2)
+    guard words.count > 1 else { return }
+    let name = String(words[0])
+    tables[table]?.chains.append(name)
+    if table == "mangle", IptablesSave.hints.contains(name) { hasHint = true }
+    if table == "filter", name == "FORWARD", words[1] == "DROP" { dropsForward = true }
+    if IptablesPlan.owns(chain: name) { ownedObjects += 1 }
+  }
+
+  private mutating func readRule(_ line: Substring, of table: String) {
+    guard line.utf8.containsOurs, let words = IptablesRule.split(line), words.count > 2, words[0] == "-A" else {
+      return foreignRules += 1
+    }
+    let rule = IptablesRule(words[1], Array(words.dropFirst(2)))
+    tables[table]?.rules.append(rule)
+    let isOwned = IptablesPlan.owns(rule: rule) || IptablesPlan.owns(chain: rule.chain)
+    if isOwned { ownedObjects += 1 } else { foreignRules += 1 }
+  }
+}
+
+extension Substring.UTF8View {
+  /// Whether the bytes `AWS` stand in it: every chain and comment of ours has them.
+  fileprivate var containsOurs: Bool {
+    var matched = 0
+    let word: [UInt8] = [UInt8(ascii: "A"), UInt8(ascii: "W"), UInt8(ascii: "S")]
+    for byte in self {
+      if byte == word[matched] {
+        matched += 1
+        if matched == word.count { return true }
+      } else {
+        matched = byte == word[0] ? 1 : 0
+      }
+    }
+    return false
+  }
+}

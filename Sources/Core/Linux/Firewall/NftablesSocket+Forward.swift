@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+internal import CNetlink
+internal import Glibc
+internal import VPCModel
+
+extension NftablesSocket {
+  /// A node has a few; more are not told.
+  private static var limit: Int { 16 }
+
+  /// The chains at the forward hook that see IPv4 and whose policy is drop, of whatever table.
+  ///
+  /// - Throws: `.interrupted` where the list changed while it was read; `.refused`.
+  package func droppingForwardChains() throws(NftablesError) -> [ForwardPolicy] {
+    var found: Set<ForwardPolicy> = []
+    try request(NFT_MSG_GETCHAIN, family: 0, flags: UInt16(NLM_F_DUMP), what: "list the chains of nftables") { _ in
+    } each: { message in
+      guard let object = cnft_nftnl_chain_alloc() else { return }
+      defer { cnft_nftnl_chain_free(object) }
+      guard cnft_nftnl_chain_nlmsg_parse(message, object) >= 0 else { return }
+      let number = { (attribute: nftnl_chain_attr) in cnft_nftnl_chain_get_u32(object, UInt16(attribute.rawValue)) }
+      let text = { (attribute: nftnl_chain_attr) in
+        cnft_nftnl_chain_get_str(object, UInt16(attribute.rawValue)).map { String(cString: $0) } ?? ""
+      }
+      // NFPROTO_INET is 1, NFPROTO_IPV4 2; NF_DROP is 0, which a chain without a policy has as well.
+      guard cnft_nftnl_chain_is_set(object, UInt16(NFTNL_CHAIN_HOOKNUM.rawValue)),
+        number(NFTNL_CHAIN_HOOKNUM) == NftablesHook.forward, [1, 2].contains(number(NFTNL_CHAIN_FAMILY)),
+        cnft_nftnl_chain_is_set(object, UInt16(NFTNL_CHAIN_POLICY.rawValue)), number(NFTNL_CHAIN_POLICY) == 0,
+        found.count < NftablesSocket.limit
+      else { return }
+      let family = number(NFTNL_CHAIN_FAMILY) == 1 ? "inet" : "ip"
+      found.insert(ForwardPolicy(chain: "\(family) \(text(NFTNL_CHAIN_TABLE)) \(text(NFTNL_CHAIN_NAME))"))
+    }
+    return found.sorted()
+  }
+}

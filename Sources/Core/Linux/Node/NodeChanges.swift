@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import VPCModel
+
+/// What the kernel told since it was last asked: which objects were touched, not what is true now.
+///
+/// A value: notices in, each object once, however often it was touched.
+package struct NodeChanges: Sendable, Hashable {
+  /// What was told of one link.
+  package struct LinkChange: Sendable, Hashable {
+    /// As last told; nil where the link is gone.
+    package var now: Link?
+    /// As first told in this while.
+    package var first: Link
+    /// It was down once, so that its routes went without a word, or its routes may have.
+    package var wasDown: Bool
+  }
+
+  /// Notices were lost: everything may have changed.
+  package var isLost = false
+  package private(set) var addedRules: Set<PolicyRule> = []
+  package private(set) var removedRules: Set<PolicyRule> = []
+  package private(set) var addedRoutes: Set<Route> = []
+  package private(set) var removedRoutes: Set<Route> = []
+  /// By index.
+  package private(set) var links: [UInt32: LinkChange] = [:]
+  /// Links whose addresses changed.
+  package private(set) var addresses: Set<UInt32> = []
+  /// Links whose settings changed.
+  package private(set) var settings: Set<UInt32> = []
+  /// nftables tables of IPv4 and IPv6 that were touched.
+  package private(set) var tables: Set<String> = []
+  /// Chains of iptables-nft that we write to and that were touched, or whose rules were; empty text for a whole table.
+  package private(set) var iptablesChains: Set<String> = []
+  /// Who made the changes, as far as the kernel said.
+  package private(set) var origin = Origin()
+
+  /// Traces of who it was.
+  package struct Origin: Sendable, Hashable {
+    /// Ports of netlink sockets, which often are the numbers of their processes; at most 16.
+    package var ports: Set<UInt32> = []
+    /// Programs of nftables' transactions, by name; at most 8.
+    package var programs: Set<String> = []
+
+    package init(ports: Set<UInt32> = [], programs: Set<String> = []) {
+      self.ports = ports
+      self.programs = programs
+    }
+
+    package mutating func merge(_ other: Origin) {
+      ports.formUnion(other.ports.prefix(max(0, 16 - ports.count)))
+      programs.formUnion(other.programs.prefix(max(0, 8 - programs.count)))
+    }
+  }
+
+  package init() {}
+
+  package var isEmpty: Bool { self == NodeChanges() }
+
+  /// The tables of iptables-nft that we write.
+  private static let iptablesTables: Set<String> = ["nat", "mangle"]
+
+  /// kube-proxy writes thousands of rules to chains of its own, which are no concern of ours.
+  private static func isOfInterest(_ chain: String) -> Bool {
+    chain.isEmpty || chain == "PREROUTING" || chain == "POSTROUTING" || IptablesPlan.owns(chain: chain)
+      || IptablesSave.hints.contains(chain)
+  }
+
+  package mutating func add(_ notice: NetlinkMonitor.Notice) {
+    switch notice.event {
+    case .rule(let rule, false): addedRules.insert(rule)
+    case .rule(let rule, true): removedRules.insert(rule)
+    case .route(let route, false): addedRoutes.insert(route)
+    case .route(let route, true): removedRoutes.insert(route)
+    case .address(let address, _): addresses.insert(address.link)
+    case .setting(let link): settings.insert(link)
+    case .link(let link, let isRemoved):
+      var change = links[link.index] ?? LinkChange(now: nil, first: link, wasDown: false)
+      change.now = isRemoved ? nil : link
+      change.wasDown = change.wasDown || !link.isUp
+      links[link.index] = change
+    case .lost: isLost = true
+    }
+    if notice.port != 0 { origin.merge(Origin(ports: [notice.port])) }
+  }
+
+  package mutating func add(_ notice: NftablesMonitor.Notice) {
+    switch notice.event {
+    case .table(let name, _):
+      tables.insert(name)
+      if NodeChanges.iptablesTables.contains(name) { iptablesChains.insert("") }
+    case .chain(let chain, let table, let family):
+      tables.insert(table)
+      if family == .ipv4, NodeChanges.iptablesTables.contains(table), NodeChanges.isOfInterest(chain) {
+        iptablesChains.insert(chain)
+      }
+    case .committed(_, let program):
+      if !program.isEmpty { origin.merge(Origin(programs: [program])) }
+    case .lost: isLost = true
+    }
+  }
+}

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// struct pollfd counts as CNetlink's, whose headers include poll.h too.
+internal import CNetlink
+internal import Glibc
+
+/// What a program wrote, whatever became of it: for reports, where half an answer is worth having.
+package struct CommandCapture: Sendable {
+  package enum Ending: Sendable, Hashable {
+    case exited(status: Int32)
+    case signalled(Int32)
+    /// It ran past its deadline and has been ended with its group.
+    case timedOut
+    /// It was ended because the interruption was raised.
+    case interrupted
+    /// No program of that name.
+    case notFound
+    /// It could not be run; the text says why.
+    case notRun(String)
+  }
+
+  package let ending: Ending
+  /// The last `outputLimit` bytes, at most.
+  package var output: [UInt8] = []
+  package var errors: [UInt8] = []
+  /// Bytes of the output's beginning that are not kept.
+  package var dropped = 0
+}
+
+/// What a child wrote to one pipe, within a bound.
+struct ChildOutput {
+  /// What happens with more than fits.
+  enum Surplus { case isAnError, dropsTheOldest }
+
+  let limit: Int
+  let surplus: Surplus
+  private(set) var bytes: [UInt8] = []
+  private(set) var dropped = 0
+
+  init(limit: Int, surplus: Surplus) {
+    self.limit = limit
+    self.surplus = surplus
+  }
+
+  /// - Returns: whether it fits.
+  mutating func append(_ new: UnsafeRawBufferPointer) -> Bool {
+    bytes += new
+    guard bytes.count > limit else { return true }
+    guard surplus == .dropsTheOldest else { return false }
+    // Twice the bound is kept meanwhile, so that each byte is moved once.
+    if bytes.count > 2 * limit { trim() }
+    return true
+  }
+
+  /// To be called once at the end.
+  mutating func trim() {
+    guard bytes.count > limit else { return }
+    dropped += bytes.count - limit
+    bytes.removeFirst(bytes.count - limit)
+  }
+}
+
+/// Ends waiting programs from another thread: a bell that is rung once and for all.
+package final class Interruption: Sendable {
+  private let bell: EventBell
+  var descriptor: Int32 { bell.descriptor }
+
+  /// - Throws: `SystemCallError` where no descriptor is left.
+  package init() throws(SystemCallError) { bell = try EventBell() }
+
+  package func raise() { bell.ring() }
+
+  package var isRaised: Bool {
+    var entry = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
+    return poll(&entry, 1, 0) > 0
+  }
+}

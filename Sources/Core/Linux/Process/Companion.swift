@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+// sigset_t counts as CNetlink's, whose headers include signal.h too.
+internal import CNetlink
+internal import Glibc
+
+/// A program that lives beside this one: same environment, same standard streams, ended by its parent's signal.
+///
+/// `SpawnedCommand` runs what is waited for; a companion is told about by SIGCHLD and `reap()`.
+package struct Companion: Sendable {
+  package let process: Int32
+
+  /// - Parameters:
+  ///   - file: the program's absolute path.
+  ///   - words: its arguments, the first being the name it is called by.
+  /// - Throws: `CommandError` `.notStarted`.
+  package static func start(_ file: String, _ words: [String]) throws(CommandError) -> Companion {
+    let text = words.joined(separator: " ")
+    guard !words.contains(where: { $0.utf8.contains(0) }) else {
+      throw CommandError(.notStarted, text, errno: EINVAL)
+    }
+    var attributes = posix_spawnattr_t()
+    posix_spawnattr_init(&attributes)
+    defer { posix_spawnattr_destroy(&attributes) }
+    // What this process blocks and ignores is its own affair.
+    var none = sigset_t()
+    var all = sigset_t()
+    sigemptyset(&none)
+    sigfillset(&all)
+    posix_spawnattr_setsigmask(&attributes, &none)
+    posix_spawnattr_setsigdefault(&attributes, &all)
+    posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF))
+    // SAFETY: the copies live until posix_spawn has returned, which is when the child has executed the program.
+    var arguments: [UnsafeMutablePointer<CChar>?] = words.map { strdup($0) } + [nil]
+    defer { for pointer in arguments { free(pointer) } }
+    var process: pid_t = 0
+    let code = posix_spawn(&process, file, nil, &attributes, &arguments, environ)
+    guard code == 0 else { throw CommandError(.notStarted, text, errno: code) }
+    return Companion(process: process)
+  }
+
+  /// Sends a signal; one that has ended already is no error.
+  package func signal(_ number: Int32) { _ = kill(process, number) }
+
+  /// Waits for every child that has ended, without blocking: this one, and as PID 1 also those that others left.
+  ///
+  /// - Returns: how this one ended; nil while it runs.
+  package func reap() -> CommandOutcome.Ending? {
+    var ending: CommandOutcome.Ending?
+    while true {
+      var state: Int32 = 0
+      let found = waitpid(-1, &state, WNOHANG)
+      if found < 0 && errno == EINTR { continue }
+      guard found > 0 else { return ending }
+      if found == process { ending = SpawnedChild.ending(state) }
+    }
+  }
+}

@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+// sigset_t counts as CNetlink's, whose headers include signal.h too.
+internal import CNetlink
+internal import Glibc
+
+/// Signals taken by one thread that waits for them, instead of by handlers.
+///
+/// PID 1 of a container gets them too: the kernel drops signals that an init process has no handler for, but never
+/// those that it blocks.
+package struct SignalQueue {
+  private var set = sigset_t()
+
+  /// Blocks the signals in this thread and so in every thread made after; ignores SIGPIPE, since a peer that closes
+  /// its socket is an error of that write alone. To be called before any other thread exists.
+  package init(_ numbers: [Int32] = [SIGTERM, SIGINT]) {
+    sigemptyset(&set)
+    for number in numbers { sigaddset(&set, number) }
+    pthread_sigmask(SIG_BLOCK, &set, nil)
+    signal(SIGPIPE, SIG_IGN)
+  }
+
+  /// Blocks the calling thread until one of them arrives; returns its number.
+  package func next() -> Int32 {
+    var number: Int32 = 0
+    var set = set
+    while sigwait(&set, &number) != 0 {}
+    return number
+  }
+
+  /// As `next()`, but nil when none has arrived in that time.
+  package func next(within limit: Duration) -> Int32? {
+    let (seconds, attoseconds) = max(limit, .zero).components
+    var time = timespec(tv_sec: Int(seconds), tv_nsec: Int(attoseconds / 1_000_000_000))
+    var set = set
+    // EINTR comes from a signal outside the set: the caller's own clock decides whether to wait on.
+    let number = sigtimedwait(&set, nil, &time)
+    return number > 0 ? number : nil
+  }
+}

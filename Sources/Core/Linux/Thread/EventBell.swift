@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// eventfd comes with CNetlink's headers.
+internal import CNetlink
+internal import Glibc
+
+/// Wakes a thread that polls, from any other: an eventfd.
+final class EventBell: Sendable {
+  let descriptor: Int32
+
+  init() throws(SystemCallError) {
+    descriptor = eventfd(0, Int32(EFD_CLOEXEC | EFD_NONBLOCK))
+    guard descriptor >= 0 else { throw SystemCallError(errno: errno, call: "make an eventfd") }
+  }
+
+  deinit { close(descriptor) }
+
+  func ring() {
+    var one: UInt64 = 1
+    // A counter that is full rings as well.
+    _ = write(descriptor, &one, MemoryLayout<UInt64>.size)
+  }
+
+  func clear() {
+    var count: UInt64 = 0
+    // Nothing to read is what it should come to.
+    _ = read(descriptor, &count, MemoryLayout<UInt64>.size)
+  }
+}

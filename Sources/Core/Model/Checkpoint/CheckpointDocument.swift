@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+
+extension Checkpoint {
+  /// The file's bytes: one line of JSON in the field order of the reference's encoder, empty optional fields left out.
+  package func encoded() -> [UInt8] {
+    var document = CheckpointDocument()
+    for entry in allocations { document.set(entry) }
+    return document.withBytes(cooldowns: cooldowns) { $0 }
+  }
+}
+
+/// The checkpoint's text, kept from one change to the next: a node with 700 pods writes the file at every ADD and DEL, and
+/// one entry of it has changed. A change costs that entry's text, and one move of bytes in memory where it leaves.
+///
+/// Entries stand in the order in which they came. `Pool.update` brings it up to date.
+package struct CheckpointDocument: Sendable {
+  private struct Place: Sendable {
+    /// Rises from place to place, so that an entry is found by halving.
+    let number: UInt64
+    var start: Int
+  }
+
+  /// The file up to the last entry. The first entry follows `[`, every other one `,`: the byte belongs to the entry.
+  private var text: CheckpointBytes
+  private var places: [Place] = []
+  private var numbers: [AttachmentKey: UInt64] = [:]
+  private var lastNumber: UInt64 = 0
+  /// Nothing was ever entered or said to be missing: whoever brings it up to date has to enter everything.
+  private(set) var isNew = true
+
+  private static let head = "{\"version\":\"\(Checkpoint.version)\",\"allocations\":"
+
+  package init() {
+    text = CheckpointBytes(capacity: 1024)
+    text.raw(CheckpointDocument.head)
+  }
+
+  /// How many entries it has.
+  package var count: Int { places.count }
+
+  /// Enters an allocation in the place of what its attachment had.
+  package mutating func set(_ entry: CheckpointAllocation) {
+    remove(entry.key)
+    lastNumber += 1
+    numbers[entry.key] = lastNumber
+    places.append(Place(number: lastNumber, start: text.bytes.count))
+    text.raw(places.count == 1 ? "[" : ",")
+    text.allocation(entry)
+  }
+
+  /// Takes out what the attachment has, if it has anything.
+  package mutating func remove(_ key: AttachmentKey) {
+    isNew = false
+    guard let number = numbers.removeValue(forKey: key) else { return }
+    let index = place(of: number)
+    let start = places[index].start
+    let end = index + 1 < places.count ? places[index + 1].start : text.bytes.count
+    text.bytes.removeSubrange(start..<end)
+    places.remove(at: index)
+    for later in index..<places.count { places[later].start -= end - start }
+    if index == 0, !places.isEmpty { text.bytes[start] = UInt8(ascii: "[") }
+  }
+
+  /// Empties it.
+  mutating func removeAll() {
+    self = CheckpointDocument()
+    isNew = false
+  }
+
+  private func place(of number: UInt64) -> Int {
+    var (low, high) = (0, places.count - 1)
+    while low < high {
+      let middle = (low + high) / 2
+      if places[middle].number < number { low = middle + 1 } else { high = middle }
+    }
+    return low
+  }
+
+  /// Hands the whole file to `body`, without a copy of it.
+  package mutating func withBytes<Value, Failure: Error>(
+    cooldowns: [CheckpointCooldown], _ body: ([UInt8]) throws(Failure) -> Value
+  ) throws(Failure) -> Value {
+    let length = text.bytes.count
+    defer { text.bytes.removeSubrange(length...) }
+    text.raw(places.isEmpty ? "[]" : "]")
+    if !cooldowns.isEmpty {
+      text.raw(",\"cooldowns\":")
+      for (index, entry) in cooldowns.enumerated() {
+        text.raw(index == 0 ? "[" : ",")
+        text.cooldown(entry)
+      }
+      text.raw("]")
+    }
+    text.raw("}\n")
+    return try body(text.bytes)
+  }
+}

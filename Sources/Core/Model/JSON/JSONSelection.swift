@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// Which members of a JSON document are kept while it is read. A selection of an array is one of each of its items.
+///
+/// For documents of which a small part is used: a Kubernetes object is mostly what others wrote down for themselves.
+package indirect enum JSONSelection: Sendable, Hashable {
+  /// Everything from here on.
+  case all
+  /// These members of an object, and what of each.
+  case members([String: JSONSelection])
+
+  /// What of that member is kept; nil for nothing.
+  package func member(_ name: String) -> JSONSelection? {
+    switch self {
+    case .all: .all
+    case .members(let wanted): wanted[name]
+    }
+  }
+}
+
+extension JSONSelection: ExpressibleByDictionaryLiteral {
+  package init(dictionaryLiteral elements: (String, JSONSelection)...) {
+    self = .members(Dictionary(elements, uniquingKeysWith: { $1 }))
+  }
+}

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// What `/v1/status` says beyond counts and ENIs.
+extension Pool {
+  /// ADDs that wait, the longest first.
+  package func waiters(now: PoolInstant) -> [AgentStatus.Waiter] {
+    queue.keys.prefix(AgentStatus.listLimit).compactMap { key in
+      guard let waiter = queue.first(of: key) else { return nil }
+      var row = AgentStatus.Waiter()
+      row.namespace = waiter.request.pod.namespace
+      row.name = waiter.request.pod.name
+      row.waitedSeconds = (now - waiter.since).wholeSeconds
+      row.leftSeconds = (waiter.request.deadline - now).wholeSeconds
+      return row
+    }
+  }
+
+  /// Kinds of work that are held back after failures.
+  package func holds(now: PoolInstant) -> [AgentStatus.EC2.Hold] {
+    ActionClass.allCases.compactMap { kind in
+      let backoff = backoffs[kind.rawValue]
+      guard let fault = backoff.fault, backoff.isHolding(now, urgent: false) || backoff.isHolding(now, urgent: true)
+      else { return nil }
+      var row = AgentStatus.EC2.Hold()
+      row.work = "\(kind)"
+      row.because = fault.text
+      row.urgentSeconds = backoff.urgentAt.map { max(($0 - now).wholeSeconds, 0) } ?? 0
+      row.patientSeconds = backoff.patientAt.map { max(($0 - now).wholeSeconds, 0) } ?? 0
+      return row
+    }
+  }
+
+  /// How long ago what is attached was last compared with what is known; nil before the start.
+  package func sinceReconciled(now: PoolInstant) -> Duration? { reconciledAt.map { now - $0 } }
+
+  /// Work under way, in words, the oldest first.
+  package var workUnderWay: [String] {
+    inFlight.sorted { $0.key < $1.key }.prefix(AgentStatus.listLimit).map { entry in
+      let held = entry.value.heldBy.map { ", held by EC2's rate of \($0)" } ?? ""
+      return text(of: entry.value.work) + held
+    }
+  }
+
+  private func text(of work: InFlight.Work) -> String {
+    let eni = { (slot: Int) in book.enis.indices.contains(slot) ? book.enis[slot].id.text : "an ENI" }
+    switch work {
+    case .attach(let request): return "attach an ENI with \(request.count) \(request.kind.plural) in \(request.subnet)"
+    case .assign(let slot, _, let kind, let count): return "assign \(count) \(kind.plural) to \(eni(slot))"
+    case .unassign(let slot, let cidrs): return "give back \(cidrs.count) of \(eni(slot))"
+    case .free(let slot): return "detach and delete \(eni(slot))"
+    case .wire(let slot): return "wire \(eni(slot))"
+    case .list: return "list what is attached"
+    }
+  }
+
+  /// What the warm targets ask for, against what there is.
+  package var targetStatus: AgentStatus.Targets {
+    let targets = targets
+    var status = AgentStatus.Targets()
+    status.warmENI = settings.warmENITarget
+    status.warmIP = settings.warmIPTarget
+    status.minimumIP = settings.minimumIPTarget
+    status.warmPrefix = settings.warmPrefixTarget
+    status.shortage = targets.shortage
+    status.surplus = targets.surplus
+    return status
+  }
+}
+
+extension CIDRKind {
+  fileprivate var plural: String { self == .prefix ? "prefixes" : "addresses" }
+}
+
+extension ActionFailure.Fault {
+  /// Fit for a list: what EC2 said, short.
+  fileprivate var text: String {
+    switch self {
+    case .throttled(let call): "EC2 throttles \(call)"
+    case .unauthorized(let permission): "missing permission \(permission)"
+    case .subnetFull: "the subnet is full"
+    case .noFreePrefix: "the subnet has no free prefix"
+    case .addressLimit: "the ENI holds more than is known"
+    case .attachmentLimit: "more is attached than is known"
+    case .deviceTaken: "the device index is taken"
+    case .eniGone: "the ENI is gone"
+    case .other(let text): text
+    }
+  }
+}
+
+extension Duration {
+  /// Rounded down.
+  package var wholeSeconds: Int { Int(components.seconds) }
+}

@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// What a text was taken for when it was replaced. The raw value stands in its place: `[redacted field]`.
+package enum SecretKind: String, Sendable, Hashable, CaseIterable {
+  /// The value of a field, variable, header or option with a name that announces a secret.
+  case field
+  case awsKeyID = "aws-key-id"
+  /// A long run of base64: a secret key, a session token, a key's body.
+  case keyMaterial = "key-material"
+  case privateKey = "private-key"
+  case webToken = "web-token"
+  case bootstrapToken = "bootstrap-token"
+  /// A token of a service that marks its tokens: GitHub, Slack and others.
+  case serviceToken = "service-token"
+  /// `user:password@` in a URL, `-u user:password`, `Basic` and `Bearer` in running text.
+  case login
+  /// Lines that belong to a field whose name announces a secret.
+  case block
+}

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// What the metrics helper's environment and flag say, read once at start. Names, defaults and rules are those of
+/// `Setting.metricsHelper`; variables of the AWS SDKs and of the Kubernetes client belong to their layers.
+package struct MetricsHelperSettings: Sendable, Hashable {
+  /// How the agents are reached.
+  package enum Route: String, Sendable { case proxy, direct }
+
+  /// What was passed over while reading, to be logged once.
+  package let warnings: [SettingWarning]
+
+  package let sendsToCloudWatch: Bool
+  package let servesPrometheus: Bool
+  package let interval: Duration
+  /// Nil where it is to be found out.
+  package let clusterID: String?
+  package let route: Route
+  /// For one agent, from asking to the last byte.
+  package let agentTimeout: Duration
+  /// Agents that are read at once.
+  package let width: Int
+  package let logLevel: Settings.LogSeverity
+  package let clusterEndpoint: String
+  package let httpTimeout: Duration
+  package let version: String
+
+  /// - Parameters:
+  ///   - environment: the process's environment.
+  ///   - cloudWatchFlag: what the flag `--cloudwatch` says; USE_CLOUDWATCH comes before it.
+  /// - Throws: `SettingError` naming the first variable whose value cannot be used.
+  package init(environment: [String: String], cloudWatchFlag: Bool = true) throws(SettingError) {
+    var reader = SettingReader(environment: environment)
+    try reader.refuseControlCharacters(in: Setting.metricsHelper)
+    sendsToCloudWatch = Self.yesNo(.useCloudWatch, &reader, default: cloudWatchFlag)
+    servesPrometheus = Self.yesNo(.usePrometheus, &reader, default: false)
+    interval = .seconds(try reader.strictInt(.metricUpdateInterval, in: 1...3600, default: 30))
+    clusterID = try Self.clusterID(reader)
+    let word = try reader.word(.scrapeRoute, of: ["proxy", "direct"], default: "proxy")
+    route = Route(rawValue: word) ?? .proxy
+    agentTimeout = .seconds(try reader.strictInt(.scrapeTimeout, in: 1...60, default: 5))
+    width = try reader.strictInt(.scrapeWidth, in: 1...256, default: 32)
+    logLevel = Settings.word(.logLevel, &reader, default: .debug)
+    clusterEndpoint = reader.text(.clusterEndpoint) ?? ""
+    httpTimeout = .seconds(reader.int(.httpTimeout, in: 10...600, default: 10))
+    version = reader.text(.version) ?? ""
+    warnings = reader.warnings
+  }
+
+  /// `yes` and `no` too, which the existing helper takes, in any case.
+  private static func yesNo(_ setting: Setting, _ reader: inout SettingReader, default fallback: Bool) -> Bool {
+    switch reader.text(setting)?.lowercased() {
+    case "yes": true
+    case "no": false
+    default: reader.bool(setting, default: fallback)
+    }
+  }
+
+  /// A bad one would make CloudWatch refuse every call.
+  private static func clusterID(_ reader: SettingReader) throws(SettingError) -> String? {
+    guard let value = reader.text(.clusterID) else { return nil }
+    guard isClusterID(value) else { throw reader.refuse(.clusterID, value) }
+    return value
+  }
+
+  /// What CloudWatch takes as the value of a dimension: 1 to 1024 characters of ASCII without control characters, not
+  /// spaces alone.
+  ///
+  /// Source: Dimension, CloudWatch API Reference.
+  package static func isClusterID(_ text: String) -> Bool {
+    (1...1024).contains(text.utf8.count) && text.utf8.allSatisfy { (0x20...0x7e).contains($0) }
+      && text.utf8.contains { $0 != 0x20 }
+  }
+}
+
+extension Setting {
+  static let useCloudWatch = Setting(
+    "USE_CLOUDWATCH", .bool, "true", "send the sums to CloudWatch; before the flag --cloudwatch", allowed: yesOrNo)
+  static let usePrometheus = Setting(
+    "USE_PROMETHEUS", .bool, "false", "serve the sums to Prometheus on port 61681", allowed: yesOrNo)
+  static let metricUpdateInterval = Setting(
+    "METRIC_UPDATE_INTERVAL", .int, "30", "from one reading of all agents to the next; CloudWatch gets two at a time",
+    allowed: "1 to 3600", unit: "s")
+  static let clusterID = Setting(
+    "AWS_CLUSTER_ID", .text, "", "the dimension CLUSTER_ID; found out where unset",
+    allowed: "1 to 1024 printable ASCII characters, not spaces alone")
+  static let scrapeRoute = Setting(
+    "VPC_CNI_SCRAPE", .word, "proxy", "proxy: agents are read through the API server; direct: at their addresses",
+    allowed: "proxy or direct")
+  static let scrapeTimeout = Setting(
+    "VPC_CNI_SCRAPE_TIMEOUT", .int, "5", "an agent that has not answered by then is silent", allowed: "1 to 60",
+    unit: "s")
+  static let scrapeWidth = Setting(
+    "VPC_CNI_SCRAPE_WIDTH", .int, "32", "agents that are read at once", allowed: "1 to 256")
+
+  private static let yesOrNo = "yes, no, true or false (also 1, t, T, TRUE, True, 0, f, F, FALSE, False)"
+
+  /// Every variable that `MetricsHelperSettings` reads, in the order of the documentation.
+  package static let metricsHelper: [Setting] = [
+    useCloudWatch, usePrometheus, metricUpdateInterval, clusterID, scrapeRoute, scrapeTimeout, scrapeWidth, logLevel,
+    clusterEndpoint, httpTimeout, version,
+  ]
+}

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// What the init container and the node's entrypoint are set by: their own variables, and all of the agent's, so that
+/// a bad one is told before anything on the host is touched.
+package struct NodeSettings: Sendable, Hashable {
+  package let agent: Settings
+  /// What was passed over while reading, the agent's included.
+  package let warnings: [SettingWarning]
+
+  package let binaryFolder: String
+  package let configurationFolder: String
+  package let templatePath: String
+  package let corePluginsFolder: String
+  package let disablesEarlyDemux: Bool
+  /// An absolute path or `stderr`, for the conflist.
+  package let pluginLogFile: String
+  /// As it was written, for the conflist.
+  package let pluginLogLevel: String
+  package let usesBandwidthPlugin: Bool
+  package let disablesPodIPv6: Bool
+  package let hasV4Egress: Bool
+  package let egressV4LogFile: String
+  package let egressV6LogFile: String
+
+  /// - Parameter environment: the process's environment.
+  /// - Throws: `SettingError` naming the first variable whose value cannot be used.
+  package init(environment: [String: String]) throws(SettingError) {
+    let agent = try Settings(environment: environment)
+    var reader = SettingReader(environment: environment)
+    try reader.refuseControlCharacters(in: Setting.node)
+    try NodeSettings.checkTargets(agent, reader)
+    if agent.usesPodENIs {
+      // The agent falls back to strict; a node is not set up by a guess at what was meant.
+      _ = try reader.word(.podSecurityGroupMode, of: ["strict", "standard"], default: "strict")
+    }
+    binaryFolder = try Settings.absolutePath(.hostBinaries, reader)
+    configurationFolder = try Settings.absolutePath(.hostConfiguration, reader)
+    templatePath = try Settings.absolutePath(.conflistTemplate, reader)
+    corePluginsFolder = try Settings.absolutePath(.corePlugins, reader)
+    disablesEarlyDemux = reader.bool(.disableEarlyDemux, default: false)
+    pluginLogFile = try NodeSettings.logFile(.pluginLogFile, reader)
+    pluginLogLevel = NodeSettings.logLevel(&reader)
+    usesBandwidthPlugin = reader.bool(.bandwidthPlugin, default: false)
+    disablesPodIPv6 = reader.bool(.disablePodIPv6, default: false)
+    hasV4Egress = reader.bool(.enableV4Egress, default: true)
+    egressV4LogFile = try NodeSettings.logFile(.egressV4LogFile, reader)
+    egressV6LogFile = try NodeSettings.logFile(.egressV6LogFile, reader)
+    self.agent = agent
+    warnings = agent.warnings + reader.warnings
+  }
+
+  /// A pool of prefixes that keeps nothing warm would make the first pod of each prefix wait: refused, as the reference
+  /// refuses it.
+  private static func checkTargets(_ agent: Settings, _ reader: SettingReader) throws(SettingError) {
+    guard agent.usesPrefixes, agent.warmPrefixTarget == 0, agent.warmIPTarget == 0, agent.minimumIPTarget == 0
+    else { return }
+    throw SettingError(
+      name: Setting.warmPrefixTarget.name, value: reader.text(.warmPrefixTarget) ?? "",
+      allowed: "1 or more with \(Setting.prefixDelegation.name), unless \(Setting.warmIPTarget.name) or "
+        + "\(Setting.minimumIPTarget.name) is set")
+  }
+
+  /// Standard output carries the plugin's result, so it is no place for a log.
+  private static func logFile(_ setting: Setting, _ reader: SettingReader) throws(SettingError) -> String {
+    let value = reader.text(setting) ?? setting.fallback
+    if value.lowercased() == "stderr" { return value }
+    return try Settings.absolutePath(setting, reader)
+  }
+
+  private static func logLevel(_ reader: inout SettingReader) -> String {
+    let fallback = Setting.pluginLogLevel.fallback
+    guard let value = reader.text(.pluginLogLevel) else { return fallback }
+    if ["debug", "info", "warn", "error", "fatal"].contains(value.lowercased()) { return value }
+    reader.warn(.pluginLogLevel, value, used: fallback)
+    return fallback
+  }
+}

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// Two settings, each good by itself, that do not go together. The agent starts and says so.
+package struct SettingConflict: Sendable, Hashable, CustomStringConvertible {
+  /// The variable that should be looked at.
+  package let name: String
+  /// What was set, cut to 200 characters.
+  package let value: String
+  /// What comes of it, and what to do.
+  package let outcome: String
+
+  init(_ setting: Setting, _ value: String, _ outcome: String) {
+    name = setting.name
+    self.value = String(value.prefix(200))
+    self.outcome = outcome
+  }
+
+  package var description: String { "\(name) is \"\(value)\": \(outcome)" }
+}
+
+extension Settings {
+  /// Bits of the packet mark that programs found on every node use for themselves.
+  private static let foreignMarks: [(bits: UInt32, owner: String)] = [
+    (0xc000, "kube-proxy and kubelet (0x4000, 0x8000)"), (0x2000, "the portmap plugin (0x2000)"),
+  ]
+
+  /// What of the settings does not go together, in the order of the documentation.
+  package var conflicts: [SettingConflict] {
+    var found: [SettingConflict] = []
+    if podMTU > eniMTU {
+      found.append(
+        SettingConflict(
+          .podMTU, "\(podMTU)",
+          "more than AWS_VPC_ENI_MTU \(eniMTU): large packets of pods are fragmented or refused by the node; set it to \(eniMTU) or less"
+        ))
+    }
+    if usesExternalSNAT {
+      let idle =
+        "no effect with AWS_VPC_K8S_CNI_EXTERNALSNAT=true, which leaves all translation to others; unset one of them"
+      if !excludedSNATCIDRs.isEmpty {
+        found.append(SettingConflict(.excludeSNATCIDRs, Settings.text(excludedSNATCIDRs), idle))
+      }
+      if snatPorts != .prng { found.append(SettingConflict(.randomizeSNAT, snatPorts.rawValue, idle)) }
+    } else if let all = excludedSNATCIDRs.first(where: { $0.length == 0 }) {
+      found.append(
+        SettingConflict(
+          .excludeSNATCIDRs, "\(all)",
+          "nothing is translated any more: AWS_VPC_K8S_CNI_EXTERNALSNAT=true says the same without rules for every packet"
+        ))
+    }
+    found += Settings.nested(.excludeSNATCIDRs, excludedSNATCIDRs)
+    found += Settings.nested(.externalServiceCIDRs, externalServiceCIDRs)
+    for (setting, bits) in [(Setting.connmark, connmark.mask), (.eniMarkMask, eniMarkMask)] {
+      for foreign in Settings.foreignMarks where bits & foreign.bits != 0 {
+        found.append(
+          SettingConflict(
+            setting, "0x\(String(bits, radix: 16))",
+            "has a bit of \(foreign.owner): each would undo what the other marks; choose other bits"))
+      }
+    }
+    return found
+  }
+
+  /// Entries that lie within another one.
+  private static func nested(_ setting: Setting, _ list: [IPPrefix]) -> [SettingConflict] {
+    list.compactMap { inner in
+      guard let outer = list.first(where: { $0 != inner && $0.contains(inner) }) else { return nil }
+      return SettingConflict(setting, "\(inner)", "no effect, it lies within \(outer) of the same list; leave it out")
+    }
+  }
+
+  private static func text(_ list: [IPPrefix]) -> String { list.map(\.description).joined(separator: ",") }
+}

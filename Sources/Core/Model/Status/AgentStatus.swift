@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What `/v1/status` says: written by the agent, read by `vpc-cni status` and `vpc-cni doctor`. One schema for both, in
+// AgentStatus+JSON.swift. Times are seconds before the moment of the answer, so that no two clocks are compared.
+
+/// The node at a glance, as its agent knows it at one moment.
+package struct AgentStatus: Sendable, Hashable {
+  package var agent = Process()
+  package var pool = Pool()
+  package var targets = Targets()
+  /// By card and device.
+  package var enis: [ENI] = []
+  /// By address.
+  package var pods: [Pod] = []
+  /// The longest first, at most `listLimit`.
+  package var waiters: [Waiter] = []
+  /// Work under way, in words, at most `listLimit`.
+  package var actions: [String] = []
+  package var subnets: [Subnet] = []
+  package var ec2 = EC2()
+  package var kernel = Kernel()
+  package var settings = Settings()
+
+  package init() {}
+
+  /// Lists of what has no bound of its own end here.
+  package static let listLimit = 100
+
+  package struct Process: Sendable, Hashable {
+    package var version = ""
+    package var commit = ""
+    package var pid = 0
+    package var upSeconds = 0
+    package var instance = ""
+    package var instanceType = ""
+    package var zone = ""
+
+    package init() {}
+  }
+
+  /// Addresses unless said otherwise.
+  package struct Pool: Sendable, Hashable {
+    package var total = 0
+    package var assigned = 0
+    package var free = 0
+    package var cooling = 0
+    package var pending = 0
+    package var stray = 0
+    package var waiting = 0
+    package var usesPrefixes = false
+    package var eniLimit = 0
+    package var addressesPerENI = 0
+    package var maxPods = 0
+    /// `FailureCause.label`; nil where growth is not blocked.
+    package var blockedCause: String?
+    /// The same in words, as a pod's event has it.
+    package var blockedText: String?
+
+    package init() {}
+  }
+
+  /// What the warm targets ask for, against what there is.
+  package struct Targets: Sendable, Hashable {
+    package var warmENI = 0
+    package var warmIP = 0
+    package var minimumIP = 0
+    package var warmPrefix = 0
+    /// Addresses that the targets and the waiters lack.
+    package var shortage = 0
+    /// Idle addresses or prefixes that can go back.
+    package var surplus = 0
+
+    package init() {}
+  }
+
+  package struct ENI: Sendable, Hashable {
+    package var id = ""
+    package var device = 0
+    package var card = 0
+    package var subnet = ""
+    package var address = ""
+    package var mac = ""
+    package var table = 0
+    package var isManaged = true
+    /// Its addresses may be given out.
+    package var isOpen = true
+    package var isExcluded = false
+    package var total = 0
+    package var assigned = 0
+    package var cooling = 0
+    package var prefixes: [String] = []
+
+    package init() {}
+
+    package var free: Int { max(total - assigned - cooling, 0) }
+    package var isPrimary: Bool { device == 0 && card == 0 }
+  }
+
+  package struct Pod: Sendable, Hashable {
+    package var namespace = ""
+    package var name = ""
+    package var address = ""
+    /// Empty where EC2 shows the address on no ENI.
+    package var eni = ""
+    package var device = 0
+    package var ageSeconds = 0
+
+    package init() {}
+  }
+
+  package struct Waiter: Sendable, Hashable {
+    package var namespace = ""
+    package var name = ""
+    package var waitedSeconds = 0
+    package var leftSeconds = 0
+
+    package init() {}
+  }
+
+  package struct Subnet: Sendable, Hashable {
+    package var id = ""
+    /// By EC2's last word; nil where it has not said.
+    package var free: Int?
+    package var isExcluded = false
+    /// It was full, and is left alone for now.
+    package var isPaused = false
+    /// It has no free prefix: single addresses for now.
+    package var isFragmented = false
+
+    package init() {}
+  }
+
+  package struct EC2: Sendable, Hashable {
+    /// By action's name.
+    package var calls: [Call] = []
+    package var held: [Hold] = []
+    /// Since what is attached, by IMDS or EC2, was last compared with what the agent knows; nil before the start.
+    package var reconciledSeconds: Int?
+
+    package init() {}
+
+    package struct Call: Sendable, Hashable {
+      package var action = ""
+      package var count = 0
+      package var failed = 0
+      package var throttled = 0
+      /// EC2's code of the last call; nil where that succeeded.
+      package var lastError: String?
+      package var lastSeconds = 0
+
+      package init() {}
+    }
+
+    /// A kind of work that is held back after failures.
+    package struct Hold: Sendable, Hashable {
+      /// `attach`, `assign`…
+      package var work = ""
+      package var because = ""
+      /// Until pods' needs are asked for again; 0: now.
+      package var urgentSeconds = 0
+      /// The same for warm targets and tidying.
+      package var patientSeconds = 0
+
+      package init() {}
+    }
+  }
+
+  /// What the node's network should be and is.
+  package struct Kernel: Sendable, Hashable {
+    /// `constant` or `per-pod`.
+    package var scheme = ""
+    /// Where the node's rules stand: `iptables-legacy`, `iptables-nft` or `nftables`.
+    package var iptables = ""
+    /// What differs now from what is wanted, in words, at most `listLimit`; nil where that could not be found out.
+    package var differences: [String]?
+    /// What was put back since the start, and when last.
+    package var repairs = 0
+    package var lastRepairSeconds: Int?
+    package var lastRepair = ""
+
+    package init() {}
+  }
+
+  /// Settings in use that others must agree with, and what was passed over.
+  package struct Settings: Sendable, Hashable {
+    package var warnings: [String] = []
+    package var vethPrefix = ""
+    package var eniMTU = 0
+    package var podMTU = 0
+    package var externalSNAT = false
+    package var customNetworking = false
+    package var checkpoint = ""
+
+    package init() {}
+  }
+}

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import Logging
+internal import VPCKube
+internal import VPCModel
+internal import VPCTransport
+
+/// Writes into the node's CNINode what the VPC resource controller is to do for it: `SecurityGroupsForPods`, and with an
+/// ENIConfig that is not `default` also `CustomNetworking`. Source: contract of amazon-vpc-cni-k8s v1.23, node objects.
+struct CNINodeFeatures: Sendable {
+  let nodeName: String
+  let usesCustomNetworking: Bool
+  let state: ClusterState
+  let time: TimeSource
+  let logger: Logger
+
+  private static let waits = RetryPolicy(attempts: Int.max, base: .seconds(2), cap: .seconds(120))
+
+  static func features(eniConfigName: String?) -> [CNINode.Feature] {
+    var features = [CNINode.Feature(name: "SecurityGroupsForPods")]
+    if let eniConfigName, eniConfigName != "default" {
+      features.append(CNINode.Feature(name: "CustomNetworking", value: eniConfigName))
+    }
+    return features
+  }
+
+  /// Announces, and anew whenever the ENIConfig's name changes, until cancelled.
+  func run(_ client: KubeClient) async {
+    var announced: [CNINode.Feature] = []
+    for await _ in state.changes() {
+      let name = state.content.eniConfigName
+      if usesCustomNetworking && name == nil { continue }
+      let wanted = CNINodeFeatures.features(eniConfigName: usesCustomNetworking ? name : nil)
+      guard wanted != announced else { continue }
+      guard await announce(wanted, client) else { return }
+      announced = wanted
+    }
+  }
+
+  /// Tries until it is done: the controller makes the object a while after the node.
+  ///
+  /// - Returns: false where cancelled.
+  private func announce(_ wanted: [CNINode.Feature], _ client: KubeClient) async -> Bool {
+    var failures = 0
+    while !Task.isCancelled {
+      do throws(KubeError) {
+        let node = try await client.get(CNINode.self, nodeName)
+        if let patch = node.patch(adding: wanted) {
+          _ = try await client.mergePatch(CNINode.self, nodeName, patch, version: node.metadata.resourceVersion)
+          logger.notice("CNINode", metadata: ["features": "\(wanted.map(\.name))"])
+        }
+        return true
+      } catch {
+        failures += 1
+        // A conflict is no failure: somebody else wrote, and it is read again.
+        if failures == 1, error.code != .conflict, !Task.isCancelled {
+          logger.warning("CNINode could not be written, trying again", metadata: ["error": "\(CauseChain.text(error))"])
+        }
+      }
+      let wait = CNINodeFeatures.waits.bound(after: failures) * (0.5 + time.random() / 2)
+      guard (try? await time.sleep(wait)) != nil else { return false }
+    }
+    return false
+  }
+}

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import Logging
+internal import VPCCloud
+internal import VPCKube
+internal import VPCModel
+
+/// Tells the pool what the API server says: how many pods the node may have, whether it is cordoned, where ENIs go.
+struct ClusterFollower: Sendable {
+  let state: ClusterState
+  /// Nil without custom networking.
+  let customNetwork: CustomNetwork?
+  let enis: NodeENIs
+  let pool: AddressPool
+  let logger: Logger
+
+  /// What the pool was told.
+  struct Told: Sendable {
+    var maxPods: Int?
+    var isUnschedulable = false
+    var eniConfig: ENIConfig?
+    var problem = ""
+  }
+
+  /// Follows until cancelled.
+  func run(from told: Told) async {
+    var told = told
+    for await _ in state.changes() { await follow(&told) }
+  }
+
+  /// Tells the pool what differs from what it was told.
+  func follow(_ told: inout Told) async {
+    let known = state.content
+    if let node = known.node {
+      if let pods = node.podCapacity, pods != told.maxPods {
+        logger.notice("the node's pod limit", metadata: ["pods": "\(pods)"])
+        told.maxPods = pods
+        await pool.tell(.maxPods(pods))
+      }
+      if node.isUnschedulable != told.isUnschedulable {
+        logger.notice(node.isUnschedulable ? "the node was cordoned" : "the node is no longer cordoned")
+        told.isUnschedulable = node.isUnschedulable
+        await pool.tell(.schedulable(!node.isUnschedulable))
+      }
+    }
+    guard let customNetwork else { return }
+    if let config = known.eniConfig, config.spec != told.eniConfig?.spec {
+      told.eniConfig = config
+      if let fault = await use(config, customNetwork) {
+        let inForce = customNetwork.choice.map { "ENIConfig \($0.name), \($0.subnet)" } ?? "none: no ENI can be made"
+        logger.error("the ENIConfig cannot be used", metadata: ["error": "\(fault)", "in force": "\(inForce)"])
+        await tell(problem: fault, customNetwork, &told)
+      } else {
+        told.problem = ""
+      }
+    } else if known.eniConfig == nil {
+      await tell(problem: known.eniConfigProblem, customNetwork, &told)
+    }
+  }
+
+  private func tell(problem: String, _ customNetwork: CustomNetwork, _ told: inout Told) async {
+    guard customNetwork.choice == nil, told.problem != problem else { return }
+    told.problem = problem
+    await pool.tell(.subnetsUnknown(problem))
+  }
+
+  /// - Returns: why it is not used, nil where it is.
+  private func use(_ config: ENIConfig, _ customNetwork: CustomNetwork) async -> String? {
+    let identity = enis.identity
+    do throws(EC2Error) {
+      let subnet = try await enis.ec2.describeSubnet(config.subnet.text)
+      let zone = identity.instance.availabilityZone
+      if let fault = CustomNetwork.fault(config, subnet: subnet, zone: zone, vpcID: identity.primary.vpcID) {
+        return fault
+      }
+      if let cidr = subnet?.ipv4CIDR { enis.directory.setCIDR(cidr, of: config.subnet) }
+    } catch {
+      // Whether it fits will show when an ENI is made there.
+      logger.warning(
+        "the ENIConfig's subnet could not be looked at, using it unseen",
+        metadata: ["subnet": "\(config.subnet)", "error": "\(CauseChain.text(error))"])
+    }
+    let choice = CustomNetwork.Choice(
+      name: config.metadata.name, subnet: config.subnet, groups: config.securityGroups)
+    customNetwork.set(choice)
+    logger.notice(
+      "new ENIs by ENIConfig",
+      metadata: ["name": "\(choice.name)", "subnet": "\(choice.subnet)", "groups": "\(choice.groups)"])
+    await pool.tell(.subnets([choice.subnet]))
+    return nil
+  }
+}
+
+extension ENIConfig {
+  /// What of it counts: other members and annotations may change as they like.
+  fileprivate var spec: CustomNetwork.Choice {
+    CustomNetwork.Choice(name: metadata.name, subnet: subnet, groups: securityGroups)
+  }
+}

@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The agent's side of Kubernetes. Nothing of it keeps pods from getting addresses: what is not known yet is followed once
+// it is, and what was known stays when the API server goes away.
+//
+//   ClusterLink         watches this node's objects, by name, and writes them into    ClusterState
+//   ClusterFollower     tells the pool what of it concerns the pool                   maxPods, cordon, subnets
+//   CustomNetwork       which subnet and groups new ENIs get                          ENIConfig
+//   PodAnnotator        writes pods' addresses into their annotation                  ANNOTATE_POD_IP
+//   CNINodeFeatures     asks the VPC resource controller for what this node needs     ENABLE_POD_ENI
+//   EventReporter       says on the agent's own pod why pods get no address
+
+internal import Logging
+internal import VPCKube
+internal import VPCModel
+internal import VPCTransport
+
+/// Keeps `ClusterState` up to date for as long as its task runs.
+struct ClusterLink: Sendable {
+  let settings: Settings
+  let environment: [String: String]
+  let transport: any HTTPStreamTransport
+  let state: ClusterState
+  let reporter: EventReporter
+  /// Where ANNOTATE_POD_IP is set.
+  let annotator: PodAnnotator?
+  let time: TimeSource
+  let logger: Logger
+
+  /// A configuration that cannot be used is read again after this time.
+  static let configurationRetry = Duration.seconds(30)
+
+  func run() async {
+    guard let client = await client() else { return }
+    logger.info(
+      "API server", metadata: ["server": "\(client.server)", "by": "\(client.configuration.source)"])
+    await withTaskGroup(of: Void.self) { group in
+      group.addTask { await reporter.run(client, podName: settings.podName) }
+      if let annotator { group.addTask { await annotator.run(client, nodeName: settings.nodeName) } }
+      guard !settings.nodeName.isEmpty else {
+        logger.error(
+          "MY_NODE_NAME is not set: the node's own object cannot be found, so neither its pod limit nor a cordon is known"
+        )
+        state.update { $0.eniConfigProblem = "MY_NODE_NAME is not set, so the node's ENIConfig is not known" }
+        return
+      }
+      group.addTask { await watchNode(client) }
+      if settings.usesCustomNetworking { group.addTask { await watchENIConfigs(client) } }
+      if settings.usesPodENIs {
+        let features = CNINodeFeatures(
+          nodeName: settings.nodeName, usesCustomNetworking: settings.usesCustomNetworking, state: state, time: time,
+          logger: logger)
+        group.addTask { await features.run(client) }
+      }
+    }
+  }
+
+  /// The client by what the environment names; nil where it names no API server.
+  private func client() async -> KubeClient? {
+    var streak = FailureStreak()
+    while !Task.isCancelled {
+      do throws(KubeConfigurationError) {
+        guard
+          let configuration = try KubeConfiguration.read(environment: environment, endpoint: settings.clusterEndpoint)
+        else {
+          state.update {
+            $0.isExpected = false
+            $0.eniConfigProblem = "no API server is named (KUBERNETES_SERVICE_HOST, CLUSTER_ENDPOINT or KUBECONFIG)"
+          }
+          logger.notice("no API server is named, going on without Kubernetes")
+          return nil
+        }
+        return KubeClient(
+          configuration: configuration, transport: transport, userAgent: "aws-k8s-agent-\(settings.version)", time: time
+        )
+      } catch {
+        let text = CauseChain.text(error)
+        state.update { $0.eniConfigProblem = "the API server is not known: \(text)" }
+        if streak.failed() {
+          logger.error(
+            "the API server is not known, going on without Kubernetes and trying again",
+            metadata: ["error": "\(text)", "every": "\(ClusterLink.configurationRetry.brief)"])
+        }
+      }
+      // Cancelled: the loop's condition ends it.
+      try? await time.sleep(ClusterLink.configurationRetry)
+    }
+    return nil
+  }
+
+  // MARK: the node
+
+  private func watchNode(_ client: KubeClient) async {
+    await KubeWatch(KubeNode.self, client: client, .name(settings.nodeName)).run { event in
+      switch event {
+      case .listed(let nodes):
+        if let node = nodes.first {
+          take(node)
+        } else {
+          logger.warning("the API server has no node of this name yet", metadata: ["node": "\(settings.nodeName)"])
+        }
+      case .changed(let node): take(node)
+      case .deleted: break  // its kubelet registers it again, or the instance ends: what was known holds
+      default: report(event, "the node")
+      }
+    }
+  }
+
+  private func take(_ node: KubeNode) {
+    state.update { content in
+      content.node = node
+      content.eniConfigName = ClusterState.eniConfigName(
+        of: node.metadata, annotationKey: settings.eniConfigAnnotation, labelKey: settings.eniConfigLabel)
+    }
+  }
+
+  // MARK: ENIConfig
+
+  /// Watches the one ENIConfig that the node names, and another when it names another.
+  private func watchENIConfigs(_ client: KubeClient) async {
+    while !Task.isCancelled {
+      guard let name = await nextName(after: nil) else { return }
+      await withTaskGroup(of: Void.self) { group in
+        group.addTask { await watchENIConfig(name, client) }
+        group.addTask { _ = await nextName(after: name) }
+        // The first to end is the second task, or all are cancelled.
+        await group.next()
+        group.cancelAll()
+      }
+    }
+  }
+
+  private func nextName(after known: String?) async -> String? {
+    for await _ in state.changes() {
+      if let name = state.content.eniConfigName, name != known { return name }
+    }
+    return nil
+  }
+
+  private func watchENIConfig(_ name: String, _ client: KubeClient) async {
+    let fault = LastFault()
+    await KubeWatch(ENIConfig.self, client: client, .name(name)).run { event in
+      switch event {
+      case .listed(let configs):
+        let problem = fault.take() ?? "there is no ENIConfig \(name)"
+        configs.first.map(take) ?? keep(problem)
+      case .changed(let config): take(config)
+      case .deleted: keep("ENIConfig \(name) was deleted")
+      case .unreadable(let text):
+        fault.set(text)
+        keep(text)
+      case .lost(let error, _):
+        // Where one was read before, it holds on.
+        let problem = "the API server does not tell ENIConfig \(name): \(CauseChain.text(error))"
+        if state.content.eniConfig == nil { state.update { $0.eniConfigProblem = problem } }
+        report(event, "ENIConfig \(name)")
+      case .recovered: report(event, "ENIConfig \(name)")
+      }
+    }
+  }
+
+  private func take(_ config: ENIConfig) {
+    state.update {
+      $0.eniConfig = config
+      $0.eniConfigProblem = ""
+      $0.isENIConfigAnswered = true
+    }
+  }
+
+  /// What is in force stays so.
+  private func keep(_ problem: String) {
+    guard state.content.eniConfigProblem != problem else { return }
+    let inForce = state.content.eniConfig.map { "ENIConfig \($0.metadata.name)" } ?? "none: no ENI can be made"
+    logger.error("the ENIConfig cannot be used", metadata: ["error": "\(problem)", "in force": "\(inForce)"])
+    state.update {
+      $0.eniConfigProblem = problem
+      $0.isENIConfigAnswered = true
+    }
+  }
+
+  private func report<Object>(_ event: KubeWatchEvent<Object>, _ what: String) {
+    switch event {
+    case .lost(let error, let wait):
+      logger.warning(
+        "the API server does not tell, going by what is known",
+        metadata: ["of": "\(what)", "error": "\(CauseChain.text(error))", "again in": "\(wait.brief)"])
+    case .recovered: logger.notice("the API server tells again", metadata: ["of": "\(what)"])
+    case .unreadable(let text):
+      logger.error("an object cannot be read, going by what is known", metadata: ["error": "\(text)"])
+    case .listed, .changed, .deleted: break
+    }
+  }
+}

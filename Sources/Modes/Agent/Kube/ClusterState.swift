@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import Synchronization
+internal import VPCKube
+internal import VPCModel
+internal import VPCTransport
+
+/// What the API server has told of this node by now. Written by `ClusterLink`, read by whoever follows it.
+final class ClusterState: Sendable {
+  struct Content: Sendable {
+    /// The node as it was last seen; nil until then.
+    var node: KubeNode?
+    /// The name of the node's ENIConfig; nil until the node was seen.
+    var eniConfigName: String?
+    /// The ENIConfig of that name, as far as one was ever read.
+    var eniConfig: ENIConfig?
+    /// Why the ENIConfig in force is not the one that is meant; empty where it is.
+    var eniConfigProblem = "the API server has not told the node's ENIConfig yet"
+    /// Whether the API server has said what it has of it, be it that there is none.
+    var isENIConfigAnswered = false
+    /// Whether an API server is named at all.
+    var isExpected = true
+  }
+
+  private struct State {
+    var content = Content()
+    var listeners: [Int: AsyncStream<Void>.Continuation] = [:]
+    var lastListener = 0
+  }
+
+  private let state = Mutex(State())
+
+  var content: Content { state.withLock { $0.content } }
+
+  /// Changes what is known and tells everybody who listens.
+  func update(_ change: (inout Content) -> Void) {
+    let listeners = state.withLock { state in
+      change(&state.content)
+      return Array(state.listeners.values)
+    }
+    for listener in listeners { listener.yield() }
+  }
+
+  /// One element at once, and one for each change or several; ends with its task.
+  func changes() -> AsyncStream<Void> {
+    AsyncStream(bufferingPolicy: .bufferingNewest(1)) { continuation in
+      let number = state.withLock { state in
+        state.lastListener += 1
+        state.listeners[state.lastListener] = continuation
+        return state.lastListener
+      }
+      continuation.onTermination = { [weak self] _ in
+        _ = self?.state.withLock { $0.listeners.removeValue(forKey: number) }
+      }
+      continuation.yield()
+    }
+  }
+
+  /// Waits until something holds, at most so long.
+  ///
+  /// - Returns: whether it holds.
+  func wait(
+    within limit: Duration, time: TimeSource, until isEnough: @escaping @Sendable (Content) -> Bool
+  ) async -> Bool {
+    await withTaskGroup(of: Bool.self) { group in
+      group.addTask {
+        for await _ in self.changes() where isEnough(self.content) { return true }
+        return false
+      }
+      group.addTask {
+        // Cancelled: the other one has ended.
+        try? await time.sleep(limit)
+        return false
+      }
+      let first = await group.next() ?? false
+      group.cancelAll()
+      return first
+    }
+  }
+}
+
+extension ClusterState {
+  /// The name of a node's ENIConfig. Source: contract of amazon-vpc-cni-k8s v1.23, node objects.
+  ///
+  /// - Parameters:
+  ///   - annotationKey: ENI_CONFIG_ANNOTATION_DEF.
+  ///   - labelKey: ENI_CONFIG_LABEL_DEF.
+  static func eniConfigName(of node: KubeMetadata, annotationKey: String, labelKey: String) -> String {
+    let candidates = [
+      node.labels["vpc.amazonaws.com/externalEniConfig"], node.annotations[annotationKey], node.labels[labelKey],
+    ]
+    return candidates.compactMap { $0 }.first { !$0.isEmpty } ?? "default"
+  }
+}

@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import Logging
+internal import Synchronization
+internal import VPCCloud
+internal import VPCKube
+internal import VPCModel
+internal import VPCTransport
+
+/// Which causes are worth an event now: each once in an interval. A value.
+struct EventLimit: Sendable {
+  /// The same reason and action are not told again before.
+  static let interval = Duration.seconds(600)
+  /// More kinds than there can be; a bound all the same.
+  private static let kinds = 64
+
+  private var toldAt: [String: ContinuousClock.Instant] = [:]
+
+  mutating func admits(_ kind: String, _ now: ContinuousClock.Instant) -> Bool {
+    if let last = toldAt[kind], last.duration(to: now) < EventLimit.interval { return false }
+    if toldAt.count >= EventLimit.kinds { toldAt = toldAt.filter { $0.value.duration(to: now) < EventLimit.interval } }
+    guard toldAt.count < EventLimit.kinds else { return false }
+    toldAt[kind] = now
+    return true
+  }
+}
+
+/// Says in events on the agent's own pod what keeps pods of this node without an address. Where no API server can be
+/// reached what was to be said is dropped: the pods' own events carry each cause, too.
+final class EventReporter: Sendable {
+  struct Message: Sendable, Hashable {
+    let reason: String
+    let action: String
+    let note: String
+  }
+
+  private static let queueLength = 16
+  /// The namespace of the DaemonSet, where neither the service account nor a kubeconfig names one.
+  private static let namespace = "kube-system"
+
+  private struct State {
+    var limit = EventLimit()
+    var queue: [Message] = []
+  }
+
+  private let state = Mutex(State())
+  private let bell = Bell()
+  private let time: TimeSource
+  private let logger: Logger
+
+  init(time: TimeSource, logger: Logger) {
+    self.time = time
+    self.logger = logger
+  }
+
+  /// A call that EC2 refused for want of a permission. For `EC2Client`'s observer, which sees every attempt.
+  func ec2(_ call: EC2Client.Observation) {
+    guard let code = call.error, EC2Error(action: call.action, code: code, status: call.status).isMissingPermission
+    else {
+      return
+    }
+    say(
+      Message(
+        reason: "MissingIAMPermissions", action: "ec2:\(call.action)",
+        note: "EC2 refuses \(call.action): the node's role lacks ec2:\(call.action); add it to the role's IAM policy"))
+  }
+
+  /// Why a pod got no address.
+  func noAddress(_ cause: FailureCause) {
+    guard let reason = cause.eventReason else { return }
+    say(Message(reason: reason, action: "AssignAddress", note: "a pod of this node got no address: \(cause)"))
+  }
+
+  private func say(_ message: Message) {
+    let isNew = state.withLock { state in
+      guard state.queue.count < EventReporter.queueLength,
+        state.limit.admits("\(message.reason) \(message.action)", time.now())
+      else { return false }
+      state.queue.append(message)
+      return true
+    }
+    if isNew { bell.ring() }
+  }
+
+  /// Sends what was said and is said, until cancelled.
+  ///
+  /// - Parameter podName: MY_POD_NAME, the subject.
+  func run(_ client: KubeClient, podName: String) async {
+    guard !podName.isEmpty else {
+      return logger.notice("MY_POD_NAME is not set: no events are made")
+    }
+    var subject: KubeEvent.Subject?
+    var streak = FailureStreak()
+    while await bell.wait() {
+      while let message = state.withLock({ $0.queue.isEmpty ? nil : $0.queue.removeFirst() }) {
+        do throws(KubeError) {
+          let namespace = client.configuration.namespace
+          let own = namespace.isEmpty ? EventReporter.namespace : namespace
+          if subject == nil {
+            subject = KubeEvent.Subject(
+              kind: "Pod", metadata: try await client.get(KubePodMetadata.self, podName, in: own).metadata)
+          }
+          if let subject { try await send(message, about: subject, client) }
+          _ = streak.succeeded()
+        } catch {
+          guard streak.failed(), !Task.isCancelled else { continue }
+          logger.warning(
+            "an event could not be made",
+            metadata: ["reason": "\(message.reason)", "error": "\(CauseChain.text(error))"])
+        }
+      }
+    }
+  }
+
+  private func send(
+    _ message: Message, about subject: KubeEvent.Subject, _ client: KubeClient
+  ) async throws(KubeError) {
+    let event = KubeEvent(
+      subject: subject, isWarning: true, reason: message.reason, action: message.action, note: message.note,
+      controller: "aws-node", instance: subject.metadata.name)
+    let now = UTCTime.now
+    // Unique, and short of a name's 253 bytes whatever the pod is called.
+    let name = "\(subject.metadata.name.prefix(200)).\(String(UInt64.random(in: 0...UInt64.max), radix: 16))"
+    let time = String(now.text().dropLast()) + "000Z"
+    try await client.create(
+      .events, in: subject.metadata.namespace, event.json(name: name, time: time))
+  }
+}
+
+extension FailureCause {
+  /// The reason of an event in CamelCase; nil for what no operator can change, or what is told elsewhere.
+  var eventReason: String? {
+    switch self {
+    case .nodeCordoned: "NodeCordoned"
+    case .maxPodsReached: "MaxPodsReached"
+    case .eniLimitReached: "ENILimitReached"
+    case .subnetFull: "SubnetFull"
+    case .noFreePrefix: "NoFreePrefix"
+    case .throttled: "EC2Throttled"
+    case .callFailed: "EC2CallFailed"
+    case .onlyCooling: "AddressesInCooldown"
+    case .deadline: "NoAddressInTime"
+    case .noENIConfig: "NoENIConfig"
+    case .provisioningOff: "ProvisioningOff"
+    case .tooManyWaiting: "TooManyWaiting"
+    case .checkpointNotWritten: "CheckpointNotWritten"
+    // Told as MissingIAMPermissions when the call was refused.
+    case .missingPermission: nil
+    case .notReady, .shuttingDown, .cancelled, .badRequest: nil
+    }
+  }
+}

@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import Synchronization
+
+/// The last thing that was wrong with an object, until somebody asks: a list that lacks the object comes behind it.
+final class LastFault: Sendable {
+  private let text = Mutex<String?>(nil)
+
+  func set(_ new: String) { text.withLock { $0 = new } }
+
+  func take() -> String? {
+    text.withLock { text in
+      defer { text = nil }
+      return text
+    }
+  }
+}

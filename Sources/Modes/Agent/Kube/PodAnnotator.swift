@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import Logging
+internal import Synchronization
+internal import VPCKube
+internal import VPCModel
+internal import VPCTransport
+
+/// Writes pods' addresses into their annotation, beside and never before the answers to ADD and DEL.
+final class PodAnnotator: Sendable {
+  /// Requests at the same time.
+  private static let atOnce = 4
+
+  private let plan = Mutex(PodAnnotations())
+  private let bell = Bell()
+  private let time: TimeSource
+  private let logger: Logger
+
+  init(time: TimeSource, logger: Logger) {
+    self.time = time
+    self.logger = logger
+  }
+
+  func assigned(_ pod: PodName, _ address: IPAddress) { change { $0.assigned(pod, address.description) } }
+  func released(_ pod: PodName, _ address: IPAddress) { change { $0.released(pod, address.description) } }
+
+  private func change(_ body: (inout PodAnnotations) -> Void) {
+    plan.withLock { body(&$0) }
+    bell.ring()
+  }
+
+  /// Watches the node's own pods and writes until cancelled.
+  func run(_ client: KubeClient, nodeName: String) async {
+    guard !nodeName.isEmpty else { return }
+    await withTaskGroup(of: Void.self) { group in
+      group.addTask { await self.watch(client, nodeName) }
+      group.addTask { await self.write(client) }
+    }
+  }
+
+  private func watch(_ client: KubeClient, _ nodeName: String) async {
+    await KubeWatch(KubePodMetadata.self, client: client, .onNode(nodeName)).run { [self] event in
+      switch event {
+      case .listed(let pods): change { $0.listed(pods) }
+      case .changed(let pod): change { $0.changed(pod) }
+      case .deleted(let pod): change { $0.deleted(pod) }
+      case .lost(let error, let wait):
+        logger.warning(
+          "the API server does not tell the node's pods, their annotations wait",
+          metadata: ["error": "\(CauseChain.text(error))", "again in": "\(wait.brief)"])
+      case .recovered: logger.notice("the API server tells the node's pods again")
+      case .unreadable(let text): logger.warning("a pod cannot be read", metadata: ["error": "\(text)"])
+      }
+    }
+  }
+
+  /// Why the plan is looked at again.
+  private enum Step {
+    /// The pool or the API server said something.
+    case told
+    /// A pod that was left alone after a failure is due.
+    case due
+    case written
+    /// - Parameter wait: how long the pod is left alone; nil where nothing is to be written any more.
+    case failed(wait: Duration?, isConflict: Bool)
+  }
+
+  /// The bell is listened to all the time, and each failure has a timer of its own: a pod whose write fails again and again
+  /// holds up no other, and the last failure is tried again though nothing else changes. A timer ends within a minute.
+  private func write(_ client: KubeClient) async {
+    var streak = FailureStreak()
+    await withTaskGroup(of: Step.self) { group in
+      group.addTask { await self.hear() }
+      while let step = await group.next(), !Task.isCancelled {
+        switch step {
+        case .told: group.addTask { await self.hear() }
+        case .due: break
+        case .written: if streak.succeeded() { logger.notice("pods' annotations are written again") }
+        case .failed(let wait, let isConflict):
+          // A conflict: the pod changed, and the watch brings how. A pod that is gone is no failure either.
+          if wait != nil, !isConflict, streak.failed() {
+            logger.warning("a pod's annotation could not be written, trying again")
+          }
+          guard let wait else { break }
+          group.addTask {
+            // Cancelled: nobody looks at the step.
+            try? await self.time.sleep(wait)
+            return .due
+          }
+        }
+        for write in plan.withLock({ $0.next(time.now(), atOnce: PodAnnotator.atOnce) }) {
+          group.addTask { await self.carryOut(write, client) }
+        }
+      }
+      group.cancelAll()
+    }
+  }
+
+  private func hear() async -> Step {
+    _ = await bell.wait()
+    return .told
+  }
+
+  private func carryOut(_ write: PodAnnotations.Write, _ client: KubeClient) async -> Step {
+    do throws(KubeError) {
+      let patch: JSONValue = ["metadata": ["annotations": [PodAnnotations.key: .string(write.address)]]]
+      let pod = try await client.mergePatch(
+        KubePodMetadata.self, write.pod.name, in: write.pod.namespace, patch, version: write.version)
+      plan.withLock { $0.written(write, pod) }
+      return .written
+    } catch {
+      let wait = plan.withLock { $0.failed(write, isGone: error.code == .notFound, time.now()) }
+      logger.debug("annotation", metadata: ["pod": "\(write.pod)", "error": "\(CauseChain.text(error))"])
+      return .failed(wait: wait, isConflict: error.code == .conflict)
+    }
+  }
+}

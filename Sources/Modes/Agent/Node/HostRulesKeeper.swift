@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import Logging
+internal import VPCLinux
+internal import VPCModel
+
+/// Keeps the node's firewall rules: SNAT, and the marks that lead replies of NodePort connections back to the primary
+/// ENI. A thread of its own, since another holder of the xtables lock may be waited for, and no ENI shall wait with it.
+actor HostRulesKeeper {
+  /// What the rules are made for beside the settings.
+  struct Subject: Sendable {
+    /// Of the primary ENI, whose link is looked up every time: it may have been renamed.
+    var primary: MACAddress
+    var address: IPAddress
+    var vpcCIDRs: [IPPrefix]
+  }
+
+  private let executor: ThreadExecutor
+  nonisolated var unownedExecutor: UnownedSerialExecutor { executor.asUnownedSerialExecutor() }
+
+  private let configuration: NodeNetwork.Configuration
+  private let socket: NetlinkSocket
+  private let firewall = HostFirewall()
+  private let logger: Logger
+  private let observe: @Sendable (FirewallReport) -> Void
+  private var subject: Subject?
+  /// Rings when something was left to do.
+  nonisolated let unfinished = Bell()
+  private var said = Said()
+
+  /// How long another holder of the xtables lock is waited for while nothing else waits for us.
+  private static let patience = 30
+
+  /// What the log has last been told, so that it is told once.
+  private struct Said {
+    var backend: FirewallBackend?
+    var primary: String?
+    var substitutes: String?
+    var failures: [String] = []
+    var usesHashedPorts = false
+    var droppingForward: [ForwardPolicy] = []
+    var overlaps: [String] = []
+  }
+
+  /// To be made in the node's network namespace.
+  ///
+  /// - Parameter observe: gets every report.
+  init(
+    configuration: NodeNetwork.Configuration, logger: Logger, observe: @escaping @Sendable (FirewallReport) -> Void
+  ) throws {
+    executor = try ThreadExecutor(name: "firewall")
+    socket = try NetlinkSocket()
+    self.configuration = configuration
+    self.logger = logger
+    self.observe = observe
+  }
+
+  /// Makes the rules fit, and remembers for what.
+  ///
+  /// - Parameter lockWaitSeconds: for another holder of the xtables lock.
+  /// - Throws: where the primary ENI has no link. What the firewall refuses is in the report.
+  func apply(_ subject: Subject, lockWaitSeconds: Int = patience) throws -> FirewallReport {
+    self.subject = subject
+    return try apply(to: subject, lockWaitSeconds)
+  }
+
+  /// Looks whether the rules are as they were last to be, and mends them; nil before the first `apply`.
+  func verify() throws -> FirewallReport? {
+    try subject.map { try apply(to: $0, HostRulesKeeper.patience) }
+  }
+
+  private func apply(to subject: Subject, _ lockWaitSeconds: Int) throws -> FirewallReport {
+    let links = try Link.find(mac: subject.primary, on: socket)
+    guard let link = ENILinks(links).best else { throw NodeNetworkError.noPrimaryLink(subject.primary) }
+    let rules = HostRules(
+      primaryAddress: subject.address, primaryInterface: link.name, vethPrefix: configuration.vethPrefix,
+      vpcCIDRs: subject.vpcCIDRs, excludedCIDRs: configuration.excludedSNATCIDRs,
+      externalSNAT: configuration.usesExternalSNAT, randomization: configuration.snatPorts,
+      nodePortSupport: configuration.supportsNodePorts, connmark: configuration.primaryMark)
+    sayOverlaps(subject.vpcCIDRs)
+    let report = firewall.apply(rules, lockWaitSeconds: lockWaitSeconds)
+    say(report, primary: link.name)
+    observe(report)
+    if !report.isComplete { unfinished.ring() }
+    return report
+  }
+
+  // MARK: the log
+
+  /// Settings that make no sense in this VPC.
+  private func sayOverlaps(_ vpcCIDRs: [IPPrefix]) {
+    var overlaps: [String] = []
+    for service in configuration.externalServiceCIDRs {
+      guard let vpc = vpcCIDRs.first(where: { $0.overlaps(service) }) else { continue }
+      overlaps.append(
+        "AWS_EXTERNAL_SERVICE_CIDRS \(service) overlaps \(vpc) of the VPC: pods on secondary ENIs reach those addresses by the primary ENI, with addresses that are not its own, and the VPC drops them"
+      )
+    }
+    for excluded in configuration.excludedSNATCIDRs {
+      guard let vpc = vpcCIDRs.first(where: { $0.contains(excluded) }) else { continue }
+      overlaps.append(
+        "AWS_VPC_K8S_CNI_EXCLUDE_SNAT_CIDRS \(excluded) lies within \(vpc) of the VPC, which is excluded anyway: no effect"
+      )
+    }
+    defer { said.overlaps = overlaps }
+    guard overlaps != said.overlaps, !overlaps.isEmpty else { return }
+    logger.warning("settings that do not fit the VPC", metadata: ["conflicts": "\(overlaps)"])
+  }
+
+  private func say(_ report: FirewallReport, primary: String) {
+    if !report.changes.isEmpty || said.backend != report.backend {
+      logger.notice(
+        report.changes.isEmpty ? "the node's firewall rules are in place" : "the node's firewall rules are written",
+        metadata: [
+          "backend": "\(report.backend.rawValue)", "primary": "\(primary)", "changes": "\(report.changes.prefix(20))",
+        ])
+    }
+    said.backend = report.backend
+    saySubstitution(report)
+    sayFailures(report)
+    if report.usesHashedPorts, !said.usesHashedPorts {
+      logger.warning("iptables is too old for --random-fully: source ports of SNAT are chosen by --random")
+    }
+    said.usesHashedPorts = report.usesHashedPorts
+    sayForwarding(report)
+  }
+
+  private func saySubstitution(_ report: FirewallReport) {
+    let cause = report.substitutes.map { CauseChain.text($0) }
+    defer { said.substitutes = cause }
+    guard let cause, cause != said.substitutes else { return }
+    logger.warning(
+      "iptables cannot hold the node's rules, tables of nftables hold all of them",
+      metadata: [
+        "error": "\(cause)", "tables": "aws-cni, vpc-cni-host",
+        "not covered": "rules that iptables wrote before cannot be removed without it",
+        "remedy": "an iptables of the kind that kube-proxy uses; looked for every minute",
+      ])
+  }
+
+  private func sayFailures(_ report: FirewallReport) {
+    let failures = report.failures.map { CauseChain.text($0) }
+    defer { said.failures = failures }
+    guard failures != said.failures else { return }
+    if failures.isEmpty { return logger.notice("the node's firewall rules are whole again") }
+    logger.error(
+      "the node's firewall rules are not all in place, trying again: packets of pods may leave the VPC with the pods' own addresses (no SNAT)",
+      metadata: [
+        "errors": "\(failures)",
+        "remedy": "see the error; behind a NAT gateway AWS_VPC_K8S_CNI_EXTERNALSNAT=true needs none of them",
+      ])
+  }
+
+  private func sayForwarding(_ report: FirewallReport) {
+    let chains = report.droppingForward
+    defer { said.droppingForward = chains }
+    guard chains != said.droppingForward else { return }
+    if chains.isEmpty { return logger.notice("no chain drops forwarded packets by its policy any more") }
+    logger.warning(
+      "forwarded packets are dropped by policy, and with them those from and to pods that no rule accepts",
+      metadata: [
+        "chains": "\(chains.map(\.chain))",
+        "remedy": "accept them there, or set the policy to accept (iptables -P FORWARD ACCEPT)",
+      ])
+  }
+}

@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the repair asks of the node's network: what to look at, what is wrong, mending it. Which of it is mended when is
+// decided in NodeRepair.
+
+internal import Logging
+internal import VPCLinux
+internal import VPCModel
+
+extension NodeNetwork {
+  /// The agent's own sockets, whose changes need no look.
+  var ownPorts: NodeMonitor.OwnPorts {
+    NodeMonitor.OwnPorts(
+      route: [socket.port, cleanup.port], netfilter: Set([nftablesPort].compactMap { $0 }).subtracting([0]))
+  }
+
+  /// Takes in what the kernel told.
+  ///
+  /// - Returns: what must be looked at.
+  func follow(_ changes: NodeChanges) -> RepairScope {
+    let fresh = veths.follow(changes)
+    var known = RepairScope.Known(veths: veths, fresh: fresh, routing: routing)
+    for (id, eni) in enis {
+      guard let wiring = eni.wiring else { continue }
+      known.eniLinks[wiring.link] = id
+      guard !eni.isPrimary else { continue }
+      known.eniTables[eni.table] = id
+      known.secondary.insert(id)
+    }
+    return RepairScope(changes, known)
+  }
+
+  // MARK: rules, ENIs, the source map
+
+  func faults(in scope: RepairScope) throws -> [NodeFault] {
+    var faults: [NodeFault] = []
+    if scope.rules { faults += try nodeRules.verify(on: socket).map { NodeFault($0) } }
+    for (id, eni) in enis where scope.allENIs || scope.enis.contains(id) {
+      guard let wiring = eni.wiring else { continue }
+      // A link that is gone, or whose index another one has by now: EC2's listing will tell.
+      guard let link = try Link.find(index: wiring.link, on: socket), link.mac == wiring.wanted.mac else { continue }
+      faults += try wiring.wanted.verify(link, on: socket).map { NodeFault($0) }
+    }
+    if scope.sourceMap, let marks {
+      let differences = try marks.differences()
+      if let first = differences.first {
+        let more = differences.count > 1 ? " and \(differences.count - 1) more" : ""
+        faults.append(
+          NodeFault(
+            subject: "table ip \(ENIMarkTable.defaultName)", kind: .nftables, text: "source map lacks: \(first)\(more)",
+            mend: .sourceMap))
+      }
+    }
+    return faults
+  }
+
+  // MARK: pods
+
+  /// Reads what the kernel holds for pods. To be followed by asking the pool who has an address, in this order: a rule or
+  /// route that is read is of a pod that the pool knows already.
+  func sight(of scope: RepairScope) throws -> PodPaths.Sight {
+    var links: [UInt32: Link] = [:]
+    if scope.allPods || scope.leftovers {
+      let list = try Link.list(on: socket)
+      veths.see(all: list)
+      for link in list { links[link.index] = link }
+    } else {
+      for index in scope.veths { links[index] = try Link.find(index: index, on: socket) }
+    }
+    return try PodPaths.Sight(.ipv4, links: links, on: socket)
+  }
+
+  /// What is wrong with pods' host sides, and what is left of pods that ended or were led otherwise.
+  ///
+  /// - Parameters:
+  ///   - holders: living pods that have an address, asked for after `sight` was read.
+  ///   - held: every address that somebody has.
+  ///   - unixNanoseconds: pods that got their address within the last seconds are passed over where all are looked at:
+  ///     their plugin is at work.
+  func podFaults(
+    _ seen: PodPaths.Sight, _ scope: RepairScope, _ holders: [PodHolder], held: Set<IPAddress>,
+    unixNanoseconds: Int64
+  ) throws -> [NodeFault] {
+    var sight = seen
+    let routed = routedVeths(sight)
+    var pods: [PodPaths.Pod] = []
+    for holder in holders {
+      guard let veth = veth(of: holder, routed) else { continue }
+      let isAsked = scope.pods.contains(holder.address) || scope.veths.contains(veth)
+      // A pod that was there at the agent's start has been made sure of then.
+      let age = unixNanoseconds.subtractingReportingOverflow(holder.sinceUnixNanoseconds)
+      let isYoung =
+        holder.sinceUnixNanoseconds > startedUnixNanoseconds && !age.overflow
+        && (0..<Restoration.youth.saturatedNanoseconds).contains(age.partialValue)
+      guard isAsked || (scope.allPods || scope.leftovers) && !isYoung else { continue }
+      if sight.links[veth] == nil { sight.links[veth] = try Link.find(index: veth, on: socket) }
+      pods.append(
+        PodPaths.Pod(address: holder.address, veth: veth, mac: veths[veth]?.mac, eniTable: holder.eniTable))
+    }
+    let paths = PodPaths(routing: routing, pods: pods)
+    let broken = paths.faults(in: sight)
+    let adopted = adopted(paths, in: sight)
+    var faults = broken.flatMap { address, differences in
+      differences.map { NodeFault($0, reason: adopted.contains(address) ? .takeover : .repair) }
+    }
+    faults += strayMACs(sight, besides: faults)
+    guard scope.leftovers else { return faults }
+    let holds = Dictionary(holders.map { ($0.address, $0) }, uniquingKeysWith: { first, _ in first })
+    let known = Set(pods.map(\.address))
+    let leftovers = paths.leftovers(
+      in: sight,
+      // Of a pod that was passed over nothing is left over.
+      isOurs: { address in (!held.contains(address) || known.contains(address)) && eni(of: address) != nil },
+      stands: { pod in
+        guard broken[pod.address] == nil, let id = holds[pod.address]?.eni, let eni = enis[id] else { return false }
+        return eni.wiring != nil && eni.slots.contains { $0.contains(pod.address) }
+      }, isVeth: veths.contains)
+    return faults + leftovers.map { NodeFault($0, reason: .takeover) }
+  }
+
+  private func veth(of holder: PodHolder, _ routed: [IPAddress: UInt32]) -> UInt32? {
+    // Without a name nothing but the way to it says which veth is a pod's.
+    guard let suffix = holder.vethSuffix else { return routed[holder.address] }
+    return veths.index(suffix: suffix)
+  }
+
+  private func routedVeths(_ sight: PodPaths.Sight) -> [IPAddress: UInt32] {
+    var found: [IPAddress: UInt32] = [:]
+    for route in sight.routes where route.destination.isSingle {
+      guard let device = route.device, veths.contains(device) else { continue }
+      found[route.destination.address] = device
+    }
+    return found
+  }
+
+  /// Pods that have no route of this scheme and one of the other: connected by another plugin, not robbed by anybody.
+  private func adopted(_ paths: PodPaths, in sight: PodPaths.Sight) -> Set<IPAddress> {
+    let here = paths.routing.routeTable
+    var tables: [IPAddress: Set<RouteTable>] = [:]
+    for route in sight.routes where route.destination.isSingle {
+      tables[route.destination.address, default: []].insert(route.table)
+    }
+    return Set(tables.filter { !$0.value.contains(here) }.keys)
+  }
+
+  /// A veth whose MAC was changed before its pod got an address.
+  private func strayMACs(_ sight: PodPaths.Sight, besides faults: [NodeFault]) -> [NodeFault] {
+    let told = Set(faults.map(\.subject))
+    return sight.links.values.compactMap { link in
+      guard let mac = veths[link.index]?.mac, link.mac != mac else { return nil }
+      let fault = NodeFault(.mac(link: link.index, found: link.mac, wanted: mac))
+      return told.contains(fault.subject) ? nil : fault
+    }
+  }
+
+  /// Whether nobody needs the scheme any more that is not the node's: all ENIs are wired and no pod has anything of it.
+  ///
+  /// - Parameter sight: read after the last mending.
+  func isTakenOver(_ seen: PodPaths.Sight, _ holders: [PodHolder]) -> Bool {
+    guard otherSchemeStands, enis.values.allSatisfy({ $0.wiring != nil }) else { return false }
+    let routed = routedVeths(seen)
+    let paths = PodPaths(
+      routing: routing,
+      pods: holders.compactMap { holder in
+        guard let veth = veth(of: holder, routed), seen.links[veth] != nil else { return nil }
+        return PodPaths.Pod(address: holder.address, veth: veth, eniTable: holder.eniTable)
+      })
+    guard paths.faults(in: seen).isEmpty else { return false }
+    // In the per-pod scheme a pod whose ENI is not known has no rule of its own.
+    return routing != .perPodRules || holders.allSatisfy { $0.eniTable != nil }
+  }
+
+  // MARK: mending
+
+  /// Mends faults, additions before deletions.
+  ///
+  /// - Returns: for each fault what kept it from being mended; nil for none.
+  func mend(_ faults: [NodeFault]) throws -> [(any Error)?] {
+    var failures = [(any Error)?](repeating: nil, count: faults.count)
+    for isDeletion in [false, true] {
+      var places: [Int] = []
+      var differences: [NodeDifference] = []
+      for (index, fault) in faults.enumerated() where fault.isDeletion == isDeletion {
+        switch fault.mend {
+        case .kernel(let difference):
+          places.append(index)
+          differences.append(difference)
+        case .sourceMap:
+          do {
+            try marks?.apply(desiredMarks)
+          } catch {
+            failures[index] = error
+          }
+        case .hostRules: break
+        }
+      }
+      for (index, failure) in zip(places, try NodeDifference.mendEach(differences, on: socket)) {
+        failures[index] = failure
+      }
+    }
+    return failures
+  }
+
+  /// What the kernel still shows of who did it.
+  func evidence(_ faults: [NodeFault], _ origin: NodeChanges.Origin) throws -> Culprit.Evidence {
+    var evidence = Culprit.Evidence(kinds: Set(faults.map(\.kind)), programs: origin.programs)
+    // A number that is no process's own name says nothing.
+    evidence.senders = Set(origin.ports.compactMap(ProcessNames.name(of:))).intersection(Culprit.suspects.keys)
+    evidence.running = ProcessNames.running(among: Set(Culprit.suspects.keys))
+    evidence.showsCloudSetup = try PolicyRule.list(.ipv4, on: socket).contains(where: Culprit.isCloudSetup)
+    evidence.lostMainRule = faults.contains { fault in
+      guard case .kernel(.missingRule(let rule)) = fault.mend else { return false }
+      return rule.priority == RulePriority.main
+    }
+    return evidence
+  }
+}

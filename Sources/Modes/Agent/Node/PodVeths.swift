@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import VPCLinux
+internal import VPCModel
+
+/// The host veths of pods as they were when the agent first saw them.
+///
+/// The plugin gives a veth its MAC when it makes it, and the pod's permanent neighbour entry names that MAC. The agent
+/// cannot look into pods, so it goes by first sight: the kernel's own notice of the new link, or the list at the start
+/// (docs/decisions/0021). Two dictionary entries for a pod; gone with the link.
+struct PodVeths: Sendable {
+  struct Veth: Sendable, Hashable {
+    let name: String
+    let mac: MACAddress?
+  }
+
+  /// AWS_VPC_K8S_CNI_VETHPREFIX.
+  let prefix: String
+  private var byIndex: [UInt32: Veth] = [:]
+  private var byName: [String: UInt32] = [:]
+
+  init(prefix: String) { self.prefix = prefix }
+
+  subscript(index: UInt32) -> Veth? { byIndex[index] }
+  func contains(_ index: UInt32) -> Bool { byIndex[index] != nil }
+  var count: Int { byIndex.count }
+
+  /// The index of a pod's veth.
+  ///
+  /// - Parameter suffix: `HostVethName.suffix`.
+  func index(suffix: String) -> UInt32? { byName[prefix + suffix] }
+
+  /// Takes a link as it is, the first time that it is seen. Anything but a pod's veth is passed over.
+  mutating func see(_ link: Link) {
+    guard byIndex[link.index] == nil, link.kind == "veth", link.name.hasPrefix(prefix),
+      link.name.utf8.count == prefix.utf8.count + HostVethName.suffixLength
+    else { return }
+    byIndex[link.index] = Veth(name: link.name, mac: link.mac)
+    byName[link.name] = link.index
+  }
+
+  mutating func forget(_ index: UInt32) {
+    guard let veth = byIndex.removeValue(forKey: index) else { return }
+    if byName[veth.name] == index { byName[veth.name] = nil }
+  }
+
+  /// Takes all links there are; those that are not among them are gone.
+  mutating func see(all links: some Sequence<Link>) {
+    var present: Set<UInt32> = []
+    for link in links {
+      present.insert(link.index)
+      see(link)
+    }
+    for index in byIndex.keys where !present.contains(index) { forget(index) }
+  }
+
+  /// - Returns: the links that were new.
+  mutating func follow(_ changes: NodeChanges) -> Set<UInt32> {
+    var fresh: Set<UInt32> = []
+    for (index, change) in changes.links {
+      if change.now == nil {
+        forget(index)
+      } else if byIndex[index] == nil {
+        see(change.first)
+        fresh.insert(index)
+      }
+    }
+    return fresh
+  }
+}

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import Synchronization
+internal import VPCCloud
+internal import VPCModel
+
+/// How the calls of each EC2 action went, and how the last one did: for `/v1/status`.
+final class EC2Ledger: Sendable {
+  private struct Row {
+    var call = AgentStatus.EC2.Call()
+    var at: ContinuousClock.Instant
+  }
+
+  private let rows = Mutex<[String: Row]>([:])
+
+  /// One request. For `EC2Client`'s observer.
+  func note(_ call: EC2Client.Observation) {
+    rows.withLock { rows in
+      var row = rows[call.action] ?? Row(at: .now)
+      row.call.action = call.action
+      row.call.count += 1
+      row.at = .now
+      row.call.lastError = nil
+      if let code = call.error {
+        row.call.failed += 1
+        row.call.lastError = code.text
+        if EC2Error(action: call.action, code: code, status: call.status).isThrottling { row.call.throttled += 1 }
+      }
+      rows[call.action] = row
+    }
+  }
+
+  /// By action's name.
+  var calls: [AgentStatus.EC2.Call] {
+    let now = ContinuousClock.now
+    return rows.withLock { rows in
+      rows.values.map { row in
+        var call = row.call
+        call.lastSeconds = row.at.duration(to: now).wholeSeconds
+        return call
+      }
+    }.sorted { $0.action < $1.action }
+  }
+}

@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import Synchronization
+internal import VPCLinux
+
+/// What the last look at the node's firewall found: for `/v1/status`.
+final class FirewallLedger: Sendable {
+  private let last = Mutex<String>("")
+
+  func note(_ report: FirewallReport) { last.withLock { $0 = report.backend.rawValue } }
+
+  /// `FirewallBackend`'s word; empty before the first look.
+  var backend: String { last.withLock { $0 } }
+}

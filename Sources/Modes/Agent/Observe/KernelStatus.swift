@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import VPCModel
+
+/// The node's network as `/v1/status` tells it: looked at once for all who ask at one moment, and no more than once a
+/// second, since a look at everything reads all links, rules and routes of the node.
+actor KernelLook {
+  /// For how long an answer holds.
+  static let hold = Duration.seconds(1)
+
+  private let look: @Sendable () async -> AgentStatus.Kernel
+  private let now: @Sendable () -> ContinuousClock.Instant
+  private var last: (kernel: AgentStatus.Kernel, at: ContinuousClock.Instant)?
+  private var underWay: Task<AgentStatus.Kernel, Never>?
+
+  init(
+    now: @escaping @Sendable () -> ContinuousClock.Instant = { .now },
+    look: @escaping @Sendable () async -> AgentStatus.Kernel
+  ) {
+    self.now = now
+    self.look = look
+  }
+
+  /// What was seen at most `hold` ago.
+  func status() async -> AgentStatus.Kernel {
+    if let last, last.at.duration(to: now()) < KernelLook.hold { return last.kernel }
+    if let underWay { return await underWay.value }
+    let began = now()
+    let task = Task { [look] in await look() }
+    underWay = task
+    let kernel = await task.value
+    underWay = nil
+    last = (kernel, began)
+    return kernel
+  }
+}
+
+extension AgentStatus.Kernel {
+  /// Looks at the node's network as the repair does, and tells what the repair has done.
+  init(network: NodeNetwork, firewall: String, repairs report: RepairReport) async {
+    self.init()
+    scheme = await network.podRouteTable == nil ? "per-pod" : "constant"
+    iptables = firewall
+    // Where the kernel does not answer nothing is said, and the log has the reason.
+    differences = (try? await network.faults(in: .everything)).map { faults in
+      faults.prefix(AgentStatus.listLimit).map(\.text) + report.held.map { "undone again and again: \($0)" }
+    }
+    repairs = report.counts.values.reduce(0, +)
+    guard let last = report.last else { return }
+    lastRepairSeconds = Int(max(PoolClock.now().unixNanoseconds - last.unixNanoseconds, 0) / 1_000_000_000)
+    lastRepair = last.faults.joined(separator: ", ") + (last.culprit.map { ", by \($0)" } ?? "")
+  }
+}

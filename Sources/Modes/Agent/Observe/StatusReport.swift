@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import Glibc
+internal import VPCModel
+
+/// What `/v1/status` is put together from.
+struct StatusReport: Sendable {
+  /// What does not change while the agent runs.
+  struct Node: Sendable {
+    var instance = ""
+    var instanceType = ""
+    var zone = ""
+    var commit = ""
+  }
+
+  let settings: Settings
+  let pool: AddressPool
+  let node: Node
+  let began: ContinuousClock.Instant
+  let directory: ENIDirectory?
+  let subnets: @Sendable () -> [SubnetUse]
+  let calls: @Sendable () -> [AgentStatus.EC2.Call]
+  /// What the node's network should be and is: scheme, iptables, differences, repairs.
+  let kernel: @Sendable () async -> AgentStatus.Kernel
+
+  func status() async -> AgentStatus {
+    var status = await pool.status()
+    status.agent.version = settings.version.isEmpty ? Release.version : settings.version
+    status.agent.commit = node.commit
+    status.agent.pid = Int(getpid())
+    status.agent.upSeconds = began.duration(to: .now).wholeSeconds
+    status.agent.instance = node.instance
+    status.agent.instanceType = node.instanceType
+    status.agent.zone = node.zone
+    status.ec2.calls = calls()
+    status.subnets = StatusReport.subnets(subnets(), status.subnets)
+    let entries = directory?.entries ?? [:]
+    for index in status.enis.indices {
+      guard let id = ENIID(status.enis[index].id), let entry = entries[id] else { continue }
+      status.enis[index].mac = "\(entry.mac)"
+    }
+    status.kernel = await kernel()
+    status.settings.warnings = settings.warnings.map { "\($0)" }
+    status.settings.vethPrefix = settings.vethPrefix
+    status.settings.eniMTU = settings.eniMTU
+    status.settings.podMTU = settings.podMTU
+    status.settings.externalSNAT = settings.usesExternalSNAT
+    status.settings.customNetworking = settings.usesCustomNetworking
+    status.settings.checkpoint = settings.checkpointPath
+    return status
+  }
+
+  /// What EC2 says of subnets, and what the pool does.
+  static func subnets(_ uses: [SubnetUse], _ pool: [AgentStatus.Subnet]) -> [AgentStatus.Subnet] {
+    var rows = Dictionary(pool.map { ($0.id, $0) }) { first, _ in first }
+    for use in uses {
+      var row = rows[use.id.text] ?? AgentStatus.Subnet()
+      row.id = use.id.text
+      row.free = use.freeAddresses
+      row.isExcluded = use.isExcluded
+      rows[use.id.text] = row
+    }
+    return rows.values.sorted { $0.id < $1.id }
+  }
+}
+
+extension AddressPool {
+  /// The pool's part of `/v1/status`, all of one moment.
+  func status() -> AgentStatus {
+    let now = time()
+    var status = AgentStatus()
+    let counts = pool.counts
+    status.pool.total = counts.total
+    status.pool.assigned = counts.assigned
+    status.pool.free = counts.free
+    status.pool.cooling = counts.cooling
+    status.pool.pending = counts.pending
+    status.pool.stray = counts.stray
+    status.pool.waiting = counts.waiting
+    let snapshot = PoolSnapshot(pool, now: now.instant)
+    status.pool.usesPrefixes = pool.settings.usesPrefixes
+    status.pool.eniLimit = snapshot.eniLimit
+    status.pool.addressesPerENI = snapshot.addressesPerENI
+    status.pool.maxPods = pool.settings.maxPods
+    status.pool.blockedCause = snapshot.blockedCause?.label
+    status.pool.blockedText = snapshot.blockedCause.map { "\($0)" }
+    status.targets = pool.targetStatus
+    status.enis = snapshot.enis.map(AgentStatus.ENI.init)
+    status.pods = pool.assignments.sorted { $0.address < $1.address }.map {
+      AgentStatus.Pod($0, unixNanoseconds: now.unixNanoseconds)
+    }
+    status.waiters = pool.waiters(now: now.instant)
+    status.actions = pool.workUnderWay
+    status.ec2.held = pool.holds(now: now.instant)
+    status.ec2.reconciledSeconds = pool.sinceReconciled(now: now.instant)?.wholeSeconds
+    status.subnets = Set(snapshot.pausedSubnets + snapshot.fallbackSubnets).sorted().map { id in
+      var row = AgentStatus.Subnet()
+      row.id = id.text
+      row.isPaused = snapshot.pausedSubnets.contains(id)
+      row.isFragmented = snapshot.fallbackSubnets.contains(id)
+      return row
+    }
+    return status
+  }
+}
+
+extension AgentStatus.ENI {
+  fileprivate init(_ snapshot: ENISnapshot) {
+    self.init()
+    let seen = snapshot.eni
+    id = seen.id.text
+    device = seen.device
+    card = seen.card
+    subnet = seen.subnet.text
+    address = seen.primaryAddress.map { "\($0)" } ?? ""
+    table = Int((seen.routeTable ?? .eni(device: seen.device, card: seen.card)).number)
+    isManaged = snapshot.isManaged
+    isOpen = snapshot.isOpen
+    isExcluded = seen.isExcluded
+    total = snapshot.cidrs.reduce(0) { $0 + $1.prefix.count }
+    assigned = snapshot.cidrs.reduce(0) { $0 + $1.assigned }
+    cooling = snapshot.cidrs.reduce(0) { $0 + $1.cooling }
+    prefixes = snapshot.cidrs.map(\.prefix).filter { !$0.isSingle }.map { "\($0)" }
+  }
+}
+
+extension AgentStatus.Pod {
+  fileprivate init(_ assignment: Assignment, unixNanoseconds: Int64) {
+    self.init()
+    namespace = assignment.pod.namespace
+    name = assignment.pod.name
+    address = "\(assignment.address)"
+    eni = assignment.eni?.text ?? ""
+    device = assignment.device
+    let (age, overflow) = unixNanoseconds.subtractingReportingOverflow(assignment.assignedUnixNanoseconds)
+    ageSeconds = overflow ? 0 : Int(max(age, 0) / 1_000_000_000)
+  }
+}

@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Keeps the node's kernel as the agent has made it, whoever changes it.
+//
+//   resting    nothing to do: one thread waits for the kernel, three tasks for time or a bell     no work at all
+//     │ the kernel tells of a change that is not the agent's own
+//     ▼
+//   gathering  0.1 s, so that many changes are one look                                            one wake-up for all
+//     │
+//     ▼
+//   looking    what was touched is compared with what is wanted; a pod's start and end           ──▶ resting
+//     │        touch nothing that would be looked at
+//     │ something differs
+//     ▼
+//   mending    what RepairPacing admits, additions before deletions; then looking again,
+//     │        three rounds at most: the kernel takes some things along with others
+//     ├──▶ resting   all is as wanted: counted, told in one line, with the likely culprit
+//     └──▶ held      the same object for the fourth time in two minutes: mended again 1, 2, 4 … 60 s later, told once
+//
+//   From resting to looking also: every minute at everything, for what the kernel does not tell (iptables-legacy, some
+//   settings); when an ENI was wired, at all pods, which may have something of another scheme; when a held object is due;
+//   when notices were lost, at everything.
+//
+// The agent's own changes come back as notices too. Those by its sockets are known by their port; those by iptables are
+// looked at once more, found to be in order, and nothing is written: so nothing goes round in a circle.
+//
+// Read on: RepairScope (what to look at), NodeNetwork+Repair (how), RepairPacing, Culprit.
+
+internal import Logging
+internal import Synchronization
+internal import VPCLinux
+internal import VPCModel
+internal import VPCTransport
+
+/// The repair of the node's network, from "ready" to the stop.
+struct NodeRepair: Sendable {
+  let network: NodeNetwork
+  /// Nil where the kernel's notices cannot be had: then the minute's look alone finds what was undone.
+  let watch: NodeWatch?
+  /// Who has an address now.
+  let assignments: @Sendable () async -> [Assignment]
+  /// Makes iptables and the tables beside it what they must be; returns what was changed.
+  let applyHostRules: @Sendable () async throws -> [String]
+  let record: RepairRecord
+  let metrics: AgentMetrics
+  let time: TimeSource
+  let logger: Logger
+
+  /// How long changes gather before they are looked at.
+  static let gathering = Duration.milliseconds(100)
+  static let interval = Duration.seconds(50)
+  private static let rounds = 3
+
+  /// Runs until cancelled.
+  func run() async {
+    let work = PendingWork()
+    await withTaskGroup(of: Void.self) { group in
+      if let watch { group.addTask { await follow(watch, work) } }
+      group.addTask { await lookEveryMinute(work) }
+      group.addTask {
+        while await network.wiredBell.wait() { work.add(.afterWiring) }
+      }
+      group.addTask { await carryOut(work) }
+    }
+  }
+
+  // MARK: what brings work
+
+  private func follow(_ watch: NodeWatch, _ work: PendingWork) async {
+    while !Task.isCancelled {
+      do {
+        try await watch.changed()
+        let noticed = time.now()
+        try await time.sleep(NodeRepair.gathering)
+        let changes = try await watch.take(leavingOut: network.ownPorts)
+        if changes.isLost { logger.warning("notices of the kernel were lost, looking at everything") }
+        let scope = await network.follow(changes)
+        if scope != .nothing { work.add(scope, changes.origin, noticed: noticed) }
+      } catch {
+        guard !Task.isCancelled else { return }
+        let reason = CauseChain.text(error)
+        record.update { $0.watchFailure = reason }
+        logger.error(
+          "the kernel does not tell of changes, looking at the node once a minute only",
+          metadata: ["error": "\(reason)"])
+        return
+      }
+    }
+  }
+
+  private func lookEveryMinute(_ work: PendingWork) async {
+    repeat { work.add(.everything) } while (try? await time.sleep(time.jittered(NodeRepair.interval))) != nil
+  }
+
+  // MARK: looking and mending
+
+  private func carryOut(_ work: PendingWork) async {
+    await withDiscardingTaskGroup { group in
+      var state = RepairState()
+      while let next = await work.next() {
+        do {
+          try await repair(next, &state)
+          if state.streak.succeeded() { logger.notice("the node's network can be compared again") }
+        } catch {
+          guard !Task.isCancelled else { return }
+          failed(error, &state)
+        }
+        guard let due = state.nextWake() else { continue }
+        group.addTask {
+          guard (try? await time.sleep(max(.zero, time.now().duration(to: due)))) != nil else { return }
+          work.add(.nothing)
+        }
+      }
+    }
+  }
+
+  private func failed(_ error: any Error, _ state: inout RepairState) {
+    metrics.repairFailed()
+    record.update { $0.failures += 1 }
+    guard state.streak.failed() else { return }
+    logger.error(
+      "the node's network could not be compared with what it must be, trying again within a minute",
+      metadata: ["error": "\(CauseChain.text(error))"])
+  }
+
+  private func repair(_ work: PendingWork.Work, _ state: inout RepairState) async throws {
+    let scope = work.scope.union(state.takeHeld(at: time.now()))
+    var mended: [NodeFault] = []
+    var failed: [(NodeFault, String)] = []
+    for _ in 0..<NodeRepair.rounds {
+      let (found, holders, sight) = try await look(scope)
+      let now = time.now()
+      var admitted: [NodeFault] = []
+      for fault in found {
+        if state.pacing.admit(fault.subject, at: now) {
+          admitted.append(fault)
+        } else {
+          var held = scope
+          held.hostRules = false
+          state.hold(held, until: state.pacing.due(fault.subject) ?? now)
+        }
+      }
+      guard !admitted.isEmpty else {
+        if found.isEmpty, let sight { try await finishTakeover(sight, holders) }
+        break
+      }
+      for (fault, failure) in zip(admitted, try await network.mend(admitted)) {
+        if let failure { failed.append((fault, CauseChain.text(failure))) } else { mended.append(fault) }
+      }
+    }
+    if scope.hostRules { mended += try await hostRules(&state) }
+    let took = work.noticed.map { $0.duration(to: time.now()) }
+    try await tell(mended, failed, work.origin, took, &state)
+    if scope.allENIs, scope.allPods { record.update { $0.lookedUnixNanoseconds = PoolClock.now().unixNanoseconds } }
+  }
+
+  private func look(
+    _ scope: RepairScope
+  ) async throws -> (faults: [NodeFault], holders: [PodHolder], sight: PodPaths.Sight?) {
+    var faults = try await network.faults(in: scope)
+    guard scope.needsPods else { return (faults, [], nil) }
+    let sight = try await network.sight(of: scope)
+    let assigned = await assignments()
+    let holders = PodHolder.living(assigned)
+    faults += try await network.podFaults(
+      sight, scope, holders, held: Set(assigned.map(\.address)), unixNanoseconds: PoolClock.now().unixNanoseconds)
+    return (faults, holders, scope.leftovers ? sight : nil)
+  }
+
+  /// iptables takes programs to be asked, so it is looked at and mended in one go: what is slowed down is the look.
+  private func hostRules(_ state: inout RepairState) async throws -> [NodeFault] {
+    let subject = "iptables"
+    let now = time.now()
+    if let due = state.pacing.due(subject), now < due {
+      var scope = RepairScope.nothing
+      scope.hostRules = true
+      state.hold(scope, until: due)
+      return []
+    }
+    let changes = try await applyHostRules()
+    if !changes.isEmpty { state.pacing.count(subject, at: now) }
+    return changes.map { NodeFault(subject: subject, kind: .iptables, text: $0, mend: .hostRules) }
+  }
+
+  private func finishTakeover(_ sight: PodPaths.Sight, _ holders: [PodHolder]) async throws {
+    guard await network.isTakenOver(sight, holders) else { return }
+    try await network.dropOtherScheme()
+  }
+
+  // MARK: telling
+
+  private func tell(
+    _ mended: [NodeFault], _ failed: [(NodeFault, String)], _ origin: NodeChanges.Origin, _ took: Duration?,
+    _ state: inout RepairState
+  ) async throws {
+    for (fault, reason) in failed {
+      metrics.repairFailed()
+      record.update { $0.failures += 1 }
+      if state.pacing.isNews("failed: \(fault.subject)", counting: time.now()) {
+        logger.error("not put right, trying again", metadata: ["fault": "\(fault.text)", "error": "\(reason)"])
+      }
+    }
+    let held = state.pacing.held(at: time.now())
+    metrics.repairsHeld(held.count)
+    record.update { $0.held = held }
+    let adopted = mended.filter { $0.reason == .takeover }
+    if !adopted.isEmpty {
+      logger.notice(
+        "taken over from another scheme", metadata: ["count": "\(adopted.count)", "first": "\(adopted[0].text)"])
+    }
+    let repaired = mended.filter { $0.reason == .repair }
+    guard !repaired.isEmpty else { return }
+    let culprit = Culprit.likely(try await network.evidence(repaired, origin))
+    for fault in repaired { metrics.repaired(fault.kind) }
+    if let took { metrics.repaired(after: took) }
+    let lines = repaired.prefix(8).map(\.text)
+    record.update { report in
+      for fault in repaired { report.counts[fault.kind, default: 0] += 1 }
+      report.last = RepairReport.Last(
+        unixNanoseconds: PoolClock.now().unixNanoseconds, faults: lines, culprit: culprit)
+    }
+    var metadata: Logger.Metadata = ["count": "\(repaired.count)", "faults": "\(lines)"]
+    metadata["culprit"] = "\(culprit ?? "unknown")"
+    if let took { metadata["after"] = "\(took.brief)" }
+    let news = Set(repaired.map(\.subject)).filter { state.pacing.isNews($0) }
+    if news.isEmpty {
+      // Of a fight one line tells; each round of it would only fill the log.
+      let isOld = repaired.allSatisfy { held.contains($0.subject) }
+      logger.log(level: isOld ? .debug : .warning, "somebody changed the node's network, put right", metadata: metadata)
+    } else {
+      metadata["held"] = "\(news.sorted().prefix(8))"
+      logger.warning(
+        "somebody keeps changing the node's network: put right again after ever longer waits, up to a minute",
+        metadata: metadata)
+    }
+  }
+}

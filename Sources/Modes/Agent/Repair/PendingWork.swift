@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import Synchronization
+internal import VPCLinux
+
+/// What waits to be looked at: everything that comes while a look is under way is one more look.
+final class PendingWork: Sendable {
+  struct Work: Sendable {
+    var scope = RepairScope.nothing
+    var origin = NodeChanges.Origin()
+    /// When the first of the kernel's notices came; nil where none did.
+    var noticed: ContinuousClock.Instant?
+  }
+
+  private let state = Mutex(Work())
+  private let bell = Bell()
+
+  /// - Parameter noticed: when the kernel told of it.
+  func add(
+    _ scope: RepairScope, _ origin: NodeChanges.Origin = NodeChanges.Origin(),
+    noticed: ContinuousClock.Instant? = nil
+  ) {
+    state.withLock {
+      $0.scope.formUnion(scope)
+      $0.origin.merge(origin)
+      $0.noticed = $0.noticed ?? noticed
+    }
+    bell.ring()
+  }
+
+  /// Waits for work and takes all there is.
+  ///
+  /// - Returns: nil when the task was cancelled.
+  func next() async -> Work? {
+    guard await bell.wait() else { return nil }
+    return state.withLock { state in
+      defer { state = Work() }
+      return state
+    }
+  }
+}
+
+/// What one look leaves for the next.
+struct RepairState: Sendable {
+  var pacing = RepairPacing()
+  var streak = FailureStreak()
+  private var held = RepairScope.nothing
+  private var due: ContinuousClock.Instant?
+  /// The wake-up that is under way.
+  private var wake: ContinuousClock.Instant?
+
+  /// Something within the scope may be mended again at that time.
+  mutating func hold(_ scope: RepairScope, until instant: ContinuousClock.Instant) {
+    held.formUnion(scope)
+    due = min(due ?? instant, instant)
+  }
+
+  /// What may be mended now.
+  mutating func takeHeld(at now: ContinuousClock.Instant) -> RepairScope {
+    if let wake, wake <= now { self.wake = nil }
+    guard let due, due <= now else { return .nothing }
+    defer {
+      held = .nothing
+      self.due = nil
+    }
+    return held
+  }
+
+  /// When to look again, unless a wake-up as early is under way.
+  mutating func nextWake() -> ContinuousClock.Instant? {
+    guard let due, wake.map({ due < $0 }) ?? true else { return nil }
+    wake = due
+    return due
+  }
+}

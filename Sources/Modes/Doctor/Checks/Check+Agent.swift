@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import VPCLinux
+internal import VPCModel
+
+/// The agent itself.
+extension Check {
+  static let agentServes = Check(
+    id: "agent-serves", looksAt: "the agent's health service at /var/run/aws-node/ipamd.sock",
+    why: "without an agent no pod of this node can start"
+  ) { facts in
+    facts.agent.judged { agent in
+      if agent.serves { return .ok("serving, answered after \(agent.after.brief)") }
+      return .broken(
+        agent.said,
+        remedy: "kubectl -n kube-system logs ds/aws-node -c aws-node --previous; "
+          + "/var/log/aws-routed-eni/ipamd.log says why it does not run")
+    }
+  }
+
+  static let probes = Check(
+    id: "probes", looksAt: "the agent's answer time, its restarts (/var/log/pods) and its CPU limit (cpu.stat)",
+    why: "a probe that is tighter than the node is slow kills a working agent, and pods wait while it starts anew"
+  ) { facts in
+    let remedy =
+      "raise timeoutSeconds and failureThreshold of aws-node's probes, or its CPU request and limit "
+      + "(kubectl -n kube-system edit ds/aws-node)"
+    var signs: [String] = []
+    if let agent = facts.agent.value, agent.serves, agent.after > .seconds(1) {
+      signs.append("the health service took \(agent.after.brief), and a probe's default is 1 s")
+    }
+    if let percent = facts.host.throttledPercent, percent >= 25 {
+      signs.append("its CPU limit holds the agent in \(percent) % of the periods")
+    }
+    if let restarts = facts.host.restarts.value, restarts >= 3 {
+      signs.append("the container was started \(restarts) times anew")
+    }
+    if !signs.isEmpty { return .warning(signs.joined(separator: "; "), remedy: remedy) }
+    guard let agent = facts.agent.value, agent.serves else { return .unknown("no agent answers") }
+    return .ok("answers in \(agent.after.brief)" + (facts.host.restarts.value.map { ", \($0) restarts" } ?? ""))
+  }
+
+  static let settings = Check(
+    id: "settings", looksAt: "the agent's environment",
+    why: "a refused setting keeps the agent from starting; two that contradict each other do what nobody meant"
+  ) { facts in
+    let remedy = "kubectl -n kube-system set env ds/aws-node NAME=VALUE (docs/configuration.md)"
+    if let refused = facts.settings.refused { return .broken(refused, remedy: remedy) }
+    guard let settings = facts.settings.settings else { return .unknown("the agent's environment cannot be read") }
+    var faults = facts.status.value?.settings.warnings ?? settings.warnings.map { "\($0)" }
+    let variables = facts.settings.variables
+    let isSet = { (name: String) in !(variables[name] ?? "").isEmpty }
+    if !isSet("ENABLE_IPv4"), !isSet("ENABLE_IPv6"), isSet("MY_NODE_NAME") {
+      faults.append("neither ENABLE_IPv4 nor ENABLE_IPv6 is set: the manifest is older than the image")
+    }
+    if settings.minimumIPTarget > 0, settings.warmIPTarget == 0 {
+      faults.append("MINIMUM_IP_TARGET without WARM_IP_TARGET: the pool never grows ahead beyond the minimum")
+    }
+    let asides = ["WARM_ENI_TARGET", "WARM_PREFIX_TARGET"].filter {
+      isSet($0) && !["0", "1"].contains(variables[$0] ?? "")
+    }
+    if settings.warmIPTarget > 0 || settings.minimumIPTarget > 0, !asides.isEmpty {
+      faults.append("\(asides.joined(separator: ", ")) without effect beside WARM_IP_TARGET or MINIMUM_IP_TARGET")
+    }
+    if settings.usesPrefixes, settings.warmPrefixTarget == 0, settings.warmIPTarget == 0, settings.minimumIPTarget == 0
+    {
+      faults.append("ENABLE_PREFIX_DELEGATION without a warm target")
+    }
+    guard faults.isEmpty else { return .warning(listed(faults), remedy: remedy) }
+    return .ok("read from \(facts.settings.source)")
+  }
+
+  static let conflist = Check(
+    id: "conflist", looksAt: "/etc/cni/net.d",
+    why:
+      "the runtime takes the first file by name; without ours, or with another before it, pods get another network or none"
+  ) { facts in
+    facts.host.conflists.judged { files in
+      let restart = "kubectl -n kube-system delete pod of aws-node on this node (it writes 10-aws.conflist)"
+      guard let first = files.first else {
+        return .broken("no network configuration: the node stays NotReady", remedy: restart)
+      }
+      if let bad = files.first(where: { $0.plugins == nil }) {
+        return .broken("\(bad.name) is no JSON", remedy: "rm /etc/cni/net.d/\(bad.name); \(restart)")
+      }
+      guard let ours = files.first(where: { $0.plugins?.contains("aws-cni") ?? false }) else {
+        return .broken("\(listed(files.map(\.name))): none runs aws-cni", remedy: restart)
+      }
+      guard ours.name == first.name else {
+        return .broken(
+          "\(first.name) comes before \(ours.name), so the runtime uses that",
+          remedy: "rm /etc/cni/net.d/\(first.name), if its network is not wanted")
+      }
+      if let settings = facts.settings.settings {
+        if let prefix = ours.vethPrefix, prefix != settings.vethPrefix {
+          return .broken(
+            "vethPrefix is \"\(prefix)\" in \(ours.name) and \"\(settings.vethPrefix)\" for the agent",
+            remedy: "the same AWS_VPC_K8S_CNI_VETHPREFIX for both: \(restart)")
+        }
+        if let mtu = ours.mtu, mtu > settings.eniMTU {
+          return .warning(
+            "pods' MTU is \(mtu), the ENIs' \(settings.eniMTU): large packets are lost",
+            remedy: "POD_MTU at most AWS_VPC_ENI_MTU; \(restart)")
+        }
+      }
+      return .ok("\(ours.name): \(ours.plugins?.joined(separator: ", ") ?? "")")
+    }
+  }
+
+  static let versionSkew = Check(
+    id: "version-skew", looksAt: "the installed plugin /opt/cni/bin/aws-cni and the agent",
+    why: "after an upgrade or downgrade that stopped half way, plugin and agent may not understand each other"
+  ) { facts in
+    facts.host.plugin.judged { plugin in
+      let remedy =
+        "kubectl -n kube-system delete pod of aws-node on this node: its init container installs the plugin anew"
+      guard let commit = plugin.commit else {
+        return .warning("\(plugin.path) is not this project's binary", remedy: remedy)
+      }
+      let agent = facts.status.value.map(\.agent.commit) ?? facts.host.ownCommit
+      let whose = facts.status.value == nil ? "this binary" : "the agent"
+      guard commit == agent || commit == "unknown" || agent == "unknown" else {
+        return .warning("\(plugin.path) was built from \(commit), \(whose) from \(agent)", remedy: remedy)
+      }
+      return .ok("plugin and \(whose): build \(commit)")
+    }
+  }
+
+  static let checkpoint = Check(
+    id: "checkpoint", looksAt: "the checkpoint and the pods' interfaces",
+    why: "addresses of pods that are gone are lost to others; pods that it does not know may lose theirs"
+  ) { facts in
+    facts.pods.judged { pods in
+      let restart = "restart the agent, which compares the checkpoint with the kernel"
+      if !pods.findings.isEmpty {
+        return .broken(
+          "\(pods.path): \(listed(pods.findings, limit: 3))",
+          remedy: "\(restart); \(pods.path).damaged keeps the old file")
+      }
+      guard let kernel = facts.kernel.value else { return .unknown("the pods' interfaces cannot be listed") }
+      let veths = kernel.podVeths(prefix: facts.settings.settings?.vethPrefix ?? "eni")
+      guard pods.exists else {
+        guard veths.isEmpty else {
+          return .broken("\(pods.path) is missing, and \(veths.count) pods' interfaces are there", remedy: restart)
+        }
+        return .ok("none, and no pods")
+      }
+      let stale = pods.pods.filter { pod in
+        guard let suffix = pod.suffix, pod.ageSeconds > 60 else { return false }
+        return !veths.keys.contains(suffix)
+      }
+      guard stale.isEmpty else {
+        return .warning(
+          "addresses of pods without an interface: \(listed(stale.map { "\($0.address) of \($0.name)" }))",
+          remedy: restart)
+      }
+      if pods.hasDamaged {
+        return .warning(
+          "\(pods.path).damaged: an earlier checkpoint could not be used whole",
+          remedy: "look into it, then rm \(pods.path).damaged")
+      }
+      return .ok("\(pods.pods.count) addresses in use, \(veths.count) pods' interfaces")
+    }
+  }
+}
+
+extension KernelFacts {
+  /// Pods' host interfaces, by the last part of their names; the value is the index.
+  func podVeths(prefix: String) -> [String: UInt32] {
+    var found: [String: UInt32] = [:]
+    for link in links where link.kind == "veth" && link.name.hasPrefix(prefix) {
+      found[String(link.name.dropFirst(prefix.count))] = link.index
+    }
+    return found
+  }
+}

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import VPCLinux
+internal import VPCModel
+
+/// The kernel settings that a node needs before its agent starts, as they must be.
+///
+/// Source: contract of the existing system, section 8.6; the loose reverse path of secondary ENIs belongs to the source
+/// map (docs/decisions/0004).
+struct HostSettings: Sendable, Hashable {
+  struct Entry: Sendable, Hashable {
+    let sysctl: Sysctl
+    let value: String
+  }
+
+  /// In the order in which they are written. A setting that the kernel does not have is passed over.
+  let wanted: [Entry]
+
+  /// - Parameters:
+  ///   - primary: the primary ENI's interface.
+  ///   - others: those of the other ENIs that are attached now.
+  ///   - agentSetsLater: the agent can set what it attaches later. Where it cannot, interfaces to come get the loose
+  ///     check by default, pods' too, which then hold a pod to its address less strictly (docs/decisions/0030).
+  /// - Throws: `Sysctl.InvalidName` never for names that the kernel gave.
+  init(
+    _ settings: NodeSettings, primary: InterfaceName, others: [InterfaceName], agentSetsLater: Bool
+  ) throws(Sysctl.InvalidName) {
+    let isIPv6 = settings.agent.family == .ipv6
+    var wanted: [Entry] = []
+    // 2 is loose: answers to what another ENI sent are not dropped.
+    for interface in [primary] + others {
+      wanted.append(Entry(sysctl: try .interface(interface, .ipv4, "rp_filter"), value: "2"))
+    }
+    if !agentSetsLater {
+      wanted.append(Entry(sysctl: try Sysctl("net", "ipv4", "conf", "default", "rp_filter"), value: "2"))
+    }
+    wanted.append(
+      Entry(sysctl: try Sysctl("net", "ipv4", "tcp_early_demux"), value: settings.disablesEarlyDemux ? "0" : "1"))
+    if isIPv6 {
+      wanted.append(Entry(sysctl: try Sysctl("net", "ipv6", "conf", "all", "disable_ipv6"), value: "0"))
+    }
+    if isIPv6 || settings.agent.hasV6Egress {
+      wanted.append(Entry(sysctl: try Sysctl("net", "ipv6", "conf", "all", "forwarding"), value: "1"))
+      // Forwarding alone would make the kernel ignore router advertisements, and the node lose its IPv6 route.
+      wanted.append(Entry(sysctl: try .interface(primary, .ipv6, "accept_ra"), value: "2"))
+    }
+    self.wanted = wanted
+  }
+
+  /// Writes what differs.
+  ///
+  /// - Returns: what was changed, in words.
+  /// - Throws: `SystemCallError` naming the setting; those before it stay written.
+  func apply() throws(SystemCallError) -> [String] {
+    var changed: [String] = []
+    for entry in wanted {
+      let before = try entry.sysctl.read()
+      if try entry.sysctl.write(entry.value) == .done {
+        changed.append("\(entry.sysctl) from \(before ?? "none") to \(entry.value)")
+      }
+    }
+    return changed
+  }
+}

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import Logging
+internal import VPCCloud
+internal import VPCModel
+
+/// Where the values go, and the cluster that they are of.
+struct CloudWatchConnection: Sendable {
+  let client: CloudWatchClient
+  let clusterID: String
+
+  /// Tags of the own instance that name the cluster, the first that is there.
+  ///
+  /// Source: the existing helper.
+  static let clusterTags = ["eks:cluster-name", "CLUSTER_ID", "Name"]
+  /// Where nothing names it.
+  static let unknownCluster = "k8s-cluster"
+
+  /// - Throws: `IMDSError` where the region is neither set nor to be had; `InvalidSetting` for a region or endpoint that
+  ///   cannot be used.
+  static func open(
+    _ cloud: CloudAccess, clusterID: String?, logger: Logger
+  ) async throws -> CloudWatchConnection {
+    var region = cloud.configuredRegion
+    if region == nil { region = try await cloud.imds.instanceIdentity().region }
+    let client = try cloud.cloudWatch(region: region ?? "")
+    var name = clusterID
+    if name == nil { name = await findCluster(cloud, logger) }
+    let connection = CloudWatchConnection(client: client, clusterID: name ?? unknownCluster)
+    logger.info(
+      "values go to CloudWatch", metadata: ["region": "\(region ?? "")", "cluster": "\(connection.clusterID)"])
+    return connection
+  }
+
+  /// Nil where no tag names the cluster or none can be read; the log then says what to set.
+  private static func findCluster(_ cloud: CloudAccess, _ logger: Logger) async -> String? {
+    do {
+      let instance = try await cloud.imds.instanceIdentity()
+      let tags = try await cloud.ec2(region: instance.region).instanceTags(instance.instanceID, keys: clusterTags)
+      if let name = choose(tags) { return name }
+      logger.warning(
+        "no tag of the instance names the cluster: set AWS_CLUSTER_ID",
+        metadata: ["instance": "\(instance.instanceID)", "used": "\(unknownCluster)"])
+    } catch {
+      logger.warning(
+        "the cluster's name cannot be found out",
+        metadata: [
+          "error": "\(CauseChain.text(error))", "used": "\(unknownCluster)",
+          "remedy": "set AWS_CLUSTER_ID, or allow ec2:DescribeTags and let the helper's pod reach IMDS (hop limit 2)",
+        ])
+    }
+    return nil
+  }
+
+  /// The first tag of `clusterTags` whose value CloudWatch takes.
+  static func choose(_ tags: [String: String]) -> String? {
+    clusterTags.lazy.compactMap { tags[$0] }.first { MetricsHelperSettings.isClusterID($0) }
+  }
+}

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// `vpc-cni metrics-helper`: reads flag and settings, runs the helper, ends it on SIGTERM. Read on: MetricsHelper.swift.
+
+internal import Glibc
+internal import Logging
+internal import VPCLinux
+internal import VPCModel
+internal import VPCObserve
+
+/// Adds up the agents of a cluster, for CloudWatch and Prometheus. One of them runs in a cluster.
+package enum MetricsHelperMode {
+  /// Runs until SIGTERM or SIGINT; a second signal ends it at once.
+  ///
+  /// - Returns: 0 for help, 1 where a setting or the start failed, 64 for a wrong argument; ends the process by itself
+  ///   otherwise.
+  package static func run(arguments: [String]) -> Int32 {
+    let options: HelperOptions
+    do {
+      options = try HelperOptions(arguments)
+    } catch {
+      say("\(error.text)")
+      return 64
+    }
+    if options.showsHelp {
+      put(HelperOptions.usage, to: STDOUT_FILENO)
+      return 0
+    }
+    // Before anything starts a thread, so that every thread has them blocked.
+    let signals = SignalQueue()
+    let environment = ProcessEnvironment.variables()
+    let settings: MetricsHelperSettings
+    do {
+      settings = try MetricsHelperSettings(environment: environment, cloudWatchFlag: options.cloudWatch)
+    } catch {
+      say("\(error)")
+      return 1
+    }
+    let logger = Logger.jsonLines(
+      label: "metrics-helper", to: .stdout, level: Logger.Level(setting: settings.logLevel.rawValue),
+      fallback: .everyLine)
+    for warning in settings.warnings { logger.warning("setting", metadata: ["warning": "\(warning)"]) }
+
+    let running = Task {
+      let status = await MetricsHelper(settings: settings, environment: environment, logger: logger).run()
+      exit(status)
+    }
+    _ = signals.next()
+    running.cancel()
+    _ = signals.next()
+    return 1
+  }
+
+  /// For what happens before there is a log.
+  private static func say(_ text: String) { put("vpc-cni metrics-helper: \(text)\n", to: STDERR_FILENO) }
+
+  private static func put(_ text: String, to file: Int32) {
+    let bytes = Array(text.utf8)
+    // A closed file leaves nobody to tell.
+    _ = write(file, bytes, bytes.count)
+  }
+}

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import VPCModel
+
+/// The network configuration list that the container runtime reads, made from a template and the settings.
+///
+/// Source: contract of the existing system, section 3; what a list must hold is the CNI specification's
+/// ("Configuration format").
+struct Conflist {
+  /// Where it stands in the host's folder of configurations.
+  static let fileName = "10-aws.conflist"
+  /// Whether the runtime reads a file of that name before ours: it takes the first configuration by name.
+  static func isTakenBefore(_ name: String) -> Bool {
+    name < fileName && [".conf", ".conflist", ".json"].contains(where: name.hasSuffix)
+  }
+
+  /// Of a template, and of the list that comes of it.
+  static let sizeLimit = 1 << 20
+
+  let document: JSONValue
+  /// What the person who set this up should know, one sentence each; to be logged.
+  let notes: [String]
+
+  /// The file's whole content.
+  var text: String { document.indented(by: 2) + "\n" }
+
+  /// The template that is used where the operator mounts none.
+  static let builtIn: JSONValue = [
+    "cniVersion": "0.4.0", "name": "aws-cni", "disableCheck": true,
+    "plugins": .array([
+      [
+        "name": "aws-cni", "type": "aws-cni", "vethPrefix": "__VETHPREFIX__", "mtu": "__MTU__",
+        "podSGEnforcingMode": "__PODSGENFORCINGMODE__", "pluginLogFile": "__PLUGINLOGFILE__",
+        "pluginLogLevel": "__PLUGINLOGLEVEL__", "capabilities": ["io.kubernetes.cri.pod-annotations": true],
+      ],
+      ["type": "portmap", "capabilities": ["portMappings": true], "snat": true],
+    ]),
+  ]
+
+  /// - Parameters:
+  ///   - template: the operator's own, a file's content; nil takes `builtIn`.
+  ///   - path: the template's, for errors.
+  /// - Throws: `ConflistError` for what no runtime would take.
+  init(template: [UInt8]?, path: String, settings: NodeSettings) throws(ConflistError) {
+    let placeholders = ConflistPlaceholders(settings)
+    let filled = placeholders.fill(template ?? Conflist.builtIn.bytes)
+    var document: JSONValue
+    do {
+      document = try JSONParser.parse(filled.text, limits: JSONParser.Limits(size: Conflist.sizeLimit))
+    } catch {
+      throw ConflistError(path: path, problem: "\(error) (offset after placeholders were filled in)")
+    }
+    var notes = filled.unknown.map { "\($0) is no placeholder and stays as it is" }
+    var plugins = try Conflist.plugins(of: document, path)
+
+    plugins.removeAll { $0["type"]?.string == Conflist.egressType }
+    if settings.asksForEgress {
+      notes.append("egress for the other address family is not offered by this release: the list has no egress-cni")
+    }
+    if !plugins.contains(where: { $0["type"]?.string == "aws-cni" }) {
+      notes.append("the template has no entry of type aws-cni: pods get no address from this agent")
+    }
+    for extra in Conflist.additions(settings) where !plugins.contains(where: { $0["type"] == extra["type"] }) {
+      plugins.append(extra)
+    }
+    guard !plugins.isEmpty, var object = document.object else {
+      throw ConflistError(path: path, problem: "\"plugins\" is empty")
+    }
+    object["plugins"] = .array(plugins)
+    document = .object(object)
+    self.document = document
+    self.notes = notes
+  }
+
+  /// A chained plugin that hands its input through where it is disabled. Without its program on the host every pod
+  /// start would fail, and this release does not bring it.
+  private static let egressType = "egress-cni"
+
+  /// What the settings add behind the template's own, in the contract's order.
+  private static func additions(_ settings: NodeSettings) -> [JSONValue] {
+    var entries: [JSONValue] = []
+    if settings.usesBandwidthPlugin { entries.append(["type": "bandwidth", "capabilities": ["bandwidth": true]]) }
+    if settings.disablesPodIPv6 {
+      entries.append([
+        "type": "tuning",
+        "sysctl": [
+          "net.ipv6.conf.all.disable_ipv6": "1", "net.ipv6.conf.default.disable_ipv6": "1",
+          "net.ipv6.conf.lo.disable_ipv6": "1",
+        ],
+      ])
+    }
+    return entries
+  }
+
+  /// The entries, each an object with a `type`, of a list with a name.
+  private static func plugins(of document: JSONValue, _ path: String) throws(ConflistError) -> [JSONValue] {
+    func refuse(_ field: String, _ value: JSONValue?, _ wanted: String) -> ConflistError {
+      ConflistError(path: path, problem: "\(field) is \(value?.kind ?? "missing"), must be \(wanted)")
+    }
+    guard document.object != nil else { throw refuse("the document", document, "an object") }
+    guard document["name"]?.string?.isEmpty == false else {
+      throw refuse("\"name\"", document["name"], "a string that is not empty")
+    }
+    guard let version = document["cniVersion"], version.string != nil else {
+      throw refuse("\"cniVersion\"", document["cniVersion"], "a string")
+    }
+    guard let plugins = document["plugins"]?.array else {
+      throw refuse("\"plugins\"", document["plugins"], "an array of objects")
+    }
+    for (index, plugin) in plugins.enumerated() {
+      guard plugin.object != nil else { throw refuse("\"plugins\"[\(index)]", plugin, "an object") }
+      guard let type = plugin["type"]?.string, !type.isEmpty, !type.utf8.contains(UInt8(ascii: "/")) else {
+        throw refuse("\"plugins\"[\(index)].type", plugin["type"], "the name of a plugin")
+      }
+    }
+    return plugins
+  }
+}
+
+/// A template that cannot be made into a network configuration list.
+struct ConflistError: Error, Hashable, CustomStringConvertible {
+  let path: String
+  let problem: String
+
+  var description: String { "template \(path): \(problem)" }
+}
+
+extension NodeSettings {
+  /// Whether pods are to reach the family that they have no address of.
+  var asksForEgress: Bool { agent.family == .ipv6 ? hasV4Egress : agent.hasV6Egress }
+}

@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import Glibc
+internal import VPCLinux
+
+/// What goes into the bundle: a table, and the files that the node has. The folders are the ones of the existing
+/// collector, so that whoever reads its archives finds his way (BundlePlan+Programs has the commands).
+struct BundlePlan: Sendable {
+  /// Leave out what the agent's introspection tells, or its metrics.
+  var ignoresIntrospection = false
+  var ignoresMetrics = false
+  /// The agent's process, where one runs.
+  var agentProcess: Int32?
+  /// `/`, but for tests.
+  var root = ""
+
+  /// The long ones first, so that they do not end alone.
+  var parts: [BundlePart] { (programs + agent + files).sorted { $0.deadline > $1.deadline } }
+
+  private var agent: [BundlePart] {
+    var parts: [BundlePart] = [
+      BundlePart(
+        path: "ipamd/doctor.json", source: .own(["doctor", "--json", "--all"]), deadline: .seconds(12), isJSON: true),
+      BundlePart(path: "ipamd/version.json", source: .own(["version", "--json"]), isJSON: true),
+      BundlePart(path: "ipamd/agent-environment.txt", source: .agentEnvironment),
+      BundlePart(path: "cni/containers.txt", source: .containers, needs: BundlePlan.sockets["ctr"]),
+      BundlePart(path: "networking/api-server.txt", source: .apiServer),
+    ]
+    if !ignoresIntrospection {
+      for name in ["status", "enis", "networkutils-env-settings", "ipamd-env-settings", "eni-configs"] {
+        parts.append(BundlePart(path: "ipamd/\(name).json", source: .introspection("/v1/\(name)"), isJSON: true))
+      }
+    }
+    if !ignoresMetrics { parts.append(BundlePart(path: "ipamd/metrics.txt", source: .metrics)) }
+    return parts
+  }
+
+  // MARK: files
+
+  /// Files of a folder that the bundle takes.
+  private struct Taken {
+    let folder: String
+    /// In the archive.
+    let target: String
+    var starts: [String] = [""]
+    var ends: [String] = [""]
+    /// Folders below that are looked into.
+    var depth = 0
+    var limit = 4 << 20
+    var isJSON = false
+  }
+
+  /// The pods' containers whose logs tell of the network, by namespace and name's beginning.
+  private static let pods = [
+    "aws-node-", "cni-metrics-helper", "coredns-", "kube-proxy-", "ebs-csi-", "efs-csi-", "fsx-csi-", "s3-csi-",
+    "eks-pod-identity-agent-", "eks-node-monitoring-agent-", "kube-multus-",
+  ].map { "kube-system_\($0)" }
+
+  private static let folders: [Taken] = [
+    Taken(folder: "/var/run/aws-node", target: "ipamd", limit: 16 << 20, isJSON: true),
+    Taken(folder: "/etc/cni/net.d", target: "cni"),
+    Taken(folder: "/host/etc/cni/net.d", target: "cni/host"),
+    Taken(folder: "/var/log/aws-routed-eni", target: "var_log/aws-routed-eni", ends: [".log"], limit: 24 << 20),
+    Taken(
+      folder: "/host/var/log/aws-routed-eni", target: "var_log/host-aws-routed-eni", ends: [".log"], limit: 24 << 20),
+    Taken(folder: "/var/log/pods", target: "var_log/pods", starts: pods, ends: [".log"], depth: 2),
+    Taken(folder: "/etc/systemd/network", target: "networking/systemd-network/etc", depth: 1),
+    Taken(folder: "/run/systemd/network", target: "networking/systemd-network/run", depth: 1),
+    Taken(folder: "/usr/lib/systemd/network", target: "networking/systemd-network/lib", ends: [".link", ".network"]),
+    Taken(folder: "/etc/systemd/networkd.conf.d", target: "networking/networkd.conf.d"),
+    Taken(folder: "/etc/NetworkManager/conf.d", target: "networking/NetworkManager"),
+    Taken(folder: "/etc/kubernetes/kubelet", target: "kubelet", depth: 1),
+    Taken(folder: "/etc/systemd/system/kubelet.service.d", target: "kubelet/kubelet.service.d"),
+    Taken(folder: "/etc/eks", target: "nodeadm", depth: 1),
+    Taken(folder: "/etc/containerd", target: "containerd", ends: [".toml"], depth: 1),
+    Taken(folder: "/etc/sysctl.d", target: "sysctls/sysctl.d"),
+    Taken(folder: "/proc/pressure", target: "system/pressure"),
+  ]
+
+  private static let single: [(path: String, target: String)] = [
+    ("/var/log/messages", "var_log/messages"), ("/var/log/syslog", "var_log/syslog"), ("/var/log/cron", "var_log/cron"),
+    ("/var/log/cloud-init.log", "var_log/cloud-init.log"),
+    ("/var/log/cloud-init-output.log", "var_log/cloud-init-output.log"),
+    ("/var/log/user-data.log", "var_log/user-data.log"), ("/var/log/kube-proxy.log", "var_log/kube-proxy.log"),
+    ("/var/lib/cloud/instance/user-data.txt", "var_log/user-data.txt"),
+    ("/etc/resolv.conf", "networking/resolv.conf"), ("/etc/hosts", "networking/hosts"),
+    ("/etc/nsswitch.conf", "networking/nsswitch.conf"), ("/etc/systemd/networkd.conf", "networking/networkd.conf"),
+    ("/proc/net/dev", "networking/proc/dev"), ("/proc/net/snmp", "networking/proc/snmp"),
+    ("/proc/net/netstat", "networking/proc/netstat"), ("/proc/net/route", "networking/proc/route"),
+    ("/proc/net/ipv6_route", "networking/proc/ipv6_route"), ("/proc/net/arp", "networking/proc/arp"),
+    ("/proc/net/fib_trie", "networking/proc/fib_trie"), ("/proc/net/softnet_stat", "networking/proc/softnet_stat"),
+    ("/proc/net/sockstat", "networking/proc/sockstat"), ("/proc/net/unix", "networking/proc/unix"),
+    ("/proc/sys/net/netfilter/nf_conntrack_count", "networking/nf_conntrack_count"),
+    ("/proc/sys/net/netfilter/nf_conntrack_max", "networking/nf_conntrack_max"),
+    ("/var/lib/kubelet/config.yaml", "kubelet/config.yaml"), ("/var/lib/kubelet/kubeconfig", "kubelet/kubeconfig"),
+    ("/etc/docker/daemon.json", "docker/daemon.json"), ("/proc/cmdline", "kernel/cmdline"),
+    ("/proc/version", "kernel/version"), ("/proc/modules", "kernel/modules"), ("/etc/os-release", "system/os-release"),
+    ("/proc/meminfo", "system/meminfo"), ("/proc/loadavg", "system/loadavg"), ("/proc/stat", "system/stat"),
+    ("/proc/uptime", "system/uptime"), ("/proc/cpuinfo", "system/cpuinfo"), ("/proc/locks", "system/locks"),
+    ("/proc/self/mounts", "storage/mounts"), ("/etc/fstab", "storage/fstab"),
+    ("/proc/partitions", "storage/partitions"),
+  ]
+
+  /// Those whose absence says something are named whether they are there or not.
+  private var files: [BundlePart] {
+    var parts = BundlePlan.single.map { path, target in
+      BundlePart(path: target, source: .file(root + path), limit: path.hasPrefix("/var/log") ? 24 << 20 : 4 << 20)
+    }
+    if let agent = agentProcess {
+      for name in ["status", "limits", "cgroup", "wchan"] {
+        parts.append(BundlePart(path: "ipamd/process/\(name)", source: .file("/proc/\(agent)/\(name)")))
+      }
+    }
+    for taken in BundlePlan.folders {
+      for name in FolderWalk.files(root + taken.folder, depth: taken.depth, limit: 60, starts: taken.starts)
+      where taken.ends.contains(where: name.hasSuffix) {
+        parts.append(
+          BundlePart(
+            path: "\(taken.target)/\(name)", source: .file("\(root)\(taken.folder)/\(name)"), limit: taken.limit,
+            isJSON: taken.isJSON && name.hasSuffix(".json")))
+      }
+    }
+    for folder in ["var/log/aws-routed-eni", "host/var/log/aws-routed-eni"] {
+      let names = FolderWalk.files("\(root)/\(folder)", depth: 0, limit: 200)
+      for name in BundlePlan.newestPutAside(names) {
+        parts.append(
+          BundlePart(
+            path: "var_log/\(folder.hasPrefix("host") ? "host-" : "")aws-routed-eni/\(name.dropLast(3))",
+            source: .compressed("\(root)/\(folder)/\(name)"), limit: 16 << 20))
+      }
+    }
+    return parts
+  }
+
+  /// Of each log the last one that was put aside, `NAME-TIME.log.gz`: what happened may have been just before.
+  static func newestPutAside(_ names: [String]) -> [String] {
+    var newest: [String: String] = [:]
+    for name in names.sorted() where name.hasSuffix(".log.gz") {
+      // The time begins with the year.
+      let stem = name.split(separator: "-").prefix { $0.first?.isNumber != true }.joined(separator: "-")
+      newest[stem] = name
+    }
+    return newest.values.sorted()
+  }
+
+  /// Interfaces that have a device behind them: the ENIs.
+  var hardwareLinks: [String] {
+    FolderWalk.names(root + "/sys/class/net", limit: 64).filter { link in
+      var status = stat()
+      return stat("\(root)/sys/class/net/\(link)/device", &status) == 0
+    }
+  }
+}
+
+/// Names of regular files below a folder.
+enum FolderWalk {
+  /// Sorted; relative to the folder; links are not followed; a folder that cannot be read has none.
+  ///
+  /// - Parameters:
+  ///   - depth: how many levels of folders below are looked into.
+  ///   - limit: files at most.
+  ///   - starts: what a name of the first level begins with.
+  static func files(_ folder: String, depth: Int, limit: Int, starts: [String] = [""]) -> [String] {
+    var (files, folders): ([String], [String]) = ([], [])
+    for name in names(folder, limit: 5000) where starts.contains(where: name.hasPrefix) {
+      var status = stat()
+      guard lstat("\(folder)/\(name)", &status) == 0 else { continue }
+      if status.st_mode & S_IFMT == S_IFREG { files.append(name) }
+      if status.st_mode & S_IFMT == S_IFDIR { folders.append(name) }
+    }
+    if depth > 0 {
+      for name in folders where files.count < limit {
+        files += FolderWalk.files("\(folder)/\(name)", depth: depth - 1, limit: limit - files.count)
+          .map { "\(name)/\($0)" }
+      }
+    }
+    return Array(files.prefix(limit))
+  }
+
+  /// Sorted, whatever they stand for.
+  static func names(_ folder: String, limit: Int) -> [String] {
+    guard var entries = FolderNames(folder) else { return [] }
+    return entries.next(atMost: limit).sorted()
+  }
+}

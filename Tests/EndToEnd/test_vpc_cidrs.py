@@ -1,0 +1,232 @@
+"""The VPC gets a CIDR and loses one while the node runs: what is translated on the way there follows, on every firewall."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from harness import firewall, kube_proxy
+from harness.node import Node
+from harness.pod import Pod
+from harness.traffic import Flow, Place, Traffic, device_index
+from harness.waiting import wait_for
+from simulator.client import Simulator
+
+SIMULATOR = {"nat_gateway": True}
+CIDR = "100.64.0.0/16"
+BEYOND = "100.64.9.9"  # an address of it that no ENI of ours has: a network that is reached through the VPC's router
+INTERNET_ROUTER = "198.51.100.10"
+
+
+def with_pods(node: Node) -> list[Pod]:
+    """The agent runs; the pods are on its primary and on a secondary ENI."""
+    node.agent.start()
+    node.add_pods(5)  # a t3.small's primary ENI holds three
+    return [next(pod for pod in node.pods if device_index(node, pod) == index) for index in (0, 1)]
+
+
+@contextmanager
+def beyond(vpc: Simulator) -> Iterator[None]:
+    """Somebody has the address all the time, so that packets alone tell by whose address pods come."""
+    vpc.run_in("@internet", ["ip", "address", "add", f"{BEYOND}/32", "dev", "lo"], check=True)
+    vpc.run_in("@fabric", ["ip", "route", "add", f"{BEYOND}/32", "via", INTERNET_ROUTER, "dev", "internet"], check=True)
+    try:
+        yield
+    finally:
+        vpc.run_in("@fabric", ["ip", "route", "del", f"{BEYOND}/32"], check=True)
+        vpc.run_in("@internet", ["ip", "address", "del", f"{BEYOND}/32", "dev", "lo"], check=True)
+
+
+def seen_as(pod: Pod) -> str:
+    """The address by which a new connection of the pod is known there."""
+    return pod.exec(["curl", "-sS", "-m", "5", f"http://{BEYOND}/ip"]).stdout.strip()
+
+
+def written(node: Node) -> dict[str, list[str]]:
+    """All that stands in any firewall of the node, and its policy rules, without counters."""
+    state = {}
+    for backend in ("legacy", "nft"):
+        save = node.instance.run([f"iptables-{backend}-save"], check=False).stdout
+        state[backend] = sorted(line.split(" [")[0] for line in save.splitlines() if line[:1] in ("-", ":"))
+    listed = node.instance.run(["nft", "-s", "-n", "list", "ruleset"]).stdout
+    state["nftables"] = [line.strip() for line in listed.splitlines()]
+    state["rules"] = node.instance.run(["ip", "rule"]).stdout.splitlines()
+    return state
+
+
+class Asking:
+    """One new TCP connection of a pod after the other, all the while: none may fail, whoever's address it has."""
+
+    _PROGRAM = ("import select,socket,sys\nseen=set(); failed=[]; asked=0\n"
+                "while not select.select([sys.stdin],[],[],0)[0]:\n"
+                "    try:\n"
+                "        with socket.create_connection((sys.argv[1],7),4) as c: seen.add(c.makefile().readline().split()[0])\n"
+                "    except OSError as error: failed.append(str(error))\n"
+                "    asked+=1\n"
+                "    if asked==1: print('begun',flush=True)\n"
+                "print(asked,','.join(sorted(seen)),failed[:3],sep=';')\n")
+
+    def __init__(self, pod: Pod) -> None:
+        self._process = pod.instance.popen(["nsenter", f"--net={pod.netns}", "python3", "-c", self._PROGRAM, BEYOND], stdin=-1, stdout=-1)
+        assert self._process.stdout.readline() == b"begun\n"
+
+    def end(self) -> tuple[int, set[str], str]:
+        """How many there were, the addresses that they were known by, and the failures."""
+        asked, seen, failed = self._process.communicate(input=b"", timeout=30)[0].decode().strip().split(";")
+        return int(asked), set(seen.split(",")), failed
+
+    def stop(self) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.communicate()
+
+
+class HeldConnection:
+    """A TCP connection of a pod that stays open."""
+
+    _PROGRAM = ("import socket,sys\nc=socket.create_connection((sys.argv[1],7),5); f=c.makefile('rwb')\n"
+                "print(f.readline().split()[0].decode(), flush=True)\n"
+                "for line in sys.stdin.buffer: f.write(line); f.flush(); print(f.readline().decode().strip(), flush=True)\n")
+
+    def __init__(self, pod: Pod) -> None:
+        self._process = pod.instance.popen(["nsenter", f"--net={pod.netns}", "timeout", "120", "python3", "-c", self._PROGRAM, BEYOND],
+                                           stdin=-1, stdout=-1)
+        self.seen_as = self._process.stdout.readline().decode().strip()
+
+    def answers(self) -> bool:
+        self._process.stdin.write(b"still there\n")
+        self._process.stdin.flush()
+        return self._process.stdout.readline() == b"still there\n"
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+
+@pytest.mark.parametrize("form", ["legacy", "nft", "without-iptables"])
+def test_a_cidr_comes_and_goes(vpc: Simulator, make_node: Callable[..., Node], form: str) -> None:
+    """Within half a minute new connections to the CIDR leave with the pod's address while it is the VPC's, and with the
+    node's before and afterwards; open ones go on as they began, none fails that begins in between; in the end nothing
+    differs from the beginning."""
+    node = make_node(type="t3.small", fast_clock=True)
+    if form == "without-iptables":
+        firewall.hide_iptables(node)
+    else:
+        kube_proxy.hint(node, form)
+    pods = with_pods(node)
+    node.wait_quiet()
+    held: list[HeldConnection] = []
+    asking: list[Asking] = []
+    vpc.drops(reset=True)
+
+    def hold() -> list[str]:
+        made = [HeldConnection(pod) for pod in pods]
+        held.extend(made)
+        return [each.seen_as for each in made]
+
+    with beyond(vpc):
+        try:
+            before, translated, own = written(node), [node.instance.address] * 2, [pod.address for pod in pods]
+            assert [seen_as(pod) for pod in pods] == hold() == translated
+            asking += [Asking(pod) for pod in pods]
+
+            vpc.ask("cidr.add", cidr=CIDR)
+            since = node.agent.clock.elapsed()
+            with node.hurry(20):
+                wait_for(lambda: [seen_as(pod) for pod in pods] == own, "pods' own addresses", 20)
+            assert node.agent.clock.elapsed() - since < 60, "half a minute, and what the looking took at 20 times its pace"
+            grown = written(node)
+            assert hold() == own and all(each.answers() for each in held)
+            assert node.pod("late").add().exec(["curl", "-sS", "-m", "5", f"http://{BEYOND}/ip"]).stdout.strip() == node.pods[-1].address
+            node.delete_pods([node.pods[-1]])
+
+            ec2 = vpc.ec2()
+            blocks = ec2.describe_vpcs(VpcIds=[vpc.ready["vpc_id"]])["Vpcs"][0]["CidrBlockAssociationSet"]
+            ec2.disassociate_vpc_cidr_block(AssociationId=next(
+                each["AssociationId"] for each in blocks
+                if each["CidrBlock"] == CIDR and each["CidrBlockState"]["State"] == "associated"))
+            with node.hurry(20):
+                wait_for(lambda: [seen_as(pod) for pod in pods] == translated, "the node's address again", 20)
+            assert hold() == translated and all(each.answers() for each in held)
+            assert written(node) == before and grown != before
+            for pod, each in zip(pods, asking):
+                asked, seen, failed = each.end()
+                assert failed == "[]" and seen == {pod.address, node.instance.address}, (asked, seen, failed)
+        finally:
+            for one in asking:
+                one.stop()
+            for each in held:
+                each.close()
+            if CIDR in vpc.ask("cidrs"):
+                vpc.ask("cidr.remove", cidr=CIDR)
+    said = [line["cidrs"] for line in firewall.lines(node, "the VPC's CIDRs changed")]
+    assert len(said) == 2 and CIDR in said[0] and CIDR not in said[1], said
+    assert not firewall.lines(node, "somebody changed"), "our own changes are nobody's undoing"
+    assert vpc.drops()["total"] == 0, vpc.drops()
+
+
+def test_an_answer_without_cidrs_changes_nothing(vpc: Simulator, make_node: Callable[..., Node]) -> None:
+    """IMDS that shows none, or rubbish, for a while: the rules stay, and a CIDR that comes later is still seen."""
+    node = make_node(type="t3.small", fast_clock=True)
+    pod = with_pods(node)[1]
+    node.wait_quiet()
+    before = written(node)
+    path = "imds:/latest/meta-data/network/interfaces/macs/*/vpc-ipv4-cidr-blocks"
+    with beyond(vpc):
+        for body in ("\n", "no CIDR", "192.168.0.0/16\n10.0.0.0/99"):
+            vpc.fault(path, body=body, http=200, times=-1)
+            until = node.agent.clock.elapsed() + 90
+            with node.hurry(20):
+                wait_for(lambda: node.agent.clock.elapsed() > until, "three looks")
+            assert written(node) == before, body
+            vpc.clear_faults()
+        assert seen_as(pod) == node.instance.address
+        try:
+            vpc.ask("cidr.add", cidr="100.66.0.0/16")
+            with node.hurry(20):
+                wait_for(lambda: any("100.66.0.0/16" in line for line in firewall.rules(node, "nft")), "seen later", 20)
+        finally:
+            vpc.ask("cidr.remove", cidr="100.66.0.0/16")
+
+
+def test_translation_begins_and_ends(vpc: Simulator, make_node: Callable[..., Node]) -> None:
+    """An agent that comes back with the other value of EXTERNALSNAT, the rules in iptables-nft: no connection fails."""
+    node = make_node(type="t3.small")
+    kube_proxy.hint(node, "nft")
+    pods = with_pods(node)
+    node.wait_quiet()
+    own = dict(node.agent.environment)
+    with beyond(vpc):
+        asking = [Asking(pod) for pod in pods]
+        try:
+            for external in ("true", "false") * 3:
+                node.agent.stop()
+                node.agent.environment = {**own, "AWS_VPC_K8S_CNI_EXTERNALSNAT": external}
+                node.agent.start()
+                assert [seen_as(pod) for pod in pods] == [
+                    pod.address if external == "true" else node.instance.address for pod in pods]
+            for pod, each in zip(pods, asking):
+                asked, seen, failed = each.end()
+                assert failed == "[]" and seen == {pod.address, node.instance.address}, (asked, seen, failed)
+        finally:
+            for each in asking:
+                each.stop()
+    assert vpc.drops()["total"] == 0, vpc.drops()
+
+
+def test_nodes_of_a_new_cidr_are_reached(vpc: Simulator, make_node: Callable[..., Node]) -> None:
+    """By the pod's own address and its own ENI, there and back."""
+    node = make_node(type="t3.small", fast_clock=True)
+    pod = with_pods(node)[1]
+    vpc.ask("cidr.add", cidr=CIDR)
+    vpc.ask("subnet.add", name="late", cidr="100.64.7.0/24")
+    other = make_node("n2", type="t3.small", subnet="late")
+    with node.hurry():
+        wait_for(lambda: any(CIDR in line for line in firewall.rules(node, "nft")), "the new CIDR in the rules", 20)
+    traffic = Traffic(vpc)
+    with traffic.servers([Place.of(other)]), traffic.observer():
+        ask = Flow("pod to the new CIDR", Place.of(pod), other.instance.address, pod.address, legs=frozenset(
+            {("n1", 1, pod.address, other.instance.address), ("n2", 0, other.instance.address, pod.address)}))
+        assert not traffic.run([ask])

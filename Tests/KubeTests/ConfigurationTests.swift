@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import TestSupport
+import Testing
+import VPCModel
+import VPCTransport
+
+@testable import VPCKube
+
+@Suite struct ConfigurationTests {
+  private func account(token: String? = "abc\n") throws -> TemporaryFolder {
+    let folder = TemporaryFolder()
+    if let token { try folder.write("token", token) }
+    try folder.write("ca.crt", "-----BEGIN CERTIFICATE-----\n")
+    try folder.write("namespace", "kube-system")
+    return folder
+  }
+
+  @Test(
+    arguments: [
+      (["KUBERNETES_SERVICE_HOST": "10.0.0.1", "KUBERNETES_SERVICE_PORT": "443"], "", "https://10.0.0.1:443"),
+      (["KUBERNETES_SERVICE_HOST": "fd00::1", "KUBERNETES_SERVICE_PORT": "6443"], "", "https://[fd00::1]:6443"),
+      (["KUBERNETES_SERVICE_HOST": "10.0.0.1"], "https://abc.eks.amazonaws.com/", "https://abc.eks.amazonaws.com"),
+      ([:], "abc.eks.amazonaws.com:8443", "https://abc.eks.amazonaws.com:8443"),
+      ([:], "fd00::2", "https://[fd00::2]"), ([:], "[fd00::2]:8443", "https://[fd00::2]:8443"),
+    ] as [([String: String], String, String)])
+  func serviceAccount(_ environment: [String: String], _ endpoint: String, _ server: String) throws {
+    let folder = try account()
+    let found = try KubeConfiguration.read(environment: environment, endpoint: endpoint, serviceAccount: folder.path)
+    #expect(found?.server == server)
+    #expect(found?.namespace == "kube-system")
+    #expect(found?.credential == .tokenFile(folder.path("token")))
+    #expect(found?.authorities == .file(folder.path("ca.crt")))
+  }
+
+  @Test func nothingNamesAServer() throws {
+    #expect(try KubeConfiguration.read(environment: [:]) == nil)
+  }
+
+  @Test func podWithoutAnAccountIsTold() throws {
+    let folder = try account(token: nil)
+    let environment = ["KUBERNETES_SERVICE_HOST": "10.0.0.1"]
+    let error = #expect(throws: KubeConfigurationError.self) {
+      try KubeConfiguration.read(environment: environment, serviceAccount: folder.path)
+    }
+    #expect(error.map { CauseChain.text($0) }?.contains("\(folder.path)/token: no such file") == true)
+  }
+
+  @Test(arguments: ["http://u:p@h", "h?x", "a b", "ftp://h", "https://", "h:0", "h:70000", "h:x", "[::1"])
+  func wrongEndpointsAreRefused(_ endpoint: String) throws {
+    let folder = try account()
+    let error = #expect(throws: KubeConfigurationError.self) {
+      try KubeConfiguration.read(environment: [:], endpoint: endpoint, serviceAccount: folder.path)
+    }
+    #expect(error?.field == "CLUSTER_ENDPOINT")
+  }
+
+  private static let kubeconfig = """
+    apiVersion: v1
+    kind: Config
+    current-context: "main"   # the one in use
+    preferences: {}
+    clusters:
+    - name: other
+      cluster: {}
+    - cluster:
+        certificate-authority-data: LS0tLS1CRUdJTiBY
+        server: 'https://api.example:6443'
+      name: c
+    contexts:
+      - name: main
+        context:
+          cluster: c
+          user: u
+          namespace: kube-system
+    users:
+    - name: u
+      user:
+        USER
+    """
+
+  private func read(_ user: String, _ change: (String) -> String = { $0 }) throws -> KubeConfiguration? {
+    let folder = TemporaryFolder()
+    try folder.write("ca.crt", "-----BEGIN")
+    try folder.write("config", change(Self.kubeconfig.replacing("USER", with: user)))
+    return try KubeConfiguration.read(environment: ["KUBECONFIG": folder.path("config")])
+  }
+
+  @Test func kubeconfigWithToken() throws {
+    let found = try #require(try read("token: abc"))
+    #expect(found.server == "https://api.example:6443")
+    #expect(found.credential == .token(KubeSecret("abc")))
+    #expect(found.authorities == .bytes(Array("-----BEGIN X".utf8)))
+    #expect(found.namespace == "kube-system")
+    var dumped = ""
+    dump(found, to: &dumped)
+    #expect(!"\(found)".contains("abc") && !String(reflecting: found).contains("abc") && !dumped.contains("abc"))
+  }
+
+  @Test func kubeconfigPathsAreRelativeToIt() throws {
+    let found = try #require(try read("tokenFile: sub/token"))
+    guard case .tokenFile(let path) = found.credential else { return #expect(Bool(false)) }
+    #expect(path.hasPrefix("/tmp/") && path.hasSuffix("/sub/token"))
+  }
+
+  @Test func kubeconfigWithClientCertificate() throws {
+    let found = try read("client-certificate-data: LS0tLS1CRUdJTiBY\n    client-key-data: LS0tLS1CRUdJTiBZ")
+    let identity = HTTPTLS.Identity(
+      certificate: .bytes(Array("-----BEGIN X".utf8)), key: .bytes(Array("-----BEGIN Y".utf8)))
+    #expect(found?.credential == .certificate(identity))
+    var dumped = ""
+    dump(found, to: &dumped)
+    // The bytes of the key, as a description or a dump of them would show.
+    for text in ["\(String(describing: found))", "\(String(reflecting: found))", dumped] {
+      #expect(!text.contains("45, 45, 45") && !text.contains("BEGIN Y") && !text.contains("- 45"), "\(text)")
+    }
+  }
+
+  @Test func insecureOnlyWhereItSaysSo() throws {
+    let authority = "certificate-authority-data: LS0tLS1CRUdJTiBY"
+    let insecure = try read("token: a") { $0.replacing(authority, with: "insecure-skip-tls-verify: true") }
+    #expect(insecure?.verifiesServer == false)
+    #expect(try read("token: a")?.verifiesServer == true)
+    let both = #expect(throws: KubeConfigurationError.self) {
+      try read("token: a") { $0.replacing(authority, with: authority + "\n    insecure-skip-tls-verify: true") }
+    }
+    #expect(both?.field == "clusters[c].cluster.insecure-skip-tls-verify")
+  }
+
+  @Test func json() throws {
+    let text = """
+      {"current-context":"x","contexts":[{"name":"x","context":{"cluster":"c","user":"u"}}],
+       "clusters":[{"name":"c","cluster":{"server":"http://127.0.0.1:80"}}],"users":[{"name":"u","user":{}}]}
+      """
+    #expect(try read("") { _ in text }?.server == "http://127.0.0.1:80")
+    let error = #expect(throws: KubeConfigurationError.self) {
+      try read("") { _ in text.replacing("\"user\":{}", with: "\"user\":{\"token\":\"t\"}") }
+    }
+    #expect("\(error.map { "\($0)" } ?? "")".contains("is not https"))
+  }
+
+  @Test(arguments: [
+    ("exec:\n      command: aws", "users[u].user.exec"), ("username: a", "users[u].user.username"),
+    ("client-certificate-data: LS0tLS1CRUdJTiBY", "users[u].user.client-key"),
+    ("client-certificate-data: '!'", "users[u].user.client-certificate-data"),
+    ("client-certificate: nothing.crt", "users[u].user.client-certificate"), ("token: \"a b\"", "users[u].user.token"),
+  ])
+  func wrongUsersNameTheField(_ user: String, _ field: String) throws {
+    let error = #expect(throws: KubeConfigurationError.self) { try read(user) }
+    #expect(error?.field == field)
+    #expect(error?.source.hasSuffix("/config") == true)
+  }
+
+  @Test(arguments: [
+    ("current-context: \"main\"", "current-context: \"\"", "current-context"),
+    ("cluster: c", "cluster: d", "clusters[d]"),
+    ("server:", "sorver:", "clusters[c].cluster.server"), ("https://api", "ftp://api", "clusters[c].cluster.server"),
+    ("users:", "user:", "users"),
+    ("    server:", "    proxy-url: http://p\n    server:", "clusters[c].cluster.proxy-url"),
+  ])
+  func wrongFilesNameTheField(_ old: String, _ new: String, _ field: String) throws {
+    let error = #expect(throws: KubeConfigurationError.self) { try read("token: a") { $0.replacing(old, with: new) } }
+    #expect(error?.field == field)
+  }
+}
+
+@Suite struct YAMLReaderTests {
+  private func parse(_ text: String) throws -> String { try YAMLReader.parse(Array(text.utf8)).text }
+
+  @Test(arguments: [
+    ("a: 1\nb: x y\nc:\n", #"{"a":1,"b":"x y","c":null}"#), ("---\na: true # r\n", #"{"a":true}"#),
+    ("a:\n  b:\n    c: ''\n  d: \"x\\n\\\"\"\n", #"{"a":{"b":{"c":""},"d":"x\n\""}}"#),
+    ("a:\n- b\n- c: 1\n  d: 2\n-\n  e: 3\n", #"{"a":["b",{"c":1,"d":2},{"e":3}]}"#),
+    ("- - a\n  - b\n- c", #"[["a","b"],"c"]"#),
+    ("k: |\n  one\n    two\n\n  three\nl: |-\n  x\n", #"{"k":"one\n  two\n\nthree\n","l":"x"}"#),
+    ("a: https://h:1/x#y\nb: 'it''s'\n", #"{"a":"https://h:1/x#y","b":"it's"}"#), ("{}", "{}"),
+    ("\"q k\": []", #"{"q k":[]}"#),
+  ])
+  func reads(_ text: String, _ json: String) throws { #expect(try parse(text) == json) }
+
+  @Test(arguments: [
+    ("", 1), ("a: &x 1", 1), ("a: *x", 1), ("a: {b: c}", 1), ("a: [1, 2]", 1), ("a: !t x", 1), ("\ta: 1", 1),
+    ("a: 1\na: 2", 2),
+    ("a: 1\n  b: 2", 2), ("a: >\n  x", 1), ("a: 1\n---\nb: 2", 2), ("a: \"x", 1), ("a: b: c", 1), ("a\nb", 2),
+    ("%YAML 1.2", 1),
+    ("? a", 1), ("a: \"\\x41\"", 1), ("- a\nb: 1", 2),
+  ])
+  func refuses(_ text: String, _ line: Int) {
+    let error = #expect(throws: YAMLReader.Failure.self) { try YAMLReader.parse(Array(text.utf8)) }
+    #expect(error?.line == line, "\(text)")
+  }
+
+  @Test func deepAndLongTextsAreRefused() {
+    let deep = (0..<100).map { String(repeating: " ", count: $0) + "a:" }.joined(separator: "\n")
+    #expect(throws: YAMLReader.Failure.self) { try YAMLReader.parse(Array(deep.utf8)) }
+    #expect(throws: YAMLReader.Failure.self) { try YAMLReader.parse([UInt8](repeating: 0x61, count: 1 << 21)) }
+  }
+}
+
+@Suite struct Base64Tests {
+  @Test(arguments: [("", ""), ("Zg==", "f"), ("Zm8=", "fo"), ("Zm9v", "foo"), ("Zm9v\nYg", "foob")])
+  func decodes(_ text: String, _ plain: String) { #expect(Base64.decode(text) == Array(plain.utf8)) }
+
+  @Test(arguments: ["Z", "Zg=", "Zm9v=", "Z!==", "Zg==Zg=="])
+  func refuses(_ text: String) { #expect(Base64.decode(text) == nil) }
+}

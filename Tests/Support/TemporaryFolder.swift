@@ -24,6 +24,16 @@ package final class TemporaryFolder: Sendable {
     return path(name)
   }
 
+  /// Makes a program of a script's text, and returns its path.
+  ///
+  /// Another process writes it: a file that this one has open for writing is open in each child that other tests start
+  /// meanwhile, until that child's program begins, and cannot be run as long (ETXTBSY).
+  package func program(_ name: String, _ text: String) throws -> String {
+    let text = try write(name + ".text", text)
+    _ = try CommandResult.run(["install", "-m", "755", text, path(name)]).get()
+    return path(name)
+  }
+
   /// A file's whole text.
   package func text(_ name: String) throws -> String { try String(contentsOfFile: path(name), encoding: .utf8) }
 }

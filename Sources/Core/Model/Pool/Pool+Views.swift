@@ -60,12 +60,8 @@ extension Pool {
     }
   }
 
-  /// What must outlive the agent, at this moment.
-  package func checkpoint(now time: PoolTime) -> Checkpoint {
-    Checkpoint(allocations: book.allocations.map(entry), cooldowns: cooldowns(now: time))
-  }
-
-  /// Brings the checkpoint's document up to this moment, at the cost of what changed since the last time.
+  /// Brings the checkpoint's document, which tells what must outlive the agent, up to this moment, at the cost of what
+  /// changed since the last time.
   ///
   /// - Parameter document: the same one each time, or a new one, which gets everything.
   package mutating func update(_ document: inout CheckpointDocument) {

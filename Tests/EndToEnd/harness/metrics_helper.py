@@ -11,6 +11,7 @@ from typing import Any
 from prometheus_client.parser import text_string_to_metric_families
 
 from . import paths
+from .nobody import AS_NOBODY
 from .waiting import wait_for
 
 from kubeapi.client import KubeAPI
@@ -31,8 +32,7 @@ class MetricsHelper:
         variables = {"KUBERNETES_SERVICE_HOST": api.address, "KUBERNETES_SERVICE_PORT": str(api.port),
                      "USE_PROMETHEUS": "true", "METRIC_UPDATE_INTERVAL": "1", "HOME": "/",
                      **(environment or {})}
-        words = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--no-new-privs", "--bounding-set=-all",
-                 "--inh-caps=-all", str(paths.BINARY), "metrics-helper", *(arguments or [])]
+        words = [*AS_NOBODY, str(paths.BINARY), "metrics-helper", *(arguments or [])]
         self.process = instance.popen(words, env=variables, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                       stderr=subprocess.STDOUT, text=True)
         self._reader = threading.Thread(target=self._read, daemon=True)

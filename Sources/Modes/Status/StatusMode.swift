@@ -47,7 +47,7 @@ package enum StatusMode {
       return AgentIntrospection(address: parsed)
     }
     let agent = ProcessTable.read().agent.map { ProcessTable.environment(of: $0.pid) }
-    return AgentIntrospection(environments: [ProcessTable.ownEnvironment(), agent ?? [:]])
+    return AgentIntrospection(environments: [ProcessEnvironment.variables(), agent ?? [:]])
   }
 
   private static func show(_ agent: AgentIntrospection, asJSON: Bool, pods: Int, clears: Bool) -> Int32 {

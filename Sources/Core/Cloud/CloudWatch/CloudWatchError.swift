@@ -1,10 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-internal import VPCModel
-internal import VPCTransport
-
 /// Why a call of CloudWatch failed.
-package struct CloudWatchError: CausedError {
+package struct CloudWatchError: QueryError {
   package let action: String
   /// CloudWatch's own code; `NoAnswer`, `NoCredentials`, `MalformedAnswer` and `HTTP…` are ours.
   package let code: String
@@ -27,19 +24,9 @@ package struct CloudWatchError: CausedError {
     self.cause = cause
   }
 
-  package var description: String {
-    var text = "\(action): \(code)"
-    if !message.isEmpty { text += ": \(message)" }
-    if let requestID { text += " (request \(requestID))" }
-    return text
-  }
+  package var codeText: String { code }
 
   package var isThrottling: Bool { CloudWatchError.throttling.contains(code) || status == 429 }
-
-  /// The role lacks `cloudwatch:PutMetricData`.
-  package var isMissingPermission: Bool {
-    ["AccessDenied", "AccessDeniedException", "UnauthorizedOperation"].contains(code)
-  }
 
   /// The same data are refused whenever they are sent: CloudWatch has read them and does not take them.
   package var isAboutTheData: Bool {
@@ -49,13 +36,7 @@ package struct CloudWatchError: CausedError {
 
   /// The same call may succeed if it is made again at once or soon.
   package var isTransient: Bool {
-    if isThrottling { return true }
-    switch code {
-    case "NoAnswer": return (cause as? HTTPError)?.isTransient ?? true
-    case "NoCredentials": return (cause as? CredentialsError)?.isTransient ?? false
-    case "MalformedAnswer": return true
-    default: return status.map { $0 >= 500 } ?? false
-    }
+    isThrottling || (isOwnFailureTransient ?? status.map { $0 >= 500 } ?? false)
   }
 
   private static let throttling: Set<String> = [

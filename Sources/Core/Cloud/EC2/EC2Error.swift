@@ -1,10 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-internal import VPCModel
-internal import VPCTransport
-
 /// Why an EC2 call failed.
-package struct EC2Error: CausedError {
+package struct EC2Error: QueryError {
   /// EC2's error code. `text` is EC2's own word, also for codes that have no name here.
   ///
   /// Source: "Error codes for the Amazon EC2 API", EC2 API Reference.
@@ -65,12 +62,7 @@ package struct EC2Error: CausedError {
     self.cause = cause
   }
 
-  package var description: String {
-    var text = "\(action): \(code)"
-    if !message.isEmpty { text += ": \(message)" }
-    if let requestID { text += " (request \(requestID))" }
-    return text
-  }
+  package var codeText: String { code.text }
 
   /// EC2 asks to slow down. Also transient, but worth a longer wait, and one that all calls of the action share.
   package var isThrottling: Bool {
@@ -80,17 +72,7 @@ package struct EC2Error: CausedError {
   /// The same call may succeed if it is made again.
   package var isTransient: Bool {
     if isThrottling { return true }
-    switch code {
-    case .noAnswer: return (cause as? HTTPError)?.isTransient ?? true
-    case .malformedAnswer: return true
-    case .noCredentials: return (cause as? CredentialsError)?.isTransient ?? false
-    default: return EC2Error.passing.contains(code.text) || status.map { $0 >= 500 } ?? false
-    }
-  }
-
-  /// The role lacks the permission `ec2:ACTION`.
-  package var isMissingPermission: Bool {
-    code == .unauthorizedOperation || code.text == "AccessDenied" || code.text == "AccessDeniedException"
+    return isOwnFailureTransient ?? (EC2Error.passing.contains(code.text) || status.map { $0 >= 500 } ?? false)
   }
 
   /// The subnet has no free address, no free prefix, or none that is whole (`isFragmented`).

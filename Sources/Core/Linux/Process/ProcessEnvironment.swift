@@ -6,14 +6,21 @@ internal import Glibc
 package enum ProcessEnvironment {
   /// Name to value; entries without `=` are passed over.
   package static func variables() -> [String: String] {
-    var found: [String: String] = [:]
+    var lines: [String] = []
     var entry = environ
     while let line = entry.pointee {
-      let text = String(cString: line)
-      if let separator = text.firstIndex(of: "=") {
-        found[String(text[..<separator])] = String(text[text.index(after: separator)...])
-      }
+      lines.append(String(cString: line))
       entry += 1
+    }
+    return variables(lines)
+  }
+
+  /// The same of any process's `NAME=value`.
+  static func variables(_ lines: [String]) -> [String: String] {
+    var found: [String: String] = [:]
+    for line in lines {
+      guard let sign = line.firstIndex(of: "=") else { continue }
+      found[String(line[..<sign])] = String(line[line.index(after: sign)...])
     }
     return found
   }

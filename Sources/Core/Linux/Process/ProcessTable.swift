@@ -70,18 +70,6 @@ package struct ProcessTable: Sendable {
   /// A process's environment; empty where it may not be read.
   package static func environment(of pid: Int32) -> [String: String] {
     guard let bytes = try? BoundedFile.read("/proc/\(pid)/environ", limit: 1 << 20) else { return [:] }
-    return variables(bytes.split(separator: 0).map { String(decoding: $0, as: UTF8.self) })
-  }
-
-  /// This process's.
-  package static func ownEnvironment() -> [String: String] { environment(of: getpid()) }
-
-  private static func variables(_ lines: [String]) -> [String: String] {
-    var found: [String: String] = [:]
-    for line in lines {
-      guard let sign = line.firstIndex(of: "=") else { continue }
-      found[String(line[..<sign])] = String(line[line.index(after: sign)...])
-    }
-    return found
+    return ProcessEnvironment.variables(bytes.split(separator: 0).map { String(decoding: $0, as: UTF8.self) })
   }
 }

@@ -27,7 +27,7 @@ struct FactGathering {
   /// - Parameter address: of introspection; nil for the agent's own setting.
   init(address: ListenAddress?) {
     processes = ProcessTable.read()
-    let own = ProcessTable.ownEnvironment()
+    let own = ProcessEnvironment.variables()
     let agent = processes.agent.map { ProcessTable.environment(of: $0.pid) } ?? [:]
     settings = SettingsFacts(agent: agent, own: own)
     introspection = address.map(AgentIntrospection.init(address:)) ?? AgentIntrospection(environments: [own, agent])

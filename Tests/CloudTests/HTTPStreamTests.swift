@@ -44,7 +44,10 @@ import VPCTransport
     try await withServer { _ in
       .raw(Self.answer(Array("half".utf8), length: 100))
     } _: { (server) async throws in
-      let stream = try await CurlTransport().open(HTTPRequest(url: server.url), Self.limits)
+      let transport = CurlTransport()
+      // A stream does not keep its transport: without this the answer could also end as `.closed`.
+      defer { withExtendedLifetime(transport) {} }
+      let stream = try await transport.open(HTTPRequest(url: server.url), Self.limits)
       #expect(try await stream.next() == Array("half".utf8))
       #expect(await failure { () async throws(HTTPError) in _ = try await stream.next() }?.code == .interrupted)
     }

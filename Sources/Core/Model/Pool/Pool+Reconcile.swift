@@ -49,6 +49,15 @@ extension Pool {
     book.addCIDR(prefix, slot: slot, standing: standing(of: prefix, slot: slot))
   }
 
+  /// EC2 has just given CIDRs to an ENI (nil: a new one). Another that was thought to have one has it no more: the answer
+  /// to its return was lost, or it was taken away.
+  mutating func given(_ prefixes: [IPPrefix], to slot: Int?) {
+    for prefix in prefixes {
+      quarantine[prefix] = nil
+      if let cidr = book.cidrOf[prefix], book.cidrs[cidr].slot != slot { lose(cidr: cidr) }
+    }
+  }
+
   /// Whether new pods may get addresses of a CIDR.
   func standing(of prefix: IPPrefix, slot: Int) -> CIDRRecord.Standing {
     let eni = book.enis[slot].observation
@@ -84,17 +93,6 @@ extension Pool {
       return
     }
     reconciledAt = max(reconciledAt ?? listing.askedAt, listing.askedAt)
-    for observation in listing.enis {
-      if let slot = book.slotOf[observation.id] {
-        if isSettled(slot, listing) { compare(slot, observation, listing, now) }
-      } else if freedENIs[observation.id] != nil {
-        continue
-      } else if listing.isAuthoritative {
-        adopt(observation, now)
-      } else if observation.isManaged {
-        doubt(observation.id, known: nil, shown: Set(observation.cidrs))
-      }
-    }
     for slot in book.enis.indices where isSettled(slot, listing) {
       let eni = book.enis[slot]
       guard eni.state != .lost, !seen.contains(eni.id) else { continue }
@@ -103,6 +101,20 @@ extension Pool {
         continue
       }
       lose(slot)
+    }
+    // First all that went, then all that came: a CIDR may have gone from one ENI to another.
+    var found: [(slot: Int, cidrs: [IPPrefix])] = []
+    for observation in listing.enis {
+      guard let slot = book.slotOf[observation.id], isSettled(slot, listing) else { continue }
+      found.append((slot, compare(slot, observation, listing, now)))
+    }
+    for (slot, cidrs) in found { for prefix in cidrs { add(prefix, slot) } }
+    for observation in listing.enis where book.slotOf[observation.id] == nil && freedENIs[observation.id] == nil {
+      if listing.isAuthoritative {
+        adopt(observation, now)
+      } else if observation.isManaged {
+        doubt(observation.id, known: nil, shown: Set(observation.cidrs))
+      }
     }
     // What neither IMDS nor the pool has any more is no difference.
     if !listing.isAuthoritative { doubts = doubts.filter { seen.contains($0.key) || book.slotOf[$0.key] != nil } }
@@ -130,8 +142,11 @@ extension Pool {
     needsListing = true
   }
 
-  private mutating func compare(_ slot: Int, _ seen: ENIObservation, _ listing: ENIListing, _ now: PoolInstant) {
-    guard book.enis[slot].state != .unmanaged else { return }
+  /// - Returns: the CIDRs that are to be entered.
+  private mutating func compare(
+    _ slot: Int, _ seen: ENIObservation, _ listing: ENIListing, _ now: PoolInstant
+  ) -> [IPPrefix] {
+    guard book.enis[slot].state != .unmanaged else { return [] }
     let shown = Set(seen.cidrs)
     guard listing.isAuthoritative else {
       let known = known(slot)
@@ -141,7 +156,7 @@ extension Pool {
       } else {
         doubts[seen.id] = nil
       }
-      return
+      return []
     }
     if book.enis[slot].state == .freeing || book.enis[slot].state == .lost { rewire(slot) }
     // After a lost answer only EC2 can say: it may have assigned anew what was given back a moment ago.
@@ -163,7 +178,7 @@ extension Pool {
         lose(cidr: cidr)
       }
     }
-    for prefix in seen.cidrs where isUnclear || quarantine[prefix] == nil { add(prefix, slot) }
+    return seen.cidrs.filter { isUnclear || quarantine[$0] == nil }
   }
 
   /// EC2 took a CIDR away. What pods still use stays accounted until they go.

@@ -15,15 +15,13 @@ extension Pool {
     case (.attach(let request), .attached(let observation)):
       succeeded(.attach)
       raiseCap(request.subnet)
-      for prefix in observation.cidrs { quarantine[prefix] = nil }
+      given(observation.cidrs, to: nil)
       adopt(observation, now)
     case (.assign(let slot, let subnet, _, _), .assigned(let prefixes)) where !prefixes.isEmpty:
       succeeded(.assign)
       raiseCap(subnet)
-      for prefix in prefixes {
-        quarantine[prefix] = nil
-        add(prefix, slot)
-      }
+      given(prefixes, to: slot)
+      for prefix in prefixes { add(prefix, slot) }
     case (.unassign(let slot, let prefixes), .done):
       succeeded(.unassign)
       for prefix in prefixes { removeGivenBack(prefix, slot, now) }

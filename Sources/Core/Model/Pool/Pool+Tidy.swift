@@ -13,7 +13,6 @@ extension Pool {
   mutating func tidy(_ now: PoolInstant, _ batch: inout Batch) {
     tidyAt = nil
     tidiedAt = now
-    dropLost()
     if let last = book.cooling.last { tidy(from: last.until) }
     guard mayProvision, queue.isEmpty else { return }
     if let expected = turnedAway.latest { return tidy(from: expected) }
@@ -26,7 +25,7 @@ extension Pool {
   }
 
   /// Forgets what EC2 took away once the last pod on it is gone.
-  private mutating func dropLost() {
+  mutating func dropLost() {
     for slot in book.enis.indices where book.enis[slot].isPresent {
       for cidr in book.enis[slot].cidrs where book.cidrs[cidr].standing == .lost && book.cidrs[cidr].isIdle {
         book.removeCIDR(cidr)
@@ -46,9 +45,11 @@ extension Pool {
 
   // MARK: whole ENIs
 
-  /// Frees the ENI in the highest place of those that are idle and old enough, if the others alone meet the targets.
+  /// Frees the ENI in the highest place of those that are idle and old enough, if the others alone meet the targets, with
+  /// what they have now.
   private mutating func freeENI(_ now: PoolInstant, _ batch: inout Batch) {
-    let targets = targets
+    var targets = targets
+    targets.total -= pendingAddresses
     guard targets.shortage == 0 else { return }
     for slot in book.enis.indices.reversed() where isFreeable(slot) {
       guard targets.without(book.slots[slot].usable).shortage == 0 else { continue }
@@ -99,8 +100,10 @@ extension Pool {
   /// One request for each ENI touched, the highest places first, so that ENIs become idle.
   private mutating func shrink(_ now: PoolInstant, _ batch: inout Batch) {
     var (surplus, spare) = (targets.surplus, targets.spare)
-    // What is asked for in place of leftovers may not be had: then they are of use after all.
-    let mayDrain = !inFlight.values.contains { $0.supply > 0 }
+    // What is asked for in place of leftovers, or is about to be, may not be had: then they are of use after all.
+    let gathered = gatheredAt ?? now
+    if gathered > now { tidy(from: gathered) }
+    let mayDrain = gathered <= now && !inFlight.values.contains { $0.supply > 0 }
     var isAny = false
     for slot in book.enis.indices.reversed() {
       guard mayGiveBack(slot), book.enis[slot].action == nil else { continue }

@@ -140,6 +140,7 @@ package struct Pool: Sendable {
   package mutating func handle(_ event: PoolEvent, now time: PoolTime) -> [PoolAction] {
     var batch = Batch()
     let now = time.instant
+    let hadWaiters = !queue.isEmpty
     book.thaw(now)
     switch event {
     case .started(let start): begin(start, time, &batch)
@@ -151,19 +152,25 @@ package struct Pool: Sendable {
     case .observed(let listing): if isStarted { reconcile(listing, now) }
     case .checkpointFailed(let unsent, let reason): undo(unsent, reason, &batch)
     case .tick: break
-    case .maxPods(let count): settings.maxPods = max(count, 0)
-    case .schedulable(let isSchedulable): self.isSchedulable = isSchedulable
+    case .maxPods(let count):
+      settings.maxPods = max(count, 0)
+      tidy(from: now)
+    case .schedulable(let isSchedulable):
+      self.isSchedulable = isSchedulable
+      tidy(from: now)
     case .subnets(let choices): if !choices.isEmpty { (subnets, noSubnet) = (choices, nil) }
     case .subnetsUnknown(let reason): (subnets, noSubnet) = ([], reason)
     case .shutdown: isShutDown = true
     }
-    settle(time, &batch)
+    settle(time, &batch, hadWaiters: hadWaiters)
     return batch.actions
   }
 
-  private mutating func settle(_ time: PoolTime, _ batch: inout Batch) {
+  private mutating func settle(_ time: PoolTime, _ batch: inout Batch, hadWaiters: Bool) {
     let now = time.instant
     guard isStarted else { return }
+    // Before growth: the slots of what is dropped may be asked for.
+    if let tidyAt, tidyAt <= now { dropLost() }
     if !queue.isEmpty { serve(time, &batch) }
     if !isShutDown {
       if !unwired.isEmpty { wire(now, &batch) }
@@ -173,6 +180,8 @@ package struct Pool: Sendable {
       makeRoom(now, &batch)
       refuse(now, &batch)
     }
+    // Nothing was given back while pods waited.
+    if hadWaiters, queue.isEmpty { tidy(from: now) }
     if !isShutDown {
       if let tidyAt, tidyAt <= now { tidy(now, &batch) }
       if needsListing { list(now, &batch) }

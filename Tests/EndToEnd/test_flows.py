@@ -8,6 +8,7 @@ import pytest
 
 from harness.node import Node
 from harness.pod import Pod
+from harness.waiting import wait_for
 from simulator.client import Simulator
 
 INTERNET = "198.51.100.10"
@@ -63,6 +64,8 @@ def test_internet_sees_the_primary_address(vpc: Simulator, two_nodes: tuple[Node
 def test_rules_do_not_grow_with_pods(two_nodes: tuple[Node, Node]) -> None:
     here = two_nodes[0]
     here.add_pods(12, prefix="few")
+    # The warm third ENI, the last that an m5.large can have, comes a second later with rules of its own.
+    wait_for(lambda: len(here.agent_rules()) == 2, "all three ENIs wired", 20)
     before = here.rules()
     here.add_pods(6, prefix="more")
     assert len(here.pod_routes()) == 18

@@ -14,7 +14,7 @@ from harness import firewall, kube_proxy
 from harness.kube_proxy import Service
 from harness.node import Node
 from harness.pod import Pod
-from harness.traffic import Flow, Leg, Place, Traffic, device_index
+from harness.traffic import SERVICE_PORTS, Flow, Leg, Place, Traffic, device_index
 from harness.waiting import wait_for
 from simulator.client import Instance, Simulator
 
@@ -69,7 +69,7 @@ class Rig:
 
     def service(self, endpoint: Pod, **more: bool) -> Service:
         """A service whose port, and node port, is the one that the next flow gets."""
-        port = 30000 + len(self.flows)
+        port = SERVICE_PORTS[0] + len(self.flows)
         service = Service(f"s{len(self.flows)}", f"172.20.0.{len(self.services) + 1}", port, endpoint.address,
                           node_port=port, **more)
         self.services.append(service)
@@ -261,7 +261,7 @@ def with_a_refusal(rig: Rig) -> None:
     rig.flows = flows
 
 
-PORT_OF_REFUSAL = 25000
+PORT_OF_REFUSAL = 900
 
 
 def refuse(rig: Rig, address: str, port: int) -> None:

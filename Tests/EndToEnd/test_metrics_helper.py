@@ -148,7 +148,7 @@ def test_bad_texts_silence_their_agents_alone(vpc: Simulator, cluster: KubeAPI, 
         assert helper.value("awscni_total_ip_addresses") == 20
         assert helper.value("cni_metrics_helper_agents", state="silent") == 6
         for cause in ("truncated", "not_metrics", "too_large", "timed_out", "refused", "unreachable"):
-            assert helper.value("cni_metrics_helper_agent_failures_total", cause=cause), cause
+            wait_for(lambda cause=cause: helper.value("cni_metrics_helper_agent_failures_total", cause=cause), cause, 30)
         assert helper.value("cni_metrics_helper_duplicate_samples_total")
         assert helper.value("cni_metrics_helper_skipped_lines_total")
         told = helper.wait_said("agents do not answer")
@@ -168,7 +168,7 @@ def test_cloudwatch_away_costs_nothing(vpc: Simulator, cluster: KubeAPI, host: I
     with MetricsHelper(host, cluster, {"AWS_CLUSTER_ID": "away"}) as helper:
         refused = helper.wait_said("CloudWatch takes no values")
         assert "PutMetricData" in refused["error"]
-        helper.wait_value(1, "cni_metrics_helper_cloudwatch_failures_total", deadline=60, code="AccessDenied")
+        wait_for(lambda: helper.value("cni_metrics_helper_cloudwatch_failures_total", code="AccessDenied"), "a refusal", 60)
         play(cluster, 1, counts(8))
         helper.wait_value(8, "cni_metrics_helper_increments_total", metric="addReqCount")
         assert (helper.value("cni_metrics_helper_cloudwatch_waiting") or 0) > 20

@@ -89,7 +89,8 @@ def test_from_nothing_to_pods(vpc: Simulator, make_pod: Callable[..., AwsNode], 
     vpc.drops(reset=True)
     # More than the primary ENI holds: the confined agent wires a second one.
     sandboxes = [runtime.run_pod(f"web-{number}") for number in range(12)]
-    wait_for(lambda: len(node.agent_rules()) == len(node.enis()) - 1 >= 1, "a second ENI wired", 30)
+    # The warm third one as well, the last that an m5.large can have: what is looked at below stays as it is.
+    wait_for(lambda: len(node.agent_rules()) == 2, "both further ENIs wired", 30)
     loose = node.instance.run(["sh", "-c", "cat /proc/sys/net/ipv4/conf/ens*/rp_filter"]).stdout.split()
     assert loose == ["2"] * len(node.enis()), "the confined agent sets the ENIs' reverse path"
     for sandbox in sandboxes:
@@ -175,7 +176,8 @@ def test_the_existing_manifest_can_hold_this_image(vpc: Simulator, make_pod: Cal
     pod.start().wait_ready()
     wait_for(runtime.network_ready, "the runtime's network", 20)
     sandboxes = [runtime.run_pod(f"web-{number}") for number in range(11)]
-    wait_for(lambda: len(node.agent_rules()) == len(node.enis()) - 1 >= 1, "a second ENI wired", 30)
+    # The warm third one as well, the last that an m5.large can have: what is looked at below stays as it is.
+    wait_for(lambda: len(node.agent_rules()) == 2, "both further ENIs wired", 30)
     vpc.drops(reset=True)
     for sandbox in sandboxes:
         assert runtime.run_in_pod(sandbox, ["ping", "-q", "-n", "-c", "1", "-w", "3", INTERNET]).returncode == 0

@@ -68,6 +68,7 @@ def test_order_of_a_start(node: Node, make_entrypoint: Callable[..., Entrypoint]
     """The words are those that people search for; the conflist is the last step, and pods start behind it."""
     node.instance.run(["rm", "-f", paths.PLUGIN])
     entrypoint = make_entrypoint().start().wait_conflist()
+    wait_for(lambda: "Foregrounding IPAM daemon ..." in entrypoint.messages(), "the last word of the start")
     said = [word for word in entrypoint.messages() if word != "plugin on the host" and word != "Retrying waiting for IPAM-D"]
     assert said == [
         "Validating env variables ...", "Install CNI binaries..", "Starting IPAM daemon in the background ... ",

@@ -80,21 +80,22 @@ struct HelperMetrics: Sendable {
     skippedLines.increment(by: Double(result.skippedLines))
     duplicates.increment(by: Double(result.duplicates))
     roundSeconds.observe(result.duration.inSeconds)
-    forgetSums()
-    guard result.answered > 0 else { return }
+    guard result.answered > 0 else { return forgetSums() }
     lastRound.set(moment)
+    // Each in one step, so that a scrape in this moment misses none.
+    for (index, gauge) in plain { gauge.replaceAll(result.values[index].map { [[]: $0] } ?? [:]) }
     var gauges: [[String]: Double] = [:]
+    var highest: Double?
     for (index, metric) in ClusterMetric.all.enumerated() {
       guard let value = result.values[index] else { continue }
       switch metric.kind {
-      case .gauge:
-        gauges[[metric.name]] = value
-        plain[index]?.set(value)
+      case .gauge: gauges[[metric.name]] = value
       case .counter: counts.increment(by: value, metric.name)
-      case .latency: latency.set(value)
+      case .latency: highest = value
       }
     }
     sums.replaceAll(gauges)
+    latency.replaceAll(highest.map { [[]: $0] } ?? [:])
   }
 
   /// Prometheus's text, for a scrape.

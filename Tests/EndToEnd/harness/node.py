@@ -93,7 +93,7 @@ class Node:
         """Single addresses (the ENI's own apart) and prefixes of each attached ENI, by device index."""
         return [(len(eni["addresses"]) - 1, len(eni["prefixes"])) for eni in self.enis()]
 
-    def wait_quiet(self, what: str = "EC2 calls ended", deadline: float = 30.0, still_for: float = 1.3) -> None:
+    def wait_quiet(self, what: str = "EC2 calls ended", deadline: float = 30.0, still_for: float = 1.7) -> None:
         """Until there was no new EC2 call of this node for so many seconds, and every ENI is wired.
 
         Longer than the second for which the agent lets a shortage of warm addresses gather before it asks for more.

@@ -108,9 +108,9 @@ extension DeleteAnswer {
   var address: IPAddress? { if case .released(let assignment) = self { assignment.address } else { nil } }
 }
 
-/// Looks until something holds, ten seconds at most.
+/// Looks until something holds, a minute at most.
 func eventually(_ what: Comment, _ look: () async -> Bool) async throws {
-  let deadline = ContinuousClock.now.advanced(by: .seconds(10))
+  let deadline = ContinuousClock.now.advanced(by: .seconds(60))
   while await !look() {
     try #require(ContinuousClock.now < deadline, what)
     try await Task.sleep(for: .milliseconds(1))  // pause between looks

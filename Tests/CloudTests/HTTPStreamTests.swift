@@ -28,6 +28,7 @@ import VPCTransport
       .raw(Self.answer(body))
     } _: { (server) async throws in
       let transport = CurlTransport()
+      defer { withExtendedLifetime(transport) {} }
       let stream = try await transport.open(HTTPRequest(url: server.url), Self.limits)
       #expect(stream.status == 200 && stream.headers["x-a"] == "b")
       var seen: [UInt8] = []
@@ -58,6 +59,7 @@ import VPCTransport
       request.path == "/never" ? .silence : .stall(Self.answer(Array("x".utf8), length: 9))
     } _: { (server) async throws in
       let transport = CurlTransport()
+      defer { withExtendedLifetime(transport) {} }
       var limits = Self.limits
       limits.idle = .milliseconds(200)
       let late = await failure { () async throws(HTTPError) in

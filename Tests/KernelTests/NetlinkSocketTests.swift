@@ -146,7 +146,7 @@ struct NetlinkSocketTests {
     let mac = try #require(MACAddress("02:00:00:00:00:0b"))
     let waiter = try Waiter(in: node.namespace)
     #expect(try await waiter.wait(for: mac, .milliseconds(10)) == nil)
-    async let found = waiter.wait(for: mac, .seconds(10))
+    async let found = waiter.wait(for: mac, .seconds(60))
     try node.addLink("d0", mac: mac)
     #expect(try await found?.name == "d0")
   }

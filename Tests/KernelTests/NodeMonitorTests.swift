@@ -17,6 +17,13 @@ struct NodeMonitorTests {
     let node = try NamespaceFixture()
     self.node = node
     link = try node.addLink("ens6", mac: MACAddress("02:00:00:00:00:0b"))
+    // The kernel tells of a carrier a little later; what is told from here on is what a test does.
+    for name in ["ens6", "far-ens6"] {
+      let deadline = ContinuousClock.now + .seconds(20)
+      while try !node.ip("link show \(name)").contains("state UP") {
+        try #require(ContinuousClock.now < deadline, "\(name) comes up")
+      }
+    }
     monitor = try node.run { UnsafeTransfer(value: try NodeMonitor()) }.value
   }
 

@@ -45,10 +45,10 @@ import VPCLinux
 
   @Test func aGrandchildThatKeepsTheOutputIsNotWaitedFor() throws {
     let started = ContinuousClock.now
-    let outcome = try runner.run(Command("sh", ["-c", "echo here; (sleep 5; true) & exit 3"]))
+    let outcome = try runner.run(Command("sh", ["-c", "echo here; (sleep 30; true) & exit 3"]))
     #expect(outcome.ending == .exited(status: 3))
     #expect(outcome.outputText == "here\n")
-    #expect(ContinuousClock.now - started < .seconds(4))
+    #expect(ContinuousClock.now - started < .seconds(20))
   }
 
   @Test func tooMuchOutputEndsIt() throws {

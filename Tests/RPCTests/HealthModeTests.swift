@@ -42,7 +42,7 @@ import Testing
   @Test func aServerWithoutTheServiceIsTold() async throws {
     let folder = TemporaryFolder()
     let server = try await RPCServer.start(path: folder.socket, methods: RPCMethodTable())
-    let result = try await run("-addr=unix:\(folder.socket)")
+    let result = try await run("-addr=unix:\(folder.socket)", "-connect-timeout=1m", "-rpc-timeout=1m")
     #expect(result.status == 3)
     #expect(
       result.messages == ["error: this server does not implement the grpc health protocol (grpc.health.v1.Health)"])

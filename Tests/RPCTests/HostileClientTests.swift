@@ -172,6 +172,7 @@ private struct Breach: CustomTestStringConvertible {
       #expect(await eventually { server.agent.running.load(ordering: .relaxed) == 1 })
       if reset { socket.send(RawFrame.frame(3, stream: 1, [0, 0, 0, 8])) } else { shutdown(socket.descriptor, 2) }
       #expect(await eventually { server.agent.cancelled.load(ordering: .relaxed) == before + 1 })
+      #expect(await eventually { server.agent.running.load(ordering: .relaxed) == 0 })
     }
     await server.server.shutdown()
   }

@@ -33,6 +33,8 @@ import Testing
 
     // A server that died: the file is there, nobody listens.
     let dead = try ListeningSocket(path: path, backlog: 1)
+    // A child that another test starts in this moment has it open too: closing alone does not end it.
+    shutdown(dead.descriptor, Int32(SHUT_RDWR))
     close(dead.descriptor)
     #expect(access(path, F_OK) == 0)
     let second = try await RPCServer.start(path: path, methods: RPCMethodTable())
@@ -63,7 +65,7 @@ import Testing
     let client = CNIBackendClient(target: .unix(path: folder.socket))
     async let reply = onThread { try client.addNetwork(.pod("pod"), timeout: .seconds(60)) }
     for await _ in started { break }
-    async let ended: Void = server.shutdown(within: .seconds(10))
+    async let ended: Void = server.shutdown(within: .seconds(60))
     // No new caller comes in once the file is gone.
     #expect(await eventually { access(folder.socket, F_OK) != 0 })
     release.yield()

@@ -86,6 +86,8 @@ final class LoopbackServer: Sendable {
       TestThread.start { [self] in
         talk(connection)
         _ = state.withLock { $0.connections.remove(connection) }
+        // A child that another test starts may have it open as well: closing alone would not end it.
+        shutdown(connection, Int32(SHUT_RDWR))
         close(connection)
       }
     }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import time
 
 import pytest
 
@@ -33,12 +32,8 @@ def test_a_node_looks_like_one_at_boot(node):
 
 def test_an_attached_interface_appears_bare_and_at_once(account: Account, node):
     interface = account.create()["NetworkInterfaceId"]
-    before = time.monotonic()
     account.client.attach_network_interface(NetworkInterfaceId=interface, InstanceId=node.instance_id, DeviceIndex=1)
-    line = until(lambda: node.run(["ip", "-o", "link", "show", "ens6"], check=False).stdout)
-    taken = time.monotonic() - before
-    print(f"attach to visible: {taken * 1000:.1f} ms")
-    assert taken < 0.5
+    line = node.run(["ip", "-o", "link", "show", "ens6"]).stdout
     assert account.interface(interface)["MacAddress"] in line
     shown = node.run(["ip", "-o", "addr", "show", "ens6"]).stdout + node.run(["ip", "-o", "link", "show", "ens6"]).stdout
     assert "state DOWN" in shown and "inet" not in shown and "mtu 1500" in shown

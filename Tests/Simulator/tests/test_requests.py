@@ -112,13 +112,13 @@ def test_pages(account: Account):
 
 def test_buckets_refuse_and_refill(account: Account, vpc):
     vpc.throttle(True)
-    vpc.ask("bucket", action="DescribeSubnets", capacity=2, refill=20)
+    vpc.ask("bucket", action="DescribeSubnets", capacity=2, refill=0.5)
     account.client.describe_subnets()
     account.client.describe_subnets()
     error = refused("RequestLimitExceeded", account.client.describe_subnets)
     assert error.response["ResponseMetadata"]["HTTPStatusCode"] == 503
     assert error.response["Error"]["Message"] == "Request limit exceeded."
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
         try:
             account.client.describe_subnets()
@@ -186,7 +186,7 @@ def test_a_fault_can_kill(account: Account, vpc, when, done):
 
 
 def test_a_call_that_a_fault_holds_is_under_way(account: Account, vpc):
-    vpc.fault("CreateNetworkInterface", delay=0.3, only_delay=True)
+    vpc.fault("CreateNetworkInterface", delay=2, only_delay=True)
     assert vpc.ask("fault.met") == []
     call = threading.Thread(target=account.create)
     call.start()
@@ -217,18 +217,18 @@ def test_faults_on_the_wire(account: Account, vpc):
 
 
 def test_latency(account: Account, vpc):
-    vpc.latency("Describe*", 0.2)
-    before = time.monotonic()
+    vpc.latency("Describe*", 2)
     threads = [threading.Thread(target=vpc.ec2().describe_subnets) for _ in range(5)]
+    before = time.monotonic()
     for each in threads:
         each.start()
     for each in threads:
         each.join()
-    assert 0.2 <= time.monotonic() - before < 2.0
+    assert 2 <= time.monotonic() - before < 8, "all at the same time: one after the other they take 10 s"
     vpc.latency("Describe*", 0)
     before = time.monotonic()
     account.client.describe_subnets()
-    assert time.monotonic() - before < 0.2
+    assert time.monotonic() - before < 2
 
 
 def test_a_denied_action(account: Account, vpc):

@@ -38,6 +38,23 @@ import VPCModel
     #expect(folder.names == ["ipam.json"], "no temporary file is left")
   }
 
+  /// An agent that was killed between writing and renaming leaves its temporary file; the next start takes it away. What
+  /// was written just now may be another's that still runs, and other names are other people's.
+  @Test func leftoversOfKilledAgentsAreRemoved() throws {
+    let file = file
+    try Self.write(Checkpoint(allocations: [Self.entry]), to: file)
+    for name in ["ipam.json.tmp7", "ipam.json.tmp123", "ipam.json.tmp", "ipam.json.tmp7x", "other.tmp7"] {
+      try AtomicFile.write([1], to: "\(folder.path)/\(name)")
+    }
+    for name in folder.names where name != "ipam.json.tmp123" {
+      var times = [timespec(tv_sec: time(nil) - 120, tv_nsec: 0), timespec(tv_sec: time(nil) - 120, tv_nsec: 0)]
+      try #require(utimensat(AT_FDCWD, "\(folder.path)/\(name)", &times, 0) == 0)
+    }
+    #expect(file.read().checkpoint.allocations == [Self.entry])
+    #expect(
+      Set(folder.names) == ["ipam.json", "ipam.json.tmp123", "ipam.json.tmp", "ipam.json.tmp7x", "other.tmp7"])
+  }
+
   @Test func missingIsEmptyAndSound() {
     let (read, findings) = file.read()
     #expect(read == Checkpoint() && findings == [] && folder.names == [])

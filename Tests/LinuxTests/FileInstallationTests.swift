@@ -65,6 +65,17 @@ import VPCLinux
     #expect(try FileInstallation.files(in: bin) == HostPrograms.names.sorted(), "nothing temporary is left")
   }
 
+  /// An installer that was killed leaves its temporary file, as large as the program: the next one takes it away.
+  @Test func whatAKilledInstallerLeftIsRemoved() throws {
+    let source = try folder.write("source", "new")
+    let target = try folder.write("target", "new")
+    let leftover = try folder.write("target.tmp4711", "half of it")
+    var times = [timespec(tv_sec: time(nil) - 120, tv_nsec: 0), timespec(tv_sec: time(nil) - 120, tv_nsec: 0)]
+    try #require(utimensat(AT_FDCWD, leftover, &times, 0) == 0)
+    try FileInstallation.install(source, to: target)
+    #expect(try FileInstallation.files(in: folder.path) == ["source", "target"])
+  }
+
   @Test func larger() throws {
     let text = String(repeating: "0123456789", count: 100_000)
     let source = try folder.write("source", text)

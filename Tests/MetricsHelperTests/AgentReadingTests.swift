@@ -92,11 +92,17 @@ import VPCModel
   @Test(arguments: [
     ("<html><body>503</body></html>\n", AgentFailure.Cause.notMetrics),
     ("awscni_eni_max 4\nawscni_ip_max 1", .truncated),
-    ("", .notMetrics), (String(repeating: "# comment\n", count: 900_000), .tooLarge),
+    ("", .notMetrics),
   ])
   func aTextThatCannotBeUsedSaysWhy(text: String, cause: AgentFailure.Cause) {
     let error = #expect(throws: AgentFailure.self) { try Self.read(text, size: 65_536) }
     #expect(error?.code == cause)
+  }
+
+  @Test func tooMuchTextIsRefused() {
+    let text = String(repeating: "# comment\n", count: 900_000)
+    let error = #expect(throws: AgentFailure.self) { try Self.read(text, size: 65_536) }
+    #expect(error?.code == .tooLarge)
   }
 
   @Test func tooManySeriesAreRefused() {

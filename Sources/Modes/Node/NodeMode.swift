@@ -118,6 +118,7 @@ struct NodeEntrypoint {
   private func place(_ conflist: Conflist?) -> Bool {
     guard let conflist else { return true }
     let content = Array(conflist.text.utf8)
+    AtomicFile.removeLeftovers(of: conflistPath)
     do {
       let standing = try? BoundedFile.read(conflistPath, limit: Conflist.sizeLimit)
       if standing != content { try AtomicFile.write(content, to: conflistPath) }

@@ -128,7 +128,8 @@ import VPCModel
     let before = rig.calls
     rig.advance(.seconds(1800))
     #expect((rig.calls["assign"] ?? 0) + (rig.calls["attach"] ?? 0) > (before["assign"] ?? 0) + (before["attach"] ?? 0))
-    #expect(rig.calls["unassign"] == before["unassign"] && rig.calls["free"] == before["free"], "\(before) \(rig.calls)")
+    #expect(
+      rig.calls["unassign"] == before["unassign"] && rig.calls["free"] == before["free"], "\(before) \(rig.calls)")
     #expect(rig.violations == [])
   }
 }

@@ -30,6 +30,25 @@ package enum AtomicFile {
     try syncDirectory(of: path)
   }
 
+  /// Removes what killed processes left of their writes of `path`: temporary files that nobody has written for a minute.
+  ///
+  /// Best effort: what cannot be removed stays. At most the folder's first thousand names are looked at.
+  package static func removeLeftovers(of path: String) {
+    guard let slash = path.lastIndex(of: "/") else { return }
+    let folder = slash == path.startIndex ? "/" : String(path[..<slash])
+    let start = path[path.index(after: slash)...] + ".tmp"
+    guard var names = FolderNames(folder) else { return }
+    for name in names.next(atMost: 1000) where name.hasPrefix(start) {
+      let number = name.dropFirst(start.count)
+      guard !number.isEmpty, number.allSatisfy({ $0.isASCII && $0.isNumber }) else { continue }
+      let leftover = "\(folder)/\(name)"
+      var status = stat()
+      guard lstat(leftover, &status) == 0, status.st_mode & S_IFMT == S_IFREG, status.st_mtim.tv_sec + 60 < time(nil)
+      else { continue }
+      unlink(leftover)
+    }
+  }
+
   static func writeAll(_ content: [UInt8], to descriptor: Int32, path: String) throws(FileError) {
     var written = 0
     while written < content.count {

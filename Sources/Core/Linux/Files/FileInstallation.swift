@@ -28,6 +28,7 @@ package enum FileInstallation {
       throw FileError(verb: "install", path: source, reason: "not a regular file")
     }
     let bits = mode.map { mode_t($0) } ?? (status.st_mode & 0o777)
+    AtomicFile.removeLeftovers(of: target)
     if try isSame(from, status, as: target, mode: bits) { return .alreadySo }
 
     let temporary = "\(target).tmp\(getpid())"

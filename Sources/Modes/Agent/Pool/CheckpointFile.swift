@@ -34,13 +34,15 @@ struct CheckpointFile: Sendable {
     }
   }
 
-  /// Reads what is sound in the file; a missing one is an empty checkpoint.
+  /// Reads what is sound in the file; a missing one is an empty checkpoint. What agents that were killed while they wrote
+  /// have left beside it is removed.
   ///
   /// A file with findings gets a second name, `.damaged`, under which it stays for people once a new one has been written.
   /// Until then it keeps its own: an agent that is killed before that reads it again.
   ///
   /// - Returns: what is sound, and a line of text for each thing that is not.
   func read() -> (checkpoint: Checkpoint, findings: [String]) {
+    AtomicFile.removeLeftovers(of: path)
     let bytes: [UInt8]
     do {
       bytes = try BoundedFile.read(path, limit: CheckpointFile.limit)

@@ -51,7 +51,8 @@ def measure(bench: Bench) -> Section:
             section.raw[f"with_{load}_pods"] = {name: _statistics(each) for name, each in samples[load].items()}
             section.raw[f"with_{load}_pods"]["agent_cpu_ms"] = agent_ms
             _rows(section, load, samples[load])
-            section.rows.append(Row(f"agent's processor time for ADD and DEL, {load} pods", "ms", None, agent_ms))
+            section.rows.append(Row(f"agent's processor time for ADD and DEL, {load} pods", "ms", None, agent_ms,
+                                    note="and for looks at the pods' routes: the floor's are another program's to it"))
         for command in ("add", "del", "floor-add"):
             few, many = (_median(section, load, command) for load in (LOADS[0], LOADS[-1]))
             goal = ("ratio ≤ 1.2", many <= 1.2 * few) if command != "floor-add" else ("", None)

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import Synchronization
 import Testing
 
 @testable import AgentMode
@@ -18,5 +19,40 @@ import Testing
     work.add(.nothing)
     let later = await work.next()
     #expect(later?.noticed == nil && later?.scope == .nothing)
+  }
+
+  /// The minute's look comes while a change gathers: it would mend it and know neither when nor by whom it was made.
+  @Test func aLookWaitsForWhatGathers() async throws {
+    let work = PendingWork()
+    let noticed = ContinuousClock.now
+    work.gathers()
+    work.add(.everything)
+    let isTaken = Atomic(false)
+    async let taken = {
+      let taken = await work.next()
+      isTaken.store(true, ordering: .releasing)
+      return taken
+    }()
+    for _ in 0..<100 { await Task.yield() }
+    #expect(isTaken.load(ordering: .acquiring) == false)
+    work.add(.afterWiring, noticed: noticed)
+    for _ in 0..<100 { await Task.yield() }
+    #expect(isTaken.load(ordering: .acquiring) == false, "the addition is not the end")
+    work.gathered()
+    let first = await taken
+    #expect(first?.noticed == noticed && first?.scope == .everything)
+  }
+
+  /// Changes without end: a look waits for those that gather when it is due, not for those after them.
+  @Test func changesWithoutEndHoldNoLookUp() async {
+    let work = PendingWork()
+    work.gathers()
+    work.add(.everything)
+    async let taken = work.next()
+    for _ in 0..<100 { await Task.yield() }
+    work.gathers()
+    work.gathered()
+    #expect(await taken?.scope == .everything)
+    work.gathered()
   }
 }

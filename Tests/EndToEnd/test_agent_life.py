@@ -71,6 +71,7 @@ def test_pods_that_ended_while_the_agent_was_away(node: Node) -> None:
     kept, gone = node.add_pods(2)
     node.agent.kill()
     gone.remove_namespace()  # the runtime lost it with its DEL
+    wait_for(lambda: gone.host_veth not in node.pod_veths(), "its veth went with the namespace")
     node.agent.start()
     # A young entry is kept for some seconds: its plugin could still be at work.
     wait_for(lambda: {entry["ipv4"] for entry in node.checkpoint()} == {kept.address}, "the other is dropped")

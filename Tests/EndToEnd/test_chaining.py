@@ -177,6 +177,7 @@ def test_behind_another_plugin(node: Node, version: str) -> None:
     if version >= "0.4.0":
         assert not node.pod_veths() and not node.pod_routes()
     pod.remove_namespace()
+    wait_for(lambda: not node.pod_veths(), "its veth went with the namespace")
     node.agent.start()
     node.wait_clean()
 

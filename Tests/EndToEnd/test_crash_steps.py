@@ -40,12 +40,14 @@ class Case:
     environment: dict[str, str]
     gives_back: bool
     before: int = 0  # pods that are there before
+    addresses: int = 0  # that the node has then, the warm ones among them
 
     def prepare(self, node: Node) -> None:
         node.agent.start()
         node.wait_quiet()
         if self.before:
             node.add_pods(self.before, prefix="before")
+            wait_for(lambda: sum(count for count, _ in node.shape()) >= self.addresses, f"{node.name}: warm addresses", 30)
             node.wait_quiet()
 
     def provoke(self, node: Node) -> None:
@@ -59,9 +61,9 @@ class Case:
 
 
 ATTACH = Case({}, gives_back=False)
-FREE = Case({}, gives_back=True, before=1)
-ASSIGN = Case(BY_ADDRESS, gives_back=False, before=4)  # the second ENI has two of its three addresses
-UNASSIGN = Case(BY_ADDRESS, gives_back=True, before=5)
+FREE = Case({}, gives_back=True, before=1, addresses=6)
+ASSIGN = Case(BY_ADDRESS, gives_back=False, before=4, addresses=5)  # the second ENI has two of its three addresses
+UNASSIGN = Case(BY_ADDRESS, gives_back=True, before=5, addresses=6)
 ASSIGN_PREFIX = Case(BY_PREFIX, gives_back=False)
 
 
@@ -173,8 +175,11 @@ def trace_kernel_thread(node: Node, *options: str) -> subprocess.Popen[str]:
     tasks = f"/proc/{node.agent.pid}/task"
 
     def name(task: str) -> str:
-        with open(f"{tasks}/{task}/comm", encoding="utf-8") as file:
-            return file.read().strip()
+        try:
+            with open(f"{tasks}/{task}/comm", encoding="utf-8") as file:
+                return file.read().strip()
+        except OSError:  # a thread that has ended since
+            return ""
 
     thread = next(task for task in os.listdir(tasks) if name(task) == "kernel")
     tracer = subprocess.Popen(["strace", "-p", thread, "-e", f"trace={WRITES}", *options], stdin=subprocess.DEVNULL,

@@ -74,6 +74,7 @@ def test_config_is_the_one_that_the_node_names(
     api.add(node(name, labels=labels, annotations=annotations), eni_config("wanted", ids["c"], groups[:2]),
             eni_config("default", ids["d"]))
     made = join(api, make_node, name, environment)
+    vpc.drops(reset=True)
     made.agent.start()
     pods = made.add_pods(3)
     assert all(each.address.startswith("192.168.") and 16 <= int(each.address.split(".")[2]) < 32 for each in pods)
@@ -127,7 +128,7 @@ def test_fresh_node_waits_for_its_config_and_not_for_ever(
     api.down()
     lost.agent.start(wait=False)
     began = lost.agent.clock.elapsed()
-    with lost.hurry(10):
+    with lost.hurry(5):
         wait_for(lost.agent.ready_or_dead, "ready without it", 30)
         assert 25 < lost.agent.clock.elapsed() - began < 60
     with pytest.raises(PluginFailure) as failure:

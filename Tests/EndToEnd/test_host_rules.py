@@ -142,6 +142,28 @@ def test_external_services_are_reached_by_main(make_node: Callable[..., Node], s
     assert len(firewall.lines(node, "setting")) == 2, "each piece of rubbish is named"
 
 
+def test_connections_of_the_start_outlive_the_first_rules(vpc: Simulator, make_node: Callable[..., Node]) -> None:
+    """The agent's connections to EC2 are older than the node's first rule of SNAT, which would take them for new ones, give
+    them another port, and so end them: a call would have no answer for ten seconds."""
+    node = make_node(type="t3.small")
+    before, mine = resets(vpc), resets(node)
+    node.agent.start()
+    node.add_pods(2)
+    node.wait_quiet()
+    assert resets(vpc) == before, "EC2 has seen a packet of a connection that it does not know"
+    assert resets(node) == mine
+    assert "vpc-cni-start" not in node.instance.run(["nft", "list", "tables"]).stdout
+
+
+def resets(where: Simulator | Node) -> int:
+    """TCP resets that the fabric, or the node, has sent."""
+    words = ["cat", "/proc/self/net/snmp"]
+    text = (where.instance.run(words) if isinstance(where, Node) else
+            where.run_in("@fabric", words, capture_output=True, text=True, check=True)).stdout
+    names, values = (line.split() for line in text.splitlines() if line.startswith("Tcp:"))
+    return int(values[names.index("OutRsts")])
+
+
 def test_a_forward_policy_of_drop_is_told_and_left(make_node: Callable[..., Node]) -> None:
     node = make_node(type="t3.small", fast_clock=True)
     node.instance.run(["iptables-nft", "-P", "FORWARD", "DROP"])

@@ -23,9 +23,6 @@ def join(api: KubeAPI, make_node: Callable[..., Node], name: str, environment: d
     """A node whose agent finds the API server as in a pod: service account and variables. Not started."""
     made = make_node(name, environment={**api.environment(name), **(environment or {})}, **{"subnet": "a", **options})
     api.install_account(made.instance)
-    # As on a node where kube-proxy was first: connections are tracked. Else the SNAT rule of the agent's start takes the
-    # connection that the agent has begun by then for a new one, and breaks it.
-    made.instance.run(["nft", "table inet tracking { chain out { type filter hook output priority 0; ct state new accept; }; }"])
     return made
 
 

@@ -88,8 +88,9 @@ def test_killed_while_an_eni_is_made(vpc: Simulator, make_node: Callable[..., No
     everything_talks(vpc, pods)
 
     wait_for(lambda: all(eni["delete_on_termination"] for eni in secondary(node)), "every ENI goes with the instance")
-    assert len({eni["index"] for eni in node.enis()}) == len(node.enis()) <= 3
-    owned = [address for eni in node.enis() for address in eni["addresses"]]
+    attached = node.enis()  # seen once: the warm ENI may come at any moment
+    assert len({eni["index"] for eni in attached}) == len(attached) <= 3
+    owned = [address for eni in attached for address in eni["addresses"]]
     assert len(set(owned)) == len(owned) and {pod.address for pod in pods} <= set(owned)
     assert all(eni["tags"].get(INSTANCE_TAG) == node.instance.instance_id for eni in secondary(node))
     # Made and not attached: found by its tags when leaked ENIs are swept. An ENI that the agent is just making looks alike.
@@ -108,7 +109,7 @@ def test_stop_while_ec2_does_not_answer(vpc: Simulator, make_node: Callable[...,
     node.agent.start()
     pods = node.add_pods(2)
     wait_for(lambda: is_held(vpc, "AttachNetworkInterface"), "the attachment is held")
-    assert node.agent.stop(deadline=5) == 0
+    assert node.agent.stop(deadline=5.5) == 0
     node.agent.start()
     for pod in pods:
         pod.check()
@@ -207,6 +208,7 @@ def test_address_of_a_pod_that_ended_unseen_rests(make_node: Callable[..., Node]
     gone, _ = node.add_pods(2)
     node.agent.kill()
     gone.remove_namespace()
+    wait_for(lambda: gone.host_veth not in node.pod_veths(), "its veth went with the namespace")
     node.agent.start()
 
     def resting() -> list[str]:

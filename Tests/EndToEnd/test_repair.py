@@ -110,12 +110,14 @@ def told_after(node: Node, began: float) -> float:
     return max((at - began for at in said if at >= began), default=0.0)
 
 
-def wait_same(node: Node, before: dict[str, Any], what: str, deadline: float = IN_TIME) -> None:
-    """Until the node is as it was. Raises AssertionError with what differs in the end."""
+def wait_same(node: Node, before: dict[str, Any], what: str, deadline: float = IN_TIME,
+              each: Callable[[], object] = lambda: None) -> None:
+    """Until the node is as it was; `each` is called before each look. Raises AssertionError with what differs in the end."""
     last: list[str] = []
     until = time.monotonic() + deadline
 
     def same() -> bool:
+        each()
         last[:] = differences(before, state(node))
         return not last or time.monotonic() > until
 
@@ -196,11 +198,11 @@ def test_what_somebody_undoes_is_put_right(vpc: Simulator, pair: tuple[Node, Pod
     words = {"POD": pod.address, "VETH": pod.host_veth, "SUBNET": subnet}
     let_peace_pass(node)
     before, counted, timed = state(node), repairs(node).get(kind, 0), durations(node)
-    slow, began = stretch(), time.time()
+    paces, began = [stretch()], time.time()
     node.instance.run(["sh", "-c", command.format(**words)])
-    wait_same(node, before, f"{deed} put right")
+    wait_same(node, before, f"{deed} put right", each=lambda: paces.append(stretch()))
     wait_for(lambda: repairs(node).get(kind, 0) > counted or None, f"{deed} counted as {kind}", IN_TIME)
-    took, slow = told_after(node, began), max(slow, stretch())
+    took, slow = told_after(node, began), max(*paces, stretch())
     print(f"{deed}: {took:.2f} s, on a machine {slow:.1f} times slower than at rest")
     assert took <= PROMISE * slow, f"{took:.2f} s by the calendar, where work takes {slow:.1f} times its time"
     new = {bound: count - timed.get(bound, 0) for bound, count in durations(node).items()}
@@ -218,7 +220,7 @@ def test_an_established_flow_goes_on(vpc: Simulator, pair: tuple[Node, Pod]) -> 
     node, far = pair
     let_peace_pass(node)
     pod, before = on_eni(node, 1), state(node)
-    running, gaps = Pinging(pod, far.address, 10_000), 0.0
+    running, gaps = Pinging(pod, far.address, 20_000), 0.0
     try:
         for undo in ("ip rule del priority 512", "nft delete table ip vpc-cni", f"ip link set {pod.host_veth} address 02:11:22:33:44:66",
                      f"ip route del {pod.address} table 20512"):
@@ -241,7 +243,7 @@ def test_cloud_setup_of_the_node(pair: tuple[Node, Pod]) -> None:
     node, far = pair
     let_peace_pass(node)
     first, second = on_eni(node, 0), on_eni(node, 1)
-    before = state(node)
+    before, told = state(node), len(log_lines(node, "somebody changed the node's network"))
     theirs = []
     for index, pod in ((0, first), (1, second)):
         link = link_of(node, index)
@@ -256,7 +258,7 @@ def test_cloud_setup_of_the_node(pair: tuple[Node, Pod]) -> None:
     for pod in (first, second):
         assert wait_for(lambda: pod.ping(far.address) or None, f"{pod.name} talks", IN_TIME) and far.ping(pod.address)
     assert set(theirs) <= set(state(node)["rules"]), "what is not ours stays"
-    said = wait_for(lambda: log_lines(node, "somebody changed the node's network") or None, "told", IN_TIME)
+    said = wait_for(lambda: log_lines(node, "somebody changed the node's network")[told:] or None, "told", IN_TIME)
     assert said[-1]["culprit"].startswith("nm-cloud-setup"), said[-1]
     for index in (0, 1):
         for priority in (30400 + index, 30200 + index):
@@ -283,8 +285,9 @@ def test_a_fight_slows_down(pair: tuple[Node, Pod]) -> None:
     count, told = repairs(node).get("rule", 0), len(log_lines(node, "keeps changing"))
     enemy = node.instance.popen(["sh", "-c", "while :; do ip rule del priority 1024 2>/dev/null; done"])
     try:
-        wait_for(lambda: repairs(node)["rule"] - count >= 4 or None, "four times put right", 20)
-        with node.hurry(60):
+        wait_for(lambda: repairs(node).get("rule", 0) - count >= 4 or None, "four times put right", 20)
+        # At this pace the two minutes of peace that end a fight are 4 s of the machine's.
+        with node.hurry(30):
             # 1 + 2 + 4 + … + 60 + 60: ten minutes of the agent's time.
             until = node.agent.clock.elapsed() + 600
             wait_for(lambda: node.agent.clock.elapsed() > until, "ten minutes", 60)
@@ -315,9 +318,9 @@ def test_iptables_legacy_is_put_right_within_a_minute(vpc: Simulator, make_node:
     for table in ("nat", "mangle"):
         node.instance.run(["iptables-legacy", "-t", table, "-F"])
     began = node.agent.clock.elapsed()
-    with node.hurry(20):
+    with node.hurry(10):
         wait_for(lambda: save() == before or None, "the rules are back", 20)
-    assert node.agent.clock.elapsed() - began < 75, "a minute, and what a look takes at 20 times its pace"
+    assert node.agent.clock.elapsed() - began < 75, "a minute, and what a look takes at 10 times its pace"
     assert pod.ping(INTERNET)
 
 
@@ -341,7 +344,10 @@ def test_pods_that_come_and_go_bring_no_look(make_node: Callable[..., Node]) -> 
 def ticks(node: Node, thread: str) -> int:
     """User and system time of a thread of the agent, in ticks of 10 ms."""
     for task in Path(f"/proc/{node.agent.pid}/task").iterdir():
-        name, _, rest = (task / "stat").read_text().partition("(")[2].rpartition(")")
+        try:
+            name, _, rest = (task / "stat").read_text().partition("(")[2].rpartition(")")
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # a thread that has ended
         if name == thread:
             return sum(int(field) for field in rest.split()[11:13])
     raise LookupError(thread)

@@ -51,6 +51,9 @@ def test_many_agents_share_a_throttled_ec2(vpc: Simulator, make_node: Callable[.
         return all(held[node.name] == 2 for node in nodes)
 
     wait_for(reached, "every node holds two ENIs of three addresses", 240, pause=0.25)
+    # The mark is the last of the three calls, and comes behind the attachment.
+    wait_for(lambda: vpc.counts()["actions"].get("ModifyNetworkInterfaceAttribute", {}).get("successful", 0) >= AGENTS,
+             "every new ENI is marked", 60, pause=0.1)
     said("all targets are reached")
     actions = vpc.counts()["actions"]
     for action, row in actions.items():

@@ -8,6 +8,8 @@ import pytest
 
 from harness.node import Node
 from harness.pod import PluginFailure
+from harness.state import unattached
+from harness.waiting import wait_for
 from simulator.client import Simulator
 
 SIMULATOR = {"verify_signatures": True}
@@ -47,8 +49,7 @@ def test_one_fault_costs_no_pod(vpc: Simulator, make_node: Callable[..., Node], 
     assert len({pod.address for pod in pods}) == 12
     node.agent.stop()
     ours = {eni["eni"] for eni in node.enis()}
-    available = [eni for eni in vpc.enis() if eni["status"] == "available"]
-    assert available == [], f"left over beside {ours}"
+    assert unattached(vpc, node) == [], f"left over beside {ours}"
 
 
 def test_throttled_and_slow(vpc: Simulator, make_node: Callable[..., Node]) -> None:
@@ -69,8 +70,8 @@ def test_start_waits_for_imds(vpc: Simulator, make_node: Callable[..., Node]) ->
     node = make_node("noimds", type="m5.large", subnet="a")
     vpc.imds(False, "noimds")
     node.agent.start(wait=False)
+    wait_for(lambda: "trying again" in node.agent.log(), "the agent says what it waits for", 20)
     assert not node.agent.healthy()
     vpc.imds(True, "noimds")
-    from harness.waiting import wait_for
     wait_for(node.agent.ready_or_dead, "agent ready once IMDS answers", deadline=30)
     node.add_pods(2)

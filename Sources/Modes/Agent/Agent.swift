@@ -73,6 +73,9 @@ struct Agent {
     guard settings.family == .ipv4 else { throw AgentError.noIPv6 }
     // Before anything is touched: two agents on one node would take each other's state apart.
     try RPCServer.checkFree(path: Agent.socketPath)
+    // Before the first connection, and until the lasting rules stand.
+    trackConnections(ConnectionTracking.begin)
+    defer { trackConnections(ConnectionTracking.end) }
     metrics.initializationBegan()
     let cluster = Cluster(settings: settings, logger: logger)
     let cloud = try CloudAccess(
@@ -184,6 +187,15 @@ struct Agent {
   }
 
   // MARK: steps
+
+  /// Without it a connection that is begun before the SNAT rules is dead once they stand, and made anew.
+  private func trackConnections(_ change: () throws -> Void) {
+    do {
+      try change()
+    } catch {
+      logger.debug("connections are not tracked from the start", metadata: ["error": "\(CauseChain.text(error))"])
+    }
+  }
 
   /// Without it the node is looked at once a minute all the same.
   private func openWatch() -> NodeWatch? {

@@ -84,7 +84,7 @@ class Entrypoint:
         return self.node.instance.run(["cat", self.log_path], check=False).stdout
 
     def lines(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.log().splitlines() if line.startswith("{")]
+        return [json.loads(line) for line in self.log().rpartition("\n")[0].splitlines() if line.startswith("{")]
 
     def messages(self) -> list[str]:
         return [line["msg"] for line in self.lines()]

@@ -51,7 +51,8 @@ def series(node: Node, name: str) -> dict[str, float]:
 
 def lines(node: Node, beginning: str) -> list[dict[str, Any]]:
     """Lines of the agent's log whose message begins so."""
-    read = [json.loads(line) for line in node.agent.log().splitlines()]
+    # Behind the last line's end stands one that is just being written.
+    read = [json.loads(line) for line in node.agent.log().rpartition("\n")[0].splitlines()]
     return [line for line in read if line["msg"].startswith(beginning)]
 
 

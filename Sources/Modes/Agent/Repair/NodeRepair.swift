@@ -5,7 +5,7 @@
 //   resting    nothing to do: one thread waits for the kernel, three tasks for time or a bell     no work at all
 //     │ the kernel tells of a change that is not the agent's own
 //     ▼
-//   gathering  0.1 s, so that many changes are one look                                            one wake-up for all
+//   gathering  0.1 s, so that many changes are one look, and no other look begins meanwhile         one wake-up for all
 //     │
 //     ▼
 //   looking    what was touched is compared with what is wanted; a pod's start and end           ──▶ resting
@@ -70,12 +70,7 @@ struct NodeRepair: Sendable {
     while !Task.isCancelled {
       do {
         try await watch.changed()
-        let noticed = time.now()
-        try await time.sleep(NodeRepair.gathering)
-        let changes = try await watch.take(leavingOut: network.ownPorts)
-        if changes.isLost { logger.warning("notices of the kernel were lost, looking at everything") }
-        let scope = await network.follow(changes)
-        if scope != .nothing { work.add(scope, changes.origin, noticed: noticed) }
+        try await gather(watch, work)
       } catch {
         guard !Task.isCancelled else { return }
         let reason = CauseChain.text(error)
@@ -86,6 +81,17 @@ struct NodeRepair: Sendable {
         return
       }
     }
+  }
+
+  private func gather(_ watch: NodeWatch, _ work: PendingWork) async throws {
+    let noticed = time.now()
+    work.gathers()
+    defer { work.gathered() }
+    try await time.sleep(NodeRepair.gathering)
+    let changes = try await watch.take(leavingOut: network.ownPorts)
+    if changes.isLost { logger.warning("notices of the kernel were lost, looking at everything") }
+    let scope = await network.follow(changes)
+    if scope != .nothing { work.add(scope, changes.origin, noticed: noticed) }
   }
 
   private func lookEveryMinute(_ work: PendingWork) async {

@@ -3,7 +3,8 @@
 internal import Synchronization
 internal import VPCLinux
 
-/// What waits to be looked at: everything that comes while a look is under way is one more look.
+/// What waits to be looked at: everything that comes while a look is under way is one more look. While changes gather that
+/// the kernel told of, no look begins: it would find what they did without knowing when and by whom.
 final class PendingWork: Sendable {
   struct Work: Sendable {
     var scope = RepairScope.nothing
@@ -12,8 +13,29 @@ final class PendingWork: Sendable {
     var noticed: ContinuousClock.Instant?
   }
 
-  private let state = Mutex(Work())
+  private struct State {
+    var work = Work()
+    /// Gatherings that have begun, and those among them that have ended.
+    var begun = 0
+    var ended = 0
+    /// Somebody waits for the end of one.
+    var isAwaited = false
+  }
+
+  private let state = Mutex(State())
   private let bell = Bell()
+
+  /// The kernel has told of something; what it is will be added before `gathered`.
+  func gathers() { state.withLock { $0.begun += 1 } }
+
+  /// Nothing of it is missing any more.
+  func gathered() {
+    let isAwaited = state.withLock {
+      $0.ended += 1
+      return $0.isAwaited
+    }
+    if isAwaited { bell.ring() }
+  }
 
   /// - Parameter noticed: when the kernel told of it.
   func add(
@@ -21,21 +43,30 @@ final class PendingWork: Sendable {
     noticed: ContinuousClock.Instant? = nil
   ) {
     state.withLock {
-      $0.scope.formUnion(scope)
-      $0.origin.merge(origin)
-      $0.noticed = $0.noticed ?? noticed
+      $0.work.scope.formUnion(scope)
+      $0.work.origin.merge(origin)
+      $0.work.noticed = $0.work.noticed ?? noticed
     }
     bell.ring()
   }
 
-  /// Waits for work and takes all there is.
+  /// Waits for work, and for what is just gathering, and takes all there is.
   ///
   /// - Returns: nil when the task was cancelled.
   func next() async -> Work? {
     guard await bell.wait() else { return nil }
+    // What begins to gather from here on is the next look's: changes without end hold none up.
+    let begun = state.withLock {
+      $0.isAwaited = true
+      return $0.begun
+    }
+    while state.withLock({ $0.ended < begun }) {
+      guard await bell.wait() else { return nil }
+    }
     return state.withLock { state in
-      defer { state = Work() }
-      return state
+      defer { state.work = Work() }
+      state.isAwaited = false
+      return state.work
     }
   }
 }

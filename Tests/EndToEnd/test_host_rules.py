@@ -155,6 +155,18 @@ def test_connections_of_the_start_outlive_the_first_rules(vpc: Simulator, make_n
     assert "vpc-cni-start" not in node.instance.run(["nft", "list", "tables"]).stdout
 
 
+@pytest.mark.parametrize("external", [False, True])
+def test_a_lowered_mtu_holds_no_call_up(make_node: Callable[..., Node], external: bool) -> None:
+    """An answer of EC2 about a new ENI is longer than a packet: it comes in packets that the interface takes."""
+    node = make_node(type="t3.small", environment={"AWS_VPC_ENI_MTU": "1400", "VPC_CNI_ADD_TIMEOUT": "9",
+                                                   "AWS_VPC_K8S_CNI_EXTERNALSNAT": str(external).lower()})
+    node.agent.start()
+    node.add_pods(5)
+    assert len(node.enis()) >= 2
+    assert "timeout was reached" not in node.agent.log()
+    assert {link["mtu"] for link in node.ip("link") if link["ifname"].startswith("ens")} == {1400}
+
+
 def resets(where: Simulator | Node) -> int:
     """TCP resets that the fabric, or the node, has sent."""
     words = ["cat", "/proc/self/net/snmp"]

@@ -85,10 +85,10 @@ struct Agent {
         calls.note($0)
         reporter.ec2($0)
       })
-    let link = Task { await cluster.run(environment: environment, transport: cloud.transport) }
+    // Where the MTU may have to be lowered, that comes before every connection that lasts.
+    let mayLower = settings.eniMTU < Settings.largestMTU
+    let early = mayLower ? nil : Task { await cluster.run(environment: environment, transport: cloud.transport) }
     let identity = try await identify(cloud)
-    let ec2 = try cloud.ec2(region: identity.instance.region)
-    let capacity = try await NodeCapacity.read(of: identity.instance.instanceType, settings, ec2, logger)
     // Before the node is set up, so that nothing is done unseen from then on.
     let watch = openWatch()
     let network = try NodeNetwork(
@@ -97,6 +97,10 @@ struct Agent {
         metrics.firewallApplied(report)
         firewall.note(report)
       })
+    if mayLower { try await network.lowerMTU(of: identity.primary.mac) }
+    let link = early ?? Task { await cluster.run(environment: environment, transport: cloud.transport) }
+    let ec2 = try cloud.ec2(region: identity.instance.region)
+    let capacity = try await NodeCapacity.read(of: identity.instance.instanceType, settings, ec2, logger)
     let enis = nodeENIs(identity, cloud.imds, ec2, network, cluster.customNetwork)
     // Beside all that follows, which does not wait for it.
     let reading = Task { await enis.subnets.read() }

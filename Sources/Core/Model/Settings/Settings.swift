@@ -4,6 +4,9 @@
 ///
 /// Variables of the AWS SDKs (AWS_REGION, AWS_ENDPOINT_URL…) belong to the cloud layer and are not here.
 package struct Settings: Sendable, Hashable {
+  /// What an ENI can carry: the largest value of AWS_VPC_ENI_MTU, and its default.
+  package static let largestMTU = 9001
+
   /// What was passed over while reading, to be logged once.
   package let warnings: [SettingWarning]
 
@@ -89,8 +92,8 @@ package struct Settings: Sendable, Hashable {
     family = hasIPv6 ? .ipv6 : .ipv4
     hasV6Egress = reader.bool(.enableV6Egress, default: false)
     vethPrefix = try Settings.vethPrefix(reader)
-    let mtuRange = (hasIPv6 ? 1280 : 576)...9001
-    eniMTU = try reader.strictInt(.eniMTU, in: mtuRange, default: 9001)
+    let mtuRange = (hasIPv6 ? 1280 : 576)...Settings.largestMTU
+    eniMTU = try reader.strictInt(.eniMTU, in: mtuRange, default: Settings.largestMTU)
     podMTU = try reader.strictInt(.podMTU, in: mtuRange, default: eniMTU)
 
     let target = 0...100_000

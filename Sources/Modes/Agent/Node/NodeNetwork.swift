@@ -113,6 +113,27 @@ actor NodeNetwork {
     }
   }
 
+  /// Lowers the primary interface's MTU to the set one; never raises it.
+  ///
+  /// The other side of a connection that is older goes on sending segments of the old size, and the interface takes none
+  /// of them: so this comes before every connection that lasts.
+  func lowerMTU(of primary: MACAddress) throws {
+    guard let link = try Link.list(on: socket).first(where: { $0.mac == primary }), link.mtu > configuration.mtu
+    else { return }
+    let metadata: Logger.Metadata = [
+      "interface": "\(link.name)", "from": "\(link.mtu)", "to": "\(configuration.mtu)",
+    ]
+    do {
+      try socket.perform(.setMTU(configuration.mtu, of: link.index))
+      logger.notice("the primary interface's MTU is lowered", metadata: metadata)
+    } catch {
+      // The wiring of the ENI tries it again, and tells.
+      logger.warning(
+        "the primary interface's MTU cannot be lowered yet",
+        metadata: metadata.merging(["error": "\(CauseChain.text(error))"]) { old, _ in old })
+    }
+  }
+
   private func checkVethPrefix(_ primary: MACAddress) throws {
     let strangers = HostVethName.strangers(among: try Link.list(on: socket), prefix: configuration.vethPrefix)
     if let link = strangers.first(where: { $0.mac == primary }) {

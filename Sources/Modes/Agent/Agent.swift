@@ -87,7 +87,8 @@ struct Agent {
       })
     // Where the MTU may have to be lowered, that comes before every connection that lasts.
     let mayLower = settings.eniMTU < Settings.largestMTU
-    let early = mayLower ? nil : Task { await cluster.run(environment: environment, transport: cloud.transport) }
+    let follow = { [environment] in Task { await cluster.run(environment: environment, transport: cloud.transport) } }
+    let early = mayLower ? nil : follow()
     let identity = try await identify(cloud)
     // Before the node is set up, so that nothing is done unseen from then on.
     let watch = openWatch()
@@ -98,7 +99,7 @@ struct Agent {
         firewall.note(report)
       })
     if mayLower { try await network.lowerMTU(of: identity.primary.mac) }
-    let link = early ?? Task { await cluster.run(environment: environment, transport: cloud.transport) }
+    let link = early ?? follow()
     let ec2 = try cloud.ec2(region: identity.instance.region)
     let capacity = try await NodeCapacity.read(of: identity.instance.instanceType, settings, ec2, logger)
     let enis = nodeENIs(identity, cloud.imds, ec2, network, cluster.customNetwork)

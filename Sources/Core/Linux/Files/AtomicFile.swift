@@ -13,7 +13,7 @@ package enum AtomicFile {
   /// - Parameter mode: permission bits of a new file, before the umask.
   /// - Throws: `FileError` with the step that failed.
   package static func write(_ content: [UInt8], to path: String, mode: UInt32 = 0o644) throws(FileError) {
-    let temporary = "\(path).tmp\(getpid())"
+    let temporary = temporary(for: path)
     // A leftover of a crashed process of the same number is replaced, not followed if it is a link.
     unlink(temporary)
     let descriptor = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, mode)
@@ -34,9 +34,8 @@ package enum AtomicFile {
   ///
   /// Best effort: what cannot be removed stays. At most the folder's first thousand names are looked at.
   package static func removeLeftovers(of path: String) {
-    guard let slash = path.lastIndex(of: "/") else { return }
-    let folder = slash == path.startIndex ? "/" : String(path[..<slash])
-    let start = path[path.index(after: slash)...] + ".tmp"
+    let folder = directory(of: path)
+    let start = (path.split(separator: "/").last ?? "") + suffix
     guard var names = FolderNames(folder) else { return }
     for name in names.next(atMost: 1000) where name.hasPrefix(start) {
       let number = name.dropFirst(start.count)
@@ -47,6 +46,15 @@ package enum AtomicFile {
       else { continue }
       unlink(leftover)
     }
+  }
+
+  private static let suffix = ".tmp"
+
+  /// The file beside `path` that becomes it: one for each process.
+  static func temporary(for path: String) -> String { "\(path)\(suffix)\(getpid())" }
+
+  private static func directory(of path: String) -> String {
+    path.lastIndex(of: "/").map { $0 == path.startIndex ? "/" : String(path[..<$0]) } ?? "."
   }
 
   static func writeAll(_ content: [UInt8], to descriptor: Int32, path: String) throws(FileError) {
@@ -61,8 +69,7 @@ package enum AtomicFile {
   }
 
   static func syncDirectory(of path: String) throws(FileError) {
-    let slash = path.lastIndex(of: "/")
-    let directory = slash.map { $0 == path.startIndex ? "/" : String(path[..<$0]) } ?? "."
+    let directory = directory(of: path)
     let descriptor = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
     guard descriptor >= 0 else { throw FileError(verb: "open", path: directory, errno: errno) }
     defer { close(descriptor) }

@@ -31,7 +31,7 @@ package enum FileInstallation {
     AtomicFile.removeLeftovers(of: target)
     if try isSame(from, status, as: target, mode: bits) { return .alreadySo }
 
-    let temporary = "\(target).tmp\(getpid())"
+    let temporary = AtomicFile.temporary(for: target)
     // A leftover of a crashed process of the same number is replaced, not followed if it is a link.
     unlink(temporary)
     let to = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0o600)
@@ -61,7 +61,7 @@ package enum FileInstallation {
     var (from, there) = (stat(), stat())
     guard lstat(source, &from) == 0 else { return nil }
     if lstat(target, &there) == 0, there.st_ino == from.st_ino, there.st_dev == from.st_dev { return .alreadySo }
-    let temporary = "\(target).tmp\(getpid())"
+    let temporary = AtomicFile.temporary(for: target)
     unlink(temporary)
     guard Glibc.link(source, temporary) == 0 else { return nil }
     guard rename(temporary, target) == 0 else {

@@ -20,17 +20,27 @@ import VPCModel
     key: PoolFixture.key("c1"), address: IPAddress(ipv4: 0x0a00_0014), unixNanoseconds: 5,
     pod: PodName(namespace: "default", name: "web-0"))
 
+  static let now = PoolTime(instant: PoolInstant(nanoseconds: 7), unixNanoseconds: 8)
+
   static func write(_ checkpoint: Checkpoint, to file: CheckpointFile) throws {
     var document = CheckpointDocument()
     for entry in checkpoint.allocations { document.set(entry) }
-    try file.write(&document, cooldowns: checkpoint.cooldowns)
+    try file.write(&document, cooldowns: checkpoint.cooldowns, returns: checkpoint.returns, time: Self.now)
   }
 
   @Test func roundTrip() throws {
+    let file = file
+    let eni = try #require(ENIID("eni-3"))
     let checkpoint = Checkpoint(
       allocations: [Self.entry],
-      cooldowns: [CheckpointCooldown(address: IPAddress(ipv4: 0x0a00_0015), untilUnixNanoseconds: 9)])
-    let file = file
+      cooldowns: [CheckpointCooldown(address: IPAddress(ipv4: 0x0a00_0015), untilUnixNanoseconds: 9)],
+      returns: [
+        CheckpointReturn(.eni(try #require(ENIID("eni-1")))),
+        CheckpointReturn(.eni(try #require(ENIID("eni-2"))), untilUnixNanoseconds: 10),
+        CheckpointReturn(.cidr(try #require(IPPrefix("10.0.1.0/28")), of: eni)),
+        CheckpointReturn(.cidr(try #require(IPPrefix("10.0.0.22/32")), of: nil), untilUnixNanoseconds: 11),
+      ], clock: CheckpointClock(bootID: file.bootID, time: Self.now))
+    #expect(file.bootID.count == 36, "the kernel's boot_id")
     try Self.write(checkpoint, to: file)
     try Self.write(checkpoint, to: file)
     let (read, findings) = file.read()
@@ -104,11 +114,11 @@ import VPCModel
     var document = CheckpointDocument()
     document.set(Self.entry)
     let before = document.withBytes(cooldowns: []) { $0 }
-    #expect(throws: FileError.self) { try lost.write(&document, cooldowns: []) }
+    #expect(throws: FileError.self) { try lost.write(&document, cooldowns: [], time: Self.now) }
     #expect(document.withBytes(cooldowns: []) { $0 } == before)
     let file = file
-    try file.write(&document, cooldowns: [])
-    #expect(file.read().checkpoint == Checkpoint(allocations: [Self.entry]))
+    try file.write(&document, cooldowns: [], time: Self.now)
+    #expect(file.read().checkpoint.allocations == [Self.entry])
   }
 
   @Test func unwritableIsTold() throws {

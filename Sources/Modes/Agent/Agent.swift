@@ -105,15 +105,20 @@ struct Agent {
     let enis = nodeENIs(identity, cloud.imds, ec2, network, cluster.customNetwork)
     // Beside all that follows, which does not wait for it.
     let reading = Task { await enis.subnets.read() }
-    let listed = try await list(enis, cloud, identity)
+    let found = try readCheckpoint()
+    let led = try await network.ledENIs()
+    let listed = try await enis.describeAtStart(
+      NodeEvidence(
+        inUse: Set(found.checkpoint.allocations.map(\.address)), led: led ?? [], links: try await network.linkMACs()))
     var attached = listed.enis
 
-    try await network.setUp(primary: identity.primary.mac, enis: attached)
+    let contested = try await network.setUp(primary: identity.primary.mac, enis: attached)
+    for index in attached.indices { attached[index].cidrs.removeAll(where: contested.contains) }
     // On a thread of its own, beside the restoration.
     async let hostRules = network.applyHostRules(
       primary: identity.primary.mac, address: identity.primaryAddress, vpcCIDRs: identity.primary.vpcIPv4CIDRs,
       lockWaitSeconds: Agent.lockWaitSeconds)
-    let restoration = try await restore(network)
+    let restoration = try await restore(found, network)
     _ = try await hostRules
 
     let poolSettings = settings.pool(limits: capacity.limits, maxPods: capacity.maxPods)
@@ -128,7 +133,10 @@ struct Agent {
     var told = ClusterFollower.Told(maxPods: capacity.maxPods)
     await follower.follow(&told)
     cluster.restored(restoration.checkpoint)
-    await pool.start(PoolStart(enis: attached, checkpoint: restoration.checkpoint))
+    // IMDS lags, and only the checkpoint knows what was given back a moment ago.
+    let restsUnproven = (!listed.isByEC2 || settings.usesIMDSOnly) && !found.isSound && led != nil
+    await pool.start(
+      PoolStart(enis: attached, checkpoint: restoration.checkpoint, restsUnproven: restsUnproven))
     metrics.initializationEnded(isSuccess: true, after: began.duration(to: .now))
 
     let health = HealthStatus(.serving)
@@ -256,33 +264,28 @@ struct Agent {
       time: .system, logger: logger, customNetwork: customNetwork)
   }
 
-  /// What is attached, by EC2; by IMDS where EC2 does not answer, so that running pods keep what they have.
-  ///
-  /// - Returns: false beside it where EC2 is yet to be asked.
-  private func list(
-    _ enis: NodeENIs, _ cloud: CloudAccess, _ identity: NodeIdentity
-  ) async throws -> (enis: [ENIObservation], isByEC2: Bool) {
-    enis.enter(identity.primary)
-    if settings.usesIMDSOnly { return (try await enis.describe(from: cloud.imds), true) }
-    do throws(EC2Error) {
-      return (try await enis.describe(), true)
-    } catch {
-      logger.warning(
-        "EC2 does not tell what is attached, going by IMDS", metadata: ["error": "\(CauseChain.text(error))"])
-      return (try await enis.describe(from: cloud.imds), false)
-    }
+  /// The checkpoint, and whether it was there and whole.
+  private struct Found {
+    let checkpoint: Checkpoint
+    let isSound: Bool
   }
 
-  private func restore(_ network: NodeNetwork) async throws -> Restoration {
+  private func readCheckpoint() throws -> Found {
     let checkpoint = CheckpointFile(path: settings.checkpointPath)
     try checkpoint.makeFolder()
     // Without a file nothing is known of the pods that the kernel has routes to: none of them is taken for deleted.
     let wasThere = checkpoint.exists
     let file = checkpoint.read()
     for finding in file.findings { logger.warning("checkpoint", metadata: ["finding": "\(finding)"]) }
+    let translated = file.checkpoint.translated(
+      to: PoolClock.now(), bootID: checkpoint.bootID, rest: settings.cooldown, lag: PoolTimings().quarantine)
+    return Found(checkpoint: translated, isSound: wasThere && file.findings.isEmpty)
+  }
+
+  private func restore(_ found: Found, _ network: NodeNetwork) async throws -> Restoration {
     let veths = try await network.podVeths()
     let restoration = Restoration(
-      checkpoint: file.checkpoint, isSound: wasThere && file.findings.isEmpty,
+      checkpoint: found.checkpoint, isSound: found.isSound,
       podRoutes: try await network.podRoutes(to: veths), veths: veths, unixNanoseconds: PoolClock.now().unixNanoseconds,
       cooldown: settings.cooldown)
     try await network.restorePods(restoration.routes)

@@ -10,7 +10,9 @@ struct PoolRig {
     var device: Int
     var subnet: SubnetID
     var cidrs: Set<IPPrefix>
-    var isWired: Bool
+    /// What the node's kernel leads to it; nil until it is wired for the first time since the agent's start.
+    var led: Set<IPPrefix>?
+    var isWired: Bool { led != nil }
   }
 
   /// What a fault does: the failure to report, and whether EC2 did it all the same.
@@ -26,38 +28,46 @@ struct PoolRig {
     let action: PoolAction
   }
 
-  private(set) var pool: Pool
-  private(set) var time: PoolTime
-  private(set) var enis: [ENIID: ENI] = [:]
-  private(set) var running: [Running] = []
-  private(set) var wakeAt: PoolInstant?
+  var pool: Pool
+  var time: PoolTime
+  var enis: [ENIID: ENI] = [:]
+  var running: [Running] = []
+  /// Calls of agents that were killed, which EC2 carries out later.
+  var late: [Running] = []
+  /// What the kernel leads running pods by although the listing of the start did not show it.
+  var kept: [IPAddress: ENIID] = [:]
+  var wakeAt: PoolInstant?
   /// Answered ADDs.
-  private(set) var answers: [WaiterID: AddAnswer] = [:]
-  private(set) var released: [WaiterID: DeleteAnswer] = [:]
+  var answers: [WaiterID: AddAnswer] = [:]
+  var released: [WaiterID: DeleteAnswer] = [:]
   /// ADDs without an answer, with their deadlines.
-  private(set) var waiting: [WaiterID: PoolInstant] = [:]
+  var waiting: [WaiterID: PoolInstant] = [:]
   /// Who was told to have what.
-  private(set) var inUse: [IPAddress: AttachmentKey] = [:]
-  private(set) var cooledUntil: [IPAddress: PoolInstant] = [:]
+  var inUse: [IPAddress: AttachmentKey] = [:]
+  var cooledUntil: [IPAddress: PoolInstant] = [:]
   /// Calls started, by kind.
-  private(set) var calls: [String: Int] = [:]
-  private(set) var violations: [String] = []
-  private(set) var persists = 0
+  var calls: [String: Int] = [:]
+  var violations: [String] = []
+  var persists = 0
   /// The checkpoint as last written.
-  private(set) var saved = Checkpoint()
+  var saved = Checkpoint()
   /// Its text, brought up to date by what changed.
   private var document = CheckpointDocument()
   private var batches = 0
   /// What was attached before each change of the last minutes, with the instant of the change.
-  private var history: [(until: PoolInstant, listing: [ENIObservation])] = []
+  var history: [(until: PoolInstant, listing: [ENIObservation])] = []
   private var nextWaiter: UInt64 = 0
-  private var nextENI = 0
+  var nextENI = 0
+  /// ENIs that a killed agent's call took away after the next agent had found them.
+  var goneLate: Set<ENIID> = []
 
   /// Free single addresses and free prefixes of the subnet.
   var freeAddresses = 10_000
   var freePrefixes = 1000
   var latency: Duration = .milliseconds(300)
   var fault: (PoolAction) -> Fault? = { _ in nil }
+  /// How old the listings are that the pool asks for.
+  var listingLag: Duration = .zero
   /// Fails the writing of a checkpoint.
   var failsCheckpoint = false
   /// ENIs that are there without the pool having asked.
@@ -71,7 +81,7 @@ struct PoolRig {
   init(_ settings: PoolSettings, seed: UInt64 = 1, unmanagedENIs: Int = 0) {
     pool = Pool(settings: settings, seed: seed)
     time = PoolTime(instant: PoolInstant(sinceBoot: .seconds(1000)), unixNanoseconds: 1_700_000_000_000_000_000)
-    enis[PoolRig.primary] = ENI(device: 0, subnet: PoolRig.subnet, cidrs: [], isWired: true)
+    enis[PoolRig.primary] = ENI(device: 0, subnet: PoolRig.subnet, cidrs: [], led: [])
     self.unmanagedENIs = unmanagedENIs
   }
 
@@ -81,13 +91,17 @@ struct PoolRig {
 
   mutating func start(checkpoint: Checkpoint = Checkpoint(), primaryCIDRs: [IPPrefix] = []) {
     enis[PoolRig.primary]?.cidrs = Set(primaryCIDRs)
+    enis[PoolRig.primary]?.led = Set(primaryCIDRs)
     var observed = listing()
     for number in 0..<unmanagedENIs {
       guard let id = ENIID("eni-u\(number)") else { continue }
       observed.append(
         ENIObservation(id: id, device: 50 + number, subnet: PoolRig.subnet, isManaged: false, isWired: false))
     }
-    for entry in checkpoint.allocations { inUse[entry.address] = entry.key }
+    for entry in checkpoint.allocations {
+      inUse[entry.address] = entry.key
+      if !primaryCIDRs.contains(where: { $0.contains(entry.address) }) { robbed.insert(entry.address) }
+    }
     feed(.started(PoolStart(enis: observed, checkpoint: checkpoint)))
   }
 
@@ -121,6 +135,7 @@ struct PoolRig {
     batches += 1
     take(pool.handle(event, now: time))
     checkSums()
+    checkLed()
   }
 
   /// Lets virtual time pass; ends of actions and wakes happen at their instants.
@@ -139,13 +154,15 @@ struct PoolRig {
   }
 
   private var nextInstant: PoolInstant? {
-    [running.map(\.at).min(), wakeAt].compactMap { $0 }.min().map { max($0, now) }
+    [running.map(\.at).min(), late.map(\.at).min(), wakeAt].compactMap { $0 }.min().map { max($0, now) }
   }
 
   private mutating func step(to instant: PoolInstant) {
     time = PoolTime(
       instant: instant, unixNanoseconds: time.unixNanoseconds + (instant - now).saturatedNanoseconds)
-    if let index = running.indices.min(by: {
+    if let index = late.firstIndex(where: { $0.at <= instant }) {
+      carryOutLate(late.remove(at: index).action)
+    } else if let index = running.indices.min(by: {
       (running[$0].at, running[$0].order) < (running[$1].at, running[$1].order)
     }), running[index].at <= instant {
       let ended = running.remove(at: index)
@@ -165,6 +182,7 @@ struct PoolRig {
 
   private mutating func take(_ actions: [PoolAction]) {
     var unsent: [UnsentAnswer] = []
+    var refused: [PoolEvent] = []
     let writes = actions.first == .persist
     if writes { persists += 1 }
     let isFailing = writes && failsCheckpoint
@@ -184,6 +202,8 @@ struct PoolRig {
           if inUse.removeValue(forKey: assignment.address) == nil { violate("released what nobody had") }
           cooledUntil[assignment.address] = now + pool.settings.cooldown
         }
+      case .unassign(let id, _, _) where isFailing, .freeENI(let id, _) where isFailing:
+        refused.append(.ended(id, .failed(ActionFailure(.other("no space")))))
       case .wake(let instant):
         if instant <= now { violate("a wake in the past") }
         wakeAt = instant
@@ -195,6 +215,7 @@ struct PoolRig {
       feed(.checkpointFailed(unsent, reason: "no space"))
       failsCheckpoint = true
     }
+    for event in refused { feed(event) }
   }
 
   /// What is brought up to date change by change must say what a new document is told.
@@ -203,13 +224,18 @@ struct PoolRig {
     var whole = CheckpointDocument()
     pool.update(&whole)
     let cooldowns = pool.cooldowns(now: time)
-    let read = CheckpointReader.read(document.withBytes(cooldowns: cooldowns) { $0 })
+    let returns = pool.returns(now: time)
+    let clock = CheckpointClock(bootID: "boot", time: time)
+    let read = CheckpointReader.read(document.withBytes(cooldowns: cooldowns, returns: returns, clock: clock) { $0 })
     let expected = CheckpointReader.read(whole.withBytes(cooldowns: []) { $0 }).checkpoint.allocations
     if !read.findings.isEmpty { violate("the checkpoint is not read as written: \(read.findings)") }
     if Set(read.checkpoint.allocations) != Set(expected) || document.count != expected.count {
       violate("the checkpoint names other allocations than the pool")
     }
     if read.checkpoint.cooldowns != cooldowns { violate("the checkpoint names other cooldowns than the pool") }
+    if read.checkpoint.returns != returns || read.checkpoint.clock != clock {
+      violate("the checkpoint names other returns than the pool")
+    }
     if !isFailing { saved = read.checkpoint }
   }
 
@@ -224,7 +250,9 @@ struct PoolRig {
       if let until = cooledUntil[address], until > now { violate("\(address) was given out in cooldown") }
       let owner = enis.first { $0.value.cidrs.contains { $0.contains(address) } }
       if owner == nil { violate("\(address) is on no ENI") }
-      if let owner, !owner.value.isWired { violate("\(owner.key) is not wired") }
+      if let owner, owner.value.led?.contains(where: { $0.contains(address) }) != true {
+        violate("\(address) is given out and not led to \(owner.key)")
+      }
       if let owner, owner.key != assignment.eni { violate("\(address) is not on \(assignment.routeTable)") }
     }
     inUse[address] = assignment.key
@@ -237,15 +265,19 @@ struct PoolRig {
     case .attachENI(_, let request):
       kind = "attach"
       let others = running.compactMap { if case .attachENI(_, let request) = $0.action { request.device } else { nil } }
-      if enis.values.contains(where: { $0.device == request.device }) || others.contains(request.device) {
+      let known = Set(pool.enis.map(\.eni.id))
+      if enis.contains(where: { $0.value.device == request.device && known.contains($0.key) })
+        || others.contains(request.device)
+      {
         violate("device index \(request.device) is taken")
       }
-      if enis.count + others.count + unmanagedENIs >= pool.settings.eniLimit { violate("more ENIs than the limit") }
+      if known.count + others.count >= pool.settings.eniLimit { violate("more ENIs than the limit") }
       if request.count < 1 || request.count > pool.settings.slotsPerENI { violate("\(request.count) for a new ENI") }
     case .assign(_, let eni, _, let count):
       kind = "assign"
       check(eni)
-      if (enis[eni]?.cidrs.count ?? 0) + count > pool.settings.slotsPerENI { violate("too many for \(eni)") }
+      let known = pool.enis.first { $0.eni.id == eni }?.cidrs.count ?? 0
+      if known + count > pool.settings.slotsPerENI { violate("too many for \(eni)") }
     case .unassign(_, let eni, let prefixes):
       kind = "unassign"
       check(eni)
@@ -267,21 +299,53 @@ struct PoolRig {
 
   /// An action must be about an ENI that is there, and the only one about it.
   private mutating func check(_ eni: ENIID) {
-    if enis[eni] == nil { violate("an action for \(eni), which is not there") }
-    let isBusy = running.contains {
+    if enis[eni] == nil, !goneLate.contains(eni) { violate("an action for \(eni), which is not there") }
+    if isBusy(eni) { violate("two actions at once for \(eni)") }
+  }
+
+  private func isBusy(_ eni: ENIID) -> Bool {
+    running.contains {
       switch $0.action {
       case .assign(_, eni, _, _), .unassign(_, eni, _), .freeENI(_, eni): true
       case .wireENI(_, let observation): observation.id == eni
       default: false
       }
     }
-    if isBusy { violate("two actions at once for \(eni)") }
   }
 
-  private mutating func checkIdle(_ prefix: IPPrefix) {
+  mutating func checkIdle(_ prefix: IPPrefix) {
     for address in inUse.keys where prefix.contains(address) { violate("\(address) was given back in use") }
     for (address, until) in cooledUntil where until > now && prefix.contains(address) {
       violate("\(address) was given back in cooldown")
+    }
+  }
+
+  /// The kernel leads every running pod to the ENI that EC2 has its address on, and of an ENI at rest what the book has.
+  private mutating func checkLed() {
+    robbed.formIntersection(inUse.keys)
+    for (address, key) in inUse where !robbed.contains(address) {
+      guard let owner = enis.first(where: { $0.value.cidrs.contains { $0.contains(address) } }) else { continue }
+      let isLed = owner.value.led?.contains { $0.contains(address) } ?? false
+      if !isLed, kept[address] != owner.key { violate("\(key.containerID) with \(address) is not led to \(owner.key)") }
+    }
+    for snapshot in pool.enis where snapshot.isOpen && snapshot.isWired {
+      guard let eni = enis[snapshot.eni.id], let led = eni.led, !isBusy(snapshot.eni.id) else { continue }
+      let book = Set(snapshot.cidrs.map(\.prefix))
+      // What it leads beyond that is no other's: one that has it and is not wired yet gives nothing out of it.
+      let wrong = pool.enis.contains { other in
+        other.eni.id != snapshot.eni.id && other.isOpen
+          && other.cidrs.contains { led.contains($0.prefix) && $0.isUsable }
+      }
+      if !book.isSubset(of: led) || wrong {
+        violate("\(snapshot.eni.id) has \(book.sorted()), the kernel leads \(led.sorted())")
+      }
+    }
+  }
+
+  /// At rest the kernel leads what the book has, and nothing else.
+  func ledBesidesTheBook() -> [IPPrefix] {
+    pool.enis.filter { $0.isOpen && $0.isWired }.flatMap { snapshot in
+      (enis[snapshot.eni.id]?.led ?? []).subtracting(snapshot.cidrs.map(\.prefix))
     }
   }
 
@@ -299,94 +363,67 @@ struct PoolRig {
     violations.append("\(text) (batch \(batches))")
   }
 
-  // MARK: the small EC2
-
-  func listing() -> [ENIObservation] {
-    enis.map { id, eni in
-      ENIObservation(
-        id: id, device: eni.device, subnet: eni.subnet, cidrs: eni.cidrs.sorted(), isWired: eni.isWired)
-    }
-  }
-
-  private mutating func perform(_ action: PoolAction) -> ActionResult {
-    if let fault = fault(action) {
-      if fault.isDone { _ = done(action) }
-      return .failed(fault.failure)
-    }
-    return done(action)
-  }
-
-  private mutating func done(_ action: PoolAction) -> ActionResult {
-    remember()
-    switch action {
-    case .attachENI(_, let request):
-      guard let cidrs = take(request.kind, request.count) else { return full(request.kind) }
-      nextENI += 1
-      guard let id = ENIID("eni-a\(nextENI)") else { return .done }
-      enis[id] = ENI(device: request.device, subnet: request.subnet, cidrs: Set(cidrs), isWired: false)
-      return .attached(ENIObservation(id: id, device: request.device, subnet: request.subnet, cidrs: cidrs))
-    case .assign(_, let eni, let kind, let count):
-      guard let cidrs = take(kind, count) else { return full(kind) }
-      enis[eni]?.cidrs.formUnion(cidrs)
-      return .assigned(cidrs)
-    case .unassign(_, let eni, let prefixes):
-      enis[eni]?.cidrs.subtract(prefixes)
-      for prefix in prefixes { giveBack(prefix) }
-      return .done
-    case .freeENI(_, let eni):
-      for prefix in enis.removeValue(forKey: eni)?.cidrs ?? [] { giveBack(prefix) }
-      return .done
-    case .wireENI(_, let observation):
-      enis[observation.id]?.isWired = true
-      return .done
-    case .listENIs:
-      return .listed(ENIListing(enis: listing(), askedAt: now, isAuthoritative: true))
-    case .persist, .answerAdd, .answerDelete, .wake: return .done
-    }
-  }
-
-  private func full(_ kind: CIDRKind) -> ActionResult {
-    .failed(ActionFailure(kind == .prefix ? .noFreePrefix : .subnetFull))
-  }
-
-  /// The lowest free ones, all or nothing.
-  private mutating func take(_ kind: CIDRKind, _ count: Int) -> [IPPrefix]? {
-    guard count <= (kind == .prefix ? freePrefixes : freeAddresses) else { return nil }
-    let used = Set(enis.values.flatMap(\.cidrs))
-    let base: UInt32 = kind == .prefix ? 0x0a01_0000 : 0x0a00_0010
-    let stride: UInt32 = kind == .prefix ? 16 : 1
-    var found: [IPPrefix] = []
-    var next = base
-    while found.count < count {
-      let address = IPAddress(ipv4: next)
-      next += stride
-      guard let prefix = IPPrefix(address: address, length: kind == .prefix ? 28 : 32), !used.contains(prefix) else {
-        continue
-      }
-      found.append(prefix)
-    }
-    if kind == .prefix { freePrefixes -= count } else { freeAddresses -= count }
-    return found
-  }
-
-  private mutating func giveBack(_ prefix: IPPrefix) {
-    if prefix.isSingle { freeAddresses += 1 } else { freePrefixes += 1 }
-  }
-
   /// Kills the agent and starts it again from the written checkpoint, less the pods that are gone. What was under way
-  /// at EC2 happens or does not.
-  mutating func restart(seed: UInt64, settings: PoolSettings? = nil) {
+  /// at EC2 happens, does not, or happens later.
+  ///
+  /// - Parameters:
+  ///   - lag: how old the listing is that it starts with.
+  ///   - misses: whether that listing lacks an address or an ENI.
+  mutating func restart(seed: UInt64, settings: PoolSettings? = nil, lag: Duration = .zero, misses: Bool = false) {
     var random = SplitMix64(seed: seed)
-    for action in running where Bool.random(using: &random) { _ = done(action.action) }
+    for action in running {
+      // A dead agent changes nothing in the kernel any more.
+      if case .wireENI = action.action { continue }
+      switch Int.random(in: 0..<3, using: &random) {
+      case 0: _ = done(action.action, isLate: true)
+      case 1:
+        let at = now + .milliseconds(Int.random(in: 1...20_000, using: &random))
+        late.append(Running(at: at, order: action.order, id: action.id, action: action.action))
+      default: break
+      }
+    }
     running = []
     waiting = [:]
     wakeAt = nil
     pool = Pool(settings: settings ?? pool.settings, seed: seed)
     document = CheckpointDocument()
-    for id in enis.keys { enis[id]?.isWired = id == PoolRig.primary }
     saved.allocations.removeAll { inUse[$0.address] != $0.key }
     guard let read = Self.throughText(saved) else { return violate("the checkpoint was not read as written") }
-    feed(.started(PoolStart(enis: listing(), checkpoint: read)))
+    feed(.started(PoolStart(enis: whatTheStartFinds(lag, misses, &random), checkpoint: read)))
+  }
+
+  /// A listing, beside what the node itself knows of the pods that run: as the agent's start does it.
+  private mutating func whatTheStartFinds(
+    _ lag: Duration, _ misses: Bool, _ random: inout SplitMix64
+  ) -> [ENIObservation] {
+    var found = seen(lag: lag).sorted { $0.device < $1.device }
+    if misses, let victim = found.indices.randomElement(using: &random) {
+      if victim > 0, Bool.random(using: &random) {
+        found.remove(at: victim)
+      } else if let cidr = found[victim].cidrs.randomElement(using: &random) {
+        found[victim].cidrs.removeAll { $0 == cidr }
+      }
+    }
+    for address in inUse.keys {
+      let by = enis.first { $0.value.led?.contains { $0.contains(address) } == true }?.key ?? kept[address]
+      guard let by else { continue }
+      for index in found.indices where found[index].id != by {
+        found[index].cidrs.removeAll { $0.contains(address) }
+      }
+      if found.first(where: { $0.id == by })?.cidrs.contains(where: { $0.contains(address) }) != true {
+        kept[address] = by
+      }
+    }
+    for id in enis.keys { enis[id]?.led = nil }
+    for index in found.indices {
+      found[index].isWired = found[index].device == 0
+      enis[found[index].id]?.led = found[index].isWired ? Set(found[index].cidrs) : nil
+      // Written into the kernel before the pool starts, and verified by the wiring that it asks for.
+      for address in inUse.keys where found[index].cidrs.contains(where: { $0.contains(address) }) {
+        kept[address] = found[index].id
+      }
+    }
+    return found
   }
 
   private static func throughText(_ checkpoint: Checkpoint) -> Checkpoint? {
@@ -396,15 +433,22 @@ struct PoolRig {
 
   // MARK: changes behind the pool's back
 
+  /// Addresses that were taken from running pods: nobody can lead those right.
+  private var robbed: Set<IPAddress> = []
+
   mutating func removeAtEC2(_ prefix: IPPrefix) {
     remember()
+    robbed.formUnion(inUse.keys.filter(prefix.contains))
     for id in enis.keys { enis[id]?.cidrs.remove(prefix) }
     giveBack(prefix)
   }
 
   mutating func removeAtEC2(_ id: ENIID) {
     remember()
-    for prefix in enis.removeValue(forKey: id)?.cidrs ?? [] { giveBack(prefix) }
+    for prefix in enis.removeValue(forKey: id)?.cidrs ?? [] {
+      robbed.formUnion(inUse.keys.filter(prefix.contains))
+      giveBack(prefix)
+    }
   }
 
   mutating func addAtEC2(_ id: ENIID, _ prefix: IPPrefix) { enis[id]?.cidrs.insert(prefix) }
@@ -414,7 +458,7 @@ struct PoolRig {
     feed(.observed(ENIListing(enis: listing(), askedAt: now, isAuthoritative: isAuthoritative)))
   }
 
-  private mutating func remember() {
+  mutating func remember() {
     history.append((now, listing()))
     let oldest = now
     history.removeAll { $0.until + .seconds(120) < oldest }
@@ -422,8 +466,12 @@ struct PoolRig {
 
   /// What IMDS says when it shows the state of a while ago.
   mutating func observe(lag: Duration) {
-    let seen = history.first { $0.until + lag > now }?.listing ?? listing()
-    feed(.observed(ENIListing(enis: seen, askedAt: now, isAuthoritative: false)))
+    feed(.observed(ENIListing(enis: seen(lag: lag), askedAt: now, isAuthoritative: false)))
+  }
+
+  /// What was attached a while ago.
+  func seen(lag: Duration) -> [ENIObservation] {
+    history.first { $0.until + lag > now }?.listing ?? listing()
   }
 
   /// The address of an answered ADD.

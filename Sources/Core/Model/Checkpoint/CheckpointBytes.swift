@@ -86,4 +86,38 @@ struct CheckpointBytes: Sendable {
     number(entry.untilUnixNanoseconds)
     raw("}")
   }
+
+  mutating func returned(_ entry: CheckpointReturn) {
+    var eni: ENIID?
+    raw("{")
+    switch entry.subject {
+    case .eni(let id): eni = id
+    case .cidr(let cidr, of: let id):
+      raw("\"cidr\":\"")
+      address(cidr.address)
+      raw("/")
+      number(Int64(cidr.length))
+      raw(id == nil ? "\"" : "\",")
+      eni = id
+    }
+    if let eni {
+      raw("\"eni\":")
+      string(eni.text)
+    }
+    if let until = entry.untilUnixNanoseconds {
+      raw(",\"until\":")
+      number(until)
+    }
+    raw("}")
+  }
+
+  mutating func clock(_ clock: CheckpointClock) {
+    raw(",\"clock\":{\"bootID\":")
+    string(clock.bootID)
+    raw(",\"boot\":")
+    number(clock.time.instant.nanoseconds)
+    raw(",\"unix\":")
+    number(clock.time.unixNanoseconds)
+    raw("}")
+  }
 }

@@ -5,7 +5,7 @@ extension Checkpoint {
   package func encoded() -> [UInt8] {
     var document = CheckpointDocument()
     for entry in allocations { document.set(entry) }
-    return document.withBytes(cooldowns: cooldowns) { $0 }
+    return document.withBytes(cooldowns: cooldowns, returns: returns, clock: clock) { $0 }
   }
 }
 
@@ -78,7 +78,8 @@ package struct CheckpointDocument: Sendable {
 
   /// Hands the whole file to `body`, without a copy of it.
   package mutating func withBytes<Value, Failure: Error>(
-    cooldowns: [CheckpointCooldown], _ body: ([UInt8]) throws(Failure) -> Value
+    cooldowns: [CheckpointCooldown], returns: [CheckpointReturn] = [], clock: CheckpointClock? = nil,
+    _ body: ([UInt8]) throws(Failure) -> Value
   ) throws(Failure) -> Value {
     let length = text.bytes.count
     defer { text.bytes.removeSubrange(length...) }
@@ -91,6 +92,15 @@ package struct CheckpointDocument: Sendable {
       }
       text.raw("]")
     }
+    if !returns.isEmpty {
+      text.raw(",\"returns\":")
+      for (index, entry) in returns.enumerated() {
+        text.raw(index == 0 ? "[" : ",")
+        text.returned(entry)
+      }
+      text.raw("]")
+    }
+    if let clock { text.clock(clock) }
     text.raw("}\n")
     return try body(text.bytes)
   }

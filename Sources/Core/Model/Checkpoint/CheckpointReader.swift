@@ -19,6 +19,8 @@ package struct CheckpointReader {
     case duplicateKey(AttachmentKey, dropped: IPAddress)
     /// One entry of `cooldowns`.
     case cooldown(Int, String)
+    /// One entry of `returns`.
+    case givenBack(Int, String)
 
     package var description: String {
       switch self {
@@ -30,6 +32,7 @@ package struct CheckpointReader {
       case .duplicateKey(let key, let address):
         "container \(key.containerID) stands twice: the older entry, with \(address), is passed over"
       case .cooldown(let index, let why): "cooldown \(index) is passed over: \(why)"
+      case .givenBack(let index, let why): "entry \(index) of returns is passed over: \(why)"
       }
     }
   }
@@ -80,6 +83,15 @@ package struct CheckpointReader {
     result.checkpoint.allocations = entries.compactMap { $0 }
     if let entries = document["cooldowns"]?.array {
       for (index, entry) in entries.enumerated() { cooldown(entry, index) }
+    }
+    if let entries = document["returns"]?.array {
+      for (index, entry) in entries.enumerated() { givenBack(entry, index) }
+    }
+    if let clock = document["clock"], let bootID = clock["bootID"]?.string, let boot = clock["boot"]?.int,
+      let unix = clock["unix"]?.int
+    {
+      result.checkpoint.clock = CheckpointClock(
+        bootID: bootID, time: PoolTime(instant: PoolInstant(nanoseconds: Int64(boot)), unixNanoseconds: Int64(unix)))
     }
   }
 
@@ -149,5 +161,23 @@ package struct CheckpointReader {
     guard byAddress[address] == nil else { return note(.cooldown(index, "\(address) is in use")) }
     result.checkpoint.cooldowns.append(
       CheckpointCooldown(address: address, untilUnixNanoseconds: Int64(until)))
+  }
+
+  private mutating func givenBack(_ value: JSONValue, _ index: Int) {
+    let eni = value["eni"]?.string.flatMap { ENIID($0) }
+    let until = value["until"]?.int.map { Int64($0) }
+    let subject: CheckpointReturn.Subject
+    if let text = value["cidr"]?.string {
+      guard let cidr = IPPrefix(text), cidr.address.isGlobalUnicast else {
+        return note(.givenBack(index, "cidr is not an address or prefix that an ENI can have"))
+      }
+      guard eni != nil || until != nil else { return note(.givenBack(index, "neither eni nor until is there")) }
+      subject = .cidr(cidr, of: eni)
+    } else if let eni {
+      subject = .eni(eni)
+    } else {
+      return note(.givenBack(index, "neither cidr nor eni is what it should be"))
+    }
+    result.checkpoint.returns.append(CheckpointReturn(subject, untilUnixNanoseconds: until))
   }
 }

@@ -6,7 +6,7 @@ internal import DequeModule
 extension AddressBook {
   /// Enters an ENI in the lowest free place, without its CIDRs.
   mutating func addENI(_ observation: ENIObservation, state: ENIRecord.State, now: PoolInstant) -> Int {
-    let record = ENIRecord(observation: observation, state: state, since: now, changedAt: now)
+    let record = ENIRecord(observation: observation, state: state, now: now)
     let slot: Int
     if let vacant = enis.firstIndex(where: { !$0.isPresent }) {
       slot = vacant

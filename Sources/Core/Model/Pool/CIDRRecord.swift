@@ -12,7 +12,8 @@ struct CIDRRecord: Sendable {
     case usable
     /// Nothing new from it: the other mode's kind, or an excluded ENI. Goes back to EC2 once idle.
     case draining
-    /// On its way back to EC2.
+    /// On its way back to EC2. Where its ENI has no action under way it is given back again: the answer was lost, or an
+    /// earlier agent began, and EC2 may still carry that call out.
     case leaving
     /// EC2 took it away while pods use it.
     case lost

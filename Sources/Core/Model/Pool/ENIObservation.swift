@@ -18,6 +18,9 @@ package struct ENIObservation: Sendable, Hashable {
   package var isExcluded: Bool
   package var isTrunk: Bool
   package var isEFA: Bool
+  /// False where only IMDS or the kernel shows the ENI: neither knows tags and types, so the pool asks nothing of EC2 for
+  /// it, and gives nothing of it back, until EC2 has shown it.
+  package var isConfirmed = true
   /// Whether link, table and rules of the ENI stand on the node already; otherwise the pool asks for it.
   package var isWired: Bool
   /// The table of the ENI where it is not the one that `RouteTable.eni` computes.

@@ -10,7 +10,7 @@ struct ENIRecord: Sendable {
     /// Wiring failed and will be tried again; its addresses are not counted on.
     case broken
     case open
-    /// On its way out.
+    /// On its way out. Without an action it is freed again: the answer to the last try was lost, or an earlier agent began.
     case freeing
     /// Gone behind the agent's back, with pods on it.
     case lost
@@ -18,7 +18,8 @@ struct ENIRecord: Sendable {
     case unmanaged
   }
 
-  var observation: ENIObservation
+  /// Its `cidrs` are empty here: the arena holds them (`Pool.observation(of:)`).
+  private(set) var observation: ENIObservation
   var state: State
   /// When the pool first saw it.
   var since: PoolInstant
@@ -30,6 +31,20 @@ struct ENIRecord: Sendable {
   var action: ActionID?
   /// The answer to an action was lost: what it holds at EC2 is known again after the next listing.
   var isUnclear = false
+
+  init(observation: ENIObservation, state: State, now: PoolInstant) {
+    self.observation = observation
+    self.observation.cidrs = []
+    self.state = state
+    since = now
+    changedAt = now
+  }
+
+  /// Changes what is known of the ENI itself.
+  mutating func update(_ change: (inout ENIObservation) -> Void) {
+    change(&observation)
+    observation.cidrs = []
+  }
 
   var id: ENIID { observation.id }
   var isPresent: Bool { state != .absent }

@@ -151,7 +151,8 @@ extension Pool {
   /// Whether pods may get addresses of an ENI.
   func mayGrow(_ slot: Int) -> Bool {
     let eni = book.enis[slot].observation
-    return eni.isManaged && !eni.isTrunk && !eni.isExcluded && !(eni.isPrimary && settings.usesCustomNetworking)
+    return eni.isManaged && eni.isConfirmed && !eni.isTrunk && !eni.isExcluded
+      && !(eni.isPrimary && settings.usesCustomNetworking)
   }
 
   /// ENIs that may still be attached, counting those on their way.

@@ -1,34 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// What is attached: at the start, and whenever a listing says so.
+/// What is attached, whenever a listing says so.
+///
+/// A listing can be stale or incomplete. What it says decides what is given out; what running pods use is only ever
+/// written off in the book (`lost`), stays where it is in the kernel, and is asked about until EC2 shows it again or the
+/// pods are gone (`Inquiry`).
 extension Pool {
-  mutating func begin(_ start: PoolStart, _ time: PoolTime, _ batch: inout Batch) {
-    guard !isStarted else { return }
-    isStarted = true
-    let now = time.instant
-    reconciledAt = now
-    for observation in start.enis.sorted(by: { ($0.card, $0.device, $0.id) < ($1.card, $1.device, $1.id) }) {
-      adopt(observation, now)
-    }
-    if subnets.isEmpty, noSubnet == nil {
-      subnets = start.enis.filter(\.isPrimary).map(\.subnet)
-    }
-    var isDropped = false
-    for entry in start.checkpoint.allocations where !book.restore(entry) { isDropped = true }
-    for entry in start.checkpoint.cooldowns {
-      let left = Duration.nanoseconds(entry.untilUnixNanoseconds) - .nanoseconds(time.unixNanoseconds)
-      // The calendar may have been set: never longer than a whole cooldown.
-      guard left > .zero else { continue }
-      book.restoreCooldown(entry.address, until: now + min(left, settings.cooldown))
-    }
-    if isDropped { batch.persist() }
-    tidy(from: now)
-  }
-
   /// Enters an ENI, or what is new of a known one.
   mutating func adopt(_ observation: ENIObservation, _ now: PoolInstant) {
     if let slot = book.slotOf[observation.id] {
-      for prefix in observation.cidrs { add(prefix, slot) }
+      var isNew = false
+      for prefix in observation.cidrs where add(prefix, slot) { isNew = true }
+      if isNew, book.enis[slot].state == .open { rewire(slot) }
       return
     }
     guard observation.isManaged else {
@@ -37,16 +20,42 @@ extension Pool {
     }
     let slot = book.addENI(observation, state: observation.isWired ? .open : .wiring, now: now)
     if !observation.isWired { unwired[slot] = Backoff() }
-    for prefix in observation.cidrs { add(prefix, slot) }
+    for prefix in observation.cidrs where quarantine[prefix] == nil { add(prefix, slot) }
     tidy(from: now)
   }
 
   /// Enters a CIDR; one that another ENI has, or that is the ENI's own address, is not believed.
-  mutating func add(_ prefix: IPPrefix, _ slot: Int) {
-    if let own = book.enis[slot].observation.primaryAddress, prefix.contains(own) { return }
+  ///
+  /// - Returns: whether it is new.
+  @discardableResult
+  mutating func add(_ prefix: IPPrefix, _ slot: Int) -> Bool {
+    if let own = book.enis[slot].observation.primaryAddress, prefix.contains(own) { return false }
     // Taken away under a pod, and now here: the pod's address is this ENI's.
     if let lost = book.cidrOf[prefix], book.cidrs[lost].standing == .lost { book.removeCIDR(lost) }
-    book.addCIDR(prefix, slot: slot, standing: standing(of: prefix, slot: slot))
+    return book.addCIDR(prefix, slot: slot, standing: standing(of: prefix, slot: slot)) != nil
+  }
+
+  /// Enters a CIDR that a listing shows on an ENI. One that pods use on another ENI moves when a later listing says the
+  /// same: a stale one shows where it was before.
+  private mutating func enter(_ prefix: IPPrefix, _ slot: Int, _ listing: ENIListing) -> Bool {
+    if let cidr = book.cidrOf[prefix], book.cidrs[cidr].slot != slot, book.cidrs[cidr].assigned > 0 {
+      let eni = book.enis[slot].id
+      guard let move = moves[prefix], move.eni == eni else {
+        moves[prefix] = Move(eni: eni, askedAt: listing.askedAt)
+        return false
+      }
+      guard move.askedAt + Move.confirmation <= listing.askedAt else { return false }
+    }
+    moves[prefix] = nil
+    return add(prefix, slot)
+  }
+
+  /// What the kernel must lead for an ENI: everything that the book has of it. What EC2 took away is led as long as pods
+  /// use it.
+  func observation(of slot: Int) -> ENIObservation {
+    var observation = book.enis[slot].observation
+    observation.cidrs = book.enis[slot].cidrs.map { book.cidrs[$0].prefix }.sorted()
+    return observation
   }
 
   /// EC2 has just given CIDRs to an ENI (nil: a new one). Another that was thought to have one has it no more: the answer
@@ -54,7 +63,9 @@ extension Pool {
   mutating func given(_ prefixes: [IPPrefix], to slot: Int?) {
     for prefix in prefixes {
       quarantine[prefix] = nil
-      if let cidr = book.cidrOf[prefix], book.cidrs[cidr].slot != slot { lose(cidr: cidr) }
+      moves[prefix] = nil
+      guard let cidr = book.cidrOf[prefix], book.cidrs[cidr].slot != slot else { continue }
+      lose(cidr: cidr)
     }
   }
 
@@ -80,8 +91,8 @@ extension Pool {
   }
 
   /// Compares a listing with the book. EC2 is believed in both directions, IMDS never: it lags, so a difference only
-  /// leads to asking EC2, and the same difference only once. What was given back a moment ago is believed to be gone
-  /// whoever shows it: EC2's listings lag too, and another node may have the address by now.
+  /// leads to asking EC2, again and again while the difference lasts. What was given back a moment ago is believed to be
+  /// gone whoever shows it: EC2's listings lag too, and another node may have the address by now.
   mutating func reconcile(_ listing: ENIListing, _ now: PoolInstant) {
     for (prefix, until) in quarantine where until <= now { quarantine[prefix] = nil }
     for (eni, until) in freedENIs where until <= now { freedENIs[eni] = nil }
@@ -97,7 +108,7 @@ extension Pool {
       let eni = book.enis[slot]
       guard eni.state != .lost, !seen.contains(eni.id) else { continue }
       guard listing.isAuthoritative else {
-        doubt(eni.id, known: known(slot), shown: nil)
+        doubt(eni.id, known: known(slot), shown: nil, now)
         continue
       }
       lose(slot)
@@ -108,16 +119,22 @@ extension Pool {
       guard let slot = book.slotOf[observation.id], isSettled(slot, listing) else { continue }
       found.append((slot, compare(slot, observation, listing, now)))
     }
-    for (slot, cidrs) in found { for prefix in cidrs { add(prefix, slot) } }
+    for (slot, cidrs) in found {
+      var isNew = false
+      for prefix in cidrs where enter(prefix, slot, listing) { isNew = true }
+      // The kernel does not lead it yet, or leads it to another ENI.
+      if isNew, book.enis[slot].state == .open { rewire(slot) }
+    }
     for observation in listing.enis where book.slotOf[observation.id] == nil && freedENIs[observation.id] == nil {
       if listing.isAuthoritative {
         adopt(observation, now)
       } else if observation.isManaged {
-        doubt(observation.id, known: nil, shown: Set(observation.cidrs))
+        doubt(observation.id, known: nil, shown: Set(observation.cidrs), now)
       }
     }
     // What neither IMDS nor the pool has any more is no difference.
     if !listing.isAuthoritative { doubts = doubts.filter { seen.contains($0.key) || book.slotOf[$0.key] != nil } }
+    if listing.isAuthoritative { inquiry.answered() }
     if listing.isAuthoritative, let unclearAttachAt, unclearAttachAt <= listing.askedAt { self.unclearAttachAt = nil }
     if unclearAttachAt != nil || book.enis.contains(where: { $0.isPresent && $0.isUnclear }) { needsListing = true }
     tidy(from: now)
@@ -134,51 +151,82 @@ extension Pool {
     Set(book.enis[slot].cidrs.filter { book.cidrs[$0].standing != .lost }.map { book.cidrs[$0].prefix })
   }
 
-  /// IMDS shows something else than is known: EC2 is asked, unless it has been asked about this very difference.
-  private mutating func doubt(_ eni: ENIID, known: Set<IPPrefix>?, shown: Set<IPPrefix>?) {
-    let new = Doubt(known: known, shown: shown)
-    guard doubts[eni] != new else { return }
-    doubts[eni] = new
-    needsListing = true
+  /// IMDS shows something else than is known: EC2 is asked.
+  private mutating func doubt(
+    _ eni: ENIID, known: Set<IPPrefix>?, shown: Set<IPPrefix>?, _ now: PoolInstant
+  ) {
+    guard var old = doubts[eni], old.known == known, old.shown == shown else {
+      doubts[eni] = Doubt(known: known, shown: shown, now: now)
+      needsListing = true
+      return
+    }
+    if old.isDue(now) { needsListing = true }
+    doubts[eni] = old
   }
 
   /// - Returns: the CIDRs that are to be entered.
   private mutating func compare(
     _ slot: Int, _ seen: ENIObservation, _ listing: ENIListing, _ now: PoolInstant
   ) -> [IPPrefix] {
-    guard book.enis[slot].state != .unmanaged else { return [] }
+    if book.enis[slot].state == .unmanaged {
+      guard listing.isAuthoritative else { return [] }
+      return compareUnmanaged(slot, seen)
+    }
     let shown = Set(seen.cidrs)
     guard listing.isAuthoritative else {
       let known = known(slot)
       let isNew = shown.subtracting(known).contains { quarantine[$0] == nil }
       if isNew || !known.isSubset(of: shown) {
-        doubt(seen.id, known: known, shown: shown)
+        doubt(seen.id, known: known, shown: shown, now)
       } else {
         doubts[seen.id] = nil
       }
       return []
     }
-    if book.enis[slot].state == .freeing || book.enis[slot].state == .lost { rewire(slot) }
+    if book.enis[slot].state == .freeing {
+      // It is freed again; where nothing may be asked of EC2, the listing is old enough to be believed.
+      guard !settings.provisions else { return [] }
+      rewire(slot)
+    }
+    if book.enis[slot].state == .lost { rewire(slot) }
     // After a lost answer only EC2 can say: it may have assigned anew what was given back a moment ago.
     let isUnclear = book.enis[slot].isUnclear
     book.enis[slot].isUnclear = false
-    book.enis[slot].observation.isExcluded = seen.isExcluded
-    if book.enis[slot].observation.primaryAddress == nil {
-      book.enis[slot].observation.primaryAddress = seen.primaryAddress
+    book.enis[slot].update {
+      $0.isExcluded = seen.isExcluded
+      if $0.primaryAddress == nil { $0.primaryAddress = seen.primaryAddress }
+      // Tags and types are not in IMDS: a start without EC2 learns of them here.
+      $0.isTrunk = seen.isTrunk
+      $0.isEFA = seen.isEFA
+      $0.isManaged = seen.isManaged || seen.isPrimary
+      $0.isConfirmed = $0.isConfirmed || seen.isConfirmed
     }
-    // Tags and types are not in IMDS: a start without EC2 learns of them here.
-    book.enis[slot].observation.isTrunk = seen.isTrunk
-    book.enis[slot].observation.isManaged = seen.isManaged || seen.isPrimary
     for cidr in book.enis[slot].cidrs {
       let record = book.cidrs[cidr]
       if shown.contains(record.prefix) {
+        moves[record.prefix] = nil
+        // The call that gives it back may still be carried out: it is made again.
+        if record.standing == .leaving, settings.provisions { continue }
         let standing = standing(of: record.prefix, slot: slot)
         if standing != record.standing { book.change(cidr) { $0.standing = standing } }
       } else {
+        if record.standing == .leaving { quarantine[record.prefix] = now + settings.timings.quarantine }
         lose(cidr: cidr)
+        wireAgain(slot)
       }
     }
     return seen.cidrs.filter { isUnclear || quarantine[$0] == nil }
+  }
+
+  /// EC2 has shown an ENI that was not managed: IMDS alone did not say that it may be.
+  private mutating func compareUnmanaged(_ slot: Int, _ seen: ENIObservation) -> [IPPrefix] {
+    guard seen.isManaged else {
+      book.enis[slot].update { $0.isConfirmed = true }
+      return []
+    }
+    book.enis[slot].update { $0 = seen }
+    rewire(slot)
+    return seen.cidrs.filter { quarantine[$0] == nil }
   }
 
   /// EC2 took a CIDR away. What pods still use stays accounted until they go.
@@ -197,13 +245,29 @@ extension Pool {
     if book.enis[slot].cidrs.isEmpty { drop(slot) } else { book.setState(slot, .lost) }
   }
 
-  /// Asks for wiring of ENIs that have none.
+  /// Lets the kernel follow the book: what the ENI does not have any more goes out of the source map.
+  mutating func wireAgain(_ slot: Int) {
+    if book.enis[slot].state == .open, unwired[slot] == nil { unwired[slot] = Backoff() }
+  }
+
+  /// Asks for wiring of ENIs that have none, or not what the book says.
   mutating func wire(_ now: PoolInstant, _ batch: inout Batch) {
     for (slot, backoff) in unwired.sorted(by: { $0.key < $1.key }) {
       guard book.enis[slot].action == nil, !backoff.isHolding(now, urgent: true) else { continue }
-      let id = start(.wire(slot: slot))
+      let wanted = observation(of: slot)
+      // Of two wirings that name one CIDR the later one must be the last.
+      guard !isBeingWired(wanted.cidrs, exceptOf: slot) else { continue }
+      let id = start(.wire(slot: slot, Set(wanted.cidrs)))
       book.enis[slot].action = id
-      batch.work.append(.wireENI(id, book.enis[slot].observation))
+      batch.work.append(.wireENI(id, wanted))
+    }
+  }
+
+  /// Whether a wiring of another ENI is under way that names one of these: it was asked for before they moved.
+  func isBeingWired(_ cidrs: [IPPrefix], exceptOf slot: Int) -> Bool {
+    inFlight.values.contains { flight in
+      guard case .wire(let other, let wired) = flight.work, other != slot else { return false }
+      return cidrs.contains(where: wired.contains)
     }
   }
 

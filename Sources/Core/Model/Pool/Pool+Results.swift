@@ -22,12 +22,18 @@ extension Pool {
       raiseCap(subnet)
       given(prefixes, to: slot)
       for prefix in prefixes { add(prefix, slot) }
+      // Until that wiring has ended, the kernel may lead it to the other ENI again.
+      if isBeingWired(prefixes, exceptOf: slot), book.enis[slot].state == .open { rewire(slot) }
     case (.unassign(let slot, let prefixes), .done):
       succeeded(.unassign)
       for prefix in prefixes { removeGivenBack(prefix, slot, now) }
-    case (.free(let slot), .done): freed(slot, now)
-    case (.wire(let slot), .done):
+      batch.persist()
+    case (.free(let slot), .done):
+      freed(slot, now)
+      batch.persist()
+    case (.wire(let slot, let wired), .done):
       unwired[slot] = nil
+      if wired != Set(book.enis[slot].cidrs.map { book.cidrs[$0].prefix }) { unwired[slot] = Backoff() }
       if book.enis[slot].state == .wiring || book.enis[slot].state == .broken { book.setState(slot, .open) }
     case (.list, .listed(let listing)):
       succeeded(.list)
@@ -50,6 +56,7 @@ extension Pool {
 
   private mutating func removeGivenBack(_ prefix: IPPrefix, _ slot: Int, _ now: PoolInstant) {
     quarantine[prefix] = now + settings.timings.quarantine
+    if resumed.remove(prefix) != nil { rest(prefix, until: now + settings.timings.quarantine) }
     if let cidr = book.cidrOf[prefix], book.cidrs[cidr].slot == slot { book.removeCIDR(cidr) }
   }
 
@@ -72,15 +79,19 @@ extension Pool {
   private mutating func failed(_ work: InFlight.Work, _ failure: ActionFailure, _ now: PoolInstant) {
     if failure.mayBeDone {
       needsListing = true
-      if let slot = work.slot { book.enis[slot].isUnclear = true }
-      if case .attach = work { unclearAttachAt = now }
+      switch work {
+      case .assign(let slot, _, _, _), .wire(let slot, _): book.enis[slot].isUnclear = true
+      case .attach: unclearAttachAt = now
+      // Made again: a listing cannot tell whether EC2 will still carry the lost call out.
+      case .unassign, .free, .list: break
+      }
     }
     switch work {
     case .attach(let request): attachFailed(request, failure, now)
     case .assign(_, let subnet, let kind, let count): growthFailed(.assign, subnet, kind, count, failure, now)
     case .unassign(_, let prefixes): unassignFailed(prefixes, failure, now)
     case .free(let slot): freeFailed(slot, failure, now)
-    case .wire(let slot):
+    case .wire(let slot, _):
       if failure.fault == .eniGone { needsListing = true }
       unwired[slot, default: Backoff()].failed(
         failure.fault, range: settings.timings.backoff, now: now, random: &random)
@@ -124,9 +135,11 @@ extension Pool {
 
   private mutating func unassignFailed(_ prefixes: [IPPrefix], _ failure: ActionFailure, _ now: PoolInstant) {
     holdBack(.unassign, failure.fault, now)
-    // Where EC2 may have done it, nothing is given out of it until a listing shows that it is still there.
     if failure.fault == .eniGone { needsListing = true }
-    if failure.mayBeDone || failure.fault == .eniGone { return }
+    if failure.mayBeDone || failure.fault == .eniGone {
+      resumed.formUnion(prefixes)
+      return
+    }
     for prefix in prefixes {
       guard let cidr = book.cidrOf[prefix] else { continue }
       let standing = standing(of: prefix, slot: book.cidrs[cidr].slot)
@@ -157,7 +170,7 @@ extension Pool.InFlight.Work {
   /// The ENI that it is about, nil for an ENI to come or for all.
   var slot: Int? {
     switch self {
-    case .assign(let slot, _, _, _), .unassign(let slot, _), .free(let slot), .wire(let slot): slot
+    case .assign(let slot, _, _, _), .unassign(let slot, _), .free(let slot), .wire(let slot, _): slot
     case .attach, .list: nil
     }
   }

@@ -48,7 +48,7 @@ extension Pool {
     case .assign(let slot, _, let kind, let count): return "assign \(count) \(kind.plural) to \(eni(slot))"
     case .unassign(let slot, let cidrs): return "give back \(cidrs.count) of \(eni(slot))"
     case .free(let slot): return "detach and delete \(eni(slot))"
-    case .wire(let slot): return "wire \(eni(slot))"
+    case .wire(let slot, _): return "wire \(eni(slot))"
     case .list: return "list what is attached"
     }
   }

@@ -18,7 +18,7 @@ extension Pool {
     if let expected = turnedAway.latest { return tidy(from: expected) }
     if !inFlight.values.contains(where: { $0.work.actionClass == .free }) {
       let due = backoffs[ActionClass.free.rawValue].dueAt(urgent: false) ?? now
-      if due <= now { freeENI(now, &batch) } else { tidy(from: due) }
+      if due > now { tidy(from: due) } else if !freeAgain(&batch) { freeENI(now, &batch) }
     }
     let due = max(shrinkAt ?? now, backoffs[ActionClass.unassign.rawValue].dueAt(urgent: false) ?? now)
     if due <= now { shrink(now, &batch) } else if hasSurplus { tidy(from: due) }
@@ -29,6 +29,7 @@ extension Pool {
     for slot in book.enis.indices where book.enis[slot].isPresent {
       for cidr in book.enis[slot].cidrs where book.cidrs[cidr].standing == .lost && book.cidrs[cidr].isIdle {
         book.removeCIDR(cidr)
+        wireAgain(slot)
       }
       if book.enis[slot].state == .lost, book.enis[slot].cidrs.isEmpty { drop(slot) }
     }
@@ -36,21 +37,40 @@ extension Pool {
 
   private var hasSurplus: Bool {
     targets.surplus > 0
-      || book.cidrs.contains { $0.standing == .draining && $0.isIdle && mayGiveBack($0.slot) }
+      || book.cidrs.contains {
+        ($0.standing == .draining || $0.standing == .leaving) && $0.isIdle && mayGiveBack($0.slot)
+      }
   }
 
   private func mayGiveBack(_ slot: Int) -> Bool {
-    book.enis[slot].state == .open && book.enis[slot].observation.isManaged
+    let eni = book.enis[slot]
+    return eni.state == .open && eni.observation.isManaged && eni.observation.isConfirmed
   }
 
   // MARK: whole ENIs
+
+  /// Frees an ENI again that was being freed: the answer was lost, or an earlier agent began.
+  private mutating func freeAgain(_ batch: inout Batch) -> Bool {
+    guard let slot = book.enis.firstIndex(where: { $0.state == .freeing && $0.action == nil }) else { return false }
+    free(slot, &batch)
+    return true
+  }
+
+  /// Written down before EC2 is asked: a detach that is carried out late must not meet a pod.
+  private mutating func free(_ slot: Int, _ batch: inout Batch) {
+    let id = start(.free(slot: slot))
+    book.enis[slot].action = id
+    book.setState(slot, .freeing)
+    batch.persist()
+    batch.work.append(.freeENI(id, book.enis[slot].id))
+  }
 
   /// Frees the ENI in the highest place of those that are idle and old enough, if the others alone meet the targets, with
   /// what they have now.
   private mutating func freeENI(_ now: PoolInstant, _ batch: inout Batch) {
     var targets = targets
     targets.total -= pendingAddresses
-    guard targets.shortage == 0 else { return }
+    guard targets.shortage == 0, mayFreeENIs else { return }
     for slot in book.enis.indices.reversed() where isFreeable(slot) {
       guard targets.without(book.slots[slot].usable).shortage == 0 else { continue }
       let oldEnough = book.enis[slot].since + settings.timings.minimumENIAge
@@ -58,19 +78,15 @@ extension Pool {
         tidy(from: oldEnough)
         continue
       }
-      let id = start(.free(slot: slot))
-      book.enis[slot].action = id
-      book.setState(slot, .freeing)
-      batch.work.append(.freeENI(id, book.enis[slot].id))
-      return
+      return free(slot, &batch)
     }
   }
 
   private func isFreeable(_ slot: Int) -> Bool {
     let eni = book.enis[slot]
     let counts = book.slots[slot]
-    return eni.state == .open && eni.action == nil && eni.observation.isManaged && !eni.observation.isPrimary
-      && !eni.observation.isTrunk
+    return eni.state == .open && eni.action == nil && eni.observation.isManaged && eni.observation.isConfirmed
+      && !eni.observation.isPrimary && !eni.observation.isTrunk
       && !eni.observation.isEFA && counts.usable.assigned == 0 && counts.usable.cooling == 0
       && counts.aside.assigned == 0 && counts.aside.cooling == 0
   }
@@ -83,7 +99,10 @@ extension Pool {
     if let due = backoffs[ActionClass.unassign.rawValue].dueAt(urgent: true), due > now { return tidy(from: due) }
     for slot in book.enis.indices where book.enis[slot].state == .open && book.enis[slot].action == nil && mayGrow(slot)
     {
-      let leaving = book.enis[slot].cidrs.filter { book.cidrs[$0].standing == .draining && book.cidrs[$0].isIdle }
+      let leaving = book.enis[slot].cidrs.filter {
+        let cidr = book.cidrs[$0]
+        return cidr.isIdle && (cidr.standing == .draining || cidr.standing == .leaving)
+      }
       if !leaving.isEmpty { unassign(leaving, slot, &batch) }
     }
   }
@@ -111,6 +130,7 @@ extension Pool {
       for cidr in book.enis[slot].cidrs where book.cidrs[cidr].isIdle {
         switch book.cidrs[cidr].standing {
         case .draining where mayDrain: leaving.append(cidr)
+        case .leaving: leaving.append(cidr)
         case .usable where surplus > 0 && book.cidrs[cidr].capacity <= spare:
           leaving.append(cidr)
           surplus -= 1
@@ -133,6 +153,8 @@ extension Pool {
     let prefixes = leaving.map { book.cidrs[$0].prefix }.sorted()
     let id = start(.unassign(slot: slot, prefixes))
     book.enis[slot].action = id
+    // Written down before EC2 is asked: a call that is carried out late must not meet a pod.
+    batch.persist()
     batch.work.append(.unassign(id, book.enis[slot].id, prefixes))
   }
 }

@@ -17,11 +17,12 @@ extension Pool {
 
   /// Each ENI, by card and device index.
   package var enis: [ENISnapshot] {
-    book.enis.filter(\.isPresent).map(snapshot)
+    book.enis.indices.filter { book.enis[$0].isPresent }.map(snapshot)
       .sorted { ($0.eni.card, $0.eni.device, $0.eni.id) < ($1.eni.card, $1.eni.device, $1.eni.id) }
   }
 
-  private func snapshot(_ record: ENIRecord) -> ENISnapshot {
+  private func snapshot(_ slot: Int) -> ENISnapshot {
+    let record = book.enis[slot]
     let cidrs = record.cidrs.map { index in
       let cidr = book.cidrs[index]
       return CIDRSnapshot(
@@ -29,7 +30,8 @@ extension Pool {
         cooling: cidr.cooling)
     }
     return ENISnapshot(
-      eni: record.observation, isOpen: record.state == .open, isManaged: record.state != .unmanaged,
+      eni: record.observation, isOpen: record.state == .open, isWired: unwired[slot] == nil,
+      isManaged: record.state != .unmanaged,
       cidrs: cidrs.sorted { $0.prefix < $1.prefix })
   }
 
@@ -134,6 +136,8 @@ package struct ENISnapshot: Sendable, Hashable {
   package let eni: ENIObservation
   /// Its addresses may be given out.
   package let isOpen: Bool
+  /// The kernel leads packets as the pool says; false while the wiring is under way or waits to be tried again.
+  package let isWired: Bool
   package let isManaged: Bool
   /// By address.
   package let cidrs: [CIDRSnapshot]

@@ -11,9 +11,11 @@
 //   (none)→wiring   `attached` arrives, or an unknown ENI is found attached; `isWired` leads to open at once
 //   wiring→open     links, table and rules were verified: from here on its addresses are given out
 //   wiring→broken   wiring failed: its addresses are not counted on; tried again after a growing wait
-//   open→freeing    idle, old enough, and the others alone meet the targets
-//   freeing→wiring  the detach failed; part of the wiring may be gone, so it is made and verified again
-//   open→lost       EC2 no longer shows it; pods on it stay accounted until they go
+//   open→wiring     a listing shows addresses on it that the kernel does not lead yet
+//   open→freeing    idle, old enough, and the others alone meet the targets; written into the checkpoint before the call
+//   freeing→wiring  the detach failed; part of the wiring may be gone, so it is made and verified again. Where the answer
+//                   was lost it stays: EC2 may carry the call out later, so the ENI is freed again
+//   open→lost       EC2 no longer shows it; pods on it stay accounted and connected until they go
 //
 //   an address:        ADD              DEL            cooldown over
 //              free ──────────▶ assigned ────▶ cooling ──────────────▶ free
@@ -49,8 +51,14 @@ package struct Pool: Sendable {
   var quarantine: [IPPrefix: PoolInstant] = [:]
   /// ENIs that were freed lately, which a lagging listing may still show.
   var freedENIs: [ENIID: PoolInstant] = [:]
-  /// Where IMDS last differed from what is known, so that EC2 is asked once about each difference.
+  /// CIDRs that an earlier agent was giving back: EC2 may carry out that call after ours.
+  var resumed: Set<IPPrefix> = []
+  /// Where IMDS last differs from what is known, and when EC2 is asked about that again.
   var doubts: [ENIID: Doubt] = [:]
+  /// What running pods use and EC2's listing does not show.
+  var inquiry = Inquiry()
+  /// CIDRs in use that a listing shows on another ENI: they move there when a later listing says so again.
+  var moves: [IPPrefix: Move] = [:]
   /// What EC2 took away under running pods, since the start.
   package internal(set) var forcedRemovals = ForcedRemovals()
   var subnets: [SubnetID] = []
@@ -87,12 +95,6 @@ package struct Pool: Sendable {
     random = SplitMix64(seed: seed)
   }
 
-  /// The CIDRs of one ENI as the pool knows them and as IMDS showed them; nil where the ENI is not there at all.
-  struct Doubt: Sendable, Hashable {
-    let known: Set<IPPrefix>?
-    let shown: Set<IPPrefix>?
-  }
-
   /// How long a shortage of warm addresses lasts before they are asked for.
   static let gathering = Duration.seconds(1)
 
@@ -103,7 +105,7 @@ package struct Pool: Sendable {
       case assign(slot: Int, SubnetID, CIDRKind, count: Int)
       case unassign(slot: Int, [IPPrefix])
       case free(slot: Int)
-      case wire(slot: Int)
+      case wire(slot: Int, Set<IPPrefix>)
       case list
     }
     let work: Work
@@ -184,6 +186,7 @@ package struct Pool: Sendable {
     if hadWaiters, queue.isEmpty { tidy(from: now) }
     if !isShutDown {
       if let tidyAt, tidyAt <= now { tidy(now, &batch) }
+      inquire(now)
       if needsListing { list(now, &batch) }
     }
     wake(now, &batch)
@@ -211,6 +214,7 @@ package struct Pool: Sendable {
       next = min(next ?? instant, instant)
     }
     consider(tidyAt)
+    consider(inquiry.askAt)
     if !queue.isEmpty {
       consider(queue.earliestDeadline)
       consider(book.cooling.first?.until)

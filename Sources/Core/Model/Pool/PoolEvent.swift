@@ -51,12 +51,16 @@ package struct ActionID: Sendable, Hashable, Comparable {
 package struct PoolStart: Sendable {
   /// Every ENI attached, unmanaged ones too.
   package var enis: [ENIObservation]
-  /// Allocations of the checkpoint whose pods still exist, and its cooldowns.
+  /// Allocations of the checkpoint whose pods still exist, its cooldowns, and what was being given back.
   package var checkpoint: Checkpoint
+  /// True where IMDS alone shows what is attached and the checkpoint, which would know what was given back a moment ago,
+  /// is damaged or gone: no address is given out before IMDS cannot lag any more.
+  package var restsUnproven: Bool
 
-  package init(enis: [ENIObservation], checkpoint: Checkpoint = Checkpoint()) {
+  package init(enis: [ENIObservation], checkpoint: Checkpoint = Checkpoint(), restsUnproven: Bool = false) {
     self.enis = enis
     self.checkpoint = checkpoint
+    self.restsUnproven = restsUnproven
   }
 }
 

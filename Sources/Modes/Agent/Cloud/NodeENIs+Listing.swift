@@ -9,12 +9,7 @@ internal import VPCTransport
 extension NodeENIs {
   func list() async -> ActionResult {
     do {
-      let listing = mode.asksIMDSOnly ? try await listFromIMDS() : try await listFromEC2()
-      for eni in listing.enis where !eni.cidrs.isEmpty {
-        // What a lost answer assigned must be led by its ENI before the pool gives it out.
-        try await network.addSources(eni.cidrs, of: eni.id)
-      }
-      return .listed(listing)
+      return .listed(mode.asksIMDSOnly ? try await listFromIMDS() : try await listFromEC2())
     } catch let error as EC2Error {
       return failed(error)
     } catch {
@@ -52,7 +47,10 @@ extension NodeENIs {
   }
 
   /// Asks EC2 for everything attached to this instance, in one call, and enters it into the directory.
-  func describe() async throws(EC2Error) -> [ENIObservation] {
+  func describe() async throws(EC2Error) -> [ENIObservation] { try await listing().enis }
+
+  /// - Returns: beside what is attached every ENI that EC2 named, those on their way out included.
+  func listing() async throws(EC2Error) -> (enis: [ENIObservation], seen: Set<ENIID>) {
     let asked = ContinuousClock.now
     let listed = try await ec2.describeNetworkInterfaces(instanceID: identity.instance.instanceID)
       .filter { $0.attachment?.instanceID == identity.instance.instanceID }
@@ -62,8 +60,9 @@ extension NodeENIs {
         "EC2's listing cannot be true, leaving the addresses out that it contradicts itself about",
         metadata: ["findings": "\(sound.findings)"])
     }
-    directory.prune(to: Set(listed.map(\.id)), askedAt: asked)
-    return listed.compactMap { observe($0, sound.cidrs[$0.id] ?? []) }
+    let seen = Set(listed.map(\.id))
+    directory.prune(to: seen, askedAt: asked)
+    return (listed.compactMap { observe($0, sound.cidrs[$0.id] ?? []) }, seen)
   }
 
   /// The same from IMDS, which lags and knows no tags: for a start while EC2 does not answer, and where only IMDS may be

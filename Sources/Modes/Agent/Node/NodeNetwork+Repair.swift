@@ -187,7 +187,7 @@ extension NodeNetwork {
           differences.append(difference)
         case .sourceMap:
           do {
-            try marks?.apply(desiredMarks)
+            try marks?.apply(wantedMarks)
           } catch {
             failures[index] = error
           }

@@ -37,12 +37,14 @@ actor NodeNetwork {
   let logger: Logger
   /// Nil in the per-pod scheme.
   private(set) var marks: ENIMarkTable?
-  private(set) var desiredMarks: ENIMarks
   private var openNftables: NftablesSocket?
   /// MACs of which was said that several links have them.
   private var told: Set<MACAddress> = []
   /// Managed ENIs, the primary among them.
   var enis: [ENIID: ManagedENI] = [:]
+  /// What the kernel led running pods' packets by at the start although no listing mentioned it. It goes when an ENI is
+  /// wired that has it, and with the ENI.
+  var kept: [ENIID: ENIMarks.ENI] = [:]
   /// Pods' host veths as first seen.
   var veths: PodVeths
   /// Pods may still depend on the scheme that is not the node's: what of it is there stays until they do not.
@@ -67,7 +69,6 @@ actor NodeNetwork {
     hostRules = try HostRulesKeeper(configuration: configuration, logger: logger, observe: observe)
     self.configuration = configuration
     self.logger = logger
-    desiredMarks = ENIMarks(mask: configuration.eniMarkMask, vethPrefix: configuration.vethPrefix)
     veths = PodVeths(prefix: configuration.vethPrefix)
   }
 
@@ -75,12 +76,15 @@ actor NodeNetwork {
   struct ManagedENI: Sendable {
     let table: RouteTable
     let isPrimary: Bool
+    /// What packets from its pods are marked with; nil for the primary.
+    let mark: UInt32?
     /// Addresses and prefixes that EC2 gave it for pods.
     var slots: Set<IPPrefix>
     /// Nil until it was wired: what its link, table and rules must be, and the link's index.
     var wiring: (wanted: ENIWiring, link: UInt32)?
 
-    init(_ eni: ENIObservation) {
+    init(_ eni: ENIObservation, mark: UInt32?) {
+      self.mark = mark
       table = eni.routeTable ?? .eni(device: eni.device, card: eni.card)
       isPrimary = eni.isPrimary
       slots = Set(eni.cidrs)
@@ -98,19 +102,20 @@ actor NodeNetwork {
   /// Puts in place what does not depend on ENIs: rules 512, 1024 and 1535, and the source map.
   ///
   /// - Parameter enis: what is attached, so that the map is whole from its first transaction on.
+  /// - Returns: addresses and prefixes that running pods use by another ENI than the one that the listing shows them on.
+  ///   They stay where they are until EC2 has been asked again.
   /// - Throws: also where the primary ENI is called like the pods' interfaces.
-  func setUp(primary: MACAddress, enis: [ENIObservation]) throws {
+  func setUp(primary: MACAddress, enis: [ENIObservation]) throws -> Set<IPPrefix> {
     try checkVethPrefix(primary)
-    for eni in enis where eni.isManaged {
-      self.enis[eni.id] = ManagedENI(eni)
-      if !eni.isPrimary { desiredMarks.enis[eni.id] = try marked(eni) }
-    }
+    for eni in enis where eni.isManaged { self.enis[eni.id] = ManagedENI(eni, mark: try mark(of: eni)) }
     openMarks()
+    let contested = try keepWhatRuns()
     report(try nodeRules.apply(on: socket), what: "policy rules")
     if let marks {
-      let changed = try marks.apply(desiredMarks)
+      let changed = try marks.apply(wantedMarks)
       if !changed.isEmpty { logger.notice("source map written", metadata: ["changes": "\(changed.count)"]) }
     }
+    return contested
   }
 
   /// Lowers the primary interface's MTU to the set one; never raises it.
@@ -159,8 +164,8 @@ actor NodeNetwork {
   }
 
   /// Opens nftables for the constant scheme; without it the contract's per-pod rules are used, and that is said.
-  private func openMarks() {
-    guard configuration.wantsConstantRules else { return }
+  func openMarks() {
+    guard configuration.wantsConstantRules, marks == nil else { return }
     do {
       marks = ENIMarkTable(socket: try nftables())
     } catch {
@@ -216,20 +221,22 @@ actor NodeNetwork {
   private func wirePresent(_ eni: ENIObservation, mac: MACAddress, subnet: IPPrefix) throws {
     guard let link = try findLink(mac) else { throw NodeNetworkError.noLink(eni.id, mac) }
     guard let address = eni.primaryAddress else { throw NodeNetworkError.noAddress(eni.id) }
-    var managed = ManagedENI(eni)
+    var managed = ManagedENI(eni, mark: try mark(of: eni))
+    managed.wiring = enis[eni.id]?.wiring
+    managed.wiring?.wanted.slots = managed.slots
+    claim(managed.slots, for: eni.id)
+    enis[eni.id] = managed
     var mark: PacketMark?
-    if let marks, !eni.isPrimary {
+    if let marks {
       // The map before the rule: marks without a rule lead to main, as if there were none.
-      desiredMarks.enis[eni.id] = try marked(eni)
-      try marks.apply(desiredMarks)
-      mark = desiredMarks.enis[eni.id].map { PacketMark(value: $0.mark, mask: configuration.eniMarkMask) }
+      try marks.apply(wantedMarks)
+      mark = managed.mark.map { PacketMark(value: $0, mask: configuration.eniMarkMask) }
     }
     var wiring = ENIWiring(
       mac: mac, address: address, subnet: subnet, mtu: configuration.mtu, table: managed.table, mark: mark)
     wiring.slots = managed.slots
     wiring.keepsMarkRule = otherSchemeStands
     report(try wiring.apply(to: link, on: socket), what: "wiring of an ENI")
-    enis[eni.id] = managed
     guard let now = try Link.find(index: link.index, on: socket) else {
       throw NodeNetworkError.noLink(eni.id, mac)
     }
@@ -248,30 +255,8 @@ actor NodeNetwork {
       report(try ENIWiring.remove(table: gone.table, family: .ipv4, on: socket), what: "wiring of a leaving ENI")
       enis[eni] = nil
     }
-    guard desiredMarks.enis.removeValue(forKey: eni) != nil else { return }
-    try marks?.apply(desiredMarks)
-  }
-
-  /// Leads packets from more addresses by this ENI. Nothing to do for the primary and in the per-pod scheme.
-  func addSources(_ sources: [IPPrefix], of eni: ENIID) throws {
-    setSlots(of: eni) { $0.formUnion(sources) }
-    guard desiredMarks.enis[eni] != nil, let marks else { return }
-    desiredMarks.enis[eni]?.sources.formUnion(sources)
-    try marks.add(sources, to: eni)
-  }
-
-  func removeSources(_ sources: [IPPrefix], of eni: ENIID) throws {
-    setSlots(of: eni) { $0.subtract(sources) }
-    guard desiredMarks.enis[eni] != nil, let marks else { return }
-    desiredMarks.enis[eni]?.sources.subtract(sources)
-    try marks.delete(sources, from: eni)
-  }
-
-  private func setSlots(of eni: ENIID, _ change: (inout Set<IPPrefix>) -> Void) {
-    guard var managed = enis[eni] else { return }
-    change(&managed.slots)
-    managed.wiring?.wanted.slots = managed.slots
-    enis[eni] = managed
+    kept[eni] = nil
+    try marks?.apply(wantedMarks)
   }
 
   /// The pods' scheme before this one is needed by none any more.
@@ -287,15 +272,5 @@ actor NodeNetwork {
     // Without nf_tables there is no table to remove.
     guard let nftables = try? nftables() else { return }
     if try ENIMarkTable(socket: nftables).remove() { logger.notice("source map removed: each pod has its own rules") }
-  }
-
-  /// The ENI's mark: its device index in the lowest bits of the mask, so that it is the same after a restart.
-  private func marked(_ eni: ENIObservation) throws -> ENIMarks.ENI {
-    let mask = configuration.eniMarkMask
-    let value = UInt32(eni.device) << UInt32(mask.trailingZeroBitCount)
-    guard eni.card == 0, value != 0, value & ~mask == 0 else {
-      throw NodeNetworkError.noMark(eni.id, device: eni.device, card: eni.card, mask: mask)
-    }
-    return ENIMarks.ENI(mark: value, sources: Set(eni.cidrs))
   }
 }

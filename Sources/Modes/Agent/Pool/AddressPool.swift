@@ -7,7 +7,7 @@
 //
 //   persist ──ok──▶ answers ──▶ actions started ──▶ wake set
 //      └──failed──▶ answers of DELs and failed ADDs; the assigned ADDs are withheld and
-//                   named in `checkpointFailed`, whose batch answers them
+//                   named in `checkpointFailed`, whose batch answers them; nothing is given back to EC2
 
 internal import Logging
 internal import VPCLinux
@@ -132,17 +132,18 @@ actor AddressPool {
     // Listings are rare: what they change is counted by comparing.
     let before = metrics != nil && event.bringsListing ? pool.enis : nil
     defer { if let before { metrics?.reconciled(before, pool.enis) } }
-    var next: PoolEvent? = event
-    // A checkpoint that cannot be written makes one more event, whose batch holds no new assignment.
-    while let current = next {
-      next = carryOut(pool.handle(current, now: time()))
+    var next = [event]
+    // A checkpoint that cannot be written makes more events, whose batches hold no new assignment.
+    while !next.isEmpty {
+      next += carryOut(pool.handle(next.removeFirst(), now: time()))
     }
   }
 
-  /// - Returns: the event that follows at once, if one does.
-  private func carryOut(_ actions: [PoolAction]) -> PoolEvent? {
+  /// - Returns: the events that follow at once.
+  private func carryOut(_ actions: [PoolAction]) -> [PoolEvent] {
     let failure = actions.contains(.persist) ? persist() : nil
     var withheld: [UnsentAnswer] = []
+    var refused: [PoolEvent] = []
     // Told when all are sent: whoever waits for an answer does not wait for the log.
     var told: [PoolAnswer] = []
     for action in actions {
@@ -158,19 +159,29 @@ actor AddressPool {
         deletes.removeValue(forKey: waiter)?.resume(returning: answer)
         told.append(.delete(answer))
       case .wake(let instant): setWake(instant)
+      case .unassign(let id, _, _), .freeENI(let id, _):
+        guard let failure else {
+          start(action)
+          continue
+        }
+        // An agent that starts later would not know that EC2 may take it away at any moment.
+        let fault = ActionFailure.Fault.other("checkpoint not written, so nothing is given back to EC2: \(failure)")
+        refused.append(.ended(id, .failed(ActionFailure(fault))))
       default: start(action)
       }
     }
     for answer in told { answer.log(to: logger) }
-    guard let failure, !withheld.isEmpty else { return nil }
-    return .checkpointFailed(withheld, reason: failure)
+    guard let failure, !withheld.isEmpty else { return refused }
+    return [.checkpointFailed(withheld, reason: failure)] + refused
   }
 
   /// - Returns: why the checkpoint could not be written, nil where it was.
   private func persist() -> String? {
     do {
       pool.update(&document)
-      try checkpoint.write(&document, cooldowns: pool.cooldowns(now: time()))
+      let now = time()
+      try checkpoint.write(
+        &document, cooldowns: pool.cooldowns(now: now), returns: pool.returns(now: now), time: now)
       return nil
     } catch {
       let reason = CauseChain.text(error)

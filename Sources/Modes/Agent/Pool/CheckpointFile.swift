@@ -7,11 +7,18 @@ internal import VPCModel
 /// The checkpoint on disk. Source: contract of amazon-vpc-cni-k8s v1.23, checkpoint file.
 struct CheckpointFile: Sendable {
   let path: String
+  /// Which start of the machine this is; tells how the clocks of an earlier agent compare.
+  let bootID: String
 
   /// 737 pods take about 200 kB; more than this is not a checkpoint.
   private static let limit = 16 << 20
 
-  init(path: String) { self.path = path }
+  init(path: String) {
+    self.path = path
+    // Without it (no /proc) cooldowns of an earlier agent rest their whole time.
+    let bytes = (try? BoundedFile.read("/proc/sys/kernel/random/boot_id", limit: 64)) ?? []
+    bootID = String(decoding: bytes.prefix { $0 > 0x20 }, as: UTF8.self)
+  }
 
   /// Makes the folder (mode 0755) where it is missing: /run is empty after a boot.
   func makeFolder() throws(FileError) {
@@ -27,9 +34,15 @@ struct CheckpointFile: Sendable {
 
   /// Replaces the file; returns when it is on the disk.
   ///
-  /// - Parameter document: the allocations; as it was when this returns.
-  func write(_ document: inout CheckpointDocument, cooldowns: [CheckpointCooldown]) throws(FileError) {
-    try document.withBytes(cooldowns: cooldowns) { content throws(FileError) in
+  /// - Parameters:
+  ///   - document: the allocations; as it was when this returns.
+  ///   - time: now, by which a later agent judges the file's times.
+  func write(
+    _ document: inout CheckpointDocument, cooldowns: [CheckpointCooldown], returns: [CheckpointReturn] = [],
+    time: PoolTime
+  ) throws(FileError) {
+    let clock = CheckpointClock(bootID: bootID, time: time)
+    try document.withBytes(cooldowns: cooldowns, returns: returns, clock: clock) { content throws(FileError) in
       try AtomicFile.write(content, to: path)
     }
   }

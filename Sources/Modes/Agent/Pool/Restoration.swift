@@ -42,6 +42,7 @@ struct Restoration: Sendable, Hashable {
     unixNanoseconds: Int64, cooldown: Duration
   ) {
     checkpoint.cooldowns = old.cooldowns
+    checkpoint.returns = old.returns
     let restsUntil = unixNanoseconds.addingReportingOverflow(cooldown.saturatedNanoseconds).partialValue
     let successors = Restoration.successors(old.allocations, podRoutes)
     var known: Set<IPAddress> = []
@@ -88,8 +89,9 @@ struct Restoration: Sendable, Hashable {
   private static func isYoung(_ allocation: CheckpointAllocation, at unixNanoseconds: Int64) -> Bool {
     // A recovered entry was made because its veth was there: without it the pod has ended.
     guard allocation.key.recoveredVethSuffix == nil else { return false }
+    // A time to come says that the calendar was set back since: then its age is not known.
     let (age, overflow) = unixNanoseconds.subtractingReportingOverflow(allocation.unixNanoseconds)
-    return !overflow && (0..<youth.saturatedNanoseconds).contains(age)
+    return overflow ? allocation.unixNanoseconds > unixNanoseconds : age < youth.saturatedNanoseconds
   }
 
   /// The entry that a veth's route speaks for, by the veth: of two sandboxes of one pod only that one is alive.

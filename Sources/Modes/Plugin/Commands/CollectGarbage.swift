@@ -59,7 +59,7 @@ extension PluginCall {
         switch finding {
         case .unreadable, .version:
           throw CNIError(.io, "gc cmd: cannot read the agent's checkpoint: \(finding)")
-        case .entry, .duplicateAddress, .duplicateKey, .cooldown:
+        case .entry, .duplicateAddress, .duplicateKey, .cooldown, .givenBack:
           log.warning("checkpoint entry passed over", metadata: [LogKey.cause: "\(finding)"])
         }
       }

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+package import VPCModel
+
+extension ENIMarks {
+  /// What the kernel's source map says of running pods and the wanted state does not.
+  package struct Evidence: Sendable, Hashable {
+    /// What running pods use and the wanted state leads nowhere, or elsewhere: kept as the kernel has it.
+    package var kept: [ENIID: ENI] = [:]
+    /// Sources that the wanted state leads to another ENI than the kernel does, with running pods on them.
+    package var contested: Set<IPPrefix> = []
+
+    package init() {}
+  }
+
+  /// Compares the wanted state, which comes from one listing, with what the kernel holds: a listing can be stale, and pods
+  /// run on what it does not mention.
+  ///
+  /// - Parameters:
+  ///   - table: our table as read from the kernel.
+  ///   - pods: addresses of pods that run.
+  ///   - unmarked: addresses and prefixes of the primary ENI, which the map does not hold.
+  package func evidence(in table: NftablesTable, pods: some Sequence<IPAddress>, unmarked: Set<IPPrefix>) -> Evidence {
+    var found: [IPPrefix: ENIID] = [:]
+    for map in table.maps.values {
+      for (source, chain) in map.elements { found[source] = ENIID(chain) }
+    }
+    var wanted: [IPPrefix: ENIID?] = [:]
+    for source in unmarked { wanted[source] = .some(nil) }
+    for (id, eni) in enis { for source in eni.sources { wanted[source] = id } }
+    let lengths = Set(found.keys.map(\.length)).union(wanted.keys.map(\.length)).sorted(by: >)
+
+    var evidence = Evidence()
+    for pod in pods {
+      let around = lengths.compactMap { IPPrefix(containing: pod, length: $0) }
+      guard let source = around.first(where: { found[$0] != nil }), let id = found[source] else { continue }
+      if let held = around.first(where: { wanted[$0] != nil }), let owner = wanted[held] {
+        guard owner != id else { continue }
+        evidence.contested.insert(held)
+      }
+      guard let mark = enis[id]?.mark ?? ENIMarks.mark(of: table.chains[id.text]) else { continue }
+      evidence.kept[id, default: ENI(mark: mark)].sources.insert(source)
+    }
+    return evidence
+  }
+
+  /// The mark that an ENI's chain sets.
+  private static func mark(of chain: NftablesChain?) -> UInt32? {
+    for expression in chain?.rules.first?.expressions ?? [] {
+      if case .bitwise(_, xor: let value) = expression { return value == 0 ? nil : value }
+    }
+    return nil
+  }
+
+  /// The ENIs that the kernel's map leads packets to: an agent of this node managed them since the machine's start.
+  package static func ledENIs(in table: NftablesTable) -> Set<ENIID> {
+    Set(table.chains.keys.compactMap { ENIID($0) })
+  }
+}

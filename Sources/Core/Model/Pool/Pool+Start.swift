@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// The start: what is attached, what the checkpoint says is in use, and what an earlier agent was giving back.
+///
+/// What is on its way back to EC2 is written into the checkpoint before the call, because the call may be carried out
+/// long after the agent that made it has gone. After a restart:
+///
+///   being unassigned, EC2 still lists it     kept out of use and unassigned again
+///   being unassigned, EC2 does not list it   quarantined: the listing that shows it again may be an old one
+///   being detached, EC2 still lists it       kept out of use and freed again
+///   given back a moment ago                  quarantined for the rest of its time
+///   given back, and a pod has an address     the pod wins: nothing that is in use is given back
+extension Pool {
+  mutating func begin(_ start: PoolStart, _ time: PoolTime, _ batch: inout Batch) {
+    guard !isStarted else { return }
+    isStarted = true
+    let now = time.instant
+    reconciledAt = now
+    restoreQuarantine(start.checkpoint.returns, time)
+    for observation in start.enis.sorted(by: { ($0.card, $0.device, $0.id) < ($1.card, $1.device, $1.id) }) {
+      guard freedENIs[observation.id] == nil else { continue }
+      adopt(observation, now)
+    }
+    if subnets.isEmpty, noSubnet == nil {
+      subnets = start.enis.filter(\.isPrimary).map(\.subnet)
+    }
+    var isDropped = false
+    for entry in start.checkpoint.allocations where !book.restore(entry) { isDropped = true }
+    for entry in start.checkpoint.cooldowns {
+      let left = Duration.nanoseconds(entry.untilUnixNanoseconds) - .nanoseconds(time.unixNanoseconds)
+      // The calendar may have been set: never longer than a whole cooldown.
+      guard left > .zero else { continue }
+      book.restoreCooldown(entry.address, until: now + min(left, settings.cooldown))
+    }
+    resumeReturns(start.checkpoint.returns, now)
+    if start.restsUnproven { restUnproven(now) }
+    if isDropped { batch.persist() }
+    tidy(from: now)
+  }
+
+  /// What EC2 has confirmed to be given back is not believed to be there again while listings may lag.
+  private mutating func restoreQuarantine(_ returns: [CheckpointReturn], _ time: PoolTime) {
+    for entry in returns {
+      guard let until = entry.untilUnixNanoseconds else { continue }
+      let left = Duration.nanoseconds(until) - .nanoseconds(time.unixNanoseconds)
+      guard left > .zero else { continue }
+      let end = time.instant + min(left, settings.timings.quarantine)
+      switch entry.subject {
+      case .eni(let eni): freedENIs[eni] = end
+      case .cidr(let cidr, of: _): quarantine[cidr] = end
+      }
+    }
+  }
+
+  /// Goes on with what an earlier agent was giving back when it ended.
+  private mutating func resumeReturns(_ returns: [CheckpointReturn], _ now: PoolInstant) {
+    let lag = settings.timings.quarantine
+    for entry in returns where entry.untilUnixNanoseconds == nil {
+      switch entry.subject {
+      case .eni(let eni):
+        guard let slot = book.slotOf[eni], !isInUse(slot), !book.enis[slot].observation.isPrimary,
+          book.enis[slot].state != .unmanaged
+        else { continue }
+        unwired[slot] = nil
+        book.setState(slot, .freeing)
+        book.enis[slot].changedAt = now + lag
+      case .cidr(let cidr, of: let eni):
+        resumed.insert(cidr)
+        guard let known = book.cidrOf[cidr] else {
+          quarantine[cidr] = now + lag
+          rest(cidr, until: now + lag)
+          continue
+        }
+        let slot = book.cidrs[known].slot
+        guard book.enis[slot].id == eni, book.cidrs[known].assigned == 0 else { continue }
+        book.change(known) { $0.standing = .leaving }
+        book.enis[slot].changedAt = now + lag
+      }
+    }
+  }
+
+  private func isInUse(_ slot: Int) -> Bool {
+    book.slots[slot].usable.assigned > 0 || book.slots[slot].aside.assigned > 0
+  }
+
+  /// Nobody gets an address of a CIDR before that instant.
+  mutating func rest(_ cidr: IPPrefix, until: PoolInstant) {
+    for offset in 0..<min(cidr.count, PoolSettings.addressesPerPrefix) {
+      if let address = cidr.address(at: offset) { book.restoreCooldown(address, until: until) }
+    }
+  }
+
+  /// IMDS lags, and what an earlier agent gave back is not known: only addresses in use are known to be the node's.
+  mutating func restUnproven(_ now: PoolInstant) {
+    for cidr in Array(book.cidrOf.keys).sorted() { rest(cidr, until: now + settings.timings.quarantine) }
+  }
+
+  /// What is given back now, or was a moment ago: for the checkpoint.
+  package func returns(now time: PoolTime) -> [CheckpointReturn] {
+    var returns: [CheckpointReturn] = []
+    for (slot, eni) in book.enis.enumerated() where eni.isPresent {
+      if eni.state == .freeing { returns.append(CheckpointReturn(.eni(eni.id))) }
+      guard book.slots[slot].aside.cidrs > 0 else { continue }
+      for cidr in eni.cidrs where book.cidrs[cidr].standing == .leaving {
+        returns.append(CheckpointReturn(.cidr(book.cidrs[cidr].prefix, of: eni.id)))
+      }
+    }
+    for (eni, until) in freedENIs where until > time.instant {
+      returns.append(
+        CheckpointReturn(.eni(eni), untilUnixNanoseconds: time.unixNanoseconds(after: until - time.instant)))
+    }
+    for (cidr, until) in quarantine where until > time.instant {
+      returns.append(
+        CheckpointReturn(.cidr(cidr, of: nil), untilUnixNanoseconds: time.unixNanoseconds(after: until - time.instant)))
+    }
+    return returns
+  }
+}

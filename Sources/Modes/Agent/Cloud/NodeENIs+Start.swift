@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import Logging
+internal import VPCCloud
+internal import VPCModel
+internal import VPCTransport
+
+/// What is attached at the agent's start, from all that knows it.
+///
+///   EC2 answers             its listing, and beside it what IMDS shows that the listing lacks: the listing can be stale,
+///                           and an instance is never without its primary ENI
+///   EC2 does not answer     IMDS, judged by what the node itself knows (`NodeEvidence`)
+///   neither answers         both are asked again, for as long as it takes
+extension NodeENIs {
+  /// - Returns: false for `isByEC2` where EC2 is yet to be asked.
+  func describeAtStart(
+    _ evidence: NodeEvidence
+  ) async throws -> (enis: [ENIObservation], isByEC2: Bool) {
+    enter(identity.primary)
+    var wait = Duration.milliseconds(250)
+    while true {
+      do {
+        if mode.asksIMDSOnly { return (try await describe(from: imds), true) }
+        do throws(EC2Error) {
+          return (try await merged(evidence), true)
+        } catch {
+          logger.warning("cannot list ENIs from EC2; using IMDS", metadata: ["error": "\(CauseChain.text(error))"])
+        }
+        return (try await describe(from: imds, evidence), false)
+      } catch {
+        try Task.checkCancellation()
+        logger.warning(
+          "cannot list ENIs from IMDS either; will retry",
+          metadata: ["error": "\(CauseChain.text(error))", "in": "\(wait.brief)"])
+        try await time.sleep(wait)
+        wait = min(wait * 2, .seconds(5))
+      }
+    }
+  }
+
+  private func merged(_ evidence: NodeEvidence) async throws(EC2Error) -> [ENIObservation] {
+    async let shown = try? imds.interfaceMACs()
+    let listed = try await listing()
+    var enis = listed.enis
+    var missing: [ENIID] = []
+    if !enis.contains(where: \.isPrimary), let primary = observe(identity.primary) {
+      enis.append(primary)
+      missing.append(primary.id)
+    }
+    let known = Set(directory.entries.filter { listed.seen.contains($0.key) }.map(\.value.mac))
+    for mac in await shown ?? [] where !known.contains(mac) && mac != identity.primary.mac {
+      // What IMDS cannot show now, its look of every minute will.
+      guard let interface = try? await imds.interface(mac), !listed.seen.contains(interface.id) else { continue }
+      enter(interface)
+      guard let eni = observe(interface) else { continue }
+      enis.append(evidence.judge(eni, mac: mac))
+      missing.append(eni.id)
+    }
+    if !missing.isEmpty {
+      logger.warning(
+        "EC2's listing lacks ENIs that IMDS shows; keeping them and asking EC2 again",
+        metadata: ["enis": "\(missing)"])
+    }
+    return enis
+  }
+
+  private func describe(from imds: IMDSClient, _ evidence: NodeEvidence) async throws -> [ENIObservation] {
+    try await imds.interfaces().compactMap { interface in
+      enter(interface)
+      return observe(interface).map { evidence.judge($0, mac: interface.mac) }
+    }
+  }
+}

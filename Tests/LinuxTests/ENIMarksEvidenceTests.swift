@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Testing
+import VPCModel
+
+@testable import VPCLinux
+
+/// What the kernel's source map says of running pods against what one listing says.
+@Suite struct ENIMarksEvidenceTests {
+  let one: ENIID
+  let two: ENIID
+
+  init() throws {
+    one = try #require(ENIID("eni-1"))
+    two = try #require(ENIID("eni-2"))
+  }
+
+  static func prefixes(_ texts: String...) throws -> Set<IPPrefix> {
+    Set(try texts.map { try #require(IPPrefix($0)) })
+  }
+
+  /// The kernel leads 10.0.1.0/28 and 10.0.1.99 by the first ENI, 10.0.2.0/28 by the second.
+  private func kernel() throws -> NftablesTable {
+    let marks = ENIMarks(enis: [
+      one: .init(mark: 1, sources: try Self.prefixes("10.0.1.0/28", "10.0.1.99/32")),
+      two: .init(mark: 2, sources: try Self.prefixes("10.0.2.0/28")),
+    ])
+    return try #require(marks.table(.ipv4))
+  }
+
+  private func evidence(_ wanted: ENIMarks, _ pods: [String], unmarked: Set<IPPrefix> = []) throws -> ENIMarks.Evidence
+  {
+    wanted.evidence(in: try kernel(), pods: try pods.map { try #require(IPAddress($0)) }, unmarked: unmarked)
+  }
+
+  @Test func aMissingPrefixIsKeptForItsPods() throws {
+    let wanted = ENIMarks(enis: [
+      one: .init(mark: 1, sources: try Self.prefixes("10.0.1.99/32")), two: .init(mark: 2),
+    ])
+    let found = try evidence(wanted, ["10.0.1.3", "10.0.1.99"])
+    #expect(found.kept == [one: .init(mark: 1, sources: try Self.prefixes("10.0.1.0/28"))])
+    #expect(found.contested.isEmpty)
+    #expect(try evidence(wanted, ["10.0.1.99"]).kept.isEmpty, "nobody uses the prefix")
+  }
+
+  /// The mark of an ENI that no listing shows is the one that its chain sets.
+  @Test func aMissingENIIsKeptForItsPods() throws {
+    let wanted = ENIMarks(enis: [one: .init(mark: 1, sources: try Self.prefixes("10.0.1.0/28"))])
+    let found = try evidence(wanted, ["10.0.1.3", "10.0.2.7"])
+    #expect(found.kept == [two: .init(mark: 2, sources: try Self.prefixes("10.0.2.0/28"))])
+  }
+
+  @Test func whatMovedStaysUntilItIsAskedAgain() throws {
+    let moved = ENIMarks(enis: [
+      one: .init(mark: 1), two: .init(mark: 2, sources: try Self.prefixes("10.0.1.0/28")),
+    ])
+    let found = try evidence(moved, ["10.0.1.3"])
+    #expect(found.contested == (try Self.prefixes("10.0.1.0/28")))
+    #expect(found.kept == [one: .init(mark: 1, sources: try Self.prefixes("10.0.1.0/28"))])
+    let toPrimary = try evidence(ENIMarks(), ["10.0.1.99"], unmarked: try Self.prefixes("10.0.1.99/32"))
+    #expect(toPrimary.contested == (try Self.prefixes("10.0.1.99/32")))
+    #expect(toPrimary.kept == [one: .init(mark: 1, sources: try Self.prefixes("10.0.1.99/32"))])
+  }
+
+  @Test func podsOfThePrimaryNeedNothing() throws {
+    #expect(try evidence(ENIMarks(), ["10.0.3.4"]).kept.isEmpty)
+    #expect(ENIMarks.ledENIs(in: try kernel()) == [one, two])
+  }
+}

@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import VPCModel
+
+/// The small EC2 of the rig, and the node's kernel: what an action of the pool does there.
+extension PoolRig {
+  func listing() -> [ENIObservation] {
+    enis.map { id, eni in
+      ENIObservation(
+        id: id, device: eni.device, subnet: eni.subnet, cidrs: eni.cidrs.sorted(), isWired: eni.isWired)
+    }
+  }
+
+  mutating func carryOutLate(_ action: PoolAction) {
+    switch action {
+    case .unassign(_, let eni, let prefixes):
+      for prefix in prefixes where enis[eni]?.cidrs.contains(prefix) == true { checkIdle(prefix) }
+    case .freeENI(_, let eni):
+      for prefix in enis[eni]?.cidrs ?? [] { checkIdle(prefix) }
+      goneLate.insert(eni)
+    default: break
+    }
+    _ = done(action, isLate: true)
+  }
+
+  mutating func perform(_ action: PoolAction) -> ActionResult {
+    if let fault = fault(action) {
+      // The agent, which has no answer, leaves the kernel as it is.
+      if fault.isDone { _ = done(action, isLate: true) }
+      return .failed(fault.failure)
+    }
+    return done(action)
+  }
+
+  mutating func done(_ action: PoolAction, isLate: Bool = false) -> ActionResult {
+    remember()
+    switch action {
+    case .attachENI(_, let request):
+      if enis.values.contains(where: { $0.device == request.device }) { return .failed(ActionFailure(.deviceTaken)) }
+      if enis.count + unmanagedENIs >= pool.settings.eniLimit { return .failed(ActionFailure(.attachmentLimit)) }
+      guard let cidrs = take(request.kind, request.count) else { return full(request.kind) }
+      nextENI += 1
+      guard let id = ENIID("eni-a\(nextENI)") else { return .done }
+      enis[id] = ENI(device: request.device, subnet: request.subnet, cidrs: Set(cidrs), led: nil)
+      return .attached(ENIObservation(id: id, device: request.device, subnet: request.subnet, cidrs: cidrs))
+    case .assign(_, let eni, let kind, let count):
+      guard let held = enis[eni]?.cidrs.count else { return .failed(ActionFailure(.eniGone)) }
+      guard held + count <= pool.settings.slotsPerENI else { return .failed(ActionFailure(.addressLimit)) }
+      guard let cidrs = take(kind, count) else { return full(kind) }
+      enis[eni]?.cidrs.formUnion(cidrs)
+      if !isLate { lead(cidrs, to: eni) }
+      return .assigned(cidrs)
+    case .unassign(_, let eni, let prefixes):
+      for prefix in prefixes where enis[eni]?.cidrs.remove(prefix) != nil { giveBack(prefix) }
+      if !isLate { enis[eni]?.led?.subtract(prefixes) }
+      return .done
+    case .freeENI(_, let eni):
+      for prefix in enis.removeValue(forKey: eni)?.cidrs ?? [] { giveBack(prefix) }
+      return .done
+    case .wireENI(_, let observation):
+      guard enis[observation.id] != nil else { return .failed(ActionFailure(.other("no link"))) }
+      enis[observation.id]?.led = []
+      lead(observation.cidrs, to: observation.id)
+      return .done
+    case .listENIs:
+      return .listed(ENIListing(enis: seen(lag: listingLag), askedAt: now, isAuthoritative: true))
+    case .persist, .answerAdd, .answerDelete, .wake: return .done
+    }
+  }
+
+  /// As the node's network does it: an address belongs to one ENI.
+  mutating func lead(_ cidrs: [IPPrefix], to eni: ENIID) {
+    for id in enis.keys where id != eni { enis[id]?.led?.subtract(cidrs) }
+    kept = kept.filter { entry in !cidrs.contains { $0.contains(entry.key) } }
+    enis[eni]?.led?.formUnion(cidrs)
+  }
+
+  func full(_ kind: CIDRKind) -> ActionResult {
+    .failed(ActionFailure(kind == .prefix ? .noFreePrefix : .subnetFull))
+  }
+
+  /// The lowest free ones, all or nothing.
+  mutating func take(_ kind: CIDRKind, _ count: Int) -> [IPPrefix]? {
+    guard count <= (kind == .prefix ? freePrefixes : freeAddresses) else { return nil }
+    let used = Set(enis.values.flatMap(\.cidrs))
+    let base: UInt32 = kind == .prefix ? 0x0a01_0000 : 0x0a00_0010
+    let stride: UInt32 = kind == .prefix ? 16 : 1
+    var found: [IPPrefix] = []
+    var next = base
+    while found.count < count {
+      let address = IPAddress(ipv4: next)
+      next += stride
+      guard let prefix = IPPrefix(address: address, length: kind == .prefix ? 28 : 32), !used.contains(prefix) else {
+        continue
+      }
+      found.append(prefix)
+    }
+    if kind == .prefix { freePrefixes -= count } else { freeAddresses -= count }
+    return found
+  }
+
+  mutating func giveBack(_ prefix: IPPrefix) {
+    if prefix.isSingle { freeAddresses += 1 } else { freePrefixes += 1 }
+  }
+}

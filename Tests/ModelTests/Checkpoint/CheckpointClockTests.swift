@@ -53,7 +53,7 @@ import VPCModel
   }
 
   /// Nobody knows how long ago the file was written: everything rests its whole time.
-  @Test(arguments: [nil, "another boot"]) func anUnknownTimeIsNoTime(_ bootID: String?) throws {
+  @Test(arguments: [nil, "another boot"] as [String?]) func anUnknownTimeIsNoTime(_ bootID: String?) throws {
     let (result, now) = Self.translated(try Self.checkpoint(bootID: bootID), step: 3600)
     #expect(result.cooldowns.map { ($0.untilUnixNanoseconds - now.unixNanoseconds) / Self.second } == [30])
     #expect(result.returns[0].untilUnixNanoseconds.map { ($0 - now.unixNanoseconds) / Self.second } == 60)

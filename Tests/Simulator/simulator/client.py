@@ -175,8 +175,9 @@ class Simulator:
         """Fields as in faults.Fault: code, message, http, times, when, delay, body, size, truncate, drop, …"""
         self.ask("fault.add", action=action, **fields)
 
-    def clear_faults(self) -> int:
-        return self.ask("fault.clear")
+    def clear_faults(self, caller: str | None = None) -> int:
+        """All of them, or those meant for one caller."""
+        return self.ask("fault.clear", **({"caller": caller} if caller else {}))
 
     def throttle(self, on: bool) -> None:
         self.ask("throttle", on=on)

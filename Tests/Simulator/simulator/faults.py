@@ -58,10 +58,12 @@ class FaultTable:
         with self._lock:
             self._faults.append(fault)
 
-    def clear(self) -> int:
+    def clear(self, caller: str | None = None) -> int:
+        """Takes all faults away, or those meant for one caller; returns how many."""
         with self._lock:
-            count = len(self._faults)
-            self._faults.clear()
+            kept = [fault for fault in self._faults if caller is not None and fault.caller != caller]
+            count = len(self._faults) - len(kept)
+            self._faults[:] = kept
             return count
 
     @contextmanager

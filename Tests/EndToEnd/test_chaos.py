@@ -1,0 +1,306 @@
+"""A seeded chaos of restarts: the agent is ended by SIGTERM or SIGKILL while EC2's calls are in flight or have just been
+answered, and starts again with listings that lag or lack something, of EC2 or of IMDS, or with EC2 refusing to list.
+
+Before and after each restart three ledgers are compared for every pod that runs: the address it got, the ENI on which EC2
+has that address, and where the kernel leads its packets. They never differ, and no address is had twice.
+
+    VPC_CNI_CHAOS_RESTARTS=5000 make e2e FILTER=test_chaos      # as many restarts in all; 500 without it
+    VPC_CNI_CHAOS_SEED=7                                        # another chaos; the same without it
+
+The agent's time runs faster, so that ENIs are old enough to be freed and what was given back a minute ago was so a second
+ago. EC2's slow calls are as much slower as its time is faster.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import os
+import random
+import re
+import signal
+import socket
+import subprocess
+import time
+import xml.etree.ElementTree as ET
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from harness import paths
+from harness.node import Node
+from harness.pod import Pod, PluginFailure
+from harness.waiting import wait_for
+from simulator.client import Simulator
+
+RESTARTS = int(os.environ.get("VPC_CNI_CHAOS_RESTARTS", "500"))
+SEED = int(os.environ.get("VPC_CNI_CHAOS_SEED", "1"))
+RATE = 60
+NAMESPACES = 14
+MODES = {
+    "addresses": {"WARM_IP_TARGET": "1", "MINIMUM_IP_TARGET": "1"},
+    "prefixes": {"ENABLE_PREFIX_DELEGATION": "true", "WARM_PREFIX_TARGET": "1"},
+    "warm ENI": {"WARM_ENI_TARGET": "0"},
+}
+CALLS = ["AssignPrivateIpAddresses", "UnassignPrivateIpAddresses", "CreateNetworkInterface", "AttachNetworkInterface",
+         "DetachNetworkInterface", "DeleteNetworkInterface", "ModifyNetworkInterfaceAttribute", "DescribeNetworkInterfaces"]
+THROTTLED = {"http": 503, "code": "RequestLimitExceeded", "message": "Request limit exceeded."}
+
+
+@dataclass
+class Chaos:
+    """One node, its pods, and what is done to them."""
+
+    vpc: Simulator
+    node: Node
+    dice: random.Random
+    idle: list[str] = field(default_factory=list)
+    pods: dict[str, Pod] = field(default_factory=dict)
+    # The namespaces of pods whose ADD was refused: a runtime repeats DEL until it succeeds.
+    half: list[Pod] = field(default_factory=list)
+    done: Counter[str] = field(default_factory=Counter)
+    number: int = 0
+    stale: str = ""
+
+    # MARK: what happens
+
+    def run(self, restarts: int) -> Counter[str]:
+        for name in (f"{self.node.name}-{index}" for index in range(NAMESPACES)):
+            self.node.pod(name)
+            self.idle.append(name)
+        self.start()
+        for _ in range(restarts):
+            if self.dice.random() < 0.4:
+                self.stale = self.listing()
+            self.disturb()
+            self.come_and_go()
+            self.compare("running")
+            self.end()
+            self.vpc.clear_faults(caller=self.node.name)
+            self.mislead()
+            self.start()
+            self.compare("restarted")
+            self.done["restarts"] += 1
+        return self.done
+
+    def start(self) -> None:
+        agent = self.node.agent
+        agent.start(wait=False)
+        wait_for(self.serves, f"{self.node.name}: agent serves", 40)
+
+    def serves(self) -> bool:
+        """Whether the socket takes connections: quicker than a probe, and no process."""
+        process = self.node.agent.process
+        assert process is not None
+        if process.poll() is not None:
+            said = process.stderr.read().decode(errors="replace") if process.stderr else ""
+            raise AssertionError(f"the agent ended with {process.returncode}: {said[-2000:]}{self.node.agent.log()[-3000:]}")
+        with socket.socket(socket.AF_UNIX) as probe:
+            try:
+                probe.connect(f"/proc/{process.pid}/root{paths.AGENT_SOCKET.replace('/var/run/', '/run/')}")
+            except OSError:
+                return False
+        return True
+
+    def end(self) -> None:
+        """Mostly while a call is in flight, or just after it was answered."""
+        process = self.node.agent.process
+        assert process is not None
+        kind = signal.SIGTERM if self.dice.random() < 0.4 else signal.SIGKILL
+        if self.dice.random() < 0.5:
+            action = self.dice.choice(CALLS)
+            self.vpc.fault(action, when="answered", kill=process.pid, times=1, caller=self.node.name)
+        limit = time.monotonic() + self.dice.choice([0, 0.02, 0.1, 0.25])
+        while time.monotonic() < limit and process.poll() is None:
+            time.sleep(0.005)  # pause between looks
+        if process.poll() is None:
+            process.send_signal(kind)
+        self.done["killed" if kind == signal.SIGKILL else "terminated"] += 1
+        process.wait(timeout=20)
+        if process.stderr:
+            process.stderr.close()
+        self.node.agent.process = None
+
+    def disturb(self) -> None:
+        """Slow calls, lost answers and refusals while the agent runs. A slow call is carried out when its agent is dead."""
+        for _ in range(self.dice.randint(0, 3)):
+            action = self.dice.choice(CALLS)
+            match self.dice.randrange(4):
+                case 0 | 1: how: dict[str, Any] = {"delay": self.dice.uniform(0.05, 0.6), "only_delay": True}
+                case 2: how = {"when": "after", "drop": True}
+                case _: how = dict(THROTTLED)
+            self.vpc.fault(action, times=1, caller=self.node.name, **how)
+
+    def come_and_go(self) -> None:
+        jobs: list[Any] = []
+        going = self.dice.sample(sorted(self.pods), min(len(self.pods), self.dice.randint(0, 5)))
+        coming = self.dice.sample(self.idle, min(len(self.idle), self.dice.randint(0, 6)))
+        if self.dice.random() < 0.1:
+            going, coming = sorted(self.pods), []
+        jobs += [(self.add, name) for name in coming] + [(self.delete, self.pods.pop(name)) for name in going]
+        jobs += [(self.delete, pod) for pod in self.half]
+        self.half = []
+        for name in coming:
+            self.idle.remove(name)
+        with ThreadPoolExecutor(4) as workers:
+            for result in [workers.submit(job, subject) for job, subject in jobs]:
+                result.result()
+
+    def add(self, name: str) -> None:
+        self.number += 1
+        pod = Pod(self.node.instance, name)
+        try:
+            pod.add()
+            self.pods[name] = pod
+            self.done["ADD"] += 1
+        except PluginFailure:
+            self.half.append(pod)
+            self.done["refused ADD"] += 1
+
+    def delete(self, pod: Pod) -> None:
+        try:
+            pod.delete()
+            self.idle.append(pod.name)
+            self.done["DEL"] += 1
+        except PluginFailure:
+            self.half.append(pod)
+
+    # MARK: what the next start hears
+
+    def mislead(self) -> None:
+        """The next agent's first listing is stale, incomplete, or not to be had; IMDS lacks something or does not answer."""
+        caller = self.node.name
+        match self.dice.randrange(6):
+            case 0 if self.stale:
+                self.done["stale listing"] += 1
+                self.vpc.fault("DescribeNetworkInterfaces", times=self.dice.choice([1, 1, 2]), http=200, body=self.stale, caller=caller)
+            case 1:
+                self.done["incomplete listing"] += 1
+                body = without_something(self.listing(), self.dice)
+                self.vpc.fault("DescribeNetworkInterfaces", times=self.dice.choice([1, 1, 2]), http=200, body=body, caller=caller)
+            case 2:
+                self.done["EC2 refuses to list"] += 1
+                self.vpc.fault("DescribeNetworkInterfaces", times=self.dice.randint(1, 6), caller=caller, **THROTTLED)
+                if self.dice.random() < 0.5:
+                    self.done["incomplete IMDS"] += 1
+                    self.mislead_imds()
+            case 3:
+                self.done["incomplete IMDS"] += 1
+                self.mislead_imds()
+            case _:
+                pass
+
+    def mislead_imds(self) -> None:
+        enis = [eni for eni in self.node.enis() if eni["index"] > 0]
+        tree = "imds:/latest/meta-data/network/interfaces/macs"
+        if not enis:
+            return
+        eni = self.dice.choice(enis)
+        if self.dice.random() < 0.5:
+            macs = "\n".join(f"{each['mac']}/" for each in self.node.enis() if each["eni"] != eni["eni"])
+            self.vpc.fault(f"{tree}/", times=1, http=200, body=macs, caller=self.node.name)
+        elif eni["prefixes"]:
+            left = "\n".join(eni["prefixes"][1:])
+            self.vpc.fault(f"{tree}/{eni['mac']}/ipv4-prefix", times=1, http=200 if left else 404, body=left or "no", caller=self.node.name)
+        else:
+            left = "\n".join(eni["addresses"][:-1] or eni["addresses"])
+            self.vpc.fault(f"{tree}/{eni['mac']}/local-ipv4s", times=1, http=200, body=left, caller=self.node.name)
+
+    def listing(self) -> str:
+        """EC2's own answer to the agent's question, as bytes on the wire."""
+        ec2, got = self.vpc.ec2(), {}
+        ec2.meta.events.register("after-call.ec2.DescribeNetworkInterfaces",
+                                 lambda http_response, **_: got.update(body=http_response.content.decode()))
+        ec2.describe_network_interfaces(Filters=[{"Name": "attachment.instance-id", "Values": [self.node.instance.instance_id]}])
+        return got["body"]
+
+    # MARK: the ledgers
+
+    def compare(self, when: str) -> None:
+        """Raises AssertionError with what differs. Nobody starts or stops a pod meanwhile."""
+        pods = list(self.pods.values())
+        have = Counter(pod.address for pod in pods)
+        faults = [f"{address} is had {count} times" for address, count in have.items() if count > 1]
+        enis = self.node.enis()
+        routes = {route["dst"]: route["dev"] for route in self.node.ip("route", "show", "table", "20512")}
+        led = self.led()
+        for pod in pods:
+            owner = next((eni for eni in enis if has(eni, pod.address)), None)
+            if owner is None:
+                faults.append(f"{pod.name} has {pod.address}, and EC2 has it on no ENI of the node")
+                continue
+            if routes.get(pod.address) != pod.host_veth:
+                faults.append(f"{pod.name}: {pod.address} is routed to {routes.get(pod.address)}, its veth is {pod.host_veth}")
+            by = next((eni for cidr, eni in led if within(pod.address, cidr)), None)
+            if by != (owner["eni"] if owner["index"] else None):
+                faults.append(f"{pod.name}: {pod.address} is on {owner['eni']} (device {owner['index']}), the kernel leads it by {by}")
+        self.done["pods compared"] += len(pods)
+        assert not faults, (f"{self.node.name}, {when} {self.done['restarts']}, seed {SEED}: " + "; ".join(faults)
+                            + "\n" + "\n".join(self.node.agent.log().splitlines()[-60:]))
+
+    def led(self) -> list[tuple[str, str]]:
+        """The source map, longest first."""
+        done: subprocess.CompletedProcess[str] = self.node.instance.run(["nft", "-j", "list", "table", "ip", "vpc-cni"], check=False)
+        found = []
+        for item in json.loads(done.stdout)["nftables"] if done.returncode == 0 else []:
+            for key, verdict in (item.get("map") or {}).get("elem", []):
+                text = key if isinstance(key, str) else f"{key['prefix']['addr']}/{key['prefix']['len']}"
+                found.append((text, verdict["goto"]["target"]))
+        return sorted(found, key=lambda entry: "/" in entry[0])
+
+
+def within(address: str, cidr: str) -> bool:
+    return ipaddress.ip_address(address) in ipaddress.ip_network(cidr)
+
+
+def has(eni: dict[str, Any], address: str) -> bool:
+    if address in eni["addresses"]:
+        return address != eni["primary"]
+    return any(within(address, prefix) for prefix in eni["prefixes"])
+
+
+def without_something(body: str, dice: random.Random) -> str:
+    """The listing without one prefix, one secondary address, one ENI, or any ENI at all."""
+    namespace = re.search(r'xmlns="([^"]+)"', body)
+    ET.register_namespace("", namespace.group(1) if namespace else "")
+    root = ET.fromstring(body)
+    prefix = f"{{{namespace.group(1)}}}" if namespace else ""
+    interfaces = root.find(f"{prefix}networkInterfaceSet")
+    assert interfaces is not None
+    kind = dice.randrange(4)
+    if kind == 0:
+        for item in list(interfaces):
+            interfaces.remove(item)
+    elif kind == 1:
+        interfaces.remove(dice.choice(list(interfaces)))
+    else:
+        removable = []
+        for item in interfaces:
+            for name in ("ipv4PrefixSet", "privateIpAddressesSet"):
+                sets = item.find(f"{prefix}{name}")
+                for each in list(sets) if sets is not None else []:
+                    if each.findtext(f"{prefix}primary") != "true":
+                        removable.append((sets, each))
+        if removable:
+            sets, each = dice.choice(removable)
+            sets.remove(each)
+    return ET.tostring(root, encoding="unicode")
+
+
+def test_nothing_is_lost_in_a_chaos_of_restarts(vpc: Simulator, make_node: Any) -> None:
+    walks = [Chaos(vpc, make_node(f"c{index}", type="t3.small" if mode == "prefixes" else "m5.large", subnet="a", fast_clock=True,
+                                  environment={**environment, "IP_COOLDOWN_PERIOD": "1", "AWS_VPC_K8S_CNI_LOGLEVEL": "INFO"}),
+                   random.Random(f"{SEED} {mode}"))
+             for index, (mode, environment) in enumerate(MODES.items())]
+    for walk in walks:
+        assert walk.node.agent.clock is not None
+        walk.node.agent.clock.rate = RATE
+    with ThreadPoolExecutor(len(walks)) as workers:
+        for result in [workers.submit(walk.run, -(-RESTARTS // len(walks))) for walk in walks]:
+            result.result()
+    for walk in walks:
+        print(walk.node.name, dict(walk.done))
+        assert walk.done["ADD"] > RESTARTS / 10, "there was something to lose"

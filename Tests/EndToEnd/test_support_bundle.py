@@ -285,6 +285,7 @@ def test_without_programs_of_the_node(node: Node, programs: list[str]) -> None:
 
 
 def test_options_of_the_existing_collector(node: Node) -> None:
+    # As a container has it: another name of the binary. The host's script has tests in test_node_mode.
     node.instance.run(["cp", str(paths.BINARY), paths.SUPPORT])
     bundle = collect(node, "--ignore_introspection=true", "--ignore_metrics=true", "--eks_hybrid=true", binary=paths.SUPPORT)
     assert not {"ipamd/status.json", "ipamd/metrics.txt"} & {part["path"] for part in bundle.index["parts"]}

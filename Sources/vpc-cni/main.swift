@@ -99,7 +99,8 @@ let name = words.first.map { String($0[($0.lastIndex(of: "/").map($0.index(after
 if let own = modes.first(where: { $0.names.contains(name) }) {
   // On a node's host the binary is there as `aws-cni` alone: `aws-cni doctor` works as `vpc-cni doctor` does. A container
   // runtime gives no argument and sets CNI_COMMAND.
-  let other = words.count > 1 && getenv("CNI_COMMAND") == nil ? modes.first { $0.subcommand == words[1] } : nil
+  let isAsked = words.count > 1 && getenv("CNI_COMMAND") == nil
+  let other = isAsked ? modes.first { $0.subcommand == words[1] || $0.names.contains(words[1]) } : nil
   exit((other ?? own).run(Array(words.dropFirst(other == nil ? 1 : 2)), { modes.map { $0.description() } }))
 }
 // `--help` and `--version`, as programs without modes have them.

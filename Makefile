@@ -100,8 +100,12 @@ image: build ## The container image, without a registry: .build/image/vpc-cni.oc
 	@manifests/image/build $(BINARY) $(BUILD)/image
 
 .PHONY: demo
-demo: setup build ## Two simulated EC2 nodes, agents, pods that talk; KEEP=1 leaves it up
+demo: setup build ## Two simulated EC2 nodes, agents, pods that talk; KEEP=1 leaves it up until make demo-down
 	@$(PYTHON) Tests/EndToEnd/demo.py $(if $(KEEP),--keep)
+
+.PHONY: demo-down
+demo-down: ## Remove what make demo KEEP=1 left up
+	@Tests/Simulator/vpcsim --name demo down
 
 .PHONY: bench
 bench: setup build build-bench ## Figures as ratios against baselines of the same run; JSON in .build/bench.json

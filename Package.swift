@@ -45,6 +45,7 @@ let package = Package(
     .systemLibrary(name: "CNettle", path: "Sources/CSystem/CNettle"),
     .systemLibrary(name: "CNghttp2", path: "Sources/CSystem/CNghttp2"),
     .systemLibrary(name: "CExpat", path: "Sources/CSystem/CExpat"),
+    .systemLibrary(name: "CYaml", path: "Sources/CSystem/CYaml"),
     .systemLibrary(name: "CZlib", path: "Sources/CSystem/CZlib"),
     .target(name: "CGlibcFloor", path: "Sources/CSystem/CGlibcFloor"),
     .target(name: "CArguments", path: "Sources/CSystem/CArguments"),
@@ -72,8 +73,8 @@ let package = Package(
       name: "VPCCloud", dependencies: ["VPCModel", "VPCTransport", "CExpat", log], path: "Sources/Core/Cloud",
       swiftSettings: swift, linkerSettings: [.linkedLibrary(":libexpat.a")]),
     .target(
-      name: "VPCKube", dependencies: ["VPCModel", "VPCTransport", log], path: "Sources/Core/Kube",
-      swiftSettings: swift),
+      name: "VPCKube", dependencies: ["VPCModel", "VPCTransport", "CYaml", log], path: "Sources/Core/Kube",
+      swiftSettings: swift, linkerSettings: [.linkedLibrary(":libyaml.a")]),
     .target(
       name: "VPCRPC",
       dependencies: ["VPCModel", "CNghttp2", log, protobuf, nioCore, nioPosix, nioHTTP2, nioHPACK],
@@ -109,11 +110,11 @@ let package = Package(
       swiftSettings: swift),
     .target(
       name: "DoctorMode",
-      dependencies: ["VPCModel", "VPCLinux", "VPCTransport", "VPCCloud", "VPCRPC", "VPCObserve"],
+      dependencies: ["VPCModel", "VPCLinux", "VPCTransport", "VPCCloud", "VPCKube", "VPCRPC", "VPCObserve"],
       path: "Sources/Modes/Doctor", swiftSettings: swift),
     .target(
       name: "SupportBundleMode",
-      dependencies: ["VPCModel", "VPCLinux", "VPCTransport", "VPCCloud", "VPCObserve"],
+      dependencies: ["VPCModel", "VPCLinux", "VPCTransport", "VPCCloud", "VPCKube", "VPCObserve"],
       path: "Sources/Modes/SupportBundle", swiftSettings: swift),
     .target(
       name: "HelpMode", dependencies: ["VPCModel", "VPCLinux"], path: "Sources/Modes/Help", swiftSettings: swift),

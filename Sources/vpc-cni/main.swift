@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// One binary, many names: finds the mode by the name that it was called, then by the first argument, and runs it.
+// One binary, many names: finds the mode by the first argument or by the name that it was called, and runs it.
 // Read on: a mode's `run` under Sources/Modes.
 
 import AgentMode
@@ -96,8 +96,12 @@ let modes = [
 let words = CommandLine.arguments
 let name = words.first.map { String($0[($0.lastIndex(of: "/").map($0.index(after:)) ?? $0.startIndex)...]) } ?? ""
 
-if let mode = modes.first(where: { $0.names.contains(name) }) {
-  exit(mode.run(Array(words.dropFirst()), { modes.map { $0.description() } }))
+if let own = modes.first(where: { $0.names.contains(name) }) {
+  // On a node's host the binary is there as `aws-cni` alone: `aws-cni doctor` works as `vpc-cni doctor` does. A container
+  // runtime gives no argument and sets CNI_COMMAND.
+  let isAsked = words.count > 1 && getenv("CNI_COMMAND") == nil
+  let other = isAsked ? modes.first { $0.subcommand == words[1] || $0.names.contains(words[1]) } : nil
+  exit((other ?? own).run(Array(words.dropFirst(other == nil ? 1 : 2)), { modes.map { $0.description() } }))
 }
 // `--help` and `--version`, as programs without modes have them.
 let asked = words.count > 1 ? ["--help": "help", "-h": "help", "--version": "version"][words[1]] ?? words[1] : ""

@@ -2,7 +2,8 @@
 """`make demo`: two simulated EC2 nodes, an agent on each, pods that get VPC addresses and talk.
 
 Every number printed is read back from the simulated EC2, the kernel or the pods. Ends with status 0 only if every
-expectation held; removes everything it made, also when it fails. `--keep` leaves the VPC up to look around.
+expectation held; removes everything it made, also when it fails. `--keep` leaves the VPC, the agents and the pods up,
+to look around, until `make demo-down`.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from harness import paths  # noqa: E402
+from harness import conflist, paths  # noqa: E402
 from harness.node import Node  # noqa: E402
 from harness.pod import Pod  # noqa: E402
+from simulator import registry  # noqa: E402
 from simulator.client import Simulator  # noqa: E402
 
 PODS_PER_NODE = 12  # an m5.large holds 9 pod addresses on its primary ENI: the second ENI is needed
@@ -92,10 +94,13 @@ def crash(story: Story, node: Node, other: Node) -> None:
     story.expect(late.ping(other.pods[0].address), "and reaches the other node")
 
 
-def run(story: Story, vpc: Simulator) -> list[Node]:
+def run(story: Story, vpc: Simulator, keep: bool) -> list[Node]:
     story.step("Two nodes (m5.large, subnets in two zones) and an agent on each")
     nodes = [Node(vpc, "node-a", type="m5.large", subnet="a"), Node(vpc, "node-b", type="m5.large", subnet="b")]
     for node in nodes:
+        # What the container's entrypoint puts there.
+        node.instance.run(["tee", conflist.PATH], input=conflist.text(conflist.conflist()))
+        node.agent.outlives = keep
         node.agent.start()
         memory = node.agent.memory()
         story.say(f"{node.name}: {node.instance.instance_id} {node.instance.address}, agent ready after "
@@ -139,19 +144,37 @@ def end(story: Story, vpc: Simulator, nodes: list[Node]) -> None:
         story.expect(node.agent.stop() == 0, f"{node.name}: the agent ended in order")
 
 
+def tour(name: str) -> str:
+    """What somebody can do with a VPC that is left up; each line is a command."""
+    rig = f"{paths.SIMULATOR / 'vpcsim'} --name {name}"
+    rows = [(f"{rig} shell node-a", "a shell on a node (exit leaves it)"),
+            (f"{rig} exec node-a -- {paths.PLUGIN} status", "the node as its agent knows it"),
+            (f"{rig} exec node-a -- {paths.PLUGIN} doctor", "what is wrong with it"),
+            (f"{rig} exec node-a -- ip netns exec node-a-pod-0 ping -c 1 {INTERNET}", "from a pod"),
+            (f"{rig} enis", "the ENIs as EC2 knows them"), (f"{rig} counts", "calls of EC2"),
+            ("make demo-down" if name == "demo" else f"{rig} down", "remove it all")]
+    width = max(len(command) for command, _ in rows)
+    return "".join(f"  {command.ljust(width)}  # {what}\n" for command, what in rows)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--keep", action="store_true", help="leave the VPC up and say how to enter a node")
-    keep = parser.parse_args().keep
+    parser.add_argument("--keep", action="store_true", help="leave the VPC up and say how to look around")
+    parser.add_argument("--name", default="demo", help="of the VPC")
+    arguments = parser.parse_args()
+    keep, name = arguments.keep, arguments.name
     if os.geteuid() != 0:
         print("demo: making network namespaces needs root", file=sys.stderr)
         return 1
+    if registry.home(name).exists():
+        print(f"demo: the VPC {name} of an earlier run is still up. Look around:\n{tour(name)}", file=sys.stderr)
+        return 1
     story = Story()
     story.step("A VPC on this machine")
-    vpc = Simulator(name="demo")
+    vpc = Simulator(name=name, outlives=keep)
     try:
         vpc.start()
-        nodes = run(story, vpc)
+        nodes = run(story, vpc, keep)
         if not keep:
             end(story, vpc, nodes)
     except Exception as error:  # noqa: BLE001  whatever failed, what was made must go
@@ -166,11 +189,8 @@ def main() -> int:
             print(f"  - {failure}")
     else:
         print(f"\ndemo: all held, {seconds:.1f} s")
-    if keep:
-        rig = paths.SIMULATOR / "vpcsim"
-        print(f"\nThe VPC is still up. Look around:\n  {rig} --name demo shell node-a     a shell on a node\n"
-              f"  {rig} --name demo enis             its ENIs as EC2 knows them\n"
-              f"  {rig} --name demo counts           EC2 calls\n  {rig} --name demo down             remove it all")
+    if keep and vpc.ready:
+        print(f"\nThe VPC stays up until you end it. Look around:\n{tour(name)}", end="")
     return 1 if story.failures else 0
 
 

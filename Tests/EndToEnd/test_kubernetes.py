@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
+from harness import paths
 from harness.node import Node
 from harness.pod import PluginFailure
 from harness.waiting import wait_for
-from kubeapi.client import TOKEN, KubeAPI, agent_pod, cni_node, node, pod
+from kubeapi.client import ACCOUNT, TOKEN, KubeAPI, agent_pod, cni_node, node, pod
 from simulator.client import Simulator
 
 SIMULATOR = {"subnet": ["a=192.168.0.0/20@a", "tiny=192.168.16.0/28@a"]}
@@ -231,8 +232,71 @@ def test_api_server_that_goes_breaks_nothing(api: KubeAPI, make_node: Callable[.
     with calm.hurry(10):
         wait_for(lambda: "the node was cordoned" in calm.agent.log(), "the cordon", 30)
     log = calm.agent.log()
-    assert log.count("the API server does not tell") == 1, "one line for one outage"
-    assert "the API server tells again" in log
+    assert log.count("cannot read from the API server") == 1, "one line for one outage"
+    assert "API server reachable again" in log
+
+
+def looked(made: Node, check: str) -> dict[str, Any]:
+    """doctor's answer to one question, as it is asked in the agent's container."""
+    done = made.instance.run([str(paths.BINARY), "doctor", "--json", f"--check={check}"], check=False)
+    return json.loads(done.stdout)["checks"][0]
+
+
+def shown(made: Node) -> str:
+    return made.instance.run([str(paths.BINARY), "status"]).stdout
+
+
+def test_missing_rbac_is_named_by_doctor_and_status(api: KubeAPI, make_node: Callable[..., Node]) -> None:
+    """The agent serves all the same, with the type's limit: nobody would notice."""
+    api.add(node("barred", pods=29))
+    api.fault(plural="nodes", status=403, reason="Forbidden", times=-1)
+    barred = join(api, make_node, "barred", type="m5.large")
+    barred.agent.start()
+    assert barred.agent.healthy(), "readiness does not depend on the API server"
+    answer = wait_for(lambda: (found := looked(barred, "api-server"))["verdict"] == "broken" and found, "doctor names it")
+    assert "403" in answer["found"] and "missing permission: list and watch nodes" in answer["found"], answer
+    assert "list and watch nodes" in answer["remedy"] and "clusterrole aws-node" in answer["remedy"]
+    assert looked(barred, "pod-limit")["verdict"] == "could not look"
+    text = shown(barred)
+    assert f"cluster    {api.url}\n" in text and "missing permission: list and watch nodes" in text, text
+    assert '"permission":"list and watch nodes"' in barred.agent.log()
+
+    # Allowed again: within two minutes, which a restart of the agent shortens here.
+    api.ask("clear_faults")
+    barred.agent.stop()
+    barred.agent.start()
+    wait_for(lambda: looked(barred, "api-server")["verdict"] == "ok", "doctor sees it mended")
+    assert f"cluster    {api.url}, node barred: 29 pods\n" in shown(barred)
+    limit = looked(barred, "pod-limit")
+    assert limit["verdict"] == "ok" and "kubelet 29" in limit["found"], limit
+    api.patch("nodes", "barred", {"status": {"capacity": {"pods": "234"}}})
+    wait_for(lambda: looked(barred, "pod-limit")["verdict"] == "warning", "more pods than the ENIs carry")
+
+
+def test_unreachable_api_server_is_named_and_each_new_cause(api: KubeAPI, make_node: Callable[..., Node]) -> None:
+    """What was known holds and is said to be old; a server that comes back and refuses is another cause."""
+    api.add(node("apart"))
+    apart = join(api, make_node, "apart", type="m5.large")
+    apart.agent.start()
+    wait_for(lambda: looked(apart, "api-server")["verdict"] == "ok", "the first look")
+    api.down()
+    answer = wait_for(lambda: (found := looked(apart, "api-server"))["verdict"] == "broken" and found, "unreachable", 30)
+    assert "node apart: " in answer["found"] and "missing permission" not in answer["found"], answer
+    assert ", node apart: " in shown(apart) and "cannot use node apart: " in shown(apart)
+    api.fault(plural="nodes", status=403, reason="Forbidden", times=-1)
+    api.up()
+    wait_for(lambda: "missing permission: list and watch nodes" in looked(apart, "api-server")["found"], "the new cause", 60)
+    assert apart.agent.log().count("cannot read from the API server") == 2
+
+
+@pytest.mark.parametrize(("environment", "words"), [
+    ({"KUBECONFIG": "/run/none"}, "/run/none"), ({"MY_NODE_NAME": ""}, "MY_NODE_NAME is not set"),
+])
+def test_configuration_faults_are_named(api: KubeAPI, make_node: Callable[..., Node], environment: dict[str, str], words: str) -> None:
+    made = join(api, make_node, "astray", environment, type="m5.large")
+    made.agent.start()
+    answer = wait_for(lambda: (found := looked(made, "api-server"))["verdict"] == "broken" and found, "doctor names it")
+    assert words in answer["found"] and words in shown(made), answer
 
 
 def test_expired_token_is_read_again(api: KubeAPI, make_node: Callable[..., Node]) -> None:
@@ -249,8 +313,8 @@ def test_expired_token_is_read_again(api: KubeAPI, make_node: Callable[..., Node
 
 
 @pytest.mark.parametrize(("name", "text", "said"), [
-    ("broken", "clusters: [", "line 1"), ("nocluster", "current-context: x\ncontexts: []\n", "contexts[x]"),
-    ("plugin", "current-context: x\ncontexts:\n- name: x\n  context: {cluster: c}\n", "line 4"),
+    ("broken", "clusters: [", "line 2"), ("nocluster", "current-context: x\ncontexts: []\n", "contexts[x]"),
+    ("plugin", "current-context: x\ncontexts:\n- name: x\n  context: {cluster: c}\n", "clusters: is not a list"),
 ])
 def test_broken_kubeconfig_is_named_and_pods_start(make_node: Callable[..., Node], name: str, text: str, said: str) -> None:
     made = make_node(name, subnet="a", environment={"KUBECONFIG": "/run/kubeconfig", "MY_NODE_NAME": name})
@@ -259,6 +323,17 @@ def test_broken_kubeconfig_is_named_and_pods_start(make_node: Callable[..., Node
     log = made.agent.log()
     assert "/run/kubeconfig" in log and said in log
     made.add_pods(1)
+
+
+def test_a_kubeconfig_in_flow_form_is_read(api: KubeAPI, make_node: Callable[..., Node]) -> None:
+    api.add(node("flowing", pods=17))
+    made = join(api, make_node, "flowing", {"KUBECONFIG": "/run/kubeconfig", "KUBERNETES_SERVICE_HOST": ""}, type="m5.large")
+    text = (f"clusters: [{{name: c, cluster: {{server: '{api.url}', certificate-authority: {ACCOUNT}/ca.crt}}}}]\n"
+            f"users: [&user {{name: u, user: {{tokenFile: {ACCOUNT}/token}}}}]\n"
+            "contexts: [{name: x, context: {cluster: c, user: u}}]\ncurrent-context: x\n")
+    made.instance.run(["sh", "-c", "cat > /run/kubeconfig"], input=text)
+    made.agent.start()
+    wait_for(lambda: f"cluster    {api.url}, node flowing: 17 pods\n" in shown(made), "the node is read")
 
 
 def test_wrong_authority_is_named(api: KubeAPI, make_node: Callable[..., Node]) -> None:

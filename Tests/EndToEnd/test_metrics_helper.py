@@ -67,6 +67,20 @@ def counts(adds: int, start: int = 1_000) -> str:
             f"process_start_time_seconds {start}\n")
 
 
+def test_a_terminating_agent_is_not_counted_beside_its_successor(cluster: KubeAPI, host: Instance) -> None:
+    """Both pods of a node answer with the metrics of the agent that runs there."""
+    old = play(cluster, 1, counts(3))
+    with MetricsHelper(host, cluster) as helper:
+        helper.wait_value(10, "awscni_total_ip_addresses")
+        # As a rolling update does it: the old one is marked, and gone a while later.
+        cluster.patch("pods", old, {"metadata": {"deletionTimestamp": "2026-11-24T10:00:00Z"}}, namespace="kube-system")
+        cluster.ask("pod_answers", pattern="aws-node-9:61678/metrics", text=counts(3))
+        cluster.add(agent_pod("n1", name="aws-node-9", address="10.9.0.1"))
+        # The other node shows that the successor has been seen, which was told before it.
+        play(cluster, 2, counts(1).replace("awscni_total_ip_addresses 10", "awscni_total_ip_addresses 100"))
+        helper.wait_value(110, "awscni_total_ip_addresses")
+
+
 def test_sums_of_real_agents_reach_cloudwatch(vpc: Simulator, cluster: KubeAPI, host: Instance,
                                              make_node: Callable[..., Node]) -> None:
     """Two agents with pods, read at their addresses; the cluster's name comes from the instance's tag."""

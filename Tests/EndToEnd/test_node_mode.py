@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -59,6 +60,65 @@ def held_lock(node: Node) -> Iterator[None]:
     finally:
         holder.stdin.close()
         holder.wait(timeout=10)
+
+
+def documented() -> list[str]:
+    """The commands that the pages for operators tell to run on a node's host."""
+    pages = [paths.ROOT / "README.md", *(paths.ROOT / "docs" / f"{name}.md" for name in ("install", "troubleshooting"))]
+    found: set[str] = set()
+    for page in pages:
+        text = page.read_text(encoding="utf-8")
+        found |= set(re.findall(r"`((?:sudo )(?:bash )?/opt/cni/bin/[^`]+)`", text))
+    return sorted(found)
+
+
+# MARK: what people run on the host
+
+
+def test_the_documented_commands_on_an_installed_node(node: Node, make_entrypoint: Callable[..., Entrypoint]) -> None:
+    """`aws-cni` is all of the binary that a host has: it serves people too, with an agent and without one."""
+    entrypoint = make_entrypoint().start().wait_conflist()
+    commands = documented()
+    said = " ".join(commands)
+    assert all(word in said for word in ("aws-cni doctor", "aws-cni status", "aws-cni-support.sh", "bash /opt")), commands
+
+    def run(command: str, **env: str) -> subprocess.CompletedProcess[str]:
+        return node.instance.run(["sh", "-c", command], check=False, env=env)
+
+    for command in commands:
+        done = run(command.removeprefix("sudo "))
+        assert done.returncode in ((0, 1, 2) if "doctor" in command else (0,)), (command, done)
+        assert "CNI_COMMAND" not in done.stdout + done.stderr, (command, done)
+        if "support" in command:
+            assert done.stdout.startswith("/var/log/eks_") and done.stdout.endswith(".tar.gz\n"), (command, done)
+            run(f"rm {done.stdout.strip()}")  # the next one of this minute has the same name
+    assert "usage: vpc-cni MODE" in run(f"{paths.PLUGIN} help").stdout
+    assert json.loads(run(f"{paths.PLUGIN} version --json").stdout)["version"]
+
+    # A runtime's call stays one, whatever stands behind the name.
+    answer = json.loads(run(f"{paths.PLUGIN} doctor </dev/null", CNI_COMMAND="VERSION").stdout)
+    assert "supportedVersions" in answer, answer
+
+    assert entrypoint.terminate() == 0
+    checks = {each["id"]: each for each in json.loads(run(f"{paths.PLUGIN} doctor --json").stdout)["checks"]}
+    assert checks["agent-serves"]["verdict"] == "broken", "the pod is down, and that is when people ask"
+    down = run(f"{paths.PLUGIN} status")
+    assert down.returncode == 1 and "no agent listens there" in down.stderr
+    assert run(f"bash {paths.SUPPORT} --quiet").returncode == 0
+
+
+@pytest.mark.parametrize("before", ["link", "script"])
+def test_an_upgrade_replaces_the_support_script(node: Node, make_entrypoint: Callable[..., Entrypoint], before: str) -> None:
+    """An earlier release made it a second name of the binary, amazon-vpc-cni-k8s a script of its own."""
+    put = {"link": f"ln -f {paths.PLUGIN} {paths.SUPPORT}", "script": f"echo 'echo theirs' >{paths.SUPPORT}"}[before]
+    node.instance.run(["sh", "-c", put])
+    make_entrypoint().start().wait_conflist()
+    script = node.instance.run(["cat", paths.SUPPORT]).stdout
+    assert script.startswith("#!/bin/sh\nexec ") and script.count("\n") == 2
+    assert node.instance.run(["cmp", paths.PLUGIN, str(paths.BINARY)], check=False).returncode == 0
+    # Rolled back: amazon-vpc-cni-k8s writes its script over ours, and the plugin is not touched by that.
+    node.instance.run(["sh", "-c", f"echo 'echo theirs' >{paths.SUPPORT}"])
+    assert node.instance.run(["cmp", paths.PLUGIN, str(paths.BINARY)], check=False).returncode == 0
 
 
 # MARK: the entrypoint

@@ -193,6 +193,49 @@ def test_no_planted_secret_gets_in(node: Node) -> None:
     assert bundle.part("var_log/messages")["redacted"]["login"] >= 3
 
 
+def test_escaped_secrets_do_not_get_in(node: Node) -> None:
+    """The forms in which logs and answers carry what is a secret in another form."""
+    lines = {
+        "planted%2Furl": "GET /?next=https%3A%2F%2Fb%2F%3FX-Amz-Signature%3Dplanted%252Furl",
+        "planted-quotes": r'{"msg":"{\u0022password\u0022:\u0022planted-quotes\u0022}"}',
+        "planted-colour": "\x1b[31mpassword\x1b[0m=planted-colour",
+        "JalrXUtnFEMI7K7MDENG+bPxRfiCYzPLANTED123": "got /JalrXUtnFEMI7K7MDENG+bPxRfiCYzPLANTED123 for it",
+        "planted-xml": "<SecretAccessKey>planted-xml</SecretAccessKey>",
+        "cGFzc3dvcmQ9cGxhbnRlZA": "data cGFzc3dvcmQ9cGxhbnRlZA==",
+    }
+    write(node, "/var/log/messages", "\n".join(["first", *lines.values(), "last"]) + "\n")
+    text = collect(node, "--quiet").text("var_log/messages")
+    assert all(secret not in text for secret in lines), text
+    assert text.startswith("first\n") and text.endswith("\nlast\n") and text.count("\n") == len(lines) + 2
+
+
+def test_the_agents_logs_come_before_other_files(node: Node) -> None:
+    """3,000 files in its folder of logs, and 60 of 24 MiB, which alone are more than the bundle holds."""
+    folder = "/var/log/aws-routed-eni"
+    node.instance.run(["sh", "-ec", f"cd {folder}; for n in $(seq 3000); do : >a$n.log; done; "
+                       "for n in $(seq 60); do truncate -s 24M b$n.log; done"])
+    try:
+        bundle = collect(node, "--quiet")
+    finally:
+        node.instance.run(["sh", "-c", f"cd {folder}; rm -f a*.log b*.log"])
+    assert "ready" in bundle.text("var_log/aws-routed-eni/ipamd.log")
+    assert "\"msg\":\"done\"" in bundle.text("var_log/aws-routed-eni/plugin.log")
+    assert any(note.startswith(f"Left out of {folder}: 3002 files") for note in bundle.index["notes"]), bundle.index["notes"]
+
+
+def test_without_dns_nothing_waits_for_it(node: Node) -> None:
+    """Three name servers that do not answer: the pings outward end, and the rest is not kept waiting."""
+    # The file is a link on some machines, and another's then: over it lies one of this run's own mount namespace.
+    write(node, "/run/resolv.conf", "nameserver 192.0.2.1\nnameserver 192.0.2.2\nnameserver 192.0.2.3\nsearch a.test b.test\n")
+    script = "mount --bind /run/resolv.conf $(readlink -f /etc/resolv.conf); exec \"$0\" support --quiet --output=-"
+    done = node.instance.run(["unshare", "-m", "--propagation", "private", "sh", "-ec", script, str(paths.BINARY)], text=False)
+    parts = {part["path"]: part for part in json.loads(unpack(done.stdout)[1]["index.json"])["parts"]}
+    for name in ("amazon", "ecr"):
+        ping = parts[f"networking/ping-{name}.txt"]
+        assert ping["outcome"] in ("failed", "absent") and float(ping["seconds"]) < 4, ping
+    assert b"nameserver 192.0.2.1" in unpack(done.stdout)[1]["networking/resolv.conf"]
+
+
 def test_it_changes_nothing(vpc: Simulator, node: Node) -> None:
     looks = [["ip", "-d", "link"], ["ip", "rule"], ["ip", "route", "show", "table", "all"], ["nft", "-s", "list", "ruleset"],
              ["ls", "-lR", "/etc/cni", "/opt/cni"], ["cat", paths.CHECKPOINT]]
@@ -285,6 +328,7 @@ def test_without_programs_of_the_node(node: Node, programs: list[str]) -> None:
 
 
 def test_options_of_the_existing_collector(node: Node) -> None:
+    # As a container has it: another name of the binary. The host's script has tests in test_node_mode.
     node.instance.run(["cp", str(paths.BINARY), paths.SUPPORT])
     bundle = collect(node, "--ignore_introspection=true", "--ignore_metrics=true", "--eks_hybrid=true", binary=paths.SUPPORT)
     assert not {"ipamd/status.json", "ipamd/metrics.txt"} & {part["path"] for part in bundle.index["parts"]}

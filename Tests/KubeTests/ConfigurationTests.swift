@@ -175,25 +175,49 @@ import VPCTransport
     ("k: |\n  one\n    two\n\n  three\nl: |-\n  x\n", #"{"k":"one\n  two\n\nthree\n","l":"x"}"#),
     ("a: https://h:1/x#y\nb: 'it''s'\n", #"{"a":"https://h:1/x#y","b":"it's"}"#), ("{}", "{}"),
     ("\"q k\": []", #"{"q k":[]}"#),
+    // Flow form, on one line and on several; JSON.
+    (
+      "clusters: [{name: c, cluster: {server: 'https://h'}}]",
+      #"{"clusters":[{"name":"c","cluster":{"server":"https://h"}}]}"#
+    ),
+    ("a: {\n  b: [1,\n   x],\n}", #"{"a":{"b":[1,"x"]}}"#),
+    (#"{"a": [true, null, "x\u0041"]}"#, #"{"a":[true,null,"xA"]}"#),
+    // Folded and continued texts, escapes, directives, a document's end.
+    ("a: >\n  b\n  c\n", #"{"a":"b c\n"}"#), ("a: b\n  c", #"{"a":"b c"}"#), (#"a: "\x41\n""#, #"{"a":"A\n"}"#),
+    ("%YAML 1.2\n---\na: 1\n...\n", #"{"a":1}"#),
+    // An anchor and its aliases.
+    ("a: &x {b: 1}\nc: *x\nd: [*x]", #"{"a":{"b":1},"c":{"b":1},"d":[{"b":1}]}"#),
+    // Texts that other readers take for something else.
+    ("a: yes\nb: on\nc: 1.5\nd: +1\ne: 0x10\nf: '1'", #"{"a":"yes","b":"on","c":"1.5","d":"+1","e":"0x10","f":"1"}"#),
   ])
   func reads(_ text: String, _ json: String) throws { #expect(try parse(text) == json) }
 
   @Test(arguments: [
-    ("", 1), ("a: &x 1", 1), ("a: *x", 1), ("a: {b: c}", 1), ("a: [1, 2]", 1), ("a: !t x", 1), ("\ta: 1", 1),
-    ("a: 1\na: 2", 2),
-    ("a: 1\n  b: 2", 2), ("a: >\n  x", 1), ("a: 1\n---\nb: 2", 2), ("a: \"x", 1), ("a: b: c", 1), ("a\nb", 2),
-    ("%YAML 1.2", 1),
-    ("? a", 1), ("a: \"\\x41\"", 1), ("- a\nb: 1", 2),
+    ("", 1, "the text is empty"), ("a: *x", 1, "alias"), ("a: &x [*x]", 1, "alias"), ("a: !t x", 1, "tag"),
+    ("\ta: 1", 1, "token"), ("a: 1\na: 2", 2, "stands twice"), ("a: {b: 1, b: 2}", 1, "stands twice"),
+    ("a: 1\n  b: 2", 2, ""), ("a: 1\n---\nb: 2", 2, "second document"), ("a: \"x", 1, ""), ("a: b: c", 1, ""),
+    ("- a\nb: 1", 2, ""), ("a:\n  <<: {b: 1}", 2, "merge key"), ("[a]: 1", 1, "no text"), ("a: [1", 2, ""),
+    ("a: \u{1}", 1, "control"), ("a: !!binary aGk=", 1, "tag"),
   ])
-  func refuses(_ text: String, _ line: Int) {
+  func refuses(_ text: String, _ line: Int, _ words: String) {
     let error = #expect(throws: YAMLReader.Failure.self) { try YAMLReader.parse(Array(text.utf8)) }
-    #expect(error?.line == line, "\(text)")
+    #expect(error?.line == line && error?.reason.contains(words) == true, "\(text): \(error?.description ?? "")")
   }
 
-  @Test func deepAndLongTextsAreRefused() {
+  /// Size, depth and the number of values: also of those that aliases multiply, ten thousand million here.
+  @Test func whatIsTooLargeIsRefusedAtOnce() {
     let deep = (0..<100).map { String(repeating: " ", count: $0) + "a:" }.joined(separator: "\n")
-    #expect(throws: YAMLReader.Failure.self) { try YAMLReader.parse(Array(deep.utf8)) }
+    let flow = String(repeating: "[", count: 500_000)
+    let laughs = (1..<10).reduce("a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n") { text, level in
+      text + "a\(level): &a\(level) [" + (0..<10).map { _ in "*a\(level - 1)" }.joined(separator: ",") + "]\n"
+    }
+    let many = "a: [" + String(repeating: "1,", count: 200_000) + "]"
+    for (text, words) in [(deep, "too deep"), (flow, "too deep"), (laughs, "more than"), (many, "more than")] {
+      let error = #expect(throws: YAMLReader.Failure.self) { try YAMLReader.parse(Array(text.utf8)) }
+      #expect(error?.reason.contains(words) == true, "\(error?.description ?? "")")
+    }
     #expect(throws: YAMLReader.Failure.self) { try YAMLReader.parse([UInt8](repeating: 0x61, count: 1 << 21)) }
+    #expect(throws: YAMLReader.Failure.self) { try YAMLReader.parse([0x61, 0xff, 0xfe]) }
   }
 }
 

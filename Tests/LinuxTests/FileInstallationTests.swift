@@ -44,25 +44,52 @@ import VPCLinux
     #expect(try folder.text("target") == "Program")
   }
 
-  /// One copy of a program under all of its names, however often and in whatever state the folder is.
-  @Test func aNodesProgramsAreOneFile() throws {
+  /// However often, and in whatever state the folder is: the program, and the script that runs its support mode.
+  @Test func aNodeHasTheProgramAndAScript() throws {
     let source = try folder.write("source", "program")
     mkdir(folder.path("bin"), 0o755)
     let bin = folder.path("bin")
-    let (first, second) = ("\(bin)/\(HostPrograms.names[0])", "\(bin)/\(HostPrograms.names[1])")
+    let (program, script) = ("\(bin)/aws-cni", "\(bin)/aws-cni-support.sh")
     #expect(try HostPrograms.install(source, into: bin).map(\.outcome) == [.installed, .installed])
-    #expect(inode(first) == inode(second) && mode(second) == 0o755)
+    #expect(mode(program) == 0o755 && mode(script) == 0o755)
+    #expect(try folder.text("bin/aws-cni-support.sh") == HostPrograms.supportScriptText)
+    #expect(HostPrograms.supportScriptText.split(separator: "\n").count == 2)
     #expect(try HostPrograms.install(source, into: bin).map(\.outcome) == [.alreadySo, .alreadySo])
-    // The existing system's script, or a link to elsewhere, is replaced and not followed.
+    // amazon-vpc-cni-k8s's script, or a link to elsewhere, is replaced and not followed.
     try folder.write("theirs", "script")
-    unlink(second)
-    #expect(symlink(folder.path("theirs"), second) == 0)
+    unlink(script)
+    #expect(symlink(folder.path("theirs"), script) == 0)
     #expect(try HostPrograms.install(source, into: bin).map(\.outcome) == [.alreadySo, .installed])
+    // So is a second name of the program, which an earlier release made: the program stays what it is.
+    unlink(script)
+    #expect(link(program, script) == 0)
+    #expect(try HostPrograms.install(source, into: bin).map(\.outcome) == [.alreadySo, .installed])
+    #expect(inode(program) != inode(script))
+    #expect(try folder.text("bin/aws-cni") == "program" && folder.text("theirs") == "script")
     try folder.write("source", "newer")
-    #expect(try HostPrograms.install(source, into: bin).map(\.outcome) == [.installed, .installed])
-    #expect(inode(first) == inode(second))
-    #expect(try folder.text("bin/\(HostPrograms.names[1])") == "newer" && folder.text("theirs") == "script")
-    #expect(try FileInstallation.files(in: bin) == HostPrograms.names.sorted(), "nothing temporary is left")
+    #expect(try HostPrograms.install(source, into: bin).map(\.outcome) == [.installed, .alreadySo])
+    chmod(script, 0o644)
+    #expect(try HostPrograms.install(source, into: bin).map(\.outcome) == [.alreadySo, .installed])
+    #expect(mode(script) == 0o755)
+    #expect(try FileInstallation.files(in: bin) == ["aws-cni", "aws-cni-support.sh"], "nothing temporary is left")
+  }
+
+  /// Called by a path, by a relative name, through a link, and by a shell that is told to run it.
+  @Test func theScriptRunsTheProgramBesideIt() throws {
+    mkdir(folder.path("bin"), 0o755)
+    let bin = folder.path("host")
+    let source = try folder.write("source", "#!/bin/sh\necho \"$0\" \"$@\"\n")
+    _ = try HostPrograms.install(source, into: folder.path("bin"))
+    // By another process: what this one writes cannot be run while another test's child has it open.
+    _ = try CommandResult.run(["cp", "-a", folder.path("bin"), bin]).get()
+    #expect(symlink("\(bin)/aws-cni-support.sh", folder.path("link")) == 0)
+    for call in [
+      "\(bin)/aws-cni-support.sh", "bash \(bin)/aws-cni-support.sh", "cd \(bin) && bash aws-cni-support.sh",
+      "cd \(bin) && ./aws-cni-support.sh", "PATH=\(bin):$PATH aws-cni-support.sh", folder.path("link"),
+    ] {
+      let said = try CommandResult.run(["bash", "-c", "\(call) --output=/x 'a b'"]).get()
+      #expect(said == "\(bin)/aws-cni support --output=/x a b\n", "\(call)")
+    }
   }
 
   /// An installer that was killed leaves its temporary file, as large as the program: the next one takes it away.

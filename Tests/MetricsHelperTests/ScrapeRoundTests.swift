@@ -38,6 +38,24 @@ final class ScriptedAgents: AgentSource {
   }
 }
 
+@Suite struct AgentPodTests {
+  private static func pod(_ name: String, _ node: String, isTerminating: Bool = false) -> AgentPod {
+    AgentPod(uid: "uid-\(name)", name: name, node: node, address: nil, isTerminating: isTerminating)
+  }
+
+  /// Whichever of them the API server names first.
+  @Test func aTerminatingAgentIsNotCountedBesideItsSuccessor() {
+    let pods = [
+      Self.pod("a", "n1", isTerminating: true), Self.pod("b", "n1"), Self.pod("c", "n2"),
+      Self.pod("d", "n2", isTerminating: true), Self.pod("e", "n3", isTerminating: true), Self.pod("f", ""),
+      Self.pod("g", ""), Self.pod("h", "n4"), Self.pod("i", "n4"),
+    ]
+    for order in [pods, pods.reversed()] {
+      #expect(AgentPod.onePerNode(order).map(\.name) == ["b", "c", "e", "f", "g", "h"])
+    }
+  }
+}
+
 @Suite struct ScrapeRoundTests {
   static func pods(_ count: Int) -> [AgentPod] {
     (0..<count).map { AgentPod(uid: "u\($0)", name: "aws-node-\($0)", node: "n\($0)", address: nil) }

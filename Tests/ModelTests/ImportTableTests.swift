@@ -28,7 +28,7 @@ import Testing
       may: common.union(["VPCModel", "CNetlink", "CNftables", "CProcess", "CBuildFacts", "CZlib"])),
     Layer(folder: "Sources/Core/Transport/", may: common.union(["VPCModel", "CCurl"])),
     Layer(folder: "Sources/Core/Cloud/", may: common.union(["VPCModel", "VPCTransport", "CExpat"])),
-    Layer(folder: "Sources/Core/Kube/", may: common.union(["VPCModel", "VPCTransport"])),
+    Layer(folder: "Sources/Core/Kube/", may: common.union(["VPCModel", "VPCTransport", "CYaml"])),
     Layer(folder: "Sources/Core/RPC/", may: common.union(nio).union(["VPCModel", "CNghttp2", "SwiftProtobuf"])),
     Layer(folder: "Sources/Core/Observe/", may: common.union(nio).union(["VPCModel"])),
     Layer(folder: "Sources/Modes/Plugin/", may: common.union(core).subtracting(["VPCCloud", "VPCTransport"])),

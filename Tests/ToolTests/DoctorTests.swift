@@ -63,6 +63,79 @@ import VPCModel
     #expect(finding?.verdict == verdict && finding?.found.contains(words) == true, "\(finding?.found ?? "")")
   }
 
+  /// What the agent says of the API server; the permission that is missing stands in the finding and in the remedy.
+  @Test(
+    arguments: [
+      (nil, false, 100, [], Verdict.unknown, "release"),
+      ("", false, 100, [], .ok, "none is named"),
+      ("https://a", true, 100, [], .ok, "tells node n1"),
+      ("https://a", false, 5, [], .unknown, "has not answered yet"),
+      ("https://a", false, 100, [], .broken, "does not answer"),
+      ("https://a", false, 100, [("node n1", "list and watch nodes", true)], .broken, "list and watch nodes"),
+      ("https://a", true, 100, [("node n1", "", true)], .broken, "node n1: why"),
+      ("https://a", true, 100, [("events", "create events", false)], .warning, "missing permission: create events"),
+      ("", false, 100, [("configuration", "", true)], .broken, "configuration: why"),
+    ] as [(String?, Bool, Int, [(String, String, Bool)], Verdict, String)])
+  func whatTheAPIServerTells(
+    _ server: String?, _ isKnown: Bool, _ seconds: Int, _ faults: [(String, String, Bool)], _ verdict: Verdict,
+    _ words: String
+  ) {
+    var status = AgentStatus()
+    status.agent.upSeconds = seconds
+    if let server {
+      var cluster = AgentStatus.Cluster()
+      (cluster.server, cluster.node, cluster.isNodeKnown) = (server, "n1", isKnown)
+      cluster.faults = faults.map {
+        var fault = AgentStatus.Cluster.Fault()
+        (fault.subject, fault.error, fault.permission, fault.isEssential) = ($0.0, "why", $0.1, $0.2)
+        return fault
+      }
+      status.cluster = cluster
+    }
+    var facts = NodeFacts()
+    facts.status = .known(status)
+    let finding = Check.all.first { $0.id == "api-server" }?.judge(facts)
+    #expect(finding?.verdict == verdict && finding?.found.contains(words) == true, "\(finding?.found ?? "")")
+    for fault in faults where !fault.1.isEmpty { #expect(finding?.remedy.contains(fault.1) == true) }
+  }
+
+  /// A container does not see the kubelet: what its agent has read counts, and what the kubelet says comes first.
+  @Test(
+    arguments: [
+      (nil, nil, Verdict.unknown), (nil, 29, .ok), (nil, 110, .warning), (29, 110, .ok), (110, 29, .warning),
+    ] as [(Int?, Int?, Verdict)])
+  func thePodLimitIsKnownByTheAgentToo(_ kubelet: Int?, _ node: Int?, _ verdict: Verdict) {
+    var status = AgentStatus()
+    (status.pool.eniLimit, status.pool.addressesPerENI) = (3, 9)
+    var cluster = AgentStatus.Cluster()
+    cluster.podCapacity = node
+    status.cluster = cluster
+    var facts = NodeFacts()
+    facts.status = .known(status)
+    facts.host.maxPods = kubelet.map { .known($0) } ?? .unknown("not seen")
+    #expect(Self.verdict("pod-limit", facts) == verdict)
+  }
+
+  /// EC2's answer of this moment replaces the agent's; where there is none the agent's shows its age.
+  @Test func freeAddressesAreOfThisMomentOrHaveAnAge() {
+    var status = AgentStatus()
+    status.subnets = ["subnet-1", "subnet-2"].map { id in
+      var subnet = AgentStatus.Subnet()
+      (subnet.id, subnet.free, subnet.freeSeconds) = (id, 4088, 300)
+      return subnet
+    }
+    var cloud = CloudFacts()
+    cloud.subnets = [
+      CloudFacts.Subnet(id: "subnet-1", free: 3872, isUsed: true),
+      CloudFacts.Subnet(id: "subnet-9", free: 0, isUsed: false),
+    ]
+    var facts = NodeFacts()
+    facts.status = .known(status)
+    facts.cloud = .known(cloud)
+    let found = Check.all.first { $0.id == "subnet-addresses" }?.judge(facts).found
+    #expect(found == "subnet-1: 3872 free, subnet-2: 4088 free 300 s ago, by the agent")
+  }
+
   @Test(arguments: [(0, Verdict.broken), (15, .warning), (16, .ok)])
   func freeAddressesOfSubnets(_ free: Int, _ verdict: Verdict) {
     var facts = NodeFacts()

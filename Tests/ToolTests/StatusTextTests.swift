@@ -51,7 +51,7 @@ import VPCModel
     status.waiters = [waiter]
     status.actions = ["attach an ENI with 9 addresses in subnet-1"]
     var subnet = AgentStatus.Subnet()
-    (subnet.id, subnet.free, subnet.isPaused) = ("subnet-1", 0, true)
+    (subnet.id, subnet.free, subnet.freeSeconds, subnet.isPaused) = ("subnet-1", 0, 130, true)
     status.subnets = [subnet]
     var call = AgentStatus.EC2.Call()
     (call.action, call.count, call.failed, call.throttled) = ("CreateNetworkInterface", 5, 2, 1)
@@ -67,6 +67,14 @@ import VPCModel
     status.kernel.repairs = 2
     status.kernel.lastRepairSeconds = 5
     status.kernel.lastRepair = "rule 512, by systemd-networkd"
+    var cluster = AgentStatus.Cluster()
+    (cluster.server, cluster.node, cluster.isNodeKnown) = ("https://10.100.0.1:443", "n1", true)
+    (cluster.podCapacity, cluster.isCordoned, cluster.eniConfig) = (58, true, "eu-west-1a")
+    var fault = AgentStatus.Cluster.Fault()
+    (fault.subject, fault.error, fault.seconds) = ("events", "POST /apis: 403 no", 61)
+    fault.permission = "create events.events.k8s.io"
+    cluster.faults = [fault]
+    status.cluster = cluster
     status.settings.warnings = ["WARM_ENI_TARGET is \"x\""]
     status.settings.vethPrefix = "eni"
     status.settings.eniMTU = 9001
@@ -80,6 +88,8 @@ import VPCModel
       StatusText(Self.example, podLimit: 20).text == """
         node       i-1 m5.large eu-west-1a
         agent      v9.9, pid 7, up 1h1m
+        cluster    https://10.100.0.1:443, node n1: 58 pods, cordoned, ENIConfig eu-west-1a
+                   cannot use events: POST /apis: 403 no; missing permission: create events.events.k8s.io (for 1m1s)
 
         addresses  4 used, 3 free, 2 cooling, 9 in all, 1 on their way
         capacity   2 of 3 ENIs, 9 addresses each by secondary addresses; 29 pods
@@ -97,8 +107,8 @@ import VPCModel
         WAITING     SINCE  GIVES UP IN
         shop/web-1  3s     17s
 
-        SUBNET    FREE
-        subnet-1  0     was full, left alone for now
+        SUBNET    FREE  EC2 ASKED
+        subnet-1  0     2m10s ago  was full, left alone for now
 
         EC2 CALL                MADE  FAILED  THROTTLED  LAST
         CreateNetworkInterface  5     2       1          InsufficientFreeAddressesInSubnet, 4s ago
@@ -116,6 +126,29 @@ import VPCModel
 
   @Test func listsOfPodsAreCut() {
     #expect(StatusText(Self.example, podLimit: 0).text.contains("1 pods (--pods=COUNT shows them)\n"))
+  }
+
+  @Test(
+    arguments: [
+      ("", [], false, "no API server is named; running without Kubernetes\n"),
+      (
+        "", ["configuration of the API server"], false,
+        "API server not known\n           cannot use configuration of the API server: why (for 0s)\n"
+      ),
+      ("https://a", [], false, "https://a, no answer yet\n"),
+      ("https://a", ["node n1"], false, "https://a\n           cannot use node n1: why (for 0s)\n"),
+    ] as [(String, [String], Bool, String)])
+  func theClustersLine(_ server: String, _ faults: [String], _ isKnown: Bool, _ line: String) {
+    var status = AgentStatus()
+    var cluster = AgentStatus.Cluster()
+    (cluster.server, cluster.isNodeKnown) = (server, isKnown)
+    cluster.faults = faults.map {
+      var fault = AgentStatus.Cluster.Fault()
+      (fault.subject, fault.error) = ($0, "why")
+      return fault
+    }
+    status.cluster = cluster
+    #expect(StatusText(status, podLimit: 20).text.contains("cluster    \(line)\n"))
   }
 
   @Test func anEmptyStatusIsShownToo() {

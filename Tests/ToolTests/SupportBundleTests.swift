@@ -31,21 +31,24 @@ import VPCObserve
   }
 
   @Test func everyPartHasAPathOfItsOwn() {
-    let parts = BundlePlan(agentProcess: getpid()).parts
+    let parts = BundlePlan(agentProcess: getpid()).collection.parts
     let paths = parts.map(\.path)
     #expect(Set(paths).count == paths.count)
     #expect(paths.allSatisfy { !$0.hasPrefix("/") && !$0.contains("..") && !$0.isEmpty })
     #expect(parts.allSatisfy { $0.deadline <= BundleRun.timeLimit && $0.limit <= 24 << 20 })
-    #expect(parts.first.map { $0.deadline >= .seconds(20) } == true, "the long ones first")
+    #expect(parts.first?.path == "ipamd/doctor.json", "what matters most first")
+    let rest = parts.drop { $0.comesFirst }
+    #expect(
+      !rest.contains { $0.comesFirst } && rest.first.map { $0.deadline >= .seconds(20) } == true, "then the long ones")
     for folder in ["ipamd", "cni", "networking", "var_log", "kubelet", "containerd", "kernel", "sysctls", "system"] {
       #expect(paths.contains { $0.hasPrefix("\(folder)/") }, "\(folder)")
     }
   }
 
   @Test func whatIsToBeIgnoredIsNotAskedFor() {
-    let parts = BundlePlan(ignoresIntrospection: true, ignoresMetrics: true).parts
+    let parts = BundlePlan(ignoresIntrospection: true, ignoresMetrics: true).collection.parts
     #expect(!parts.contains { $0.source == .metrics || $0.origin.contains("introspection") })
-    #expect(BundlePlan().parts.contains { $0.source == .metrics })
+    #expect(BundlePlan().collection.parts.contains { $0.source == .metrics })
   }
 
   /// The node's files, and never one by a symbolic link.
@@ -63,10 +66,33 @@ import VPCObserve
     for pod in ["kube-system_aws-node-x_1", "default_web_2"] {
       try AtomicFile.write([], to: "\(folder.path)/var/log/pods/\(pod)/c/0.log")
     }
-    let paths = Set(BundlePlan(root: folder.path).parts.map(\.path))
+    let paths = Set(BundlePlan(root: folder.path).collection.parts.map(\.path))
     #expect(paths.contains("cni/10-aws.conflist") && !paths.contains("cni/link"))
     #expect(paths.contains("var_log/pods/kube-system_aws-node-x_1/c/0.log"))
     #expect(!paths.contains { $0.contains("default_web") })
+  }
+
+  /// Somebody's 3,000 files in the agent's folder of logs: what the agent wrote comes first, then the newest.
+  @Test func manyFilesDoNotPushTheAgentsLogsOut() throws {
+    let folder = TemporaryFolder()
+    _ = try CommandResult.run([
+      "bash", "-ec",
+      """
+      mkdir -p \(folder.path)/var/log/aws-routed-eni \(folder.path)/etc/cni/net.d; cd \(folder.path)/var/log/aws-routed-eni
+      touch -d '2026-01-01' ipamd.log plugin.log; for n in {1..3000}; do : > a$n.log; : > z$n-2026-01-01.log.gz; done
+      touch -d '2030-01-01' a1777.log; touch ipamd-2026-01-01.log.gz
+      touch -d '2026-01-01' ../../../etc/cni/net.d/10-aws.conflist; for n in {1..200}; do : > ../../../etc/cni/net.d/0$n; done
+      """,
+    ]).get()
+    let collection = BundlePlan(root: folder.path).collection
+    let first = collection.parts.prefix { $0.comesFirst }.map(\.path)
+    #expect(first.contains("var_log/aws-routed-eni/ipamd.log") && first.contains("var_log/aws-routed-eni/plugin.log"))
+    #expect(first.contains("cni/10-aws.conflist"))
+    let logs = collection.parts.filter { $0.path.hasPrefix("var_log/aws-routed-eni/") }
+    #expect(logs.contains { $0.path.hasSuffix("/a1777.log") }, "the newest")
+    #expect(logs.contains { $0.path.hasSuffix("/ipamd-2026-01-01.log") } && logs.count <= 60 + 9)
+    #expect(collection.notes.contains { $0.hasPrefix("Left out of /var/log/aws-routed-eni: ") }, "\(collection.notes)")
+    #expect(collection.notes.contains("Left out of /etc/cni/net.d: 141 files that are older."))
   }
 
   @Test func aLongFileKeepsItsEndFromAWholeLineOn() throws {
@@ -149,9 +175,11 @@ import VPCObserve
       4e5f         registry.example/vpc-cni:1                             io.containerd.runc.v2
       """
     #expect(PartCollector.containers(in: list) == ["0a1b", "4e5f"])
-    #expect(
-      PartCollector.server(in: "clusters:\n- cluster:\n    server: \"https://a.example\"\n") == "https://a.example")
-    #expect(PartCollector.server(in: "    server: file:///etc/passwd\n") == nil)
+    func server(_ text: String) -> String? { PartCollector.server(in: Array(text.utf8)) }
+    #expect(server("clusters:\n- cluster:\n    server: \"https://a.example\"\n") == "https://a.example")
+    #expect(server("clusters: [{name: c, cluster: {server: 'https://a.example'}}]\n") == "https://a.example")
+    #expect(server(#"{"clusters":[{"cluster":{"server":"https://a.example"}}]}"#) == "https://a.example")
+    #expect(server("clusters:\n- cluster:\n    server: file:///etc/passwd\n") == nil && server("[") == nil)
   }
 
   @Test func theIndexTellsWhatHappened() {

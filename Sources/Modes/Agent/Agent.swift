@@ -152,7 +152,7 @@ struct Agent {
       version: settings.version, knowsNode: cluster.state.content.node != nil, after: began.duration(to: .now))
     let services = ObservationServices(
       settings: settings, pool: pool, metrics: metrics, subnets: { enis.subnets.uses },
-      eniConfigName: { cluster.state.content.eniConfigName }, report: statusReport(pool, network, enis, began),
+      eniConfigName: { cluster.state.content.eniConfigName }, report: statusReport(pool, network, enis, cluster, began),
       logger: logger)
     let observation = Task { await services.run(beside: server) }
     // Before anything else that comes behind "ready": addresses wait for it.
@@ -168,7 +168,8 @@ struct Agent {
   }
 
   private func statusReport(
-    _ pool: AddressPool, _ network: NodeNetwork, _ enis: NodeENIs, _ began: ContinuousClock.Instant
+    _ pool: AddressPool, _ network: NodeNetwork, _ enis: NodeENIs, _ cluster: Cluster,
+    _ began: ContinuousClock.Instant
   ) -> StatusReport {
     let instance = enis.identity.instance
     let node = StatusReport.Node(
@@ -179,7 +180,8 @@ struct Agent {
     }
     return StatusReport(
       settings: settings, pool: pool, node: node, began: began, directory: enis.directory,
-      subnets: { enis.subnets.uses }, calls: { calls.calls }, kernel: { await kernel.status() })
+      subnets: { enis.subnets.uses }, subnetsAge: { enis.subnets.age }, calls: { calls.calls },
+      kernel: { await kernel.status() }, cluster: { cluster.state.status(nodeName: settings.nodeName) })
   }
 
   private func stop(_ parts: Parts) async {

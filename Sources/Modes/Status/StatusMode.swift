@@ -59,8 +59,8 @@ package enum StatusMode {
     } catch {
       let remedy =
         error.isRefused
-        ? "no agent listens there: is aws-node running, and is this its node? `vpc-cni doctor` says more"
-        : "`vpc-cni doctor` says more"
+        ? "no agent listens there: is aws-node running, and is this its node? `aws-cni doctor` says more"
+        : "`aws-cni doctor` says more"
       Terminal.complain("vpc-cni status: \(error); \(remedy)\n")
       return 1
     }

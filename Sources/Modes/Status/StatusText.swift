@@ -13,7 +13,7 @@ struct StatusText {
   }
 
   var text: String {
-    ([head, pool] + [enis, pods, waiters, subnets, calls, kernel, warnings].filter { !$0.isEmpty })
+    ([head + cluster, pool] + [enis, pods, waiters, subnets, calls, kernel, warnings].filter { !$0.isEmpty })
       .joined(separator: "\n")
   }
 
@@ -22,6 +22,28 @@ struct StatusText {
     let names = [agent.instance, agent.instanceType, agent.zone].filter { !$0.isEmpty }.joined(separator: " ")
     return
       "node       \(names)\nagent      \(agent.version), pid \(agent.pid), up \(StatusText.span(agent.upSeconds))\n"
+  }
+
+  private var cluster: String {
+    guard let cluster = status.cluster else { return "" }
+    var text = "cluster    "
+    if cluster.server.isEmpty {
+      text += cluster.faults.isEmpty ? "no API server is named; running without Kubernetes" : "API server not known"
+    } else {
+      text += cluster.server
+      if cluster.isNodeKnown {
+        text += ", node \(cluster.node)"
+        if let pods = cluster.podCapacity { text += ": \(pods) pods" }
+        if cluster.isCordoned { text += ", cordoned" }
+        if let name = cluster.eniConfig { text += ", ENIConfig \(name)" }
+      } else if cluster.faults.isEmpty {
+        text += ", no answer yet"
+      }
+    }
+    for fault in cluster.faults {
+      text += "\n           cannot use \(fault.text) (for \(StatusText.span(fault.seconds)))"
+    }
+    return text + "\n"
   }
 
   private var pool: String {
@@ -103,9 +125,11 @@ struct StatusText {
         subnet.isExcluded ? "excluded by tags" : nil, subnet.isPaused ? "was full, left alone for now" : nil,
         subnet.isFragmented ? "no free prefix, single addresses for now" : nil,
       ]
-      return [subnet.id, subnet.free.map { "\($0)" } ?? "unknown", notes.compactMap { $0 }.joined(separator: ", ")]
+      let age = subnet.freeSeconds.map { "\(StatusText.span($0)) ago" } ?? "-"
+      let free = subnet.free.map { "\($0)" } ?? "unknown"
+      return [subnet.id, free, age, notes.compactMap { $0 }.joined(separator: ", ")]
     }
-    return StatusText.table([["SUBNET", "FREE", ""]] + rows)
+    return StatusText.table([["SUBNET", "FREE", "EC2 ASKED", ""]] + rows)
   }
 
   private var calls: String {

@@ -32,6 +32,8 @@ struct BundlePart: Sendable, Hashable {
   /// Bytes before compression that are kept.
   var limit = 4 << 20
   var deadline = Duration.seconds(10)
+  /// What the agent and its plugin say comes before all else: the bundle's bounds are never used up by other files.
+  var comesFirst = false
   /// What must exist for it to be worth a try: a daemon's socket, which its client would wait for.
   var needs: String?
   /// Made of lines by the reader, so that a long document is not cut as one long line is.

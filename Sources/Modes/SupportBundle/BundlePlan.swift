@@ -14,8 +14,26 @@ struct BundlePlan: Sendable {
   /// `/`, but for tests.
   var root = ""
 
-  /// The long ones first, so that they do not end alone.
-  var parts: [BundlePart] { (programs + agent + files).sorted { $0.deadline > $1.deadline } }
+  /// What is collected, and what is not for want of room.
+  struct Collection: Sendable {
+    var parts: [BundlePart] = []
+    /// For the index, one line for each folder.
+    var notes: [String] = []
+  }
+
+  /// What matters most first; of the rest the long ones, so that they do not end alone.
+  var collection: Collection {
+    var collection = files
+    let first = agent.map { part in
+      var part = part
+      part.comesFirst = true
+      return part
+    }
+    collection.parts = (first + programs + collection.parts).sorted {
+      ($0.comesFirst ? 0 : 1, $1.deadline) < ($1.comesFirst ? 0 : 1, $0.deadline)
+    }
+    return collection
+  }
 
   private var agent: [BundlePart] {
     var parts: [BundlePart] = [
@@ -42,6 +60,9 @@ struct BundlePlan: Sendable {
     let folder: String
     /// In the archive.
     let target: String
+    /// Names that are taken whatever else there is.
+    var first: [String] = []
+    /// What a name of the first level begins with; what begins with the first of them comes first.
     var starts: [String] = [""]
     var ends: [String] = [""]
     /// Folders below that are looked into.
@@ -56,13 +77,26 @@ struct BundlePlan: Sendable {
     "eks-pod-identity-agent-", "eks-node-monitoring-agent-", "kube-multus-",
   ].map { "kube-system_\($0)" }
 
+  /// The agent's, its plugins', and those of the network policy agent, which writes into the same folder.
+  static let logs = [
+    "ipamd.log", "plugin.log", "network-policy-agent.log", "ebpf-sdk.log", "egress-v4-plugin.log",
+    "egress-v6-plugin.log",
+  ]
+  /// Files of one folder that are taken at most.
+  private static let fileLimit = 60
+
   private static let folders: [Taken] = [
-    Taken(folder: "/var/run/aws-node", target: "ipamd", limit: 16 << 20, isJSON: true),
-    Taken(folder: "/etc/cni/net.d", target: "cni"),
-    Taken(folder: "/host/etc/cni/net.d", target: "cni/host"),
-    Taken(folder: "/var/log/aws-routed-eni", target: "var_log/aws-routed-eni", ends: [".log"], limit: 24 << 20),
     Taken(
-      folder: "/host/var/log/aws-routed-eni", target: "var_log/host-aws-routed-eni", ends: [".log"], limit: 24 << 20),
+      folder: "/var/run/aws-node", target: "ipamd", first: ["ipam.json", "ipam.json.damaged"], limit: 16 << 20,
+      isJSON: true),
+    Taken(folder: "/etc/cni/net.d", target: "cni", first: ["10-aws.conflist"]),
+    Taken(folder: "/host/etc/cni/net.d", target: "cni/host", first: ["10-aws.conflist"]),
+    Taken(
+      folder: "/var/log/aws-routed-eni", target: "var_log/aws-routed-eni", first: logs, ends: [".log"],
+      limit: 24 << 20),
+    Taken(
+      folder: "/host/var/log/aws-routed-eni", target: "var_log/host-aws-routed-eni", first: logs, ends: [".log"],
+      limit: 24 << 20),
     Taken(folder: "/var/log/pods", target: "var_log/pods", starts: pods, ends: [".log"], depth: 2),
     Taken(folder: "/etc/systemd/network", target: "networking/systemd-network/etc", depth: 1),
     Taken(folder: "/run/systemd/network", target: "networking/systemd-network/run", depth: 1),
@@ -102,37 +136,41 @@ struct BundlePlan: Sendable {
   ]
 
   /// Those whose absence says something are named whether they are there or not.
-  private var files: [BundlePart] {
-    var parts = BundlePlan.single.map { path, target in
+  private var files: Collection {
+    var collection = Collection()
+    collection.parts = BundlePlan.single.map { path, target in
       BundlePart(path: target, source: .file(root + path), limit: path.hasPrefix("/var/log") ? 24 << 20 : 4 << 20)
     }
     if let agent = agentProcess {
       for name in ["status", "limits", "cgroup", "wchan"] {
-        parts.append(BundlePart(path: "ipamd/process/\(name)", source: .file("/proc/\(agent)/\(name)")))
+        collection.parts.append(BundlePart(path: "ipamd/process/\(name)", source: .file("/proc/\(agent)/\(name)")))
       }
     }
     for taken in BundlePlan.folders {
-      for name in FolderWalk.files(root + taken.folder, depth: taken.depth, limit: 60, starts: taken.starts)
-      where taken.ends.contains(where: name.hasSuffix) {
-        parts.append(
-          BundlePart(
-            path: "\(taken.target)/\(name)", source: .file("\(root)\(taken.folder)/\(name)"), limit: taken.limit,
-            isJSON: taken.isJSON && name.hasSuffix(".json")))
+      let found = FolderWalk.files(
+        root + taken.folder, depth: taken.depth, limit: BundlePlan.fileLimit, starts: taken.starts, ends: taken.ends,
+        first: taken.first)
+      collection.parts += found.names.map { name in
+        BundlePart(
+          path: "\(taken.target)/\(name)", source: .file("\(root)\(taken.folder)/\(name)"), limit: taken.limit,
+          comesFirst: taken.first.contains(name), isJSON: taken.isJSON && name.hasSuffix(".json"))
       }
+      if let note = found.note(taken.folder) { collection.notes.append(note) }
     }
     for folder in ["var/log/aws-routed-eni", "host/var/log/aws-routed-eni"] {
-      let names = FolderWalk.files("\(root)/\(folder)", depth: 0, limit: 200)
-      for name in BundlePlan.newestPutAside(names) {
-        parts.append(
+      let found = FolderWalk.files("\(root)/\(folder)", depth: 0, limit: 200, ends: [".log.gz"])
+      for name in BundlePlan.newestPutAside(found.names) {
+        collection.parts.append(
           BundlePart(
             path: "var_log/\(folder.hasPrefix("host") ? "host-" : "")aws-routed-eni/\(name.dropLast(3))",
             source: .compressed("\(root)/\(folder)/\(name)"), limit: 16 << 20))
       }
     }
-    return parts
+    return collection
   }
 
-  /// Of each log the last one that was put aside, `NAME-TIME.log.gz`: what happened may have been just before.
+  /// Of each log the last one that was put aside, `NAME-TIME.log.gz`: what happened may have been just before. Of names
+  /// that are not the agent's own, a few.
   static func newestPutAside(_ names: [String]) -> [String] {
     var newest: [String: String] = [:]
     for name in names.sorted() where name.hasSuffix(".log.gz") {
@@ -140,7 +178,9 @@ struct BundlePlan: Sendable {
       let stem = name.split(separator: "-").prefix { $0.first?.isNumber != true }.joined(separator: "-")
       newest[stem] = name
     }
-    return newest.values.sorted()
+    let isOurs = { (stem: String) in logs.contains("\(stem).log") }
+    let others = newest.keys.filter { !isOurs($0) }.sorted().prefix(8)
+    return (newest.keys.filter(isOurs) + others).compactMap { newest[$0] }.sorted()
   }
 
   /// Interfaces that have a device behind them: the ENIs.
@@ -149,37 +189,5 @@ struct BundlePlan: Sendable {
       var status = stat()
       return stat("\(root)/sys/class/net/\(link)/device", &status) == 0
     }
-  }
-}
-
-/// Names of regular files below a folder.
-enum FolderWalk {
-  /// Sorted; relative to the folder; links are not followed; a folder that cannot be read has none.
-  ///
-  /// - Parameters:
-  ///   - depth: how many levels of folders below are looked into.
-  ///   - limit: files at most.
-  ///   - starts: what a name of the first level begins with.
-  static func files(_ folder: String, depth: Int, limit: Int, starts: [String] = [""]) -> [String] {
-    var (files, folders): ([String], [String]) = ([], [])
-    for name in names(folder, limit: 5000) where starts.contains(where: name.hasPrefix) {
-      var status = stat()
-      guard lstat("\(folder)/\(name)", &status) == 0 else { continue }
-      if status.st_mode & S_IFMT == S_IFREG { files.append(name) }
-      if status.st_mode & S_IFMT == S_IFDIR { folders.append(name) }
-    }
-    if depth > 0 {
-      for name in folders where files.count < limit {
-        files += FolderWalk.files("\(folder)/\(name)", depth: depth - 1, limit: limit - files.count)
-          .map { "\(name)/\($0)" }
-      }
-    }
-    return Array(files.prefix(limit))
-  }
-
-  /// Sorted, whatever they stand for.
-  static func names(_ folder: String, limit: Int) -> [String] {
-    guard var entries = FolderNames(folder) else { return [] }
-    return entries.next(atMost: limit).sorted()
   }
 }

@@ -2,6 +2,7 @@
 //
 // Makes one part: source → text → Redactor → Deflate. Blocks; many run side by side on threads of their own.
 
+internal import VPCKube
 internal import VPCLinux
 internal import VPCModel
 internal import VPCObserve
@@ -16,6 +17,12 @@ struct PartCollector: Sendable {
   let interruption: Interruption
   /// When everything ends.
   let end: ContinuousClock.Instant
+
+  /// Programs ask each name server once, and wait for it a second: without DNS they would wait for five, again and again.
+  private static let runner = SpawnedCommand(
+    environment: [
+      "PATH=" + SpawnedCommand.defaultPath.joined(separator: ":"), "LC_ALL=C", "RES_OPTIONS=timeout:1 attempts:1",
+    ])
 
   /// A part and its content; none where there is nothing to keep.
   struct Result: Sendable {
@@ -79,7 +86,8 @@ struct PartCollector: Sendable {
     switch part.source {
     case .command(let program, let arguments):
       let command = Command(program, arguments, deadline: deadline, outputLimit: limit)
-      return try keep(SpawnedCommand().capture(command, interruption: interruption), of: program, deadline, &text)
+      let capture = PartCollector.runner.capture(command, interruption: interruption)
+      return try keep(capture, of: program, deadline, &text)
     case .own(let arguments):
       // By this path the child does not take the name that this process was called by.
       let command = Command("/proc/self/exe", arguments, deadline: deadline, outputLimit: limit)
@@ -160,7 +168,7 @@ struct PartCollector: Sendable {
 
   private func containers(_ text: inout PartText, _ limit: Int, _ deadline: Duration) throws -> Finding {
     let end = ContinuousClock.now.advanced(by: deadline)
-    let runner = SpawnedCommand()
+    let runner = PartCollector.runner
     let ctr = ["--connect-timeout=2s", "-n", "k8s.io", "containers"]
     let list = runner.capture(Command("ctr", ctr + ["list"], deadline: deadline), interruption: interruption)
     guard list.ending == .exited(status: 0) else { return try keep(list, of: "ctr", deadline, &text) }
@@ -193,7 +201,7 @@ struct PartCollector: Sendable {
   private func apiServer(_ text: inout PartText, _ deadline: Duration) throws -> Finding {
     let path = "/var/lib/kubelet/kubeconfig"
     let bytes = try BoundedFile.read(path, limit: 1 << 20)
-    guard let server = PartCollector.server(in: String(decoding: bytes, as: UTF8.self)) else {
+    guard let server = PartCollector.server(in: bytes) else {
       return Finding(outcome: .absent, reason: "\(path) names no server")
     }
     // Whether it answers, not what: no credential is sent, and so no certificate is needed.
@@ -203,19 +211,16 @@ struct PartCollector: Sendable {
       + "all %{time_total} s\n"
     let words = ["-sSk", "--max-time", "5", "-o", "/dev/null", "-w", form, "\(server)/livez"]
     return try keep(
-      SpawnedCommand().capture(Command("curl", words, deadline: limit), interruption: interruption), of: "curl", limit,
-      &text)
+      PartCollector.runner.capture(Command("curl", words, deadline: limit), interruption: interruption), of: "curl",
+      limit, &text)
   }
 
-  /// The first `server:` of a kubeconfig.
-  static func server(in text: String) -> String? {
-    for line in text.split(separator: "\n") {
-      let words = line.split(separator: " ")
-      guard words.count == 2, words[0] == "server:" else { continue }
-      let value = words[1].filter { $0 != "\"" && $0 != "'" }
-      return value.hasPrefix("https://") ? value : nil
-    }
-    return nil
+  /// The server of a kubeconfig's first cluster; kubelet's has one. The rest of it, such as a program that gets a token, is
+  /// of no matter here.
+  static func server(in bytes: [UInt8]) -> String? {
+    let document = try? YAMLReader.parse(bytes)
+    let server = document?["clusters"]?.array?.first?["cluster"]?["server"]?.string
+    return server.flatMap { $0.hasPrefix("https://") ? $0 : nil }
   }
 }
 

@@ -36,7 +36,9 @@ struct SupportBundle {
     if ignoresMetrics { index.notes.append("Left out on demand: the agent's metrics.") }
     do {
       let plan = BundlePlan(
-        ignoresIntrospection: ignoresIntrospection, ignoresMetrics: ignoresMetrics, agentProcess: agent)
+        ignoresIntrospection: ignoresIntrospection, ignoresMetrics: ignoresMetrics, agentProcess: agent
+      ).collection
+      index.notes += plan.notes
       let run = BundleRun(
         parts: plan.parts,
         collector: PartCollector(

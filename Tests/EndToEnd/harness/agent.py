@@ -24,7 +24,8 @@ MANIFEST_ENVIRONMENT = {
 
 
 class Agent:
-    """One process of `vpc-cni agent` in an instance's namespaces. With `clock`, its time can be made to run faster."""
+    """One process of `vpc-cni agent` in an instance's namespaces. With `clock`, its time can be made to run faster. One that
+    `outlives` the process that starts it has a session of its own, and nobody reads its standard error."""
 
     def __init__(self, instance: Instance, environment: dict[str, str] | None = None, clock: FastClock | None = None) -> None:
         self.instance = instance
@@ -32,13 +33,15 @@ class Agent:
         self.clock = clock
         self.process: subprocess.Popen[bytes] | None = None
         self.seconds_to_ready = 0.0
+        self.outlives = False
 
     def start(self, wait: bool = True, deadline: float = 20.0) -> Agent:
         began = time.monotonic()
         words = [*(self.clock.words if self.clock else []), str(paths.BINARY), "agent"]
         self.process = self.instance.popen(words, env=self.environment,
                                            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                                           stderr=subprocess.PIPE)
+                                           stderr=subprocess.DEVNULL if self.outlives else subprocess.PIPE,
+                                           start_new_session=self.outlives)
         if wait:
             wait_for(self.ready_or_dead, "agent ready", deadline)
             self.seconds_to_ready = time.monotonic() - began

@@ -159,9 +159,9 @@ import VPCModel
       (.noENIConfig("ENIConfig z: broken"), ["ENIConfig z: broken"], "correct"),
       (.throttled(call: "CreateTags", retryIn: .seconds(7)), ["CreateTags", "7 s"], "rate"),
       (.missingPermission("ec2:CreateTags", retryIn: .seconds(7)), ["ec2:CreateTags", "7 s"], "add it to the role"),
-      (.callFailed("CreateTags: Odd: why", retryIn: .seconds(7)), ["CreateTags: Odd: why", "7 s"], "vpc-cni doctor"),
+      (.callFailed("CreateTags: Odd: why", retryIn: .seconds(7)), ["CreateTags: Odd: why", "7 s"], "aws-cni doctor"),
       (.onlyCooling(count: 5, freeIn: .seconds(7)), ["(5)", "7 s"], "IP_COOLDOWN_PERIOD"),
-      (.tooManyWaiting(4096), ["4096 requests"], "vpc-cni status"),
+      (.tooManyWaiting(4096), ["4096 requests"], "aws-cni status"),
       (.checkpointNotWritten("write /run/x: full"), ["write /run/x: full"], "make room"),
     ] as [(FailureCause, [String], String)])
   func eachCauseNamesItsValuesAndTheRemedy(_ cause: FailureCause, _ values: [String], _ remedy: String) throws {

@@ -84,6 +84,54 @@ import Testing
     Plant("a mount's password", "//s/x /x cifs username=a,password=SECRET 0 0", "hunter2"),
     Plant("an ODBC string", "Server=h;UID=sa;PWD=SECRET;x", "hunter2"),
     Plant("a connection string", "AccountName=a;AccountKey=SECRET", "abc123=="),
+    Plant("a secret key of 40 behind a slash", "s3://bucket/SECRET", secretKey),
+    Plant("a secret key that begins with a slash, in 40", "got SECRET now", "/alrXUtnFEMI7K7MDENG+bPxRfiCYzEXAMPLE123"),
+    Plant("a secret key in a list of options", "-SECRET", secretKey),
+    // Escapes of URLs.
+    Plant("a URL's escapes", "url%3Fpassword%3DSECRET%26x%3D1", "hunter2"),
+    Plant("a URL's escapes, twice", "url%253Fpassword%253DSECRET%2526x", "hunter2"),
+    Plant("JSON in a URL", "q=%7B%22password%22%3A%22SECRET%22%2C%22a%22%3A1%7D", "hunter2"),
+    Plant("a signature in an escaped URL", "to=https%3A%2F%2Fs%2Fo%3FX-Amz-Signature%3DSECRET", "0123456789abcdef"),
+    Plant("a key id behind an escape", "cred%3DSECRET%2F20261124", "AKIAIOSFODNN7EXAMPLE"),
+    Plant("a login in an escaped URL", "next=http%3A%2F%2FSECRET%40proxy%3A3128", "user%3Ahunter2"),
+    Plant("a secret key, escaped", "aws=SECRET&x", "wJalrXUtnFEMI%2FK7MDENG%2FbPxRfiCYzEXAMPLE12"),
+    // Escapes of JSON, Go, Python, C and systemd.
+    Plant("quotes as \\u0022", #"{"m":"{\u0022password\u0022:\u0022SECRET\u0022}"}"#, "hunter2"),
+    Plant("quotes as \\u0022, twice", #"{"m":"{\\u0022password\\u0022:\\u0022SECRET\\u0022}"}"#, "hunter2"),
+    Plant("an equals sign as \\u003d", #"{"m":"password\u003dSECRET"}"#, "hunter2"),
+    Plant("quotes as \\x22", #"b'{\x22password\x22: \x22SECRET\x22}'"#, "hunter2"),
+    Plant("an equals sign in octal", #"PASSWORD\075SECRET\040x"#, "hunter2"),
+    Plant("backslashes, twice", #"{"a":"{\"b\":\"{\\\"password\\\":\\\"SECRET\\\"}\"}"}"#, "hunter2"),
+    Plant("a key id behind a line feed's escape", #"{"log":"key\nSECRET\n"}"#, "AKIAIOSFODNN7EXAMPLE"),
+    Plant("a token behind a tab's escape", #"{"log":"key\tSECRET"}"#, "ghp_0123456789abcdefABCDEF0123456789abcd"),
+    Plant("lines within JSON", #"{"log":"a\npassword: SECRET\nb: 1"}"#, "correct horse battery"),
+    Plant("a block of YAML within JSON", #"{"cfg":"a: 1\nsecretKey: |\n  SECRET\n  more\nnext: 1\n"}"#, "line of it"),
+    Plant("slashes as \\/", #"{"u":"https:\/\/SECRET@host\/x"}"#, "user:hunter2"),
+    // Entities.
+    Plant("quotes as &quot;", "&quot;password&quot;:&quot;SECRET&quot;", "hunter2"),
+    Plant("quotes as &#34;", "{&#34;password&#34;:&#x22;SECRET&#x22;}", "hunter2"),
+    Plant("an escaped element", "&lt;password&gt;SECRET&lt;/password&gt;", "hunter2"),
+    // What colours text.
+    Plant("a colour before the name", "\u{1b}[31mpassword\u{1b}[0m=SECRET", "hunter2"),
+    Plant("a colour before the value", "password=\u{1b}[1;32mSECRET\u{1b}[0m", "hunter2"),
+    Plant("a colour before a key id", "\u{1b}[31mSECRET\u{1b}[0m", "AKIAIOSFODNN7EXAMPLE"),
+    Plant("a colour within JSON", #"{"log":"\u001b[31mSECRET\u001b[0m"}"#, "AKIAIOSFODNN7EXAMPLE"),
+    Plant("a colour as rsyslog writes it", "#033[36mpassword#033[0m: SECRET", "hunter2"),
+    Plant("a colour as cat -v writes it", "^[[36mpassword^[[0m=SECRET", "hunter2"),
+    Plant("a colour in C's octal", #"\033[36mpassword\033[0m=SECRET"#, "hunter2"),
+    // XML.
+    Plant("an element", "<SecretAccessKey>SECRET</SecretAccessKey>", "short"),
+    Plant("an element with a prefix", "<wsse:Password Type='text'>SECRET</wsse:Password>", "pw1"),
+    Plant("an element in lines", "<password>\n  SECRET\n</password>", "hunter2"),
+    Plant("an element with CDATA", "<password><![CDATA[SECRET]]></password>", "hun<ter2"),
+    Plant("an element with CDATA in lines", "<password>\n<![CDATA[SECRET]]>\n</password>", "hunter2"),
+    Plant("an element named by an attribute", #"<entry key="password">SECRET</entry>"#, "hunter2"),
+    Plant("a pair of elements", "<property><name>db.password</name><value>SECRET</value></property>", "hunter2"),
+    Plant("a property list", "<key>Password</key>\n<string>SECRET</string>", "hunter2"),
+    // Base64.
+    Plant("a field in base64", "data: SECRET==", "cGFzc3dvcmQ9aHVudGVyMg"),
+    Plant("JSON in base64", "cfg SECRET", "eyJwYXNzd29yZCI6Imh1bnRlcjIifQ"),
+    Plant("a key id in base64", "x=SECRET=", "QUtJQUlPU0ZPRE5ON0VYQU1QTEU"),
   ]
 
   @Test(arguments: plants) func nothingOfAPlantIsLeft(_ plant: Plant) {
@@ -115,6 +163,12 @@ import Testing
     "awscni_ec2api_error_count{fn=\"AssignPrivateIpAddresses\"} 3",
     "pod-identity-webhook.kube-system.svc.cluster.local:443",
     "0: from all lookup local\n512: from all lookup 20512",
+    "it needs a <token> and the <password> of the user",
+    #"{"log":"first line\\nsecond line\\n","stream":"stdout","time":"2026-11-24T10:00:00Z"}"#,
+    "GET /api/v1/nodes?fieldSelector=metadata.name%3Dip-10-0-1-7&watch=true",
+    #"path C:\\new\\table 100% of &amp; and &lt;none&gt;"#,
+    "<VpcId>vpc-0abc</VpcId><tokenType>none</tokenType><password></password>",
+    "kube-system-coredns-7d9f4c5b6-xyzab amazon-k8s-cni-init:v1.23.1 systemd-networkd-wait-online",
   ])
   func whatIsNoSecretStays(_ text: String) {
     #expect(Redactor.redacted(text) == text)
@@ -177,6 +231,37 @@ import Testing
     var output: [UInt8] = []
     redactor.take(Array("AKIAIOSFODNN7EXAMPLE password=x token: y\n".utf8), into: &output)
     #expect(redactor.found == [.awsKeyID: 1, .field: 2])
+  }
+
+  /// A plant as it stands, in every escape of a URL, JSON or XML, and in two of them: nothing of it is left.
+  @Test func escapesOfEveryPlantHideNothing() {
+    let escapes: [(name: String, escape: (String) -> String)] = [
+      ("URL", { RedactorTests.escaped($0) { "%" + RedactorTests.hex($0, 2) } }),
+      ("URL, twice", { RedactorTests.escaped($0) { "%25" + RedactorTests.hex($0, 2) } }),
+      ("JSON", { RedactorTests.escaped($0) { "\\u" + RedactorTests.hex($0, 4) } }),
+      ("JSON, twice", { RedactorTests.escaped($0) { "\\\\u" + RedactorTests.hex($0, 4) } }),
+      ("C", { RedactorTests.escaped($0) { "\\x" + RedactorTests.hex($0, 2) } }),
+      ("XML", { RedactorTests.escaped($0) { "&#x" + RedactorTests.hex($0, 2) + ";" } }),
+    ]
+    // What has several lines is one line then, with escaped line feeds.
+    for plant in Self.plants where plant.kind != "the rest of a private key" {
+      for escape in escapes {
+        let result = Redactor.redacted(escape.escape(plant.text))
+        #expect(!result.contains(escape.escape(plant.secret)), "\(escape.name): \(plant.kind): \(result)")
+      }
+    }
+  }
+
+  /// Every character that is neither letter nor digit, nor a space, in another form.
+  private static func escaped(_ text: String, _ escape: (UInt8) -> String) -> String {
+    text.utf8.reduce(into: "") { result, byte in
+      result += Byte.isLetterOrDigit(byte) || byte == 0x20 ? String(UnicodeScalar(byte)) : escape(byte)
+    }
+  }
+
+  private static func hex(_ byte: UInt8, _ digits: Int) -> String {
+    let text = String(byte, radix: 16)
+    return String(repeating: "0", count: digits - text.count) + text
   }
 
   /// Seeded noise around every plant: never a trap, and nothing of it is shown.

@@ -70,12 +70,15 @@ class Instance:
 
 
 class Simulator:
-    """One simulated VPC. `options` are those of `up`, with underscores: throttle, verify_signatures, imds_lag, …"""
+    """One simulated VPC. It ends with this process, unless it `outlives` it: then `vpcsim --name NAME down` ends it.
+    `options` are those of `up`, with underscores: throttle, verify_signatures, imds_lag, …"""
 
-    def __init__(self, name: str | None = None, state: Path | None = None, log: Path | None = None, **options: Any) -> None:
+    def __init__(self, name: str | None = None, state: Path | None = None, log: Path | None = None, outlives: bool = False,
+                 **options: Any) -> None:
         self.name = registry.check_name(name or f"t-{uuid.uuid4().hex[:8]}", "name")
         self._state = state
         self._log = log
+        self._outlives = outlives
         self._options = options
         self._process: subprocess.Popen[Any] | None = None
         self.ready: dict[str, Any] = {}
@@ -89,7 +92,7 @@ class Simulator:
 
     def start(self, deadline: float = 60.0) -> Simulator:
         """Raises RuntimeError with the daemon's words when it does not come up."""
-        words = [str(LAUNCHER), "up", "--lifeline", "--name", self.name]
+        words = [str(LAUNCHER), "up", "--background" if self._outlives else "--lifeline", "--name", self.name]
         if self._state:
             words += ["--state", str(self._state)]
         for option, value in self._options.items():
@@ -99,6 +102,13 @@ class Simulator:
                     words.append(flag)
                 elif each is not False and each is not None:
                     words += [flag, str(each)]
+        if self._outlives:
+            done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=_with_environment(),
+                                  timeout=deadline, check=False)
+            if done.returncode:
+                raise RuntimeError(f"the simulator did not come up: {done.stderr.strip()}")
+            self.ready = registry.ready(self.name)
+            return self
         output: Any = self._log.open("wb") if self._log else subprocess.PIPE
         self._process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=output,
                                          env=_with_environment())

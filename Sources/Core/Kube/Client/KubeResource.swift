@@ -22,6 +22,12 @@ package struct KubeResource: Sendable, Hashable {
   package static let cniNodes = KubeResource(
     root: "/apis/vpcresources.k8s.aws/v1alpha1", plural: "cninodes", isNamespaced: false)
 
+  /// As RBAC rules and `kubectl auth can-i` name it: `nodes`, `eniconfigs.crd.k8s.amazonaws.com`.
+  package var qualifiedName: String {
+    let parts = root.split(separator: "/")
+    return parts.first == "apis" && parts.count > 1 ? "\(plural).\(parts[1])" : plural
+  }
+
   /// The path of all objects, of one namespace where one is given.
   func collection(in namespace: String?) -> String {
     guard isNamespaced, let namespace else { return "\(root)/\(plural)" }

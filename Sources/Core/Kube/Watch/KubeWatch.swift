@@ -15,7 +15,7 @@ package enum KubeWatchEvent<Object: KubeObject>: Sendable {
   case deleted(Object)
   /// An object that cannot be read; it counts as unchanged.
   case unreadable(String)
-  /// The first of a row of failures: nothing is heard until `recovered`.
+  /// The first of a row of failures, and the first of another kind in it: nothing is heard until `recovered`.
   case lost(KubeError, retryIn: Duration)
   /// The server is heard again; what was missed follows.
   case recovered
@@ -52,7 +52,8 @@ package struct KubeWatch<Object: KubeObject>: Sendable {
   /// - Parameter deliver: called with one event after the other; while it runs, nothing is read from the server.
   package func run(_ deliver: @Sendable (KubeWatchEvent<Object>) async -> Void) async {
     var state = WatchState(isFirstFresh: pagesFirstList)
-    var isLost = false
+    // The kind of failure that was told last.
+    var lostBy: KubeError.Code?
     while !Task.isCancelled {
       let wait: Duration
       var failure: KubeError?
@@ -60,8 +61,8 @@ package struct KubeWatch<Object: KubeObject>: Sendable {
       case .list(let isFresh):
         do throws(KubeError) {
           let listing = try await client.list(Object.self, in: namespace, selector, isFresh: isFresh)
-          if isLost {
-            isLost = false
+          if lostBy != nil {
+            lostBy = nil
             await deliver(.recovered)
           }
           for fault in listing.faults { await deliver(.unreadable(fault)) }
@@ -75,8 +76,8 @@ package struct KubeWatch<Object: KubeObject>: Sendable {
       case .watch(let version):
         do throws(KubeError) {
           let stream = try await open(from: version)
-          if isLost {
-            isLost = false
+          if lostBy != nil {
+            lostBy = nil
             await deliver(.recovered)
           }
           let opened = client.time.now()
@@ -88,8 +89,9 @@ package struct KubeWatch<Object: KubeObject>: Sendable {
         }
       }
       guard !Task.isCancelled else { return }
-      if let failure, failure.code != .gone, !isLost {
-        isLost = true
+      // Another cause is news: an API server that could not be reached and now says 403 wants another remedy.
+      if let failure, failure.code != .gone, failure.code != lostBy {
+        lostBy = failure.code
         await deliver(.lost(failure, retryIn: wait))
       }
       // Cancelled: the loop's condition ends it.

@@ -31,6 +31,38 @@ package enum FileInstallation {
     AtomicFile.removeLeftovers(of: target)
     if try isSame(from, status, as: target, mode: bits) { return .alreadySo }
 
+    try replace(target, mode: bits) { (to, temporary) throws(FileError) in
+      try copy(from, to, source: source, target: temporary)
+    }
+    return .installed
+  }
+
+  /// The same for a text of ours.
+  ///
+  /// - Throws: `FileError`; the old file then stands and the temporary one is gone.
+  @discardableResult
+  package static func install(
+    content: [UInt8], to target: String, mode: UInt32
+  ) throws(FileError) -> Outcome {
+    AtomicFile.removeLeftovers(of: target)
+    var there = stat()
+    // A hard link is replaced as well: whoever writes into it later would write into its other name.
+    if lstat(target, &there) == 0, there.st_mode & S_IFMT == S_IFREG, there.st_mode & 0o7777 == mode_t(mode),
+      there.st_nlink == 1, there.st_size == content.count,
+      (try? BoundedFile.read(target, limit: content.count)) == content
+    {
+      return .alreadySo
+    }
+    try replace(target, mode: mode_t(mode)) { (to, temporary) throws(FileError) in
+      try AtomicFile.writeAll(content, to: to, path: temporary)
+    }
+    return .installed
+  }
+
+  /// Has a temporary file written beside `target`, syncs it, gives it its mode and renames it.
+  private static func replace(
+    _ target: String, mode bits: mode_t, by write: (Int32, String) throws(FileError) -> Void
+  ) throws(FileError) {
     let temporary = AtomicFile.temporary(for: target)
     // A leftover of a crashed process of the same number is replaced, not followed if it is a link.
     unlink(temporary)
@@ -38,7 +70,7 @@ package enum FileInstallation {
     guard to >= 0 else { throw FileError(verb: "create", path: temporary, errno: errno) }
     do throws(FileError) {
       defer { close(to) }
-      try copy(from, to, source: source, target: temporary)
+      try write(to, temporary)
       guard fchmod(to, bits) == 0 else { throw FileError(verb: "chmod", path: temporary, errno: errno) }
       guard fsync(to) == 0 else { throw FileError(verb: "sync", path: temporary, errno: errno) }
     } catch {
@@ -51,24 +83,6 @@ package enum FileInstallation {
       throw FileError(verb: "rename", path: temporary, errno: code)
     }
     try AtomicFile.syncDirectory(of: target)
-    return .installed
-  }
-
-  /// Gives a file another name beside it, in the place of what stands there, by an atomic rename.
-  ///
-  /// - Returns: nil where the file system makes no such link; nothing has changed then.
-  package static func link(_ source: String, to target: String) -> Outcome? {
-    var (from, there) = (stat(), stat())
-    guard lstat(source, &from) == 0 else { return nil }
-    if lstat(target, &there) == 0, there.st_ino == from.st_ino, there.st_dev == from.st_dev { return .alreadySo }
-    let temporary = AtomicFile.temporary(for: target)
-    unlink(temporary)
-    guard Glibc.link(source, temporary) == 0 else { return nil }
-    guard rename(temporary, target) == 0 else {
-      unlink(temporary)
-      return nil
-    }
-    return .installed
   }
 
   /// Names of the regular files in a folder, sorted.

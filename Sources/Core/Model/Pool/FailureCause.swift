@@ -65,9 +65,9 @@ extension FailureCause: CustomStringConvertible {
     case .noFreePrefix: "reserve a block by a subnet CIDR reservation for prefixes, or use a new subnet"
     case .throttled: "look for who calls so often (CloudTrail), or ask AWS for a higher rate"
     case .missingPermission: "add it to the role of the node or of the service account aws-node"
-    case .callFailed: "vpc-cni doctor on the node looks further"
+    case .callFailed: "aws-cni doctor on the node looks further"
     case .onlyCooling: "wait, or lower IP_COOLDOWN_PERIOD"
-    case .tooManyWaiting: "vpc-cni status on the node says who waits, and for what"
+    case .tooManyWaiting: "aws-cni status on the node says who waits, and for what"
     case .checkpointNotWritten: "make room there, or make it writable"
     case .deadline, .cancelled, .badRequest: nil
     }

@@ -198,7 +198,7 @@ extension LineScan {
   }
 
   /// Values that hold nothing, and that a reader needs.
-  private func isHarmless(_ value: ArraySlice<UInt8>) -> Bool {
+  func isHarmless(_ value: ArraySlice<UInt8>) -> Bool {
     guard value.count <= 10 else { return false }
     let word = String(decoding: value, as: UTF8.self).lowercased()
     return [

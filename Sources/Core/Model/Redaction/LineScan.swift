@@ -5,10 +5,12 @@
 struct LineScan {
   /// A stretch to replace.
   struct Span: Hashable {
-    let range: Range<Int>
+    var range: Range<Int>
     let kind: SecretKind
     /// The replacement stands for a value of JSON that had no quotes.
     var isQuoted = false
+    /// Nothing is put in its place: an earlier line has the mark.
+    var isSilent = false
   }
 
   /// What goes on in the lines that follow.
@@ -17,6 +19,8 @@ struct LineScan {
     case block(indent: Int)
     /// A private key has begun and not ended.
     case privateKey
+    /// The text of an XML element has begun and not ended.
+    case element
   }
 
   let line: [UInt8]
@@ -24,11 +28,14 @@ struct LineScan {
   private(set) var opening: Opening?
   /// Lines for which a field `value` is taken for a secret's: the field `name` before it said so. Counted by the caller.
   var pendingValue: Int
+  /// Base64 is looked into; not that of what was base64 itself.
+  private let isDecoded: Bool
   /// A netrc line: `machine HOST login USER password PASSWORD`.
   private var hasLogin = false
 
-  init(line: [UInt8], pendingValue: Int = 0) {
+  init(line: [UInt8], pendingValue: Int = 0, isDecoded: Bool = false) {
     self.line = line
+    self.isDecoded = isDecoded
     self.pendingValue = pendingValue
   }
 
@@ -52,13 +59,15 @@ struct LineScan {
         at = userInformation(at + 3)
         continue
       }
+      if byte == UInt8(ascii: "<") { element(at) }
       guard Byte.isBase64(byte) || byte == UInt8(ascii: ".") else {
         at += 1
         continue
       }
       if at >= weighed, Byte.isBase64(byte) {
         weighed = endOfBase64(at)
-        if SecretShapes.isKeyMaterial(line[at..<weighed]) {
+        let run = line[at..<weighed]
+        if SecretShapes.isKeyMaterial(run) || SecretShapes.isKeyBesideMark(run) || hidesSecret(run) {
           // A field's name never has this form; its padding goes with it.
           let end = line[weighed...].prefix { $0 == UInt8(ascii: "=") }.endIndex
           // A web token is one run after the other, with dots between.
@@ -84,6 +93,18 @@ struct LineScan {
         continue
       }
       while at < line.count, Byte.isLetterOrDigit(line[at]) { at += 1 }
+    }
+  }
+
+  /// Whether a run of base64, without its padding, is a text with a secret in it.
+  private func hidesSecret(_ run: ArraySlice<UInt8>) -> Bool {
+    guard !isDecoded, run.count >= SecretShapes.leastBase64, let text = SecretShapes.textOfBase64(run) else {
+      return false
+    }
+    return text.split(separator: 0x0a).contains { part in
+      var scan = LineScan(line: Array(part), isDecoded: true)
+      scan.run()
+      return !scan.spans.isEmpty || scan.opening != nil
     }
   }
 

@@ -2,8 +2,10 @@
 //
 // Replaces what looks like a secret in text, for what leaves the node. It goes by lines and keeps one of them at most:
 //
-//   pieces of text ─▶ lines, cut at lineLimit ─▶ LineScan (SecretNames, SecretShapes) ─▶ text with [redacted KIND]
+//   pieces of text ─▶ lines, cut at lineLimit ─┬─▶ TextScan: LineScan (SecretNames, SecretShapes) ─┬─▶ [redacted KIND]
+//                                              └─▶ UnescapedLine, layer by layer ─▶ TextScan ───────┘
 //
+// What colours text on a terminal is left out: it would stand between a name and its value.
 // A secret that nothing announces and that has no form of its own is not found; docs/decisions/0036 says what that means.
 
 /// Text in, text without secrets out.
@@ -20,16 +22,7 @@ package struct Redactor: Sendable {
   private var line: [UInt8] = []
   /// Bytes of the current line that are not kept.
   private var surplus = 0
-  private var state = State.plain
-  private var pendingValue = 0
-
-  private enum State {
-    case plain
-    /// Lines of more indentation belong to a secret; whether its mark has been written.
-    case block(indent: Int, isTold: Bool)
-    /// A PEM block; how many lines it may still have.
-    case privateKey(left: Int)
-  }
+  private var scan = TextScan()
 
   package init() {}
 
@@ -48,8 +41,7 @@ package struct Redactor: Sendable {
   /// The end of the text: what is left of it.
   package mutating func finish(into output: inout [UInt8]) {
     if !line.isEmpty || surplus > 0 { finishLine(into: &output) }
-    state = .plain
-    pendingValue = 0
+    scan = TextScan()
   }
 
   /// A whole text at once.
@@ -80,25 +72,62 @@ package struct Redactor: Sendable {
     defer {
       if surplus > 0 { output += Array(" [\(surplus) bytes of this line left out]".utf8) }
     }
-    if isInsideSecret(&output) { return }
-    var scan = LineScan(line: line, pendingValue: pendingValue)
-    scan.run()
-    pendingValue = max(scan.pendingValue - 1, 0)
+    line = UnescapedLine.withoutTerminalSequences(line)
+    let (plain, below) = (scan.spans(in: line), Redactor.spansBelowEscapes(line))
+    guard !plain.isEmpty || !below.isEmpty else {
+      output += line
+      return
+    }
     var at = 0
-    for span in scan.spans {
+    for span in Redactor.merged(plain + below) {
       output += line[at..<span.range.lowerBound]
+      at = span.range.upperBound
+      guard !span.isSilent else { continue }
       let mark = "[redacted \(span.kind.rawValue)]"
       output += Array((span.isQuoted ? "\"\(mark)\"" : mark).utf8)
-      at = span.range.upperBound
       found[span.kind, default: 0] += 1
     }
     output += line[at...]
-    switch scan.opening {
-    case .block(let indent): state = .block(indent: indent, isTold: false)
-    // An RSA key of 16,384 bits has 200 lines.
-    case .privateKey: state = .privateKey(left: 256)
-    case nil: break
+  }
+
+  /// What is found where the line's escapes are taken off, in terms of the line. Escaped line feeds make lines of their own.
+  private static func spansBelowEscapes(_ line: [UInt8]) -> [LineScan.Span] {
+    var found: [LineScan.Span] = []
+    var layers: [UnescapedLine] = []
+    while layers.count < UnescapedLine.layers, let next = UnescapedLine(layers.last?.bytes ?? line) {
+      layers.append(next)
+      var scan = TextScan()
+      var start = 0
+      for part in next.bytes.split(separator: 0x0a, omittingEmptySubsequences: false) {
+        for span in scan.spans(in: Array(part)) {
+          var range = span.range.lowerBound + start..<span.range.upperBound + start
+          for layer in layers.reversed() { range = layer.origin(of: range) }
+          found.append(LineScan.Span(range: range, kind: span.kind, isQuoted: span.isQuoted, isSilent: span.isSilent))
+        }
+        start += part.count + 1
+      }
     }
+    return found
+  }
+
+  /// In order, and none over another: of two that meet, the first goes as far as both.
+  private static func merged(_ spans: [LineScan.Span]) -> [LineScan.Span] {
+    var merged: [LineScan.Span] = []
+    let isBefore = { (one: LineScan.Span, other: LineScan.Span) in
+      (one.range.lowerBound, -one.range.upperBound) < (other.range.lowerBound, -other.range.upperBound)
+    }
+    for span in spans.sorted(by: isBefore) {
+      guard let last = merged.last, span.range.lowerBound < last.range.upperBound else {
+        merged.append(span)
+        continue
+      }
+      if span.range.upperBound > last.range.upperBound {
+        merged[merged.count - 1].range = last.range.lowerBound..<span.range.upperBound
+      }
+      // A mark is better than nothing in a secret's place.
+      if !span.isSilent { merged[merged.count - 1].isSilent = false }
+    }
+    return merged
   }
 
   /// Back to the end of the last word that is whole.
@@ -110,31 +139,5 @@ package struct Redactor: Sendable {
     let whole = line.lastIndex(where: separators.contains).map { $0 + 1 } ?? 0
     surplus += line.count - whole
     line.removeLast(line.count - whole)
-  }
-
-  /// Whether the line belongs to a secret that an earlier one began; if so, it is done with.
-  private mutating func isInsideSecret(_ output: inout [UInt8]) -> Bool {
-    switch state {
-    case .plain:
-      return false
-    case .privateKey(let left):
-      let isEnd = SecretShapes.holds(line[...], Array("-----END".utf8))
-      state = isEnd || left <= 1 ? .plain : .privateKey(left: left - 1)
-      return true
-    case .block(let indent, let isTold):
-      let own = LineScan.indent(line)
-      let isBlank = own == line.count || line.allSatisfy(Byte.isSpace)
-      let isItem = own >= indent && SecretShapes.has(line, [0x2d, 0x20], at: own)
-      guard isBlank || own > indent || isItem else {
-        state = .plain
-        return false
-      }
-      if !isBlank, !isTold {
-        output += line.prefix(own) + Array("[redacted \(SecretKind.block.rawValue)]".utf8)
-        found[.block, default: 0] += 1
-        state = .block(indent: indent, isTold: true)
-      }
-      return true
-    }
   }
 }

@@ -114,20 +114,58 @@ enum SecretShapes {
     return upper >= 2 && lower >= 2 && digits >= 1 && slashes * 8 <= run.count && joints * 8 <= run.count
   }
 
+  /// Whether a run ends or begins with a secret key of AWS, with a mark between it and the rest: `s3://bucket/KEY`, `-KEY`.
+  static func isKeyBesideMark(_ run: ArraySlice<UInt8>) -> Bool {
+    guard run.count > 40 else { return false }
+    let (head, tail) = (run.prefix(40), run.suffix(40))
+    return !Byte.isLetterOrDigit(run[tail.startIndex - 1]) && isKeyMaterial(tail)
+      || !Byte.isLetterOrDigit(run[head.endIndex]) && isKeyMaterial(head)
+  }
+
+  /// `password=x` has ten bytes.
+  static let leastBase64 = 14
+
+  /// The text that a run of base64 stands for; nil where it is none, as with nearly every word that is no base64.
+  static func textOfBase64(_ run: ArraySlice<UInt8>) -> [UInt8]? {
+    // Most words fail within their first characters, before there is anything to keep.
+    guard decodeBase64(run.prefix(8), { _ in }) else { return nil }
+    var text: [UInt8] = []
+    return decodeBase64(run, { text.append($0) }) ? text : nil
+  }
+
+  /// - Returns: false where it is no base64 of a text; what was taken before is of no use then.
+  private static func decodeBase64(_ run: ArraySlice<UInt8>, _ take: (UInt8) -> Void) -> Bool {
+    var (bits, count) = (UInt32(0), 0)
+    for byte in run {
+      guard let value = base64Value(byte) else { return false }
+      bits = bits << 6 | UInt32(value)
+      count += 6
+      guard count >= 8 else { continue }
+      count -= 8
+      let decoded = UInt8(truncatingIfNeeded: bits >> UInt32(count))
+      guard 0x20..<0x7f ~= decoded || 0x09...0x0d ~= decoded else { return false }
+      take(decoded)
+    }
+    return true
+  }
+
+  private static func base64Value(_ byte: UInt8) -> UInt8? {
+    switch byte {
+    case 0x41...0x5a: byte - 0x41
+    case 0x61...0x7a: byte - 0x61 + 26
+    case 0x30...0x39: byte - 0x30 + 52
+    case UInt8(ascii: "+"), UInt8(ascii: "-"): 62
+    case UInt8(ascii: "/"), UInt8(ascii: "_"): 63
+    default: nil
+    }
+  }
+
   /// Whether a word, without padding, is the base64 of `user:password`.
   static func isBasicCredential(_ word: ArraySlice<UInt8>) -> Bool {
     guard word.count >= 4 else { return false }
     var (bits, count) = (UInt32(0), 0)
     for byte in word {
-      let value: UInt8
-      switch byte {
-      case 0x41...0x5a: value = byte - 0x41
-      case 0x61...0x7a: value = byte - 0x61 + 26
-      case 0x30...0x39: value = byte - 0x30 + 52
-      case UInt8(ascii: "+"), UInt8(ascii: "-"): value = 62
-      case UInt8(ascii: "/"), UInt8(ascii: "_"): value = 63
-      default: return false
-      }
+      guard let value = base64Value(byte) else { return false }
       bits = bits << 6 | UInt32(value)
       count += 6
       guard count >= 8 else { continue }

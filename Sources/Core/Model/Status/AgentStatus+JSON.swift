@@ -9,7 +9,7 @@ extension AgentStatus {
       "schema": .integer(AgentStatus.schema), "agent": agent.json, "pool": pool.json, "targets": targets.json,
       "enis": .list(enis.map(\.json)), "pods": .list(pods.map(\.json)), "waiters": .list(waiters.map(\.json)),
       "actions": .strings(actions), "subnets": .list(subnets.map(\.json)), "ec2": ec2.json, "kernel": kernel.json,
-      "settings": settings.json,
+      "cluster": cluster?.json ?? .null, "settings": settings.json,
     ]
   }
 
@@ -27,6 +27,7 @@ extension AgentStatus {
     subnets = json.items("subnets").map(Subnet.init(json:))
     ec2 = EC2(json: json["ec2"])
     kernel = Kernel(json: json["kernel"])
+    cluster = Cluster(json: json["cluster"])
     settings = Settings(json: json["settings"])
   }
 }
@@ -177,7 +178,8 @@ extension AgentStatus.Waiter {
 extension AgentStatus.Subnet {
   fileprivate var json: JSONValue {
     [
-      "id": .string(id), "free": .optional(free), "isExcluded": .bool(isExcluded), "isPaused": .bool(isPaused),
+      "id": .string(id), "free": .optional(free), "freeSeconds": .optional(freeSeconds),
+      "isExcluded": .bool(isExcluded), "isPaused": .bool(isPaused),
       "isFragmented": .bool(isFragmented),
     ]
   }
@@ -185,6 +187,7 @@ extension AgentStatus.Subnet {
   fileprivate init(json: JSONValue?) {
     id = json.text("id")
     free = json?["free"]?.int
+    freeSeconds = json?["freeSeconds"]?.int
     isExcluded = json.flag("isExcluded")
     isPaused = json.flag("isPaused")
     isFragmented = json.flag("isFragmented")

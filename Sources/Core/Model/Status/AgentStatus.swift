@@ -19,6 +19,8 @@ package struct AgentStatus: Sendable, Hashable {
   package var subnets: [Subnet] = []
   package var ec2 = EC2()
   package var kernel = Kernel()
+  /// Nil where the agent does not tell.
+  package var cluster: Cluster?
   package var settings = Settings()
 
   package init() {}
@@ -121,6 +123,8 @@ package struct AgentStatus: Sendable, Hashable {
     package var id = ""
     /// By EC2's last word; nil where it has not said.
     package var free: Int?
+    /// How old that word is; nil where there is none.
+    package var freeSeconds: Int?
     package var isExcluded = false
     /// It was full, and is left alone for now.
     package var isPaused = false

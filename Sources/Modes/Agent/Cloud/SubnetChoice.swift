@@ -81,7 +81,7 @@ struct SubnetRhythm: Sendable {
     case full
   }
 
-  private var readAt: ContinuousClock.Instant?
+  private(set) var readAt: ContinuousClock.Instant?
   private var failures = 0
   /// While reading fails: the next try, whether anybody asks or not.
   private(set) var retryAt: ContinuousClock.Instant?

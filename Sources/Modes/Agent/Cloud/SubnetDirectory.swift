@@ -53,6 +53,9 @@ final class SubnetDirectory: Sendable {
   /// Free addresses by subnet, of the last reading; empty where nothing was read.
   var uses: [SubnetUse] { choice.uses }
 
+  /// Since the last reading; nil where nothing was read.
+  var age: Duration? { content.withLock { $0.rhythm.readAt.map { $0.duration(to: time.now()) } } }
+
   func isExcluded(_ subnet: SubnetID) -> Bool { content.withLock { $0.choice.excluded.contains(subnet) } }
 
   /// Says that fresher numbers would be of use. Costs nothing and waits for nothing.

@@ -49,9 +49,11 @@ struct CNINodeFeatures: Sendable {
           _ = try await client.mergePatch(CNINode.self, nodeName, patch, version: node.metadata.resourceVersion)
           logger.notice("CNINode", metadata: ["features": "\(wanted.map(\.name))"])
         }
+        state.settled("CNINode")
         return true
       } catch {
         failures += 1
+        if error.code != .conflict { state.failed("CNINode", error, on: .cniNodes, verbs: "get and patch") }
         // A conflict is no failure: somebody else wrote, and it is read again.
         if failures == 1, error.code != .conflict, !Task.isCancelled {
           logger.warning("CNINode could not be written, trying again", metadata: ["error": "\(CauseChain.text(error))"])

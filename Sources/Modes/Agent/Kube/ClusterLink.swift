@@ -30,17 +30,23 @@ struct ClusterLink: Sendable {
   /// A configuration that cannot be used is read again after this time.
   static let configurationRetry = Duration.seconds(30)
 
+  private static let configuration = "configuration of the API server"
+  private var nodeSubject: String { "node \(settings.nodeName)" }
+
   func run() async {
     guard let client = await client() else { return }
+    state.found(server: client.server)
     logger.info(
       "API server", metadata: ["server": "\(client.server)", "by": "\(client.configuration.source)"])
     await withTaskGroup(of: Void.self) { group in
-      group.addTask { await reporter.run(client, podName: settings.podName) }
-      if let annotator { group.addTask { await annotator.run(client, nodeName: settings.nodeName) } }
+      group.addTask { await reporter.run(client, podName: settings.podName, state: state) }
+      if let annotator { group.addTask { await annotator.run(client, nodeName: settings.nodeName, state: state) } }
       guard !settings.nodeName.isEmpty else {
         logger.error(
           "MY_NODE_NAME is not set: the node's own object cannot be found, so neither its pod limit nor a cordon is known"
         )
+        state.failed(
+          "node", because: "MY_NODE_NAME is not set in the agent's environment (fieldRef spec.nodeName)")
         state.update { $0.eniConfigProblem = "MY_NODE_NAME is not set, so the node's ENIConfig is not known" }
         return
       }
@@ -70,11 +76,13 @@ struct ClusterLink: Sendable {
           logger.notice("no API server is named, going on without Kubernetes")
           return nil
         }
+        state.settled(ClusterLink.configuration)
         return KubeClient(
           configuration: configuration, transport: transport, userAgent: "aws-k8s-agent-\(settings.version)", time: time
         )
       } catch {
         let text = CauseChain.text(error)
+        state.failed(ClusterLink.configuration, because: text)
         state.update { $0.eniConfigProblem = "the API server is not known: \(text)" }
         if streak.failed() {
           logger.error(
@@ -98,15 +106,20 @@ struct ClusterLink: Sendable {
           take(node)
         } else {
           logger.warning("the API server has no node of this name yet", metadata: ["node": "\(settings.nodeName)"])
+          // One that cannot be read has been told of just before.
+          if !state.hasFault(nodeSubject) {
+            state.failed(nodeSubject, because: "the API server has no node of this name (MY_NODE_NAME)")
+          }
         }
       case .changed(let node): take(node)
       case .deleted: break  // its kubelet registers it again, or the instance ends: what was known holds
-      default: report(event, "the node")
+      default: report(event, nodeSubject)
       }
     }
   }
 
   private func take(_ node: KubeNode) {
+    state.settled(nodeSubject)
     state.update { content in
       content.node = node
       content.eniConfigName = ClusterState.eniConfigName(
@@ -139,19 +152,21 @@ struct ClusterLink: Sendable {
 
   private func watchENIConfig(_ name: String, _ client: KubeClient) async {
     let fault = LastFault()
+    // Another ENIConfig, or the agent's end: this one is not asked for any more.
+    defer { state.settled("ENIConfig \(name)") }
     await KubeWatch(ENIConfig.self, client: client, .name(name)).run { event in
       switch event {
       case .listed(let configs):
         let problem = fault.take() ?? "there is no ENIConfig \(name)"
-        configs.first.map(take) ?? keep(problem)
+        configs.first.map(take) ?? keep(name, problem)
       case .changed(let config): take(config)
-      case .deleted: keep("ENIConfig \(name) was deleted")
+      case .deleted: keep(name, "ENIConfig \(name) was deleted")
       case .unreadable(let text):
         fault.set(text)
-        keep(text)
+        keep(name, text)
       case .lost(let error, _):
         // Where one was read before, it holds on.
-        let problem = "the API server does not tell ENIConfig \(name): \(CauseChain.text(error))"
+        let problem = "cannot read ENIConfig \(name) from the API server: \(CauseChain.text(error))"
         if state.content.eniConfig == nil { state.update { $0.eniConfigProblem = problem } }
         report(event, "ENIConfig \(name)")
       case .recovered: report(event, "ENIConfig \(name)")
@@ -160,6 +175,7 @@ struct ClusterLink: Sendable {
   }
 
   private func take(_ config: ENIConfig) {
+    state.settled("ENIConfig \(config.metadata.name)")
     state.update {
       $0.eniConfig = config
       $0.eniConfigProblem = ""
@@ -168,7 +184,8 @@ struct ClusterLink: Sendable {
   }
 
   /// What is in force stays so.
-  private func keep(_ problem: String) {
+  private func keep(_ name: String, _ problem: String) {
+    state.failed("ENIConfig \(name)", because: problem)
     guard state.content.eniConfigProblem != problem else { return }
     let inForce = state.content.eniConfig.map { "ENIConfig \($0.metadata.name)" } ?? "none: no ENI can be made"
     logger.error("the ENIConfig cannot be used", metadata: ["error": "\(problem)", "in force": "\(inForce)"])
@@ -181,11 +198,19 @@ struct ClusterLink: Sendable {
   private func report<Object>(_ event: KubeWatchEvent<Object>, _ what: String) {
     switch event {
     case .lost(let error, let wait):
+      let permission = state.failed(
+        what, error, on: Object.resource, verbs: "list and watch", isEssential: true)
       logger.warning(
-        "the API server does not tell, going by what is known",
-        metadata: ["of": "\(what)", "error": "\(CauseChain.text(error))", "again in": "\(wait.brief)"])
-    case .recovered: logger.notice("the API server tells again", metadata: ["of": "\(what)"])
+        "cannot read from the API server; keeping what was read before",
+        metadata: [
+          "of": "\(what)", "error": "\(CauseChain.text(error))", "again in": "\(wait.brief)",
+          "permission": "\(permission)",
+        ])
+    case .recovered:
+      state.settled(what)
+      logger.notice("API server reachable again", metadata: ["of": "\(what)"])
     case .unreadable(let text):
+      state.failed(what, because: text)
       logger.error("an object cannot be read, going by what is known", metadata: ["error": "\(text)"])
     case .listed, .changed, .deleted: break
     }

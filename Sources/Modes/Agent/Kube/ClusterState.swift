@@ -22,8 +22,19 @@ final class ClusterState: Sendable {
     var isExpected = true
   }
 
+  /// A question that the API server does not answer now.
+  struct Fault: Sendable, Hashable {
+    let error: String
+    /// What RBAC does not allow; empty where the cause is another.
+    let permission: String
+    let isEssential: Bool
+    let since: ContinuousClock.Instant
+  }
+
   private struct State {
     var content = Content()
+    var server = ""
+    var faults: [String: Fault] = [:]
     var listeners: [Int: AsyncStream<Void>.Continuation] = [:]
     var lastListener = 0
   }
@@ -90,5 +101,64 @@ extension ClusterState {
       node.labels["vpc.amazonaws.com/externalEniConfig"], node.annotations[annotationKey], node.labels[labelKey],
     ]
     return candidates.compactMap { $0 }.first { !$0.isEmpty } ?? "default"
+  }
+}
+
+// MARK: what goes wrong
+
+extension ClusterState {
+  /// Subjects that are told of at most: one for each kind of object, and every ENIConfig that a node names in turn.
+  private static let faultLimit = 32
+
+  /// The server that is asked from now on.
+  func found(server: String) { state.withLock { $0.server = server } }
+
+  /// The question about `subject` has no answer.
+  ///
+  /// - Parameter verbs: what the agent does with the resource, for a refusal by RBAC.
+  /// - Returns: the permission that is missing; empty where the cause is another.
+  @discardableResult
+  func failed(
+    _ subject: String, _ error: KubeError, on resource: KubeResource, verbs: String, isEssential: Bool = false
+  ) -> String {
+    let permission = error.code == .forbidden ? "\(verbs) \(resource.qualifiedName)" : ""
+    failed(subject, because: CauseChain.text(error), permission: permission, isEssential: isEssential)
+    return permission
+  }
+
+  /// The same for what is wrong with an answer, or with the question.
+  func failed(_ subject: String, because error: String, permission: String = "", isEssential: Bool = true) {
+    state.withLock { state in
+      guard state.faults[subject] != nil || state.faults.count < ClusterState.faultLimit else { return }
+      let since = state.faults[subject]?.since ?? .now
+      state.faults[subject] = Fault(error: error, permission: permission, isEssential: isEssential, since: since)
+    }
+  }
+
+  /// The question has an answer, or is not asked any more.
+  func settled(_ subject: String) { state.withLock { _ = $0.faults.removeValue(forKey: subject) } }
+
+  func hasFault(_ subject: String) -> Bool { state.withLock { $0.faults[subject] != nil } }
+
+  /// For `/v1/status`.
+  func status(nodeName: String) -> AgentStatus.Cluster {
+    let (content, server, faults) = state.withLock { ($0.content, $0.server, $0.faults) }
+    var status = AgentStatus.Cluster()
+    status.server = server
+    status.node = nodeName
+    status.isNodeKnown = content.node != nil
+    status.podCapacity = content.node?.podCapacity
+    status.isCordoned = content.node?.isUnschedulable ?? false
+    status.eniConfig = content.eniConfig?.metadata.name
+    status.faults = faults.map { subject, fault in
+      var row = AgentStatus.Cluster.Fault()
+      row.subject = subject
+      row.error = fault.error
+      row.permission = fault.permission
+      row.isEssential = fault.isEssential
+      row.seconds = fault.since.duration(to: .now).wholeSeconds
+      return row
+    }.sorted { ($0.isEssential ? 0 : 1, $0.subject) < ($1.isEssential ? 0 : 1, $1.subject) }
+    return status
   }
 }

@@ -84,15 +84,17 @@ final class EventReporter: Sendable {
 
   /// Sends what was said and is said, until cancelled.
   ///
-  /// - Parameter podName: MY_POD_NAME, the subject.
-  func run(_ client: KubeClient, podName: String) async {
+  /// - Parameters:
+  ///   - podName: MY_POD_NAME, the subject.
+  ///   - state: is told what does not work.
+  func run(_ client: KubeClient, podName: String, state: ClusterState) async {
     guard !podName.isEmpty else {
       return logger.notice("MY_POD_NAME is not set: no events are made")
     }
     var subject: KubeEvent.Subject?
     var streak = FailureStreak()
     while await bell.wait() {
-      while let message = state.withLock({ $0.queue.isEmpty ? nil : $0.queue.removeFirst() }) {
+      while let message = self.state.withLock({ $0.queue.isEmpty ? nil : $0.queue.removeFirst() }) {
         do throws(KubeError) {
           let namespace = client.configuration.namespace
           let own = namespace.isEmpty ? EventReporter.namespace : namespace
@@ -102,7 +104,13 @@ final class EventReporter: Sendable {
           }
           if let subject { try await send(message, about: subject, client) }
           _ = streak.succeeded()
+          state.settled("events")
         } catch {
+          if subject == nil {
+            state.failed("events", error, on: .pods, verbs: "get")
+          } else {
+            state.failed("events", error, on: .events, verbs: "create")
+          }
           guard streak.failed(), !Task.isCancelled else { continue }
           logger.warning(
             "an event could not be made",

@@ -30,25 +30,35 @@ final class PodAnnotator: Sendable {
   }
 
   /// Watches the node's own pods and writes until cancelled.
-  func run(_ client: KubeClient, nodeName: String) async {
+  ///
+  /// - Parameter state: is told what does not work.
+  func run(_ client: KubeClient, nodeName: String, state: ClusterState) async {
     guard !nodeName.isEmpty else { return }
     await withTaskGroup(of: Void.self) { group in
-      group.addTask { await self.watch(client, nodeName) }
-      group.addTask { await self.write(client) }
+      group.addTask { await self.watch(client, nodeName, state) }
+      group.addTask { await self.write(client, state) }
     }
   }
 
-  private func watch(_ client: KubeClient, _ nodeName: String) async {
+  private static let reading = "pods of this node"
+  private static let writing = "annotations of pods"
+
+  private func watch(_ client: KubeClient, _ nodeName: String, _ state: ClusterState) async {
     await KubeWatch(KubePodMetadata.self, client: client, .onNode(nodeName)).run { [self] event in
       switch event {
       case .listed(let pods): change { $0.listed(pods) }
       case .changed(let pod): change { $0.changed(pod) }
       case .deleted(let pod): change { $0.deleted(pod) }
       case .lost(let error, let wait):
+        let permission = state.failed(PodAnnotator.reading, error, on: .pods, verbs: "list and watch")
         logger.warning(
-          "the API server does not tell the node's pods, their annotations wait",
-          metadata: ["error": "\(CauseChain.text(error))", "again in": "\(wait.brief)"])
-      case .recovered: logger.notice("the API server tells the node's pods again")
+          "cannot read this node's pods from the API server; their annotations wait",
+          metadata: [
+            "error": "\(CauseChain.text(error))", "again in": "\(wait.brief)", "permission": "\(permission)",
+          ])
+      case .recovered:
+        state.settled(PodAnnotator.reading)
+        logger.notice("this node's pods are read from the API server again")
       case .unreadable(let text): logger.warning("a pod cannot be read", metadata: ["error": "\(text)"])
       }
     }
@@ -67,7 +77,7 @@ final class PodAnnotator: Sendable {
 
   /// The bell is listened to all the time, and each failure has a timer of its own: a pod whose write fails again and again
   /// holds up no other, and the last failure is tried again though nothing else changes. A timer ends within a minute.
-  private func write(_ client: KubeClient) async {
+  private func write(_ client: KubeClient, _ state: ClusterState) async {
     var streak = FailureStreak()
     await withTaskGroup(of: Step.self) { group in
       group.addTask { await self.hear() }
@@ -75,7 +85,9 @@ final class PodAnnotator: Sendable {
         switch step {
         case .told: group.addTask { await self.hear() }
         case .due: break
-        case .written: if streak.succeeded() { logger.notice("pods' annotations are written again") }
+        case .written:
+          state.settled(PodAnnotator.writing)
+          if streak.succeeded() { logger.notice("pods' annotations are written again") }
         case .failed(let wait, let isConflict):
           // A conflict: the pod changed, and the watch brings how. A pod that is gone is no failure either.
           if wait != nil, !isConflict, streak.failed() {
@@ -89,7 +101,7 @@ final class PodAnnotator: Sendable {
           }
         }
         for write in plan.withLock({ $0.next(time.now(), atOnce: PodAnnotator.atOnce) }) {
-          group.addTask { await self.carryOut(write, client) }
+          group.addTask { await self.carryOut(write, client, state) }
         }
       }
       group.cancelAll()
@@ -101,7 +113,7 @@ final class PodAnnotator: Sendable {
     return .told
   }
 
-  private func carryOut(_ write: PodAnnotations.Write, _ client: KubeClient) async -> Step {
+  private func carryOut(_ write: PodAnnotations.Write, _ client: KubeClient, _ state: ClusterState) async -> Step {
     do throws(KubeError) {
       let patch: JSONValue = ["metadata": ["annotations": [PodAnnotations.key: .string(write.address)]]]
       let pod = try await client.mergePatch(
@@ -110,6 +122,9 @@ final class PodAnnotator: Sendable {
       return .written
     } catch {
       let wait = plan.withLock { $0.failed(write, isGone: error.code == .notFound, time.now()) }
+      if wait != nil, error.code != .conflict {
+        state.failed(PodAnnotator.writing, error, on: .pods, verbs: "patch")
+      }
       logger.debug("annotation", metadata: ["pod": "\(write.pod)", "error": "\(CauseChain.text(error))"])
       return .failed(wait: wait, isConflict: error.code == .conflict)
     }

@@ -19,9 +19,12 @@ struct StatusReport: Sendable {
   let began: ContinuousClock.Instant
   let directory: ENIDirectory?
   let subnets: @Sendable () -> [SubnetUse]
+  /// Since EC2 was last asked for them; nil where it was not.
+  let subnetsAge: @Sendable () -> Duration?
   let calls: @Sendable () -> [AgentStatus.EC2.Call]
   /// What the node's network should be and is: scheme, iptables, differences, repairs.
   let kernel: @Sendable () async -> AgentStatus.Kernel
+  let cluster: @Sendable () -> AgentStatus.Cluster
 
   func status() async -> AgentStatus {
     var status = await pool.status()
@@ -33,13 +36,14 @@ struct StatusReport: Sendable {
     status.agent.instanceType = node.instanceType
     status.agent.zone = node.zone
     status.ec2.calls = calls()
-    status.subnets = StatusReport.subnets(subnets(), status.subnets)
+    status.subnets = StatusReport.subnets(subnets(), age: subnetsAge(), status.subnets)
     let entries = directory?.entries ?? [:]
     for index in status.enis.indices {
       guard let id = ENIID(status.enis[index].id), let entry = entries[id] else { continue }
       status.enis[index].mac = "\(entry.mac)"
     }
     status.kernel = await kernel()
+    status.cluster = cluster()
     status.settings.warnings = settings.warnings.map { "\($0)" }
     status.settings.vethPrefix = settings.vethPrefix
     status.settings.eniMTU = settings.eniMTU
@@ -51,12 +55,15 @@ struct StatusReport: Sendable {
   }
 
   /// What EC2 says of subnets, and what the pool does.
-  static func subnets(_ uses: [SubnetUse], _ pool: [AgentStatus.Subnet]) -> [AgentStatus.Subnet] {
+  static func subnets(
+    _ uses: [SubnetUse], age: Duration?, _ pool: [AgentStatus.Subnet]
+  ) -> [AgentStatus.Subnet] {
     var rows = Dictionary(pool.map { ($0.id, $0) }) { first, _ in first }
     for use in uses {
       var row = rows[use.id.text] ?? AgentStatus.Subnet()
       row.id = use.id.text
       row.free = use.freeAddresses
+      row.freeSeconds = use.freeAddresses == nil ? nil : age?.wholeSeconds
       row.isExcluded = use.isExcluded
       rows[use.id.text] = row
     }

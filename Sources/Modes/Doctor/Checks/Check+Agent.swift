@@ -18,6 +18,36 @@ extension Check {
     }
   }
 
+  static let apiServer = Check(
+    id: "api-server", looksAt: "what the agent reads from the API server: its node, its ENIConfig, events",
+    why: "without its node the agent uses the instance type's pod limit and misses a cordon; without its ENIConfig "
+      + "no ENI is made"
+  ) { facts in
+    facts.status.judged { status in
+      guard let cluster = status.cluster else { return .unknown("this agent's release does not tell") }
+      if !cluster.faults.isEmpty {
+        let missing = cluster.faults.map(\.permission).filter { !$0.isEmpty }
+        let remedy =
+          missing.isEmpty
+          ? "the node's way to the API server, its token and CA; CLUSTER_ENDPOINT avoids kube-proxy; "
+            + "/var/log/aws-routed-eni/ipamd.log has every failure"
+          : "allow the ClusterRole aws-node to \(listed(missing)): kubectl apply -k manifests/overlays/default, or "
+            + "kubectl edit clusterrole aws-node"
+        let text = listed(cluster.faults.map(\.text))
+        return cluster.faults.contains(where: \.isEssential)
+          ? .broken(text, remedy: remedy) : .warning(text, remedy: remedy)
+      }
+      guard !cluster.server.isEmpty else { return .ok("none is named: the agent runs without Kubernetes") }
+      guard cluster.isNodeKnown else {
+        // The first request ends after 15 s at most.
+        guard status.agent.upSeconds > 20 else { return .unknown("\(cluster.server) has not answered yet") }
+        return .broken(
+          "\(cluster.server) does not answer", remedy: "the node's way to the API server; CLUSTER_ENDPOINT")
+      }
+      return .ok("\(cluster.server) tells node \(cluster.node)")
+    }
+  }
+
   static let probes = Check(
     id: "probes", looksAt: "the agent's answer time, its restarts (/var/log/pods) and its CPU limit (cpu.stat)",
     why: "a probe that is tighter than the node is slow kills a working agent, and pods wait while it starts anew"

@@ -3,8 +3,9 @@
 extension Check {
   /// In the order in which they are shown: what breaks everything comes first. docs/troubleshooting.md has a row for each.
   static let all: [Check] = [
-    agentServes, settings, metadata, permissions, growth, throttling, subnetAddresses, subnetFragmentation, podLimit,
-    leakedENIs, conflist, versionSkew, checkpoint, probes, nodeNetwork, podReturn, forwarding, forwardPolicy,
+    agentServes, settings, apiServer, metadata, permissions, growth, throttling, subnetAddresses,
+    subnetFragmentation, podLimit, leakedENIs, conflist, versionSkew, checkpoint, probes, nodeNetwork, podReturn,
+    forwarding, forwardPolicy,
     reversePath, macPolicy, cloudSetup, networkd, iptablesMode, xtablesLock,
   ]
 }

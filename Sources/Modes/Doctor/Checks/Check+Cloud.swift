@@ -84,12 +84,22 @@ extension Check {
       return .broken(pool.blockedText ?? "the subnet is full", remedy: remedy)
     }
     var free: [String: Int] = [:]
-    for subnet in facts.status.value?.subnets ?? [] { free[subnet.id] = subnet.free }
-    // Asked just now.
-    for subnet in facts.cloud.value?.subnets ?? [] { free[subnet.id] = subnet.free }
+    var ages: [String: Int] = [:]
+    for subnet in facts.status.value?.subnets ?? [] {
+      free[subnet.id] = subnet.free
+      ages[subnet.id] = subnet.freeSeconds
+    }
+    // EC2's answer of this moment counts; the agent's list is as old as its last growth.
+    for subnet in facts.cloud.value?.subnets ?? [] where subnet.isUsed || free[subnet.id] != nil {
+      free[subnet.id] = subnet.free
+      ages[subnet.id] = nil
+    }
     guard !free.isEmpty else { return .unknown("neither the agent nor EC2 tells of subnets") }
     let sorted = free.sorted { $0.key < $1.key }
-    let text = listed(sorted.map { "\($0.key): \($0.value) free" })
+    let text = listed(
+      sorted.map { id, count in
+        "\(id): \(count) free" + (ages[id].map { " \(Duration.seconds($0).brief) ago, by the agent" } ?? "")
+      })
     if free.values.allSatisfy({ $0 == 0 }) { return .broken(text, remedy: remedy) }
     if free.values.contains(where: { $0 < 16 }) { return .warning(text, remedy: remedy) }
     return .ok(text)
@@ -129,7 +139,7 @@ extension Check {
       if pool.waiting > 0 {
         return .warning(
           "\(pool.waiting) pods wait, \(pool.pending) addresses are on their way",
-          remedy: "look again in a few seconds; `vpc-cni status --watch`")
+          remedy: "look again in a few seconds; `aws-cni status --watch`")
       }
       return .ok("\(pool.free) addresses free, nobody waits")
     }
@@ -144,7 +154,9 @@ extension Check {
         pool.blockedText ?? "no more ENIs",
         remedy: "fewer pods on this node (--max-pods), a larger instance type, or ENABLE_PREFIX_DELEGATION=true")
     }
-    return facts.host.maxPods.judged { maxPods in
+    // A container does not see the kubelet; its agent has read the node's object.
+    let limit = facts.host.maxPods.value ?? facts.status.value?.cluster?.podCapacity
+    return (limit.map { .known($0) } ?? facts.host.maxPods).judged { maxPods in
       guard let capacity = capacity(facts) else { return .unknown("the instance's limits are not known") }
       guard maxPods <= capacity else {
         return .warning(

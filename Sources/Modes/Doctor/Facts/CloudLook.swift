@@ -88,7 +88,7 @@ struct CloudLook: Sendable {
       return .unknown("IMDS shows no primary interface")
     }
     async let trials = permissions(ec2, identity, primary)
-    async let subnets = subnets(ec2, interfaces)
+    async let subnets = subnets(ec2, identity, interfaces)
     async let leaked = leaked(ec2, primary.vpcID)
     var facts = CloudFacts()
     for (action, permission) in await trials {
@@ -144,11 +144,19 @@ struct CloudLook: Sendable {
     }
   }
 
-  private func subnets(_ ec2: EC2Client, _ interfaces: [IMDSNetworkInterface]) async -> Fact<[CloudFacts.Subnet]> {
+  /// All of the zone, as the agent asks: which of them it makes ENIs in, its status says.
+  private func subnets(
+    _ ec2: EC2Client, _ identity: InstanceIdentity, _ interfaces: [IMDSNetworkInterface]
+  ) async -> Fact<[CloudFacts.Subnet]> {
     do throws(EC2Error) {
-      let ids = Set(interfaces.map(\.subnetID)).sorted()
-      let found = try await ec2.describeSubnets(filters: [EC2Filter("subnet-id", ids)])
-      return .known(found.map { CloudFacts.Subnet(id: $0.id, free: $0.availableAddresses) }.sorted { $0.id < $1.id })
+      let used = Set(interfaces.map(\.subnetID))
+      let found = try await ec2.describeSubnets(filters: [
+        EC2Filter("vpc-id", Set(interfaces.map(\.vpcID)).sorted()),
+        EC2Filter("availability-zone", [identity.availabilityZone]),
+      ])
+      return .known(
+        found.map { CloudFacts.Subnet(id: $0.id, free: $0.availableAddresses, isUsed: used.contains($0.id)) }
+          .sorted { $0.id < $1.id })
     } catch {
       return .unknown(CauseChain.text(error))
     }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 internal import Glibc
+internal import VPCKube
 internal import VPCLinux
 internal import VPCModel
 
@@ -72,11 +73,12 @@ extension HostFacts {
     guard let path = kubelet.option("--config"), let text = text(path) ?? text("/host\(path)") else {
       return .unknown("the kubelet has no --max-pods, and its configuration cannot be read")
     }
-    if let number = (try? JSONParser.parse(Array(text.utf8)))?["maxPods"]?.int { return .known(number) }
-    for line in text.split(separator: "\n") where line.hasPrefix("maxPods:") {
-      if let number = Int(line.dropFirst(8).filter { $0 != " " }) { return .known(number) }
+    // JSON is YAML, too.
+    do throws(YAMLReader.Failure) {
+      return .known(try YAMLReader.parse(Array(text.utf8))["maxPods"]?.int ?? 110)
+    } catch {
+      return .unknown("the kubelet's configuration \(path) cannot be read: \(error)")
     }
-    return .known(110)
   }
 
   private static func conflists() -> Fact<[Conflist]> {

@@ -141,7 +141,7 @@ struct CloudFacts: Sendable {
   var denied: [String] = []
   /// Permissions that were granted.
   var granted: [String] = []
-  /// Of the node's ENIs, and those that new ones may go to.
+  /// Of the node's zone.
   var subnets: [Subnet] = []
   /// ENIs without an instance that an agent made, older than an hour.
   var leaked: [String] = []
@@ -151,5 +151,7 @@ struct CloudFacts: Sendable {
   struct Subnet: Sendable, Hashable {
     var id: String
     var free: Int
+    /// An ENI of this node is in it.
+    var isUsed = true
   }
 }

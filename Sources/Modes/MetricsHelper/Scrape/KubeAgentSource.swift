@@ -54,8 +54,7 @@ final class KubeAgentSource: AgentSource {
 
   func agents() async -> [AgentPod] {
     for await _ in firstListing.stream {}
-    // In an order that does not change from round to round.
-    return pods.withLock { Array($0.values) }.sorted { $0.name < $1.name }
+    return AgentPod.onePerNode(pods.withLock { Array($0.values) })
   }
 
   func read(_ agent: AgentPod, within timeout: Duration) async throws(AgentFailure) -> AgentReading {
@@ -140,7 +139,7 @@ extension AgentPod {
   init(_ pod: KubePod) {
     self.init(
       uid: pod.metadata.uid.isEmpty ? pod.metadata.name : pod.metadata.uid, name: pod.metadata.name, node: pod.node,
-      address: IPAddress(pod.address))
+      address: IPAddress(pod.address), isTerminating: pod.isTerminating)
   }
 }
 

@@ -24,11 +24,11 @@ struct AttachmentWatch: Sendable {
     while (try? await time.sleep(time.jittered(AttachmentWatch.interval))) != nil {
       do throws(IMDSError) {
         if let listing = try await look() { await tell(listing) }
-        if streak.succeeded() { logger.notice("IMDS shows what is attached again") }
+        if streak.succeeded() { logger.notice("ENIs listed by IMDS again") }
       } catch {
         guard streak.failed(), !Task.isCancelled else { continue }
         logger.warning(
-          "IMDS does not show what is attached, trusting what EC2 said last",
+          "cannot list ENIs from IMDS; keeping the last listing of EC2",
           metadata: ["error": "\(CauseChain.text(error))"])
       }
     }

@@ -22,7 +22,7 @@ extension NodeENIs {
     var wait = Duration.seconds(30)
     while (try? await time.sleep(time.jittered(wait))) != nil {
       if case .listed(let listing) = await list() {
-        logger.notice("EC2 tells what is attached")
+        logger.notice("ENIs listed by EC2")
         return await tell(listing)
       }
       wait = min(wait * 2, .seconds(600))

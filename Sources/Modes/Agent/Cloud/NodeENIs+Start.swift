@@ -43,6 +43,8 @@ extension NodeENIs {
     let listed = try await listing()
     var enis = listed.enis
     var missing: [ENIID] = []
+    // A listing forgets what it lacks.
+    enter(identity.primary)
     if !enis.contains(where: \.isPrimary), let primary = observe(identity.primary) {
       enis.append(primary)
       missing.append(primary.id)

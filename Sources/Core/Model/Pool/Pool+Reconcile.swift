@@ -274,8 +274,13 @@ extension Pool {
   /// Asks EC2 for everything that is attached.
   mutating func list(_ now: PoolInstant, _ batch: inout Batch) {
     guard !inFlight.values.contains(where: { $0.work.actionClass == .list }),
-      !backoffs[ActionClass.list.rawValue].isHolding(now, urgent: true)
+      !backoffs[ActionClass.list.rawValue].isHolding(now, urgent: isListingUrgent)
     else { return }
     batch.work.append(.listENIs(start(.list)))
+  }
+
+  /// Whether growth waits for a listing. A question about what running pods use can wait: the kernel keeps it meanwhile.
+  var isListingUrgent: Bool {
+    !queue.isEmpty || unclearAttachAt != nil || book.enis.contains { $0.isPresent && $0.isUnclear }
   }
 }

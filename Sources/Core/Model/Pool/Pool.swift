@@ -222,7 +222,7 @@ package struct Pool: Sendable {
     consider(growthRetryAt)
     if !fallbackSubnets.isEmpty { consider(fallbackSubnets.values.min()) }
     for (slot, backoff) in unwired where book.enis[slot].action == nil { consider(backoff.urgentAt) }
-    if needsListing { consider(backoffs[ActionClass.list.rawValue].urgentAt) }
+    if needsListing { consider(backoffs[ActionClass.list.rawValue].dueAt(urgent: isListingUrgent)) }
     guard let next else { return }
     if let wakeAt, wakeAt > now, wakeAt <= next { return }
     wakeAt = next

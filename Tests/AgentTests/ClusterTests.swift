@@ -21,6 +21,26 @@ import VPCTransport
     #expect(ClusterState.eniConfigName(of: node, annotationKey: "a", labelKey: "l") == name)
   }
 
+  /// What status and doctor tell of it: the essential first, each until it is settled or has not happened for long.
+  @Test func faultsAreToldUntilTheyAreSettled() {
+    let state = ClusterState()
+    state.found(server: "https://a")
+    state.failed("events", because: "403", permission: "create events", isEssential: false, for: .seconds(60))
+    state.failed("old events", because: "403", isEssential: false, for: .zero)
+    state.failed("node n1", because: "unreachable")
+    state.failed("node n1", because: "403", permission: "list and watch nodes")
+    let status = state.status(nodeName: "n1")
+    #expect(status.server == "https://a" && status.node == "n1" && !status.isNodeKnown)
+    #expect(status.faults.map(\.subject) == ["node n1", "events"])
+    #expect(status.faults.first?.text == "node n1: 403; missing permission: list and watch nodes")
+    #expect(state.hasFault("node n1"))
+    state.settled("node n1")
+    #expect(state.status(nodeName: "n1").faults.map(\.subject) == ["events"])
+    // Names of ENIConfigs come from labels: they cannot fill the memory.
+    for number in 0..<100 { state.failed("ENIConfig \(number)", because: "x") }
+    #expect(state.status(nodeName: "n1").faults.count <= 32)
+  }
+
   @Test func waitingEndsWithWhatIsWaitedForOrTheLimit() async {
     let state = ClusterState()
     #expect(await state.wait(within: .milliseconds(20), time: .system) { $0.eniConfigName == "x" } == false)

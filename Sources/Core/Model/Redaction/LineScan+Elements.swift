@@ -37,6 +37,7 @@ extension LineScan {
   private static let pairNames: [[UInt8]] = ["name", "key"].map { Array($0.utf8) }
   private static let pairValues: [[UInt8]] = ["value", "string", "data"].map { Array($0.utf8) }
   static let textMark = Array("<![CDATA[".utf8)
+  private static let textEnd = Array("]]>".utf8)
 
   /// Where the tag's `>` stands.
   private func endOfTag(_ start: Int) -> Int? {
@@ -60,7 +61,8 @@ extension LineScan {
   private func endOfText(_ start: Int) -> Int {
     var at = start
     if SecretShapes.has(line, LineScan.textMark, at: start) {
-      while at < line.count, !SecretShapes.has(line, Array("]]>".utf8), at: at) { at += 1 }
+      let limit = min(line.count, start + LineScan.tagLimit)
+      while at < limit, !SecretShapes.has(line, LineScan.textEnd, at: at) { at += 1 }
     }
     while at < line.count, line[at] != UInt8(ascii: "<") { at += 1 }
     return at

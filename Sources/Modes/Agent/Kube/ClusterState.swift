@@ -29,6 +29,8 @@ final class ClusterState: Sendable {
     let permission: String
     let isEssential: Bool
     let since: ContinuousClock.Instant
+    /// When it is told no more, unless it happens again: of what is asked now and then, success comes as rarely.
+    let expires: ContinuousClock.Instant?
   }
 
   private struct State {
@@ -119,19 +121,25 @@ extension ClusterState {
   /// - Returns: the permission that is missing; empty where the cause is another.
   @discardableResult
   func failed(
-    _ subject: String, _ error: KubeError, on resource: KubeResource, verbs: String, isEssential: Bool = false
+    _ subject: String, _ error: KubeError, on resource: KubeResource, verbs: String, isEssential: Bool = false,
+    for span: Duration? = nil
   ) -> String {
     let permission = error.code == .forbidden ? "\(verbs) \(resource.qualifiedName)" : ""
-    failed(subject, because: CauseChain.text(error), permission: permission, isEssential: isEssential)
+    failed(subject, because: CauseChain.text(error), permission: permission, isEssential: isEssential, for: span)
     return permission
   }
 
   /// The same for what is wrong with an answer, or with the question.
-  func failed(_ subject: String, because error: String, permission: String = "", isEssential: Bool = true) {
+  func failed(
+    _ subject: String, because error: String, permission: String = "", isEssential: Bool = true,
+    for span: Duration? = nil
+  ) {
     state.withLock { state in
       guard state.faults[subject] != nil || state.faults.count < ClusterState.faultLimit else { return }
       let since = state.faults[subject]?.since ?? .now
-      state.faults[subject] = Fault(error: error, permission: permission, isEssential: isEssential, since: since)
+      state.faults[subject] = Fault(
+        error: error, permission: permission, isEssential: isEssential, since: since,
+        expires: span.map { .now.advanced(by: $0) })
     }
   }
 
@@ -150,7 +158,7 @@ extension ClusterState {
     status.podCapacity = content.node?.podCapacity
     status.isCordoned = content.node?.isUnschedulable ?? false
     status.eniConfig = content.eniConfig?.metadata.name
-    status.faults = faults.map { subject, fault in
+    status.faults = faults.filter { $0.value.expires.map { $0 > .now } ?? true }.map { subject, fault in
       var row = AgentStatus.Cluster.Fault()
       row.subject = subject
       row.error = fault.error

@@ -35,6 +35,8 @@ final class EventReporter: Sendable {
   }
 
   private static let queueLength = 16
+  /// Events are rare: an old failure says little about the next one.
+  private static let faultSpan = Duration.seconds(3600)
   /// The namespace of the DaemonSet, where neither the service account nor a kubeconfig names one.
   private static let namespace = "kube-system"
 
@@ -107,9 +109,9 @@ final class EventReporter: Sendable {
           state.settled("events")
         } catch {
           if subject == nil {
-            state.failed("events", error, on: .pods, verbs: "get")
+            state.failed("events", error, on: .pods, verbs: "get", for: EventReporter.faultSpan)
           } else {
-            state.failed("events", error, on: .events, verbs: "create")
+            state.failed("events", error, on: .events, verbs: "create", for: EventReporter.faultSpan)
           }
           guard streak.failed(), !Task.isCancelled else { continue }
           logger.warning(

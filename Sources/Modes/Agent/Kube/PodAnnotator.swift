@@ -42,6 +42,8 @@ final class PodAnnotator: Sendable {
 
   private static let reading = "pods of this node"
   private static let writing = "annotations of pods"
+  /// Longer than any pause between two tries; where the pod is gone, there is no other.
+  private static let faultSpan = Duration.seconds(600)
 
   private func watch(_ client: KubeClient, _ nodeName: String, _ state: ClusterState) async {
     await KubeWatch(KubePodMetadata.self, client: client, .onNode(nodeName)).run { [self] event in
@@ -123,7 +125,7 @@ final class PodAnnotator: Sendable {
     } catch {
       let wait = plan.withLock { $0.failed(write, isGone: error.code == .notFound, time.now()) }
       if wait != nil, error.code != .conflict {
-        state.failed(PodAnnotator.writing, error, on: .pods, verbs: "patch")
+        state.failed(PodAnnotator.writing, error, on: .pods, verbs: "patch", for: PodAnnotator.faultSpan)
       }
       logger.debug("annotation", metadata: ["pod": "\(write.pod)", "error": "\(CauseChain.text(error))"])
       return .failed(wait: wait, isConflict: error.code == .conflict)

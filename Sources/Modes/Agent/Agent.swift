@@ -30,6 +30,9 @@ struct Agent {
   private static let stopLimit = Duration.seconds(4)
   /// How long the start waits for another holder of the xtables lock, before nftables has to do until it lets go.
   private static let lockWaitSeconds = 5
+  /// How long the start waits for another agent to end: one that was told to stop, or one that was killed, whose socket the
+  /// kernel closes when it has given back all memory.
+  private static let predecessorLimit = Duration.seconds(10)
 
   let settings: Settings
   let environment: [String: String]
@@ -72,7 +75,9 @@ struct Agent {
     let began = ContinuousClock.now
     guard settings.family == .ipv4 else { throw AgentError.noIPv6 }
     // Before anything is touched: two agents on one node would take each other's state apart.
-    try RPCServer.checkFree(path: Agent.socketPath)
+    try await RPCServer.awaitFree(path: Agent.socketPath, within: Agent.predecessorLimit) { [logger] in
+      logger.notice("another agent still listens; waiting for it to end", metadata: ["socket": "\(Agent.socketPath)"])
+    }
     // Before the first connection, and until the lasting rules stand.
     trackConnections(ConnectionTracking.begin)
     defer { trackConnections(ConnectionTracking.end) }
@@ -330,6 +335,7 @@ struct Agent {
     methods.add(
       PolicySettings(mode: settings.networkPolicyMode, usesAllCards: settings.usesAllCards, identity: enis.identity))
     methods.add(health)
+    methods.addReflection()
     return try await RPCServer.start(path: Agent.socketPath, methods: methods)
   }
 }

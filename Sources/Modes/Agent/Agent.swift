@@ -37,7 +37,7 @@ struct Agent {
   let settings: Settings
   let environment: [String: String]
   let logger: Logger
-  let metrics = AgentMetrics()
+  let metrics: AgentMetrics
   let calls = EC2Ledger()
   let firewall = FirewallLedger()
   let repairs = RepairRecord()

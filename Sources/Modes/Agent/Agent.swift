@@ -36,6 +36,7 @@ struct Agent {
 
   let settings: Settings
   let environment: [String: String]
+  let descriptors: DescriptorBudget
   let logger: Logger
   let metrics: AgentMetrics
   let calls = EC2Ledger()
@@ -156,7 +157,8 @@ struct Agent {
     metrics.started(
       version: settings.version, knowsNode: cluster.state.content.node != nil, after: began.duration(to: .now))
     let services = ObservationServices(
-      settings: settings, pool: pool, metrics: metrics, subnets: { enis.subnets.uses },
+      settings: settings, limits: descriptors.httpLimits, pool: pool, metrics: metrics,
+      subnets: { enis.subnets.uses },
       eniConfigName: { cluster.state.content.eniConfigName }, report: statusReport(pool, network, enis, cluster, began),
       logger: logger)
     let observation = Task { await services.run(beside: server) }
@@ -336,7 +338,7 @@ struct Agent {
       PolicySettings(mode: settings.networkPolicyMode, usesAllCards: settings.usesAllCards, identity: enis.identity))
     methods.add(health)
     methods.addReflection()
-    return try await RPCServer.start(path: Agent.socketPath, methods: methods)
+    return try await RPCServer.start(path: Agent.socketPath, methods: methods, limits: descriptors.rpcLimits)
   }
 }
 

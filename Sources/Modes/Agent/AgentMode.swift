@@ -28,6 +28,11 @@ package enum AgentMode {
       say("\(error)")
       return 1
     }
+    let limit = OpenFileLimit.raise(to: DescriptorBudget.wanted)
+    guard let descriptors = DescriptorBudget(limit: limit) else {
+      say(DescriptorBudget.refusal(limit))
+      return 1
+    }
     let writer = LineWriter(
       LogDestination(settings.logFile, default: settings.logFile, resultOnStdout: false), fallback: .everyLine)
     let log = try? LogThread(writer)  // without a thread the lines are written where they arise
@@ -41,7 +46,7 @@ package enum AgentMode {
     let running = Task {
       let metrics = AgentMetrics(droppedLogLines: { log?.dropped ?? 0 })
       let agent = Agent(
-        settings: settings, environment: environment, logger: logger, metrics: metrics)
+        settings: settings, environment: environment, descriptors: descriptors, logger: logger, metrics: metrics)
       let status = await agent.run()
       log?.flush(within: flushLimit)
       exit(status)

@@ -189,7 +189,12 @@ import VPCObserve
     samples = await scrape()
     #expect(samples["awscni_ipamd_action_inprogress{fn=\"increaseDatastorePool\"}"] == "0")
     #expect(samples["awscni_ipamd_error_count{fn=\"increaseIPPoolAllocENI\"}"] == "1")
-    #expect(samples.keys.contains { $0.hasPrefix("awscni_aws_api_latency_ms_count{api=\"waitForENIAndIPsAttached\"") })
+    // Two ENIs were wired: the primary, for which nobody waited, and the one that was attached.
+    let waits = samples.filter { $0.key.hasPrefix("awscni_aws_api_latency_ms_count{api=\"waitForENIAndIPsAttached\"") }
+    #expect(
+      waits == [
+        "awscni_aws_api_latency_ms_count{api=\"waitForENIAndIPsAttached\",error=\"false\",status=\"200\"}": "1"
+      ])
   }
 
   @Test func subnetsAsTold() async throws {
@@ -239,6 +244,7 @@ import VPCObserve
     }
     let lines = text.split(separator: "\n")
     #expect(lines.contains(#"awscni_connmark_reconcile_total{result="success"} 1"#), "the first counts, looks do not")
+    #expect(lines.contains(#"awscni_connmark_reconcile_total{result="error"} 0"#), "there before anything fails")
     #expect(lines.contains(#"awscni_forward_policy_drop{chain="ip filter FORWARD"} 1"#))
     #expect(lines.contains(#"awscni_firewall_backend{backend="iptables-nft"} 1"#))
     #expect(families["awscni_build_info"]?["labels"]?.array?.contains("v1 \"quoted\"") == true)

@@ -65,6 +65,25 @@ import VPCModel
       Set(folder.names) == ["ipam.json", "ipam.json.tmp123", "ipam.json.tmp", "ipam.json.tmp7x", "other.tmp7"])
   }
 
+  private func mode(_ name: String) -> UInt32 {
+    var info = stat()
+    return lstat("\(folder.path)/\(name)", &info) == 0 ? info.st_mode & 0o7777 : 0
+  }
+
+  /// As amazon-vpc-cni-k8s has it: the file holds what a forged DEL needs. What an earlier release left is tightened.
+  @Test func forRootAlone() throws {
+    let file = file
+    try Self.write(Checkpoint(allocations: [Self.entry]), to: file)
+    #expect(mode("ipam.json") == 0o600)
+    for name in ["ipam.json", "ipam.json.damaged", "ipam.json.tmp7", "other.json"] {
+      try AtomicFile.write([1], to: "\(folder.path)/\(name)")
+      #expect(mode(name) == 0o644)
+    }
+    #expect(!file.read().findings.isEmpty)
+    #expect(["ipam.json", "ipam.json.damaged", "ipam.json.tmp7"].map(mode) == [0o600, 0o600, 0o600])
+    #expect(mode("other.json") == 0o644)
+  }
+
   @Test func missingIsEmptyAndSound() {
     let (read, findings) = file.read()
     #expect(read == Checkpoint() && findings == [] && folder.names == [])

@@ -39,17 +39,28 @@ import VPCObserve
     #expect(found.allSatisfy { !$0.meaning.isEmpty })
   }
 
-  /// Every name in an expression of the document is a series, or one that its type makes.
+  /// Every name in an expression of the document is a series, or one that its type makes; what it says is not served is
+  /// none.
   @Test func alertsNameWhatThereIs() throws {
     let root = "/" + #filePath.split(separator: "/").dropLast(3).joined(separator: "/")
     let text = try String(contentsOfFile: "\(root)/docs/metrics.md", encoding: .utf8)
     let known = Set(AgentMetrics().registry.descriptions.map(\.name))
-    let words = text.split { !($0.isLetter || $0.isNumber || $0 == "_") }.map(String.init)
-    let named = words.filter { $0.hasPrefix("awscni_") || $0.hasPrefix("process_") && $0 != "process_" }
+    let absence = try #require(text.firstRange(of: "### What is not served"))
+    let next = try #require(text[absence.upperBound...].firstRange(of: "\n## "))
+    let absent = names(in: text[absence.lowerBound..<next.lowerBound])
+    #expect(absent.count >= 3 && known.isDisjoint(with: absent))
+    let named = names(in: text[..<absence.lowerBound]) + names(in: text[next.lowerBound...])
     #expect(named.count > known.count)
     for name in named {
       let base = name.hasSuffix("_bucket") ? String(name.dropLast("_bucket".count)) : name
       #expect(known.contains(base), "\(name)")
+    }
+  }
+
+  private func names(in text: Substring) -> [String] {
+    let words = text.split { !($0.isLetter || $0.isNumber || $0 == "_") }.map(String.init)
+    return words.filter {
+      $0.hasPrefix("awscni_") || $0.hasPrefix("promhttp_") || $0.hasPrefix("process_") && $0 != "process_"
     }
   }
 }

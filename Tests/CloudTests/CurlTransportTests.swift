@@ -43,6 +43,22 @@ import VPCTransport
     }
   }
 
+  /// Fields behind a body in pieces. They belong to no header, and the answer is whole.
+  @Test(arguments: ["X-Sum: 1\r\n", "X-Sum: 1\r\nX-Method: other\r\n", ""])
+  func trailersEndAnAnswerToo(_ trailers: String) async throws {
+    let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nX-Method: own\r\n\r\n"
+    try await withServer { request in
+      .raw(Array((head + (request.path == "/empty" ? "" : "3\r\nabc\r\n") + "0\r\n\(trailers)\r\n").utf8))
+    } _: { (server) async throws in
+      let transport = CurlTransport()
+      for (path, body) in [("/", "abc"), ("/empty", "")] {
+        let answer = try await transport.send(HTTPRequest(url: server.url + path))
+        #expect(answer.status == 200 && answer.body == Array(body.utf8))
+        #expect(answer.headers["X-Method"] == "own" && answer.headers["X-Sum"] == nil)
+      }
+    }
+  }
+
   @Test func connectionIsReused() async throws {
     try await withServer { _ in
       .text("x")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Callable
 
 import pytest
@@ -98,6 +100,10 @@ def test_add_without_an_agent(node: Node) -> None:
     assert failure.value.error["code"] == 999
     assert "ipamd.sock" in failure.value.error["msg"], failure.value.error
     assert node.pod_veths() == []
+    # A namespace that is missing is told first: no agent will mend that.
+    with pytest.raises(PluginFailure) as missing:
+        Pod(node.instance, "nowhere").add()
+    assert missing.value.error["code"] == 4 and "/run/netns/nowhere" in missing.value.error["msg"], missing.value.error
 
 
 def test_status_and_check(node: Node) -> None:
@@ -172,10 +178,40 @@ def test_a_second_agent_touches_nothing(node: Node) -> None:
     before = node.checkpoint()
     second = Agent(node.instance)
     second.start(wait=False)
-    assert second.process is not None and second.process.wait(timeout=10) == 1
+    # It waits some seconds, in case the first one is on its way out.
+    assert second.process is not None and second.process.wait(timeout=20) == 1
     second.kill()
     assert "another server is listening" in second.log()
     assert node.checkpoint() == before and node.agent.healthy()
+
+
+def test_an_agent_waits_for_the_one_before_it(node: Node) -> None:
+    """A killed agent's socket answers until the kernel has given back its memory; one that was told to stop has work to
+    finish. The next one waits for either."""
+    pod = node.add_pods(1)[0]
+    first = node.agent
+    # Stopped, it neither serves nor ends, and its socket still takes connections: as a process that is being ended.
+    os.kill(first.pid, signal.SIGSTOP)
+    node.agent = Agent(node.instance, first.environment)
+    node.agent.start(wait=False)
+    wait_for(lambda: "another agent still listens" in node.agent.log(), "the second agent waiting", 10)
+    first.kill()
+    wait_for(node.agent.ready_or_dead, "the second agent ready", 20)
+    pod.check()
+    assert [entry["ipv4"] for entry in node.checkpoint()] == [pod.address]
+
+
+def test_the_checkpoint_is_for_root_alone(node: Node) -> None:
+    """amazon-vpc-cni-k8s has 0600: the file holds what a forged DEL needs. One of an earlier release is tightened."""
+    def mode() -> str:
+        return node.instance.run(["stat", "-c", "%a", paths.CHECKPOINT]).stdout.strip()
+
+    node.add_pods(1)
+    assert mode() == "600"
+    node.agent.stop()
+    node.instance.run(["chmod", "644", paths.CHECKPOINT])
+    node.agent.start()
+    assert mode() == "600"
 
 
 def test_half_damaged_checkpoint_keeps_what_is_sound(node: Node) -> None:

@@ -15,6 +15,7 @@ import pytest
 from harness import paths
 from harness.node import Node
 from harness.pod import Pod
+from harness.waiting import wait_for
 
 VERSIONS = ["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"]
 
@@ -174,6 +175,122 @@ def test_a_thousand_idle_connections(node: Node) -> None:
             client.close()
     assert node.agent.memory()["RssAnon"] < 40_000
     assert os.path.exists(f"/proc/{node.agent.pid}")
+
+
+NO_WINDOW = b"\x00\x00\x06\x04\x00\x00\x00\x00\x00" + b"\x00\x04" + bytes(4)  # SETTINGS: the initial window is 0
+
+
+def header(name: bytes, value: bytes) -> bytes:
+    return b"\x00" + bytes([len(name)]) + name + bytes([len(value)]) + value
+
+
+def health_request() -> bytes:
+    """HEADERS and DATA of a whole health check on stream 1."""
+    fields = {b":method": b"POST", b":scheme": b"http", b":path": b"/grpc.health.v1.Health/Check", b":authority": b"localhost",
+              b"content-type": b"application/grpc", b"te": b"trailers"}
+    block = b"".join(header(*each) for each in fields.items())
+    return (len(block).to_bytes(3, "big") + b"\x01\x04\x00\x00\x00\x01" + block
+            + b"\x00\x00\x05\x00\x01\x00\x00\x00\x01" + bytes(5))
+
+
+def is_closed(client: socket.socket) -> bool:
+    client.setblocking(False)
+    try:
+        while client.recv(65536):
+            pass
+        return True
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+
+
+def test_peers_that_take_no_answer_block_nobody(node: Node) -> None:
+    """Each has an answer that it leaves no room for. As many as there may be connections neither keep a pod from starting
+    nor a probe from its answer, and none of them stays."""
+    clients = []
+    try:
+        for _ in range(512):
+            clients.append(connect(node))
+            clients[-1].sendall(PREFACE + NO_WINDOW + health_request())
+        still_serves(node)
+        assert node.agent.healthy()
+        wait_for(lambda: all(map(is_closed, clients)), "every one of them closed", 20)
+    finally:
+        for client in clients:
+            client.close()
+
+
+@pytest.mark.parametrize("limit", [128, 160])
+def test_few_descriptors(make_node: Callable[..., Node], limit: int) -> None:
+    """The agent keeps what it needs for itself: clients that take all they can get neither end it nor hold up a pod, on its
+    socket and on both ports."""
+    node = make_node(f"few-{limit}", type="m5.large", subnet="a")
+    node.agent.wrapper = ["prlimit", f"--nofile={limit}:{limit}"]
+    node.agent.start()
+    process = node.agent.process
+    clients = []
+    try:
+        for round in range(3):
+            for _ in range(limit):
+                clients.append(connect(node))
+                if round:
+                    clients[-1].sendall(PREFACE + NO_WINDOW + health_request())
+            for port in (61678, 61679):
+                flood = f"exec 3<>/dev/tcp/127.0.0.1/{port}; sleep 1000"
+                clients += [Process(node, ["bash", "-c", flood]) for _ in range(20)]
+            # Growth as well: an ENI is attached, whose calls need descriptors of the agent's own.
+            for pod in node.add_pods(4, prefix=f"few-{round}"):
+                pod.check()
+            assert node.agent.healthy()
+            assert node.instance.run(["curl", "-sf", "-m5", "http://127.0.0.1:61678/metrics"]).stdout
+            assert len(os.listdir(f"/proc/{node.agent.pid}/fd")) <= limit
+    finally:
+        for client in clients:
+            client.close()
+    assert process is not None and process.poll() is None
+    node.delete_pods()
+    node.wait_clean()
+
+
+class Process:
+    """A program on the node, which ends with `close`."""
+
+    def __init__(self, node: Node, words: list[str]) -> None:
+        self.process = node.instance.popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+def test_too_few_descriptors_are_refused(make_node: Callable[..., Node]) -> None:
+    node = make_node("too-few", type="m5.large", subnet="a")
+    for limit in (24, 64, 127):
+        node.agent.wrapper = ["prlimit", f"--nofile={limit}:{limit}"]
+        node.agent.start(wait=False)
+        assert node.agent.process is not None and node.agent.process.wait(timeout=20) == 1
+        said = node.agent.process.stderr.read().decode()
+        assert f"may open {limit} files, needs at least 128" in said, said
+        node.agent.kill()
+
+
+@pytest.mark.parametrize("log", ["stdout", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1", "/tmp/a-link", "/dev/stderr"])
+def test_a_log_on_standard_output_is_no_part_of_the_result(node: Node, log: str) -> None:
+    """By its usual names it is refused; through a link it is a file that cannot be written."""
+    node.instance.run(["ln", "-sf", "/proc/self/fd/1", "/tmp/a-link"])
+    pod = node.pod(f"loud-{random.randrange(1 << 40):x}")
+    done = node.instance.run([paths.PLUGIN], check=False, env=pod.environment("ADD"),
+                             input=json.dumps(pod.configuration(pluginLogFile=log, pluginLogLevel="DEBUG")))
+    printed = json.loads(done.stdout)
+    if log in ("/tmp/a-link", "/dev/stderr"):
+        assert done.returncode == 0 and printed["ips"]
+        assert ("cannot write the log file /tmp/a-link: it is standard output" in done.stderr) == (log == "/tmp/a-link")
+        assert ('"level":"info"' in done.stderr) == (log == "/dev/stderr")
+        pod.delete()
+    else:
+        assert printed["code"] == 7 and "must not be stdout" in printed["msg"]
+    node.delete_pods([pod])
 
 
 def test_stdout_carries_the_result_alone(node: Node) -> None:

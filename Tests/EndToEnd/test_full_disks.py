@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
+import select
 from collections.abc import Callable
 
 import pytest
@@ -82,6 +85,27 @@ def test_a_full_disk_of_logs_keeps_nobody_from_starting(make_node: Callable[...,
         broken = [number for number, line in enumerate(lines) if not is_whole(line)]
         assert len(broken) <= 1, f"{path}: no line but the one that the disk cut is lost: {[lines[at] for at in broken]}"
     node.wait_clean()
+
+
+def test_a_log_that_takes_nothing_delays_nobody(make_node: Callable[..., Node]) -> None:
+    """The agent's log goes to a pipe that nobody reads. Its lines wait on a thread of their own, and are dropped beyond a
+    bound: pods come and go as ever, and the agent ends in time."""
+    node = make_node("mute", type="m5.large", subnet="a", environment={"AWS_VPC_K8S_CNI_LOG_FILE": "stdout"})
+    reader, writer = os.pipe()
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+    node.agent.stdout = writer
+    try:
+        node.agent.start()
+        for _ in range(3):
+            node.add_pods(4)
+            node.delete_pods()
+        node.wait_clean()
+        # The pipe is full, so that whoever wrote to it would stand still.
+        assert not select.select([], [writer], [], 0)[1]
+        assert node.agent.stop() == 0
+    finally:
+        os.close(writer)
+        os.close(reader)
 
 
 def is_whole(line: str) -> bool:

@@ -83,12 +83,15 @@ def test_metrics_are_what_happened(vpc: Simulator, make_node: Callable[..., Node
     assert labelled(samples, "awscni_ec2api_req_count", "fn") == {action: row["calls"] for action, row in ec2.items()}
     latency = {dict(labels)["api"]: number for (name, labels), number in samples.items()
                if name == "awscni_aws_api_latency_ms_count" and dict(labels)["status"] == "200"}
+    # Not a call: each ENI that was attached was waited for once.
+    assert latency.pop("waitForENIAndIPsAttached") == ec2["AttachNetworkInterface"]["successful"]
     assert latency == {action: row["successful"] for action, row in ec2.items()}
     quantiles = [number for (name, labels), number in samples.items()
                  if name == "awscni_aws_api_latency_ms" and ("api", "CreateNetworkInterface") in labels]
     assert len(quantiles) == 3 and all(number > 0 for number in quantiles), "0.5, 0.9 and 0.99"
     assert value(samples, "awscni_build_info", version="v9.9", goversion="") == 1
     assert value(samples, "awscni_connmark_reconcile_total", result="success") == 1
+    assert value(samples, "awscni_connmark_reconcile_total", result="error") == 0
     assert sum(labelled(samples, "awscni_connmark_backend", "backend").values()) == 1
     assert value(samples, "awscni_ipamd_startup_duration_seconds_count", success="true", with_api_server="false",
                  failure_reason="") == 1

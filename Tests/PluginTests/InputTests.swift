@@ -76,6 +76,9 @@ import VPCModel
     Bad(
       input: Call.configuration("0.4.0", #","pluginLogFile":"stdout""#), code: 7,
       text: "pluginLogFile must not be stdout, which carries the result"),
+    Bad(
+      input: Call.configuration("0.4.0", #","pluginLogFile":"/dev/fd/1""#), code: 7,
+      text: "pluginLogFile must not be stdout, which carries the result"),
     Bad(input: Call.configuration("0.4.0", #","prevResult":7"#), code: 7, text: "prevResult: is a number"),
     Bad(
       command: "CHECK", input: Call.configuration("0.3.1"), code: 1, text: "config version does not allow CHECK"),

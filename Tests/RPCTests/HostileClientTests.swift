@@ -61,6 +61,103 @@ private struct Breach: CustomTestStringConvertible {
     await server.server.shutdown()
   }
 
+  /// SETTINGS with an initial window of 0: nothing that this peer is sent may have a body.
+  private static let noWindow = RawFrame.preface + RawFrame.frame(4, [0, 4, 0, 0, 0, 0])
+  private static let healthCheck = RawFrame.request(.healthCheck, body: MessageFrame.encode([]))
+
+  @Test func aPeerThatTakesNoAnswerIsClosed() async throws {
+    var limits = RPCServerLimits()
+    limits.answerTimeout = .milliseconds(100)
+    let server = try await TestServer(limits: limits)
+    let path = server.folder.socket
+    let closed = try await onThread {
+      let socket = try RawSocket(path)
+      socket.send(Self.noWindow + Self.healthCheck)
+      return socket.drain(seconds: 60).closed
+    }
+    #expect(closed)
+    #expect(try await server.add("pod").success)
+    await server.server.shutdown()
+  }
+
+  /// More than there may be connections, none of which would end by itself within the test.
+  @Test(
+    arguments: [
+      Breach("no window", noWindow + healthCheck),
+      Breach("half a request", opening + RawFrame.request(body: [0, 0], end: false)),
+      Breach("half a preface", Array(RawFrame.preface.prefix(10))),
+      Breach("a watch", opening + RawFrame.request(.healthWatch, body: MessageFrame.encode([]))),
+      Breach("a dialogue", opening + RawFrame.request(.reflection, body: [], end: false)),
+    ])
+  fileprivate func peersThatWaitBlockNobody(_ breach: Breach) async throws {
+    var limits = RPCServerLimits()
+    limits.connections = 4
+    (limits.answerTimeout, limits.requestTimeout, limits.pauseTimeout) = (.seconds(600), .seconds(600), .seconds(600))
+    let server = try await TestServer(limits: limits)
+    let path = server.folder.socket
+    let sockets = try await onThread {
+      try (0..<8).map { _ in
+        let socket = try RawSocket(path)
+        socket.send(breach.bytes)
+        return socket
+      }
+    }
+    for _ in 0..<4 { #expect(try await server.add("pod").success) }
+    withExtendedLifetime(sockets) {}
+    await server.server.shutdown(within: .seconds(1))
+  }
+
+  /// A stream that is reset in the breath of its request costs the others of its connection nothing.
+  @Test(
+    arguments: [
+      RawFrame.request(RPCMethod(service: "no.Such", name: "Method"), body: MessageFrame.encode([])),
+      RawFrame.request(.reflection, body: MessageFrame.encode(ProtobufFields.encode(7, [])), end: false),
+    ])
+  func aResetStreamSparesTheOthers(_ request: [UInt8]) async throws {
+    let server = try await TestServer()
+    let path = server.folder.socket
+    let found = try await onThread {
+      let socket = try RawSocket(path)
+      let reset = RawFrame.frame(3, stream: 1, [0, 0, 0, 8])
+      let check = RawFrame.request(.healthCheck, stream: 3, body: MessageFrame.encode([]))
+      socket.send(Self.opening + RawFrame.settingsAck + request + reset + check)
+      // SERVING in a DATA frame of stream 3.
+      let answer = RawFrame.frame(0, stream: 3, [0, 0, 0, 0, 2, 8, 1])
+      var bytes: [UInt8] = []
+      while true {
+        let (piece, closed) = socket.drain(seconds: 0.05)
+        bytes += piece
+        if bytes.indices.contains(where: { bytes[$0...].starts(with: answer) }) { return true }
+        if closed { return false }
+      }
+    }
+    #expect(found)
+    await server.server.shutdown()
+  }
+
+  /// A peer that asks and never reads: the server stops to read from it too, so that what it holds for it stays bounded.
+  @Test func aPeerThatNeverReadsIsClosed() async throws {
+    var limits = RPCServerLimits()
+    limits.answerTimeout = .milliseconds(100)
+    let server = try await TestServer(limits: limits)
+    let path = server.folder.socket
+    let sent = try await onThread {
+      let socket = try RawSocket(path)
+      socket.send(Self.opening + RawFrame.settingsAck)
+      // Each is refused by headers alone, which no window holds back.
+      let unknown = RPCMethod(service: "no.Such", name: "Method")
+      for stream in 0..<UInt32(200_000) {
+        let request = RawFrame.request(unknown, stream: 2 * stream + 1, body: MessageFrame.encode([]))
+        // A refused send means that it was closed.
+        guard socket.send(request) else { return stream }
+      }
+      return 200_000
+    }
+    #expect(sent < 200_000)
+    #expect(try await server.add("pod").success)
+    await server.server.shutdown()
+  }
+
   private static let halves: [Breach] = [
     Breach("half a preface", Array(RawFrame.preface.prefix(10))),
     Breach("half a frame", opening + RawFrame.request(body: body).prefix(40)),

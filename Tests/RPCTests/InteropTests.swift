@@ -38,13 +38,57 @@ struct InteropTests {
     #expect(reply("config") as? String == "standard")
     let health = (results["health"] as? [[String: Any]])?.map { $0["code"] as? String }
     #expect(health == ["OK", "OK", "NOT_FOUND"])
-    #expect(code("watch") == "UNIMPLEMENTED")
+    #expect(reply("watch") as? Int == 1)
     #expect(code("unimplemented") == "UNIMPLEMENTED")
     #expect(results["concurrent"] as? [String] == ["OK"])
     #expect(results["before"] as? String == "OK" && results["after"] as? String == "OK")
     // The one past its deadline and the one that its caller cancelled.
     #expect(await eventually { server.agent.cancelled.load(ordering: .relaxed) == 2 })
     await server.server.shutdown()
+  }
+
+  /// As `grpcurl list`, `describe` and a call without .proto files do it.
+  @Test func grpcsOwnClientLearnsTheServicesByReflection() async throws {
+    let server = try await TestServer()
+    let socket = server.folder.socket
+    let output = try await onThread { try peer("reflect.py", socket).rest() }
+    let results = try #require(try foreignJSON(output) as? [String: Any])
+    let services = [
+      "grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection",
+      "rpc.CNIBackend", "rpc.ConfigServerBackend",
+    ]
+    #expect(results["services"] as? [String] == services)
+    #expect(results["v1"] as? [String] == services)
+    let methods = results["methods"] as? [String: [String]]
+    #expect(methods?["rpc.CNIBackend"] == ["AddNetwork", "DelNetwork"])
+    #expect(methods?["grpc.health.v1.Health"] == ["Check", "Watch"])
+    #expect((results["check"] as? [String: Any])?["status"] as? String == "SERVING")
+    #expect((results["add"] as? [String: Any])?["PodRouteTable"] as? Int == 20_512)
+    #expect(results["unknown"] as? String == "KeyError")
+    #expect(results["files"] as? [String] == ["rpc.proto", "google/protobuf/empty.proto"])
+    #expect(results["error"] as? Int == 5 && results["echo"] as? Bool == true)
+    #expect(results["many"] as? Int == 1_000)
+    await server.server.shutdown()
+  }
+
+  @Test func grpcioWatchesOurHealth() async throws {
+    let server = try await TestServer()
+    let socket = server.folder.socket
+    let names = ["", HealthStatus.agentService, "nobody"]
+    let watches = try await onThread { try names.map { try peer("watch.py", socket, $0) } }
+    defer { for watch in watches { watch.end() } }
+    func lines() async throws -> [String?] { try await onThread { try watches.map { try $0.line() } } }
+    #expect(try await lines() == ["SERVING", "SERVING", "SERVICE_UNKNOWN"])
+    server.health.set(.notServing)
+    #expect(try await onThread { try watches.prefix(2).map { try $0.line() } } == ["NOT_SERVING", "NOT_SERVING"])
+    server.health.set(.notServing)
+    server.health.set(.serving)
+    #expect(try await onThread { try watches.prefix(2).map { try $0.line() } } == ["SERVING", "SERVING"])
+    // They hold up no end of the server.
+    let began = ContinuousClock.now
+    await server.server.shutdown(within: .seconds(50))
+    #expect(began.duration(to: .now) < .seconds(50))
+    #expect(try await lines() == ["UNAVAILABLE", "UNAVAILABLE", "UNAVAILABLE"])
   }
 
   @Test func ourClientCallsGrpcio() async throws {

@@ -69,7 +69,9 @@ import VPCModel
 
   @Test(arguments: [
     ("", true, LogDestination.file(path: "/d.log")), ("stderr", true, .stderr), ("STDOUT", true, .refused),
-    ("stdout", false, .stdout), ("/x/y.log", true, .file(path: "/x/y.log")),
+    ("stdout", false, .stdout), ("/x/y.log", true, .file(path: "/x/y.log")), ("/dev/stdout", true, .refused),
+    ("/proc/self/fd/1", true, .refused), ("/dev/stdout", false, .file(path: "/dev/stdout")),
+    ("/dev/stderr", true, .file(path: "/dev/stderr")),
   ])
   func destinationsAreRead(_ text: String, _ plugin: Bool, _ destination: LogDestination) {
     #expect(LogDestination(text, default: "/d.log", resultOnStdout: plugin) == destination)

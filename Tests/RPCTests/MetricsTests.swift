@@ -100,6 +100,29 @@ import VPCModel
     await server.shutdown()
   }
 
+  /// More silent connections than there may be, none of which would end by itself within the test.
+  @Test(arguments: ["", "GET /metrics HTTP/1.1\r\n"])
+  func connectionsThatWaitBlockNobody(_ half: String) async throws {
+    var limits = HTTPEndpoint.Limits()
+    limits.timeout = .seconds(600)
+    limits.connections = 3
+    let server = try await HTTPEndpoint.start(at: loopback, limits: limits) { _ in HTTPAnswer(body: Array("{}".utf8)) }
+    let port = server.port
+    let sockets = try await onThread {
+      try (0..<6).map { _ in
+        let socket = try connectTCP(port)
+        socket.send(Array(half.utf8))
+        return socket
+      }
+    }
+    for _ in 0..<3 {
+      let answer = try await onThread { String(decoding: try tcp(port, "GET / HTTP/1.0\r\n\r\n"), as: UTF8.self) }
+      #expect(answer.hasPrefix("HTTP/1.1 200"))
+    }
+    withExtendedLifetime(sockets) {}
+    await server.shutdown()
+  }
+
   @Test(.enabled(if: python != nil || TestNeeds.mustRun, "VPC_CNI_TEST_PYTHON names no Python with prometheus_client"))
   func anotherParserReadsTheText() async throws {
     let folder = TemporaryFolder()

@@ -104,6 +104,7 @@ struct TestServer {
     methods.add(agent as any CNIBackendService)
     methods.add(agent as any ConfigServerBackendService)
     methods.add(health)
+    methods.addReflection()
     server = try await RPCServer.start(path: folder.socket, methods: methods, limits: limits)
   }
 

@@ -207,6 +207,10 @@ import VPCModel
     #expect(DoctorText(answers: [answer(.ok("o")), answer(.unknown("u"))]).status == 0)
     #expect(DoctorText(answers: [answer(.ok("o")), warning]).status == 1)
     #expect(DoctorText(answers: [warning, answer(.broken("b", remedy: "r"))]).status == 2)
+    let hostile = DoctorText(answers: [answer(.broken("a\u{1b}[2Jb\nc", remedy: "d\u{9b}2J"))])
+    let harmless = hostile.text(isColoured: false, isWhole: false)
+    #expect(harmless.contains(#"a\u001b[2Jb\u000ac"#) && harmless.contains(#"d\u009b2J"#))
+    #expect(harmless.visibleLines == harmless)
     let text = DoctorText(answers: [warning]).text(isColoured: false, isWhole: false)
     #expect(text.hasPrefix("warning         agent-serves  w\n") && text.contains("remedy     r\n"))
   }

@@ -7,6 +7,36 @@ import VPCModel
 
 /// The status as people read it, and its way through JSON.
 @Suite struct StatusTextTests {
+  /// What answers on the port may be anybody: no number ends the tool, and no text acts on the terminal.
+  @Test(arguments: ["-9223372036854775808", "9223372036854775807", "-1", "9223372036854775808", "1e99"])
+  func extremeNumbersAreShown(_ number: String) throws {
+    var text = StatusTextTests.example.json.text
+    // Every number but the schema's.
+    text = text.replacing(/:(\d+)/) { _ in ":\(number)" }.replacing("\"schema\":\(number)", with: "\"schema\":1")
+    let status = try #require(AgentStatus(json: try JSONParser.parse(Array(text.utf8))))
+    #expect(!StatusText(status, podLimit: 10).text.isEmpty)
+    #expect(status.enis.allSatisfy { $0.free >= 0 })
+    #expect(AgentStatus(json: status.json) == status)
+  }
+
+  @Test func textsDoNotActOnTheTerminal() throws {
+    var status = StatusTextTests.example
+    let hostile = "\u{1b}]0;title\u{7}\u{9b}2J\r\nline\u{7f}\u{202e}"
+    let shown = #"\u001b]0;title\u0007\u009b2J\u000d\u000aline\u007f\u202e"#
+    status.agent.instance = hostile
+    status.pods[0].name = hostile
+    status.pool.blockedText = hostile
+    status.settings.warnings = [hostile]
+    let read = try #require(AgentStatus(json: try JSONParser.parse(status.json.bytes)))
+    let text = StatusText(read, podLimit: 10).text
+    #expect(text.visibleLines == text)
+    for line in ["node       \(shown)", "shop/\(shown)", "blocked: \(shown)", "setting    \(shown)"] {
+      #expect(text.contains(line))
+    }
+    #expect("plain äöü 日本 🙂".visible == "plain äöü 日本 🙂")
+    #expect("a\nb\u{1b}".visibleLines == "a\nb\\u001b")
+  }
+
   static var example: AgentStatus {
     var status = AgentStatus()
     status.agent.version = "v9.9"

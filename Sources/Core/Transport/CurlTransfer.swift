@@ -245,10 +245,13 @@ final class CurlTransfer: @unchecked Sendable {
       return false
     }
     let line = String(decoding: data, as: UTF8.self)
-    // A new status line: what came before was an interim answer or a redirect.
-    isHeaderComplete = line == "\r\n" || line == "\n"
     lastByteAt = .now
-    if line.hasPrefix("HTTP/") {
+    let isStatus = line.hasPrefix("HTTP/")
+    // Trailers, behind a body in pieces: they are counted and passed over. No field of theirs takes part in anything.
+    if isHeaderComplete && !isStatus { return true }
+    isHeaderComplete = line == "\r\n" || line == "\n"
+    if isStatus {
+      // What came before was an interim answer or a redirect.
       headers = HTTPHeaders()
       body = []
       status = line.split(separator: " ").dropFirst().first.flatMap { Int($0.prefix { $0.isNumber }) } ?? 0

@@ -30,11 +30,15 @@ struct Agent {
   private static let stopLimit = Duration.seconds(4)
   /// How long the start waits for another holder of the xtables lock, before nftables has to do until it lets go.
   private static let lockWaitSeconds = 5
+  /// How long the start waits for another agent to end: one that was told to stop, or one that was killed, whose socket the
+  /// kernel closes when it has given back all memory.
+  private static let predecessorLimit = Duration.seconds(10)
 
   let settings: Settings
   let environment: [String: String]
+  let descriptors: DescriptorBudget
   let logger: Logger
-  let metrics = AgentMetrics()
+  let metrics: AgentMetrics
   let calls = EC2Ledger()
   let firewall = FirewallLedger()
   let repairs = RepairRecord()
@@ -72,7 +76,9 @@ struct Agent {
     let began = ContinuousClock.now
     guard settings.family == .ipv4 else { throw AgentError.noIPv6 }
     // Before anything is touched: two agents on one node would take each other's state apart.
-    try RPCServer.checkFree(path: Agent.socketPath)
+    try await RPCServer.awaitFree(path: Agent.socketPath, within: Agent.predecessorLimit) { [logger] in
+      logger.notice("another agent still listens; waiting for it to end", metadata: ["socket": "\(Agent.socketPath)"])
+    }
     // Before the first connection, and until the lasting rules stand.
     trackConnections(ConnectionTracking.begin)
     defer { trackConnections(ConnectionTracking.end) }
@@ -151,7 +157,8 @@ struct Agent {
     metrics.started(
       version: settings.version, knowsNode: cluster.state.content.node != nil, after: began.duration(to: .now))
     let services = ObservationServices(
-      settings: settings, pool: pool, metrics: metrics, subnets: { enis.subnets.uses },
+      settings: settings, limits: descriptors.httpLimits, pool: pool, metrics: metrics,
+      subnets: { enis.subnets.uses },
       eniConfigName: { cluster.state.content.eniConfigName }, report: statusReport(pool, network, enis, cluster, began),
       logger: logger)
     let observation = Task { await services.run(beside: server) }
@@ -330,7 +337,8 @@ struct Agent {
     methods.add(
       PolicySettings(mode: settings.networkPolicyMode, usesAllCards: settings.usesAllCards, identity: enis.identity))
     methods.add(health)
-    return try await RPCServer.start(path: Agent.socketPath, methods: methods)
+    methods.addReflection()
+    return try await RPCServer.start(path: Agent.socketPath, methods: methods, limits: descriptors.rpcLimits)
   }
 }
 

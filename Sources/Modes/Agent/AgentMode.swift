@@ -28,24 +28,38 @@ package enum AgentMode {
       say("\(error)")
       return 1
     }
+    let limit = OpenFileLimit.raise(to: DescriptorBudget.wanted)
+    guard let descriptors = DescriptorBudget(limit: limit) else {
+      say(DescriptorBudget.refusal(limit))
+      return 1
+    }
+    let writer = LineWriter(
+      LogDestination(settings.logFile, default: settings.logFile, resultOnStdout: false), fallback: .everyLine)
+    let log = try? LogThread(writer)  // without a thread the lines are written where they arise
     let logger = Logger.jsonLines(
-      label: "agent",
-      to: LogDestination(settings.logFile, default: settings.logFile, resultOnStdout: false),
-      level: Logger.Level(setting: settings.logLevel.rawValue), fallback: .everyLine)
+      label: "agent", to: log ?? writer, level: Logger.Level(setting: settings.logLevel.rawValue))
     for warning in settings.warnings { logger.warning("setting", metadata: ["warning": "\(warning)"]) }
     for conflict in settings.conflicts {
       logger.warning("settings that do not go together", metadata: ["conflict": "\(conflict)"])
     }
 
     let running = Task {
-      let status = await Agent(settings: settings, environment: environment, logger: logger).run()
+      let metrics = AgentMetrics(droppedLogLines: { log?.dropped ?? 0 })
+      let agent = Agent(
+        settings: settings, environment: environment, descriptors: descriptors, logger: logger, metrics: metrics)
+      let status = await agent.run()
+      log?.flush(within: flushLimit)
       exit(status)
     }
     _ = signals.next()
     running.cancel()
     _ = signals.next()
+    log?.flush(within: flushLimit)
     return 1
   }
+
+  /// How long the end waits for what the log has not taken yet.
+  private static let flushLimit = Duration.seconds(1)
 
   /// For what happens before there is a log.
   private static func say(_ text: String) {

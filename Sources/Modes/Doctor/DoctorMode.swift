@@ -48,7 +48,7 @@ package enum DoctorMode {
       let text = DoctorText(answers: checks.map { Answer(check: $0, finding: $0.judge(facts)) })
       Terminal.say(
         given.has("json")
-          ? text.json.indented(by: 2) + "\n"
+          ? text.json.indented(by: 2).visibleLines + "\n"
           : text.text(isColoured: Terminal.showsColour, isWhole: given.has("all")))
       return text.status
     }

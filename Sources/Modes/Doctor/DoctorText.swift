@@ -23,11 +23,11 @@ struct DoctorText {
       let word = finding.verdict.rawValue
       let shown = isColoured ? "\(DoctorText.colour(finding.verdict))\(word)\u{1b}[0m" : word
       text += shown + String(repeating: " ", count: max(16 - word.count, 1))
-      text += check.id + String(repeating: " ", count: width - check.id.count) + finding.found + "\n"
+      text += check.id + String(repeating: " ", count: width - check.id.count) + finding.found.visible + "\n"
       guard finding.verdict == .broken || finding.verdict == .warning || isWhole else { continue }
       let margin = String(repeating: " ", count: 16)
       text += "\(margin)looked at  \(check.looksAt)\n\(margin)hurts      \(check.why)\n"
-      if !finding.remedy.isEmpty { text += "\(margin)remedy     \(finding.remedy)\n" }
+      if !finding.remedy.isEmpty { text += "\(margin)remedy     \(finding.remedy.visible)\n" }
     }
     let counts = Verdict.allCases.map { verdict in
       "\(answers.count { $0.finding.verdict == verdict }) \(verdict.rawValue)"

@@ -37,8 +37,7 @@ package enum MetricsHelperMode {
       return 1
     }
     let logger = Logger.jsonLines(
-      label: "metrics-helper", to: .stdout, level: Logger.Level(setting: settings.logLevel.rawValue),
-      fallback: .everyLine)
+      label: "metrics-helper", to: .stdout, level: Logger.Level(setting: settings.logLevel.rawValue))
     for warning in settings.warnings { logger.warning("setting", metadata: ["warning": "\(warning)"]) }
 
     let running = Task {

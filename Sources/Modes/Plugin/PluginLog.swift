@@ -26,6 +26,7 @@ enum PluginLog {
   static func make(_ configuration: NetworkConfiguration) -> Logger {
     let file = configuration.pluginLogFile
     let destination = LogDestination(file.isEmpty ? "stderr" : file, default: file, resultOnStdout: true)
-    return .jsonLines(label: "aws-cni", to: destination, level: Logger.Level(setting: configuration.pluginLogLevel))
+    let level = Logger.Level(setting: configuration.pluginLogLevel)
+    return .jsonLines(label: "aws-cni", to: destination, level: level, sparesStdout: true)
   }
 }

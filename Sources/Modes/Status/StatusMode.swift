@@ -54,14 +54,15 @@ package enum StatusMode {
     let clear = clears && Terminal.showsColour ? "\u{1b}[H\u{1b}[2J" : ""
     do throws(HTTPFetch.Failure) {
       let status = try agent.status()
-      Terminal.say(clear + (asJSON ? status.json.indented(by: 2) + "\n" : StatusText(status, podLimit: pods).text))
+      let text = asJSON ? status.json.indented(by: 2).visibleLines + "\n" : StatusText(status, podLimit: pods).text
+      Terminal.say(clear + text)
       return 0
     } catch {
       let remedy =
         error.isRefused
         ? "no agent listens there: is aws-node running, and is this its node? `aws-cni doctor` says more"
         : "`aws-cni doctor` says more"
-      Terminal.complain("vpc-cni status: \(error); \(remedy)\n")
+      Terminal.complain("vpc-cni status: \("\(error)".visible); \(remedy)\n")
       return 1
     }
   }

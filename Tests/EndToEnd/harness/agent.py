@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import time
+from typing import Any
 
 from . import paths
 from .fast_clock import FastClock
@@ -31,15 +32,17 @@ class Agent:
         self.instance = instance
         self.environment = {**MANIFEST_ENVIRONMENT, **(environment or {})}
         self.clock = clock
+        self.wrapper: list[str] = []  # words before the agent's: what starts it under a limit
+        self.stdout: Any = subprocess.DEVNULL
         self.process: subprocess.Popen[bytes] | None = None
         self.seconds_to_ready = 0.0
         self.outlives = False
 
     def start(self, wait: bool = True, deadline: float = 20.0) -> Agent:
         began = time.monotonic()
-        words = [*(self.clock.words if self.clock else []), str(paths.BINARY), "agent"]
+        words = [*(self.clock.words if self.clock else []), *self.wrapper, str(paths.BINARY), "agent"]
         self.process = self.instance.popen(words, env=self.environment,
-                                           stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                                           stdin=subprocess.DEVNULL, stdout=self.stdout,
                                            stderr=subprocess.DEVNULL if self.outlives else subprocess.PIPE,
                                            start_new_session=self.outlives)
         if wait:

@@ -11,3 +11,4 @@ sys.path.insert(0, PROTOS)
 
 rpc, rpc_services = grpc.protos_and_services("rpc.proto")
 health, health_services = grpc.protos_and_services("health.proto")
+reflection, reflection_services = grpc.protos_and_services("reflection.proto")

@@ -33,7 +33,9 @@ package enum AtomicFile {
   /// Removes what killed processes left of their writes of `path`: temporary files that nobody has written for a minute.
   ///
   /// Best effort: what cannot be removed stays. At most the folder's first thousand names are looked at.
-  package static func removeLeftovers(of path: String) {
+  ///
+  /// - Parameter mode: for those that are too young to be removed: permission bits beyond these are taken away.
+  package static func removeLeftovers(of path: String, tightening mode: UInt32 = 0o7777) {
     let folder = directory(of: path)
     let start = (path.split(separator: "/").last ?? "") + suffix
     guard var names = FolderNames(folder) else { return }
@@ -42,10 +44,19 @@ package enum AtomicFile {
       guard !number.isEmpty, number.allSatisfy({ $0.isASCII && $0.isNumber }) else { continue }
       let leftover = "\(folder)/\(name)"
       var status = stat()
-      guard lstat(leftover, &status) == 0, status.st_mode & S_IFMT == S_IFREG, status.st_mtim.tv_sec + 60 < time(nil)
-      else { continue }
-      unlink(leftover)
+      guard lstat(leftover, &status) == 0, status.st_mode & S_IFMT == S_IFREG else { continue }
+      if status.st_mtim.tv_sec + 60 < time(nil) { unlink(leftover) } else { tighten(leftover, to: mode) }
     }
+  }
+
+  /// Takes away a file's permission bits beyond `mode`. A file that is missing, or no regular file, stays as it is. Best
+  /// effort.
+  package static func tighten(_ path: String, to mode: UInt32) {
+    var status = stat()
+    guard lstat(path, &status) == 0, status.st_mode & S_IFMT == S_IFREG, status.st_mode & 0o7777 & ~mode != 0 else {
+      return
+    }
+    chmod(path, status.st_mode & mode)
   }
 
   private static let suffix = ".tmp"

@@ -64,6 +64,9 @@ package struct NodeSettings: Sendable, Hashable {
   private static func logFile(_ setting: Setting, _ reader: SettingReader) throws(SettingError) -> String {
     let value = reader.text(setting) ?? setting.fallback
     if value.lowercased() == "stderr" { return value }
+    guard !LogFileName.isStdout(value) else {
+      throw SettingError(name: setting.name, value: value, allowed: "an absolute path or stderr")
+    }
     return try Settings.absolutePath(setting, reader)
   }
 

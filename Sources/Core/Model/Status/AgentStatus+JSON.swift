@@ -39,12 +39,18 @@ extension JSONValue {
   fileprivate static func optional(_ number: Int?) -> JSONValue { number.map { .integer($0) } ?? .null }
 
   fileprivate func items(_ key: String) -> [JSONValue?] { self[key]?.array ?? [] }
-  fileprivate func texts(_ key: String) -> [String]? { self[key]?.array?.compactMap(\.string) }
+  fileprivate func texts(_ key: String) -> [String]? { self[key]?.array?.compactMap { $0.string?.visible } }
 }
 
+// The document comes from whoever listens on the port, and what it says goes to a terminal: texts are made visible, and
+// numbers held within what can be added up and multiplied without looking.
 extension JSONValue? {
-  fileprivate func text(_ key: String) -> String { self?[key]?.string ?? "" }
-  fileprivate func number(_ key: String) -> Int { self?[key]?.int ?? 0 }
+  fileprivate func text(_ key: String) -> String { optionalText(key) ?? "" }
+  fileprivate func optionalText(_ key: String) -> String? { self?[key]?.string?.visible }
+  fileprivate func number(_ key: String) -> Int { optionalNumber(key) ?? 0 }
+  fileprivate func optionalNumber(_ key: String) -> Int? {
+    self?[key]?.int.map { min(max($0, -AgentStatus.largestNumber), AgentStatus.largestNumber) }
+  }
   fileprivate func flag(_ key: String) -> Bool { self?[key]?.bool ?? false }
 }
 
@@ -90,8 +96,8 @@ extension AgentStatus.Pool {
     eniLimit = json.number("eniLimit")
     addressesPerENI = json.number("addressesPerENI")
     maxPods = json.number("maxPods")
-    blockedCause = json?["blockedCause"]?.string
-    blockedText = json?["blockedText"]?.string
+    blockedCause = json.optionalText("blockedCause")
+    blockedText = json.optionalText("blockedText")
   }
 }
 
@@ -186,8 +192,8 @@ extension AgentStatus.Subnet {
 
   fileprivate init(json: JSONValue?) {
     id = json.text("id")
-    free = json?["free"]?.int
-    freeSeconds = json?["freeSeconds"]?.int
+    free = json.optionalNumber("free")
+    freeSeconds = json.optionalNumber("freeSeconds")
     isExcluded = json.flag("isExcluded")
     isPaused = json.flag("isPaused")
     isFragmented = json.flag("isFragmented")
@@ -222,7 +228,7 @@ extension AgentStatus.EC2 {
       call.count = json.number("count")
       call.failed = json.number("failed")
       call.throttled = json.number("throttled")
-      call.lastError = json?["lastError"]?.string
+      call.lastError = json.optionalText("lastError")
       call.lastSeconds = json.number("lastSeconds")
       return call
     }
@@ -234,7 +240,7 @@ extension AgentStatus.EC2 {
       hold.patientSeconds = json.number("patientSeconds")
       return hold
     }
-    reconciledSeconds = json?["reconciledSeconds"]?.int
+    reconciledSeconds = json.optionalNumber("reconciledSeconds")
   }
 }
 
@@ -252,7 +258,7 @@ extension AgentStatus.Kernel {
     iptables = json.text("iptables")
     differences = json?.texts("differences")
     repairs = json.number("repairs")
-    lastRepairSeconds = json?["lastRepairSeconds"]?.int
+    lastRepairSeconds = json.optionalNumber("lastRepairSeconds")
     lastRepair = json.text("lastRepair")
   }
 }

@@ -27,6 +27,9 @@ package struct AgentStatus: Sendable, Hashable {
 
   /// Lists of what has no bound of its own end here.
   package static let listLimit = 100
+  /// No number that is read is larger than this, or further below zero: any two can be multiplied, and as many added up as a
+  /// document has room for.
+  package static let largestNumber = 1 << 31
 
   package struct Process: Sendable, Hashable {
     package var version = ""

@@ -14,10 +14,23 @@ final class HTTPConnections {
     self.handler = handler
   }
 
-  /// False when there are too many.
+  /// Takes a connection in. Where there are too many, the one that has waited for its peer for the longest gives way to it.
+  ///
+  /// - Returns: false when every other one has a request that is being worked on.
   func admit(_ connection: HTTPConnection) -> Bool {
-    guard open.count < limits.connections else { return false }
+    if open.count >= limits.connections {
+      guard giveWay() else { return false }
+    }
     open[ObjectIdentifier(connection)] = connection
+    return true
+  }
+
+  /// Closes the connection that has waited for its peer for the longest, if there is one.
+  @discardableResult
+  func giveWay() -> Bool {
+    let waiting = open.values.lazy.filter { !$0.isBusy }
+    guard let oldest = waiting.min(by: { $0.began < $1.began }) else { return false }
+    oldest.close()
     return true
   }
 
@@ -32,6 +45,10 @@ final class HTTPConnections {
 final class HTTPConnection: ChannelInboundHandler {
   typealias InboundIn = HTTPServerRequestPart
   typealias OutboundOut = HTTPServerResponsePart
+
+  let began = NIODeadline.now()
+  /// Its request is whole and its answer is being made. What is neither waits for the peer.
+  var isBusy: Bool { task != nil && !isAnswered }
 
   private let connections: HTTPConnections
   private var context: ChannelHandlerContext?

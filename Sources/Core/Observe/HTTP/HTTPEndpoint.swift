@@ -31,7 +31,7 @@ package final class HTTPEndpoint: Sendable {
   package typealias Handler = @Sendable (_ path: String) async throws -> HTTPAnswer
 
   package struct Limits: Sendable {
-    /// Open connections; those beyond are closed at once.
+    /// Open connections. A new one beyond them takes the place of the one that has waited for its peer for the longest.
     package var connections = 64
     /// For a whole request to come, an answer to be given, and one to be taken. Source: the reference's timeouts.
     package var timeout: Duration = .seconds(5)
@@ -93,6 +93,8 @@ package final class HTTPEndpoint: Sendable {
     ServerBootstrap(group: loop)
       .serverChannelOption(.backlog, value: 64)
       .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
+      // Few at a time: a connection that has to give way does so before many new ones have taken a descriptor.
+      .serverChannelOption(.maxMessagesPerRead, value: 4)
       .childChannelInitializer { connection in
         connection.eventLoop.makeCompletedFuture {
           let pipeline = connection.pipeline.syncOperations

@@ -11,9 +11,9 @@ package struct JSONLineLogHandler: LogHandler {
   package var metadata: Logger.Metadata = [:]
   package var metadataProvider: Logger.MetadataProvider?
 
-  private let writer: LineWriter
+  private let writer: any LineSink
 
-  package init(writer: LineWriter, level: Logger.Level) {
+  package init(writer: any LineSink, level: Logger.Level) {
     self.writer = writer
     logLevel = level
   }
@@ -75,13 +75,20 @@ extension Logger {
   ///
   /// The file is opened with the first line. A second logger on the same file in one process shares nothing with the
   /// first, which is as safe as two processes are.
+  ///
+  /// - Parameter sparesStdout: as for `LineWriter`.
   package static func jsonLines(
     label: String, to destination: LogDestination, level: Logger.Level, rotation: LogRotation = LogRotation(),
-    fallback: LineWriter.Fallback = .urgentLines
+    sparesStdout: Bool = false
   ) -> Logger {
     if destination == .refused { return Logger(label: label) { _ in SwiftLogNoOpLogHandler() } }
-    let writer = LineWriter(destination, rotation: rotation, fallback: fallback)
-    return Logger(label: label) { _ in JSONLineLogHandler(writer: writer, level: level) }
+    let writer = LineWriter(destination, rotation: rotation, sparesStdout: sparesStdout)
+    return jsonLines(label: label, to: writer, level: level)
+  }
+
+  /// The same for what takes the lines somewhere else.
+  package static func jsonLines(label: String, to sink: any LineSink, level: Logger.Level) -> Logger {
+    Logger(label: label) { _ in JSONLineLogHandler(writer: sink, level: level) }
   }
 }
 

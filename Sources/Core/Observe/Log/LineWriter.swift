@@ -13,7 +13,7 @@ package import VPCModel
 /// Rotation: whoever finds the file too large renames it and removes what is too old; one process at a time, and nobody
 /// waits for it. Others keep writing into the renamed file until they look again, which they do every second, and it is
 /// compressed (`LogCompression`, by the agent alone) only after the last of them has let go of it: see `LogFile`.
-package final class LineWriter: Sendable {
+package final class LineWriter: LineSink {
   /// What goes to standard error while the file cannot be written.
   package enum Fallback: Sendable {
     /// Urgent lines: for a program whose standard error is read only when it fails.
@@ -30,14 +30,20 @@ package final class LineWriter: Sendable {
   private let destination: LogDestination
   private let rotation: LogRotation
   private let fallback: Fallback
+  /// Standard output is not to be written to, by whatever name the file leads there.
+  private let sparesStdout: Bool
   private let state = Mutex(State())
 
+  /// - Parameter sparesStdout: for a process whose standard output carries its result: a path that leads there (a link to
+  ///   `/dev/stdout`) is a file that cannot be written.
   package init(
-    _ destination: LogDestination, rotation: LogRotation = LogRotation(), fallback: Fallback = .urgentLines
+    _ destination: LogDestination, rotation: LogRotation = LogRotation(), fallback: Fallback = .urgentLines,
+    sparesStdout: Bool = false
   ) {
     self.destination = destination
     self.rotation = rotation
     self.fallback = fallback
+    self.sparesStdout = sparesStdout
   }
 
   deinit {
@@ -48,7 +54,10 @@ package final class LineWriter: Sendable {
   /// Writes one line, its newline included. What cannot be written to its file goes to standard error as far as
   /// `fallback` says, after one line that names the cause, and is dropped otherwise: a full disk must not keep a pod from
   /// starting.
-  package func write(_ line: [UInt8], at time: UTCTime = LineWriter.now(), isUrgent: Bool = false) {
+  package func write(_ line: [UInt8], isUrgent: Bool = false) { write(line, at: LineWriter.now(), isUrgent: isUrgent) }
+
+  /// The same for a line of that time, by which the file is put aside.
+  package func write(_ line: [UInt8], at time: UTCTime, isUrgent: Bool = false) {
     state.withLock { state in
       switch destination {
       case .stdout: _ = LogFile.append(line, to: STDOUT_FILENO)
@@ -77,7 +86,7 @@ package final class LineWriter: Sendable {
   private func append(_ line: [UInt8], to path: String, at time: UTCTime, _ state: inout State) -> Int32 {
     prepare(path, at: time, &state)
     if state.descriptor < 0 {
-      state.descriptor = LogFile.open(path)
+      state.descriptor = LogFile.open(path, sparesStdout: sparesStdout)
       if state.descriptor < 0 { return errno }
     }
     return LogFile.append(line, to: state.descriptor)
@@ -86,7 +95,8 @@ package final class LineWriter: Sendable {
   private func complain(_ code: Int32, _ path: String, _ state: inout State) {
     guard !state.hasComplained else { return }
     state.hasComplained = true
-    let text = "cannot write the log file \(path): \(String(cString: strerror(code))); logging to standard error\n"
+    let why = code == LogFile.leadsToStdout ? "it is standard output" : String(cString: strerror(code))
+    let text = "cannot write the log file \(path): \(why); logging to standard error\n"
     _ = LogFile.append(Array(text.utf8), to: STDERR_FILENO)
   }
 
@@ -99,7 +109,7 @@ package final class LineWriter: Sendable {
       LogFile.close(state.descriptor)
       state.descriptor = -1
     }
-    if state.descriptor < 0 { state.descriptor = LogFile.open(path) }
+    if state.descriptor < 0 { state.descriptor = LogFile.open(path, sparesStdout: sparesStdout) }
     let descriptor = state.descriptor
     guard descriptor >= 0, LogFile.size(descriptor) >= rotation.bytes else { return }
     LogFile.whileRotating(in: LogRotation.folder(of: path)) {

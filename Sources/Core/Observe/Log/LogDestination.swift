@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 package import Logging
+import VPCModel
 
 /// Where log lines go.
 package enum LogDestination: Hashable, Sendable {
@@ -12,13 +13,17 @@ package enum LogDestination: Hashable, Sendable {
 
   /// Reads a setting: `stdout` or `stderr` in any case, else a path; empty means `standard`.
   ///
-  /// - Parameter resultOnStdout: true for CNI plugins, where `stdout` gives `.refused`.
+  /// - Parameter resultOnStdout: true for CNI plugins, where `stdout`, by whatever name, gives `.refused`.
   ///   Source: the reference's AWS_VPC_K8S_PLUGIN_LOG_FILE.
   package init(_ text: String, default standard: String, resultOnStdout: Bool) {
+    if resultOnStdout, LogFileName.isStdout(text) {
+      self = .refused
+      return
+    }
     switch text.lowercased() {
     case "": self = .file(path: standard)
     case "stderr": self = .stderr
-    case "stdout": self = resultOnStdout ? .refused : .stdout
+    case "stdout": self = .stdout
     default: self = .file(path: text)
     }
   }

@@ -14,8 +14,11 @@ import Glibc
 enum LogFile {
   /// Opens the file to append to, and makes it if it is missing; a missing folder is made too, one level of it.
   ///
+  /// - Parameter sparesStdout: what is the same as standard output is closed again. Regular files are not compared with it,
+  ///   which would cost each pod's start a system call: a runtime reads the result from a pipe.
   /// - Returns: a descriptor with a shared lock, or -1 with `errno` set.
-  static func open(_ path: String) -> Int32 {
+  static func open(_ path: String, sparesStdout: Bool = false) -> Int32 {
+
     // What is opened between its rename and its compression is let go again: a few rounds are more than ever happen.
     for _ in 0..<16 {
       // O_NONBLOCK: a FIFO without a reader must hold nobody up.
@@ -26,7 +29,13 @@ enum LogFile {
         mkdir(String(path[..<slash]), 0o755)
         descriptor = Glibc.open(path, flags, 0o600)
       }
-      guard descriptor >= 0, isRegular(descriptor) else { return descriptor }
+      guard descriptor >= 0 else { return descriptor }
+      guard isRegular(descriptor) else {
+        guard sparesStdout, isSame(descriptor, STDOUT_FILENO) else { return descriptor }
+        Glibc.close(descriptor)
+        errno = leadsToStdout
+        return -1
+      }
       let isRefused = flock(descriptor, LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK
       // Without locks in the file system it is as good as before them.
       if !isRefused, leads(path, to: descriptor) { return descriptor }
@@ -34,6 +43,15 @@ enum LogFile {
     }
     errno = EAGAIN
     return -1
+  }
+
+  /// The error's number where a path leads to standard output: none that opening a file gives.
+  static let leadsToStdout = EDOTDOT
+
+  private static func isSame(_ one: Int32, _ other: Int32) -> Bool {
+    var (here, there) = (stat(), stat())
+    return fstat(one, &here) == 0 && fstat(other, &there) == 0 && here.st_ino == there.st_ino
+      && here.st_dev == there.st_dev
   }
 
   /// Lets go of the lock, then of the file: a program that is just being started has a copy of every descriptor until it

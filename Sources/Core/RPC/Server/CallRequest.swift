@@ -48,14 +48,27 @@ struct CallRequest {
 /// The frames of an answer.
 enum CallAnswer {
   static let head = HPACKHeaders([(":status", "200"), ("content-type", "application/grpc")])
-  static let success = HPACKHeaders([("grpc-status", "0")])
 
-  /// The whole answer of a call that failed (trailers-only).
+  /// The end of an answer that has begun.
+  static func trailers(_ status: RPCStatus) -> HPACKHeaders {
+    if status.code == .ok { return success }
+    var headers = HPACKHeaders()
+    add(status, to: &headers)
+    return headers
+  }
+
+  /// The whole answer of a call that has no message: one that failed, most often.
   static func trailersOnly(_ status: RPCStatus) -> HPACKHeaders {
     var headers = head
-    headers.add(name: "grpc-status", value: String(status.code.rawValue))
-    headers.add(name: "grpc-message", value: StatusMessage.encode(status.message))
+    add(status, to: &headers)
     if status.code == .unimplemented { headers.add(name: "grpc-accept-encoding", value: "identity") }
     return headers
+  }
+
+  private static let success = HPACKHeaders([("grpc-status", "0")])
+
+  private static func add(_ status: RPCStatus, to headers: inout HPACKHeaders) {
+    headers.add(name: "grpc-status", value: String(status.code.rawValue))
+    headers.add(name: "grpc-message", value: StatusMessage.encode(status.message))
   }
 }

@@ -22,15 +22,22 @@ struct ListeningSocket {
     // The kernel takes the file's mode from the socket at bind (less the umask), so that it is never wider than this;
     // chmod then sets what the umask took away. Source: net/unix/af_unix.c, unix_bind_bsd.
     fchmod(descriptor, 0o660)
-    guard address.withPointer({ bind(descriptor, $0, $1) }) == 0, chmod(path, 0o660) == 0,
-      listen(descriptor, backlog) == 0, let file = FileIdentity(path)
-    else {
-      let error = ListenError("listen on", path, call: "bind")
+    do throws(ListenError) {
+      guard address.withPointer({ bind(descriptor, $0, $1) }) == 0 else {
+        throw ListenError("listen on", path, call: "bind")
+      }
+      // It is this process's now: what fails from here on takes it away again.
+      guard chmod(path, 0o660) == 0 else { throw ListenError("listen on", path, call: "chmod", removing: path) }
+      guard listen(descriptor, backlog) == 0 else {
+        throw ListenError("listen on", path, call: "listen", removing: path)
+      }
+      guard let file = FileIdentity(path) else { throw ListenError("listen on", path, call: "lstat") }
+      self.descriptor = descriptor
+      self.file = file
+    } catch {
       close(descriptor)
       throw error
     }
-    self.descriptor = descriptor
-    self.file = file
   }
 
   /// - Throws: `ListenError` when a server is alive at the path, or the path is no socket.
@@ -53,11 +60,19 @@ struct ListeningSocket {
 package struct ListenError: CausedError {
   package let description: String
   package let cause: (any Error)?
+  /// Another server is alive there: it may end.
+  package fileprivate(set) var isTaken = false
 
   /// With the current errno, when a call is named.
   fileprivate init(_ text: String, _ path: String, call: String? = nil) {
     description = "\(text) \(path)"
     cause = call.map { SocketError(call: $0, errno: errno) }
+  }
+
+  /// The same, and removes the file after the errno was read.
+  fileprivate init(_ text: String, _ path: String, call: String, removing file: String) {
+    self.init(text, path, call: call)
+    unlink(file)
   }
 }
 
@@ -95,7 +110,9 @@ private func removeStale(_ address: UnixAddress, _ path: String) throws(ListenEr
   defer { close(probe) }
   // EAGAIN: somebody listens and has a full backlog.
   if address.withPointer({ connect(probe, $0, $1) }) == 0 || errno == EAGAIN {
-    throw ListenError("another server is listening on", path)
+    var error = ListenError("another server is listening on", path)
+    error.isTaken = true
+    throw error
   }
   guard errno == ECONNREFUSED, unlink(path) == 0 || errno == ENOENT else {
     throw ListenError("remove the stale socket", path, call: "unlink")

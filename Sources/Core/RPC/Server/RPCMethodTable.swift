@@ -24,18 +24,37 @@ package struct RPCPeer: Sendable, Hashable {
 /// returns then is dropped. To answer with a status it throws `RPCStatus`; another error is answered as UNKNOWN with the
 /// error's chain of causes as text (which is what the reference's library does), `CancellationError` as CANCELLED.
 package struct RPCMethodTable: Sendable {
-  package typealias Handler = @Sendable (_ request: [UInt8], _ context: RPCContext) async throws -> [UInt8]
+  /// One request, one answer.
+  package typealias Unary = @Sendable (_ request: [UInt8], _ context: RPCContext) async throws -> [UInt8]
+  /// One request, and an answer whenever there is one, until the caller goes away. The stream keeps only what is of use to
+  /// a caller that reads late.
+  package typealias Subscription = @Sendable (_ request: [UInt8]) throws(RPCStatus) -> AsyncStream<[UInt8]>
+  /// Any number of requests, each answered by one answer before the next is looked at. Runs on the event loop: it must be
+  /// quick and must not wait.
+  package typealias Dialogue = @Sendable (_ request: [UInt8]) throws(RPCStatus) -> [UInt8]
+
+  package enum Handler: Sendable {
+    case unary(Unary)
+    case subscription(Subscription)
+    case dialogue(Dialogue)
+  }
 
   private var methods: [String: (method: RPCMethod, handler: Handler)] = [:]
   private var services: Set<String> = []
 
   package init() {}
 
+  /// The names of all services, in order.
+  package var serviceNames: [String] { services.sorted() }
+
   /// Sets a method's handler on encoded messages; the last one set counts.
-  package mutating func add(_ method: RPCMethod, handler: @escaping Handler) {
+  package mutating func add(_ method: RPCMethod, _ handler: Handler) {
     methods[method.path] = (method, handler)
     services.insert(method.service)
   }
+
+  /// The same for one request and one answer.
+  package mutating func add(_ method: RPCMethod, handler: @escaping Unary) { add(method, .unary(handler)) }
 
   /// Sets a method's handler on messages. A request that does not decode is answered INTERNAL, and a reply that does
   /// not encode as well.
@@ -43,13 +62,16 @@ package struct RPCMethodTable: Sendable {
     _ method: RPCMethod, _ handler: @escaping @Sendable (Request, RPCContext) async throws -> Reply
   ) {
     add(method) { bytes, context in
-      let request: Request
-      do {
-        request = try Request(serializedBytes: bytes, options: MessageDecoding.options)
-      } catch {
-        throw RPCStatus(.internal, "request cannot be decoded as \(Request.protoMessageName)")
-      }
-      return try await handler(request, context).serializedBytes()
+      try await handler(try RPCMethodTable.decode(bytes), context).serializedBytes()
+    }
+  }
+
+  /// - Throws: INTERNAL for what is no message of that kind.
+  static func decode<Request: Message>(_ bytes: [UInt8]) throws(RPCStatus) -> Request {
+    do {
+      return try Request(serializedBytes: bytes, options: MessageDecoding.options)
+    } catch {
+      throw RPCStatus(.internal, "request cannot be decoded as \(Request.protoMessageName)")
     }
   }
 

@@ -6,7 +6,7 @@ import NIOHPACK
 import NIOHTTP2
 import NIOPosix
 
-/// A unary gRPC server on a unix socket, on one event loop thread.
+/// A gRPC server on a unix socket, on one event loop thread.
 ///
 /// Read next: `ListeningSocket` (the file), `ServerConnection` and `CallHandler` (what happens on the event loop),
 /// `RPCMethodTable` (what a handler is).
@@ -50,6 +50,13 @@ package final class RPCServer: Sendable {
       ServerState(methods: methods, limits: limits, on: loop), as: ServerState.self, eventLoop: loop)
     do {
       let channel = try await ServerBootstrap(group: loop)
+        .serverChannelInitializer { server in
+          server.eventLoop.makeCompletedFuture {
+            try server.pipeline.syncOperations.addHandler(AcceptFailures(server: state.value))
+          }
+        }
+        // Few at a time: a connection that has to give way does so before many new ones have taken a descriptor.
+        .serverChannelOption(.maxMessagesPerRead, value: 4)
         .childChannelInitializer { connection in
           connection.eventLoop.makeCompletedFuture { try configure(connection, state.value) }
         }
@@ -69,11 +76,25 @@ package final class RPCServer: Sendable {
     }
   }
 
-  /// Makes sure that nobody serves on the path; removes a socket whose server died.
+  /// Makes sure that nobody serves on the path, and waits for a server that does to end; removes a socket whose server
+  /// died.
   ///
-  /// - Throws: `ListenError` when a server is alive there, or the path is no socket.
-  package static func checkFree(path: String) throws {
-    try ListeningSocket.checkFree(path: path)
+  /// - Parameter isTaken: told once, where there is somebody to wait for.
+  /// - Throws: `ListenError` when a server is still alive there after `limit`, or the path is no socket;
+  ///   `CancellationError`.
+  package static func awaitFree(path: String, within limit: Duration, isTaken: () -> Void) async throws {
+    let deadline = ContinuousClock.now.advanced(by: limit)
+    var isTold = false
+    while true {
+      do throws(ListenError) {
+        return try ListeningSocket.checkFree(path: path)
+      } catch {
+        guard error.isTaken, ContinuousClock.now < deadline else { throw error }
+      }
+      if !isTold { isTaken() }
+      isTold = true
+      try await Task.sleep(for: .milliseconds(50))
+    }
   }
 
   /// Takes no new connection, says GOAWAY on the open ones, lets calls finish, and removes the socket's file.
@@ -107,24 +128,42 @@ package final class RPCServer: Sendable {
     ]
     settings.maximumBufferedControlFrames = 1_000
     let shared = NIOLoopBound(state, eventLoop: connection.eventLoop)
-    let peer = NIOLoopBoundBox<RPCPeer?>(nil, eventLoop: connection.eventLoop)
+    let handler = ServerConnection(server: state)
+    let bound = NIOLoopBound(handler, eventLoop: connection.eventLoop)
     // Answered at once, on this event loop.
     (connection as? any SocketOptionProvider)?
       .unsafeGetSocketOption(level: .socket, name: NIOBSDSocket.Option(rawValue: SO_PEERCRED)).whenSuccess {
         (credentials: PeerCredentials) in
-        peer.value = RPCPeer(processID: credentials.processID, userID: credentials.userID)
+        bound.value.peer = RPCPeer(processID: credentials.processID, userID: credentials.userID)
       }
     let pipeline = connection.pipeline.syncOperations
-    let handler = ServerConnection(server: state)
-    let counter = StreamCounter(connection: NIOLoopBound(handler, eventLoop: connection.eventLoop))
+    let counter = StreamCounter(connection: bound)
+    // First: from a peer that does not read, nothing is read either, so that its answers do not pile up.
+    try pipeline.addHandler(BackPressureHandler())
     _ = try pipeline.configureHTTP2Pipeline(
       mode: .server, connectionConfiguration: settings, streamConfiguration: .init(), streamDelegate: counter
     ) { stream in
       stream.eventLoop.makeCompletedFuture {
-        try stream.pipeline.syncOperations.addHandler(CallHandler(server: shared.value, peer: peer.value))
+        try stream.pipeline.syncOperations.addHandler(CallHandler(server: shared.value, connection: bound.value))
       }
     }
     try pipeline.addHandler(handler)
+  }
+}
+
+/// Where a connection cannot be accepted because the process or the machine has no descriptor left, one that waits for its
+/// peer makes room. The agent shares its descriptors out so that this does not happen (`DescriptorBudget`).
+private final class AcceptFailures: ChannelInboundHandler {
+  typealias InboundIn = any Channel
+
+  private let server: ServerState
+
+  init(server: ServerState) { self.server = server }
+
+  func errorCaught(context: ChannelHandlerContext, error: any Error) {
+    if let error = error as? IOError, error.errnoCode == EMFILE || error.errnoCode == ENFILE { server.giveWay() }
+    // NIO's own handler behind this one waits a second before it accepts again.
+    context.fireErrorCaught(error)
   }
 }
 

@@ -13,14 +13,22 @@ package struct RPCServerLimits: Sendable {
   package var requestTimeout: Duration = .seconds(10)
   /// The longest that a handler runs; callers without a deadline get this one. Kubelet gives up after 4 minutes.
   package var callTimeout: Duration = .seconds(240)
-  /// Open connections. Beyond it the one that is idle for the longest is closed, or the new one when none is idle.
+  /// Open connections. A new one beyond them takes the place of the one that has made no progress for the longest, of
+  /// those that wait for their peer. A connection whose call is being worked on is never closed for another one.
   package var connections = 512
+  /// A peer must take an answer within this; else its connection is closed. A peer with a flow-control window of zero, or
+  /// one that does not read, would hold its connection for ever.
+  package var answerTimeout: Duration = .seconds(10)
+  /// A stream of many requests is ended when the next one does not come within this.
+  package var pauseTimeout: Duration = .seconds(60)
   /// A connection without a call is closed after this.
   package var idleTimeout: Duration = .seconds(300)
   /// Streams at once on one connection.
   package var streamsPerConnection = 100
   /// Calls at once on all connections.
   package var concurrentCalls = 1_024
+  /// Streams of many requests or answers at once on all connections.
+  package var openStreams = 64
 
   package init() {}
 }
@@ -32,6 +40,7 @@ final class ServerState {
   /// Where handlers run.
   let executor: EventLoopExecutor
   var calls = 0
+  var openStreams = 0
   var buffered = 0
   private var connections: [ObjectIdentifier: ServerConnection] = [:]
   /// The most connections at once since memory was last given back.
@@ -49,8 +58,7 @@ final class ServerState {
   func admit(_ connection: ServerConnection) -> Bool {
     if isClosing { return false }
     if connections.count >= limits.connections {
-      guard let oldest = idle.min(by: { $0.idleSince < $1.idleSince }) else { return false }
-      oldest.close()
+      guard giveWay() else { return false }
     }
     connections[ObjectIdentifier(connection)] = connection
     peak = max(peak, connections.count)
@@ -62,10 +70,21 @@ final class ServerState {
     if isClosing, connections.isEmpty { allClosed?.succeed() }
   }
 
+  /// Closes the connection that has waited for its peer for the longest.
+  ///
+  /// - Returns: false when every connection has a call that is being worked on.
+  @discardableResult
+  func giveWay() -> Bool {
+    let waiting = connections.values.lazy.filter { !$0.isBusy }
+    guard let oldest = waiting.min(by: { $0.lastProgress < $1.lastProgress }) else { return false }
+    oldest.close()
+    return true
+  }
+
   /// Closes the connections that have been idle for too long, and gives memory back after a burst.
   func sweep() {
     let limit = NIODeadline.now() - TimeAmount(limits.idleTimeout)
-    for connection in idle where connection.idleSince < limit { connection.close() }
+    for connection in connections.values.filter(\.isIdle) where connection.lastProgress < limit { connection.close() }
     // A connection takes about 38 KB, which the allocator keeps: after a burst its pages go back to the system.
     if peak >= 32, connections.count * 4 <= peak {
       peak = connections.count
@@ -87,6 +106,4 @@ final class ServerState {
   func closeAll() {
     for connection in Array(connections.values) { connection.close() }
   }
-
-  private var idle: some Sequence<ServerConnection> { connections.values.lazy.filter(\.isIdle) }
 }

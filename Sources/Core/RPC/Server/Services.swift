@@ -38,7 +38,9 @@ extension RPCMethodTable {
     }
   }
 
-  /// grpc.health.v1.Health/Check. Watch is not served: clients take UNIMPLEMENTED as "does not watch".
+  /// grpc.health.v1.Health: Check and Watch.
+  ///
+  /// Source: https://github.com/grpc/grpc/blob/master/doc/health-checking.md
   package mutating func add(_ health: HealthStatus) {
     add(.healthCheck) { (request: HealthCheckRequest, _) in
       guard let status = health.status(of: request.service) else { throw RPCStatus(.notFound, "unknown service") }
@@ -46,6 +48,12 @@ extension RPCMethodTable {
       response.status = status
       return response
     }
+    add(
+      .healthWatch,
+      .subscription { bytes throws(RPCStatus) in
+        let request: HealthCheckRequest = try RPCMethodTable.decode(bytes)
+        return health.changes(of: request.service)
+      })
   }
 }
 
@@ -54,20 +62,58 @@ package final class HealthStatus: Sendable {
   /// The name that the reference registers beside the empty one.
   package static let agentService = "grpc.health.v1.aws-node"
 
-  private let services: Mutex<[String: HealthCheckResponse.ServingStatus]>
+  private struct State {
+    var services: [String: HealthCheckResponse.ServingStatus]
+    /// Who watches, by a number of its own; the server bounds how many there are.
+    var watchers: [Int: (service: String, answers: AsyncStream<[UInt8]>.Continuation)] = [:]
+    var lastWatcher = 0
+  }
+
+  private let state: Mutex<State>
 
   /// - Parameter initial: for the server as a whole (the empty name) and for `agentService`.
   package init(_ initial: HealthCheckResponse.ServingStatus) {
-    services = Mutex(["": initial, Self.agentService: initial])
+    state = Mutex(State(services: ["": initial, Self.agentService: initial]))
   }
 
-  /// Sets every known service.
+  /// Sets every known service, and tells those who watch one of them.
   package func set(_ status: HealthCheckResponse.ServingStatus) {
-    services.withLock { $0 = $0.mapValues { _ in status } }
+    state.withLock { state in
+      let changed = state.services.filter { $0.value != status }.keys
+      state.services = state.services.mapValues { _ in status }
+      // Under the lock, so that everybody hears of changes in their order.
+      for watcher in state.watchers.values where changed.contains(watcher.service) {
+        watcher.answers.yield(Self.answer(status))
+      }
+    }
   }
 
   /// Nil for a service that was never named.
   package func status(of service: String) -> HealthCheckResponse.ServingStatus? {
-    services.withLock { $0[service] }
+    state.withLock { $0.services[service] }
+  }
+
+  /// Encoded answers: the state now (SERVICE_UNKNOWN for a service that was never named), and again whenever it changes. A
+  /// reader that is late gets the last one alone.
+  func changes(of service: String) -> AsyncStream<[UInt8]> {
+    let (stream, answers) = AsyncStream.makeStream(of: [UInt8].self, bufferingPolicy: .bufferingNewest(1))
+    let number = state.withLock { state in
+      state.lastWatcher += 1
+      // Under the lock, so that no change comes before it.
+      answers.yield(Self.answer(state.services[service] ?? .serviceUnknown))
+      // Only services that are known can change.
+      if state.services[service] != nil { state.watchers[state.lastWatcher] = (service, answers) }
+      return state.lastWatcher
+    }
+    answers.onTermination = { [weak self] _ in self?.forget(number) }
+    return stream
+  }
+
+  private func forget(_ watcher: Int) { state.withLock { _ = $0.watchers.removeValue(forKey: watcher) } }
+
+  private static func answer(_ status: HealthCheckResponse.ServingStatus) -> [UInt8] {
+    var response = HealthCheckResponse()
+    response.status = status
+    return (try? response.serializedBytes()) ?? []  // one number: it has no way to fail
   }
 }

@@ -32,6 +32,10 @@ struct UnaryMessageReader {
   /// Nothing came at all.
   var isEmpty: Bool { bytes.isEmpty }
 
+  /// Bytes that can be appended without reaching into what follows this message: those that the message lacks, or those
+  /// that its length lacks.
+  var missing: Int { MessageFrame.prefixLength + (announced ?? 0) - bytes.count }
+
   /// The message without its prefix; nil when it is not whole.
   var message: [UInt8]? { isComplete ? Array(bytes.dropFirst(MessageFrame.prefixLength)) : nil }
 

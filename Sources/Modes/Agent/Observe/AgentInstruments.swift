@@ -59,6 +59,7 @@ struct AgentInstruments: Sendable {
   let nodeRepairFailures: MetricCounter
   let nodeRepairDuration: MetricHistogram
   let nodeRepairsHeld: MetricGauge
+  let logLinesDropped: MetricCounter
 
   /// Seconds; 2 is what is promised.
   private static let repairBuckets: [Double] = [0.15, 0.25, 0.5, 1, 2, 5, 10, 30, 60]
@@ -131,5 +132,6 @@ struct AgentInstruments: Sendable {
       buckets: AgentInstruments.repairBuckets)
     nodeRepairsHeld = gauge(
       "node_repair_held", "Objects that somebody keeps undoing, put right at intervals of up to a minute", [])
+    logLinesDropped = counter("log_lines_dropped_count", "Lines that the agent's log could not take in time", [])
   }
 }

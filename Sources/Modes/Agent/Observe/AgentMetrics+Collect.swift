@@ -28,6 +28,7 @@ extension AgentMetrics {
     instruments.coolingAddresses.set(Double(counts.cooling))
     instruments.pendingAddresses.set(Double(counts.pending))
     instruments.strayAddresses.set(Double(counts.stray))
+    instruments.logLinesDropped.set(total: Double(droppedLogLines()))
     instruments.waitingAdds.set(Double(counts.waiting))
     instruments.forcedENIs.set(total: Double(pool.forcedENIs))
     instruments.forcedAddresses.set(total: Double(pool.forcedAddresses))

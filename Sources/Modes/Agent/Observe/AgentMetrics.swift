@@ -18,10 +18,16 @@ final class AgentMetrics: Sendable {
   let process: ProcessMetrics
   /// The first success counts although nothing may have had to be written.
   private let hasConnmark = Atomic(false)
+  /// ENIs that this agent attached and has not been able to use yet.
+  private let attachedAt = Mutex<[ENIID: ContinuousClock.Instant]>([:])
+  /// Read at a scrape.
+  let droppedLogLines: @Sendable () -> Int
 
-  init() {
+  init(droppedLogLines: @escaping @Sendable () -> Int = { 0 }) {
+    self.droppedLogLines = droppedLogLines
     instruments = AgentInstruments(in: registry)
     process = ProcessMetrics(in: registry)
+    for result in ["success", "error"] { instruments.connmarkReconciled.set(total: 0, result) }
     for name in [ActionName.start, ActionName.grow, ActionName.shrink, ActionName.reconcile] {
       instruments.actionsUnderWay.set(0, name)
     }
@@ -64,14 +70,31 @@ final class AgentMetrics: Sendable {
     instruments.actionsUnderWay.add(1, name)
   }
 
-  func ended(_ action: PoolAction, _ result: ActionResult, after duration: Duration) {
+  func ended(_ action: PoolAction, _ result: ActionResult) {
     guard let name = action.metricName else { return }
     instruments.actionsUnderWay.add(-1, name)
     let isFailed = if case .failed = result { true } else { false }
     if isFailed, let fn = action.failureName { instruments.errors.increment(fn) }
-    if case .wireENI = action {
-      // The reference's name for the wait until an ENI can be used.
-      instruments.callLatency.observe(duration.inSeconds * 1_000, "waitForENIAndIPsAttached", "\(isFailed)", "")
+    noteAttachment(action, result)
+  }
+
+  /// amazon-vpc-cni-k8s's name for the wait until an ENI that was just attached can be used: once for each of them, with the
+  /// labels of a successful call; a try that failed counts by itself. ENIs that were attached before, or that are wired
+  /// again, have not been waited for.
+  private func noteAttachment(_ action: PoolAction, _ result: ActionResult) {
+    let now = ContinuousClock.now
+    switch (action, result) {
+    case (.attachENI, .attached(let eni)): attachedAt.withLock { $0[eni.id] = now }
+    case (.freeENI(_, let eni), _): attachedAt.withLock { $0[eni] = nil }
+    case (.wireENI(_, let eni), .failed):
+      guard let began = attachedAt.withLock({ $0[eni.id] }) else { return }
+      let waited = began.duration(to: now).inSeconds * 1_000
+      instruments.callLatency.observe(waited, "waitForENIAndIPsAttached", "true", "")
+    case (.wireENI(_, let eni), _):
+      guard let began = attachedAt.withLock({ $0.removeValue(forKey: eni.id) }) else { return }
+      let waited = began.duration(to: now).inSeconds * 1_000
+      instruments.callLatency.observe(waited, "waitForENIAndIPsAttached", "false", "200")
+    default: break
     }
   }
 

@@ -12,6 +12,8 @@ struct ObservationServices: Sendable {
   static let metricsAddress = ListenAddress.tcp(host: nil, port: 61_678)
 
   let settings: Settings
+  /// Of each endpoint.
+  let limits: HTTPEndpoint.Limits
   let pool: AddressPool
   let metrics: AgentMetrics
   /// What EC2 last told of the subnets in use.
@@ -44,14 +46,15 @@ struct ObservationServices: Sendable {
       }
       let address = ObservationServices.metricsAddress
       services.append(
-        HTTPService(at: address, on: server.group, handler: handler, report: tell("metrics", address)))
+        HTTPService(
+          at: address, on: server.group, limits: limits, handler: handler, report: tell("metrics", address)))
     }
     if let address = settings.introspectionAddress {
       let introspection = Introspection(
         settings: settings, pool: pool, eniConfigName: eniConfigName, status: report.status)
       services.append(
         HTTPService(
-          at: address, on: server.group, handler: { await introspection.answer($0) },
+          at: address, on: server.group, limits: limits, handler: { await introspection.answer($0) },
           report: tell("introspection", address)))
     }
     return services

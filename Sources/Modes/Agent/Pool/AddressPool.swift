@@ -195,10 +195,9 @@ actor AddressPool {
     guard let id = action.id else { return }
     logger.debug("begin", metadata: ["action": "\(action)"])
     metrics?.began(action)
-    let began = ContinuousClock.now
     running[id] = Task {
       let result = await self.perform(action)
-      self.metrics?.ended(action, result, after: began.duration(to: .now))
+      self.metrics?.ended(action, result)
       self.end(id, action, result)
     }
   }

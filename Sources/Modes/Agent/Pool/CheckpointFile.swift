@@ -12,6 +12,10 @@ struct CheckpointFile: Sendable {
 
   /// 737 pods take about 200 kB; more than this is not a checkpoint.
   private static let limit = 16 << 20
+  /// For root alone, as amazon-vpc-cni-k8s has it: the file names what a DEL must name.
+  private static let mode: UInt32 = 0o600
+
+  private var damagedPath: String { path + ".damaged" }
 
   init(path: String) {
     self.path = path
@@ -43,7 +47,7 @@ struct CheckpointFile: Sendable {
   ) throws(FileError) {
     let clock = CheckpointClock(bootID: bootID, time: time)
     try document.withBytes(cooldowns: cooldowns, returns: returns, clock: clock) { content throws(FileError) in
-      try AtomicFile.write(content, to: path)
+      try AtomicFile.write(content, to: path, mode: CheckpointFile.mode)
     }
   }
 
@@ -55,7 +59,9 @@ struct CheckpointFile: Sendable {
   ///
   /// - Returns: what is sound, and a line of text for each thing that is not.
   func read() -> (checkpoint: Checkpoint, findings: [String]) {
-    AtomicFile.removeLeftovers(of: path)
+    AtomicFile.removeLeftovers(of: path, tightening: CheckpointFile.mode)
+    // Earlier releases made them readable for everybody.
+    for file in [path, damagedPath] { AtomicFile.tighten(file, to: CheckpointFile.mode) }
     let bytes: [UInt8]
     do {
       bytes = try BoundedFile.read(path, limit: CheckpointFile.limit)
@@ -66,8 +72,8 @@ struct CheckpointFile: Sendable {
     let findings = result.findings.map { "\($0)" }
     if !findings.isEmpty {
       // Best effort: the content is told in the findings too.
-      unlink(path + ".damaged")
-      link(path, path + ".damaged")
+      unlink(damagedPath)
+      link(path, damagedPath)
     }
     return (result.checkpoint, findings)
   }

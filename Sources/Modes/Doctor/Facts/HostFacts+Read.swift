@@ -136,7 +136,7 @@ extension HostFacts {
         if words.count == 2 { numbers[words[0]] = Int(words[1]) }
       }
       guard let periods = numbers["nr_periods"], let held = numbers["nr_throttled"], periods > 100 else { return nil }
-      return held * 100 / periods
+      return Int(Double(held) / Double(periods) * 100)
     }
     return nil
   }

@@ -57,7 +57,7 @@ struct WantedNetwork: Sendable {
 
   private func wiring(_ eni: IMDSNetworkInterface, _ status: AgentStatus?, _ isConstant: Bool) -> ENIWiring? {
     guard let address = eni.ipv4Addresses.first, let subnet = eni.subnetIPv4CIDR else { return nil }
-    let told = status?.enis.first { $0.id == eni.id.text }.map { RouteTable(UInt32($0.table)) }
+    let told = status?.enis.first { $0.id == eni.id.text }.map { RouteTable(UInt32(clamping: $0.table)) }
     let table = told ?? .eni(device: eni.deviceNumber, card: eni.networkCard)
     let mark = isConstant && !isPrimary(eni) ? PacketMark(value: mark(eni), mask: settings.eniMarkMask) : nil
     return ENIWiring(

@@ -100,7 +100,7 @@ struct NetworkConfiguration: Sendable, Hashable {
     podSGEnforcingMode = string(json, "podSGEnforcingMode") ?? podSGEnforcingMode
     pluginLogLevel = string(json, "pluginLogLevel") ?? pluginLogLevel
     if let path = string(json, "pluginLogFile") {
-      if path.lowercased() == "stdout" {
+      if LogFileName.isStdout(path) {
         problems.append("pluginLogFile must not be stdout, which carries the result")
       } else if path.utf8.count > 4095 || path.utf8.contains(0) {
         problems.append("pluginLogFile is not a path: \(path.quoted)")

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import FoundationEssentials
+import Glibc
+import Logging
+import Synchronization
+import TestSupport
+import Testing
+import VPCModel
+
+@testable import VPCObserve
+
+/// The agent's log on a thread of its own.
+@Suite struct LogThreadTests {
+  /// A disk that takes nothing until it is let go.
+  private final class SlowDisk: LineSink {
+    private let lines = Mutex<[String]>([])
+    private let gate = DispatchGate()
+    var text: [String] { lines.withLock { $0 } }
+
+    func write(_ line: [UInt8], at time: UTCTime, isUrgent: Bool) {
+      gate.pass()
+      lines.withLock { $0.append(String(decoding: line, as: UTF8.self)) }
+    }
+
+    func letGo() { gate.open() }
+  }
+
+  private func line(_ number: Int) -> [UInt8] { Array("line \(number)\n".utf8) }
+
+  @Test func everythingIsWrittenInOrder() throws {
+    let folder = TemporaryFolder()
+    let path = folder.path("ipamd.log")
+    let log = try LogThread(LineWriter(.file(path: path)))
+    let logger = Logger.jsonLines(label: "test", to: log, level: .debug)
+    for number in 0..<2_000 { logger.info("\(number)") }
+    #expect(log.flush(within: .seconds(60)))
+    let lines = try String(contentsOfFile: path, encoding: .utf8).split(separator: "\n")
+    let numbers = try lines.map { try #require((try foreignJSON($0) as? [String: Any])?["msg"] as? String) }
+    #expect(numbers == (0..<2_000).map(String.init))
+    #expect(log.dropped == 0)
+  }
+
+  @Test func aSlowDiskHoldsNobodyUpAndLossesAreTold() throws {
+    let disk = SlowDisk()
+    var limits = LogThread.Limits()
+    limits.lines = 100
+    let log = try LogThread(disk, limits: limits)
+    // Would never return if one of them were written here.
+    for number in 0..<1_000 { log.write(line(number), at: LineWriter.now(), isUrgent: false) }
+    for number in 0..<1_000 { log.write(line(number), at: LineWriter.now(), isUrgent: true) }
+    #expect(!log.flush(within: .milliseconds(10)))
+    #expect(log.dropped == 1_900, "a quarter of the room is for urgent lines")
+    disk.letGo()
+    #expect(log.flush(within: .seconds(60)))
+    let text = disk.text
+    #expect(text.count { $0.hasPrefix("line ") } == 100)
+    #expect(text.prefix(75).elementsEqual((0..<75).map { "line \($0)\n" }))
+    let losses = text.filter { !$0.hasPrefix("line ") }
+    #expect(losses.count == 1)
+    let loss = try #require(try foreignJSON(losses[0]) as? [String: Any])
+    #expect(loss["level"] as? String == "warn" && loss["count"] as? String == "1900")
+  }
+
+  @Test func bytesAreBoundedToo() throws {
+    let disk = SlowDisk()
+    var limits = LogThread.Limits()
+    limits.bytes = 10_000
+    let log = try LogThread(disk, limits: limits)
+    let long = Array(repeating: UInt8(ascii: "x"), count: 1_000)
+    for _ in 0..<100 { log.write(long, at: LineWriter.now(), isUrgent: true) }
+    #expect(log.dropped == 90)
+    disk.letGo()
+    #expect(log.flush(within: .seconds(60)))
+  }
+
+  /// What was given before the owner lets go is written all the same.
+  @Test func anEndLosesNothing() async throws {
+    let disk = SlowDisk()
+    do {
+      let log = try LogThread(disk)
+      for number in 0..<50 { log.write(line(number), at: LineWriter.now(), isUrgent: false) }
+    }
+    disk.letGo()
+    #expect(await eventually { disk.text.count == 50 })
+  }
+}
+
+/// Blocks threads until it is opened.
+private final class DispatchGate: Sendable {
+  private let read: Int32
+  private let write: Int32
+
+  init() {
+    var ends: [Int32] = [-1, -1]
+    pipe(&ends)
+    (read, write) = (ends[0], ends[1])
+  }
+
+  deinit { Glibc.close(read) }
+
+  func pass() {
+    var entry = pollfd(fd: read, events: Int16(POLLIN), revents: 0)
+    while poll(&entry, 1, -1) < 0 {}
+  }
+
+  /// The reading end reports the writer's end from then on.
+  func open() { Glibc.close(write) }
+}

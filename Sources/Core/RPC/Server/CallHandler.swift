@@ -111,7 +111,7 @@ final class CallHandler: ChannelInboundHandler {
     }
     let left = ContinuousClock.now.duration(to: callContext.deadline)
     // Checked here too: a handler that is quicker than the timer would act for a caller that has given up.
-    guard left > .zero else { return answer(.failure(CallHandler.pastDeadline), context) }
+    guard left > .zero else { return answer(.failure(CallHandler.incomplete), context) }
     schedule(TimeAmount(left), context)
     let me = NIOLoopBound(self, eventLoop: context.eventLoop)
     let place = NIOLoopBound(context, eventLoop: context.eventLoop)
@@ -149,11 +149,21 @@ final class CallHandler: ChannelInboundHandler {
     let me = NIOLoopBound(self, eventLoop: context.eventLoop)
     let place = NIOLoopBound(context, eventLoop: context.eventLoop)
     timer = context.eventLoop.scheduleTask(in: time) {
-      me.value.answer(.failure(CallHandler.pastDeadline), place.value)
+      me.value.answer(.failure(me.value.pastDeadline), place.value)
     }
   }
 
-  private static let pastDeadline = RPCStatus(.deadlineExceeded, "deadline exceeded in the agent")
+  /// What a caller, and by it a pod's event, is told when the deadline ends the call: whose fault it is and where to look.
+  private var pastDeadline: RPCStatus {
+    guard case .running = state else { return CallHandler.incomplete }
+    return RPCStatus(
+      .deadlineExceeded,
+      "the agent did not answer within the call's deadline: it is busy, or waits for its disk or the kernel; "
+        + "its log and aws-cni status say for what")
+  }
+
+  private static let incomplete = RPCStatus(
+    .deadlineExceeded, "the request was not whole within the call's deadline: the node is busy")
 
   private func answer(_ result: Result<[UInt8], RPCStatus>, _ context: ChannelHandlerContext) {
     if case .over = state { return }

@@ -117,4 +117,20 @@ import VPCModel
     let slept = try #require(fixture.time.slept.first)
     #expect(slept > .seconds(30) && slept <= ENIDirectory.imdsLag)
   }
+
+  /// Both EC2 and IMDS tell an ENI's VPC. One of another VPC than the node's takes a place and nothing else; said once.
+  @Test func anENIOfAnotherVPCIsLeftAlone() async throws {
+    let fixture = try await CloudFixture(clusterName: "blue")
+    fixture.cloud.change {
+      $0.enis["eni-far"] = FakeCloud.ENI(
+        id: "eni-far", mac: "02:00:00:00:00:09", vpc: "vpc-9", own: "10.0.0.90", singles: ["10.0.0.91"], device: 1)
+    }
+    for _ in 0..<2 {
+      let byEC2 = try await fixture.enis.describe().first { $0.id.text == "eni-far" }
+      let byIMDS = try await fixture.enis.describe(from: fixture.imds).first { $0.id.text == "eni-far" }
+      #expect(byEC2?.isManaged == false && byIMDS?.isManaged == false)
+    }
+    #expect(fixture.enis.directory.entry(for: try CloudFixture.eni("eni-far"))?.needsCare == false)
+    #expect(fixture.log.count("an ENI is in another VPC than the node") == 1)
+  }
 }

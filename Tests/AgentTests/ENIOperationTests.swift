@@ -24,6 +24,7 @@ import VPCModel
     let fixture = try await CloudFixture(clusterName: "blue", additionalTags: ["team": "a"])
     let tracking = "<tcpEstablishedTimeout>350</tcpEstablishedTimeout>"
     fixture.cloud.change {
+      $0.date = UTCTime(iso8601: "2026-03-01T12:00:00Z")
       $0.enis["eni-1"]?.tracking = "<connectionTrackingConfiguration>\(tracking)</connectionTrackingConfiguration>"
     }
     _ = try await fixture.enis.describe()
@@ -41,6 +42,8 @@ import VPCModel
         "node.k8s.amazonaws.com/instance_id", "node.k8s.amazonaws.com/createdAt", "cluster.k8s.amazonaws.com/name",
         "eks:eni:owner", "team",
       ])
+    // By EC2's clock, which is the one that nodes share.
+    #expect(made.tags["node.k8s.amazonaws.com/createdAt"] == "2026-03-01T12:00:00Z")
     // The primary's idle timeouts hold for every ENI.
     let create = try #require(fixture.cloud.calls("CreateNetworkInterface").first)
     #expect(create.fields["ConnectionTrackingSpecification.TcpEstablishedTimeout"] == "350")

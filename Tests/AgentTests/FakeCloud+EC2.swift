@@ -163,7 +163,7 @@ extension FakeCloud {
 
   static func xml(_ eni: ENI) -> String {
     var text =
-      "<networkInterfaceId>\(eni.id)</networkInterfaceId><subnetId>\(eni.subnet)</subnetId><vpcId>vpc-1</vpcId>"
+      "<networkInterfaceId>\(eni.id)</networkInterfaceId><subnetId>\(eni.subnet)</subnetId><vpcId>\(eni.vpc)</vpcId>"
     text += "<description>\(eni.description)</description><macAddress>\(eni.mac)</macAddress>"
     text += "<status>\(eni.device == nil ? "available" : "in-use")</status>\(eni.tracking)"
     text += "<groupSet>\(eni.groups.map { "<item><groupId>\($0)</groupId></item>" }.joined())</groupSet>"

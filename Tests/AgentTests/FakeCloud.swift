@@ -16,6 +16,7 @@ final class FakeCloud: HTTPTransport {
     var id: String
     var mac: String
     var subnet = "subnet-1"
+    var vpc = "vpc-1"
     var own: String
     var singles: [String] = []
     var prefixes: [String] = []
@@ -59,6 +60,8 @@ final class FakeCloud: HTTPTransport {
     /// By action: the answer is lost once, after the act.
     var lost: Set<String> = []
     var isIMDSDown = false
+    /// What time it is by EC2's clock, in the Date of its answers; nil: they have none.
+    var date: UTCTime?
     var next = 100
   }
 
@@ -113,8 +116,17 @@ final class FakeCloud: HTTPTransport {
       if let lie = state.lies[action] { return FakeCloud.answer(action, lie) }
       return state.lost.remove(action) == nil ? answer : nil
     }
-    if let response { return response }
+    if var response {
+      if let date = state.withLock({ $0.date }) { response.headers["Date"] = FakeCloud.httpDate(date) }
+      return response
+    }
     throw HTTPError(.interrupted, url: request.url, detail: "lost", isTransient: true, isUnsent: false)
+  }
+
+  private static func httpDate(_ time: UTCTime) -> String {
+    let parts = time.description.dropLast().split { $0 == "-" || $0 == "T" }.map(String.init)
+    let months = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
+    return "Mon, \(parts[2]) \(months[(Int(parts[1]) ?? 1) - 1]) \(parts[0]) \(parts[3]) GMT"
   }
 
   private static func fields(_ body: [UInt8]) -> [String: String] {
@@ -167,7 +179,7 @@ final class FakeCloud: HTTPTransport {
       case "device-number": ["\(eni.device ?? 0)"]
       case "network-card": eni.card > 0 ? ["\(eni.card)"] : []
       case "subnet-id": [eni.subnet]
-      case "vpc-id": ["vpc-1"]
+      case "vpc-id": [eni.vpc]
       case "security-group-ids": eni.groups
       case "local-ipv4s": [eni.own] + eni.singles
       case "ipv4-prefix": eni.prefixes

@@ -67,7 +67,13 @@ private final class ScriptedSource: CredentialsSource {
     time.advance(.seconds(31))
     #expect(try await provider.credentials().accessKeyID == "one")
     #expect(await eventually { source.asked == 3 })
+    // They have expired, and there are no others: the service judges.
     time.advance(.seconds(300))
+    #expect(try await provider.credentials().accessKeyID == "one")
+    await provider.invalidate(keys("other", lifetime: nil))
+    #expect(try await provider.credentials().accessKeyID == "one")
+    // The service has judged.
+    await provider.invalidate(try await provider.credentials())
     await #expect(throws: CredentialsError.self) { try await provider.credentials() }
     source.set(.success(keys("two", lifetime: 3600)))
     #expect(try await provider.credentials().accessKeyID == "two")
@@ -92,11 +98,35 @@ private final class ScriptedSource: CredentialsSource {
     #expect(source.asked == 2)
   }
 
-  @Test func expiredOnesAreNoneAtAll() async {
-    let provider = provider
+  /// IMDS hands out what has expired while its own source is away, or this machine's clock is wrong: they are used, newer
+  /// ones are looked for behind that, and both changes are told once.
+  @Test func expiredOnesAreUsedAndTold() async throws {
+    let notices = Mutex<[String]>([])
+    let provider = CredentialsProvider(
+      sources: [ScriptedSource(), source], time: time.source, wallClock: time.wallClock
+    ) { notice in
+      let text =
+        switch notice {
+        case .usesExpired(let credentials, let reason): "expired \(credentials.accessKeyID): \(CauseChain.text(reason))"
+        case .renewed(let credentials): "renewed \(credentials.accessKeyID)"
+        }
+      notices.withLock { $0.append(text) }
+    }
     source.set(.success(keys("one", lifetime: -10)))
-    await #expect(throws: CredentialsError.self) { try await provider.credentials() }
+    for _ in 0..<5 { #expect(try await provider.credentials().accessKeyID == "one") }
+    #expect(source.asked == 1, "looked for again every half minute, not for each call")
+    time.advance(.seconds(31))
+    #expect(try await provider.credentials().accessKeyID == "one")
+    #expect(await eventually { source.asked == 2 })
+    source.set(.success(keys("two", lifetime: 3600)))
+    time.advance(.seconds(31))
+    #expect(await eventually { await (try? provider.credentials().accessKeyID) == "two" })
+    #expect(
+      notices.withLock { $0 } == [
+        "expired one: get AWS credentials from script: what it gives has expired", "renewed two",
+      ])
     source.set(.success(nil))
+    await provider.invalidate(try await provider.credentials())
     await #expect(throws: CredentialsError.self) { try await provider.credentials() }
   }
 

@@ -82,15 +82,19 @@ final class EC2Harness: Sendable {
 
   var observed: [EC2Client.Observation] { log.entries.withLock { $0 } }
 
-  init(
+  convenience init(
     sources: [any CredentialsSource] = [EC2Harness.keys],
     _ answer: @escaping @Sendable (Int) throws(HTTPError) -> HTTPResponse
   ) {
     let counter = Counter()
+    self.init(
+      sources: sources, transport: FakeTransport { (_) async throws(HTTPError) in try answer(counter.next()) })
+  }
+
+  init(sources: [any CredentialsSource] = [EC2Harness.keys], transport: FakeTransport) {
     let log = Log()
     let time = time
     self.log = log
-    let transport = FakeTransport { (_) async throws(HTTPError) in try answer(counter.next()) }
     self.transport = transport
     guard let url = EndpointURL("https://ec2.eu-west-1.amazonaws.com") else { preconditionFailure("not a URL") }
     client = EC2Client(
@@ -148,10 +152,30 @@ final class EC2Harness: Sendable {
     #expect(error?.isMissingPermission == true && error?.isTransient == false && error?.status == 403)
     #expect(
       error.map { "\($0)" }
-        == "AttachNetworkInterface: UnauthorizedOperation: You are not authorized to perform this operation. (request ea966190-f9aa-478e-9ede-example)"
+        == "AttachNetworkInterface: UnauthorizedOperation: You are not authorized to perform this operation. (request ea966190-f9aa-478e-9ede-example), encoded authorization message: 4GIOH"
     )
+    #expect(error?.brief.contains("4GIOH") == false && error?.brief.contains("request ea96") == true)
     #expect(harness.observed.map(\.error?.text) == ["UnauthorizedOperation"])
+    #expect(error?.words == "You are not authorized to perform this operation.")
     #expect(harness.observed.first?.action == "AttachNetworkInterface")
+  }
+
+  /// EC2's words are kept whole for the log; what a pod's event has of them has a bound. The encoded message may begin
+  /// behind kilobytes of them.
+  @Test func longWordsAreCutWherePeopleReadThem() {
+    let words = String(repeating: "policy ", count: 300)
+    let code = String(repeating: "4GIOH", count: 400)
+    let error = EC2Error(
+      action: "CreateNetworkInterface", code: .unauthorizedOperation,
+      message: "\(words)Encoded authorization failure message: \(code)", status: 403)
+    #expect(error.encodedAuthorization == code && error.message.utf8.count <= 1024)
+    #expect(error.words.utf8.count == 400 && error.brief.utf8.count < 1200)
+    #expect("\(error)".hasSuffix(code))
+    let endless = EC2Error(
+      action: "A", code: .unauthorizedOperation,
+      message: "no. Encoded authorization failure message: \(code)\(words)\n",
+      status: 403)
+    #expect(endless.message == "no." && (endless.encodedAuthorization?.utf8.count ?? 0) <= 8192)
   }
 
   @Test(arguments: [
@@ -234,6 +258,41 @@ final class EC2Harness: Sendable {
     let failure4 = await failure { () async throws(EC2Error) in try await stubborn.client.deleteNetworkInterface(eni) }
     #expect(failure4?.code.text == "RequestExpired")
     #expect(stubborn.transport.requests.count == 2)
+  }
+
+  /// Two calls go out together with a clock that is an hour off, and both are refused: each is tried again, whichever of
+  /// them corrects the clock.
+  @Test func twoCallsWithAWrongClockAreBothTriedAgain() async throws {
+    let ok = "<DeleteNetworkInterfaceResponse><return>true</return></DeleteNetworkInterfaceResponse>"
+    let transport = FakeTransport { (request) async throws(HTTPError) in
+      request.headers["X-Amz-Date"] == "20231114T221320Z"
+        ? HTTPResponse(400, EC2Harness.error("RequestExpired", "x"), headers: ["Date": "Tue, 14 Nov 2023 23:13:20 GMT"])
+        : HTTPResponse(200, ok)
+    }
+    let harness = EC2Harness(transport: transport)
+    harness.transport.holdUntil(requests: 2)
+    async let first = harness.client.deleteNetworkInterface(eni)
+    async let second = harness.client.deleteNetworkInterface(eni)
+    #expect(try await [first, second] == [.removed, .removed])
+    #expect(
+      harness.transport.requests.compactMap { $0.headers["X-Amz-Date"] }.sorted() == [
+        "20231114T221320Z", "20231114T221320Z", "20231114T231320Z", "20231114T231320Z",
+      ])
+  }
+
+  /// EC2's time is known from any answer, so that nodes whose clocks differ by minutes agree; signatures keep to the own
+  /// clock until one is refused.
+  @Test func serviceTimeIsByEC2sAnswers() async throws {
+    let harness = EC2Harness { _ in
+      HTTPResponse(
+        200, "<DeleteNetworkInterfaceResponse><return>true</return></DeleteNetworkInterfaceResponse>",
+        headers: ["Date": "Tue, 14 Nov 2023 22:17:20 GMT"])
+    }
+    #expect(harness.client.serviceTime == harness.time.wallClock())
+    #expect(try await harness.client.deleteNetworkInterface(eni) == .removed)
+    #expect(harness.client.serviceTime.seconds(since: harness.time.wallClock()) == 240)
+    #expect(try await harness.client.deleteNetworkInterface(eni) == .removed)
+    #expect(harness.transport.requests.map { $0.headers["X-Amz-Date"] } == ["20231114T221320Z", "20231114T221320Z"])
   }
 
   @Test func refusedCredentialsAreReplacedOnce() async throws {

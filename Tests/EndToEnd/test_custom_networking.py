@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from harness import paths
 from harness.node import Node
 from harness.pod import PluginFailure
 from harness.waiting import wait_for
@@ -202,3 +203,56 @@ def test_custom_networking_is_announced_beside_pod_groups(
     both.agent.start()
     wait_for(lambda: api.get("cninodes", "both")["spec"]["features"] == [
         {"name": "SecurityGroupsForPods"}, {"name": "CustomNetworking", "value": "zone-a"}], "the features")
+
+
+def test_a_users_own_address_on_the_primary_stays(
+        vpc: Simulator, api: KubeAPI, make_node: Callable[..., Node], ids: dict[str, str]) -> None:
+    """A VIP that somebody put on the primary ENI is neither taken off the host nor given back to EC2, and doctor says
+    nothing of it."""
+    api.add(node("vip"), eni_config("default", ids["c"]))
+    made = join(api, make_node, "vip", fast_clock=True)
+    primary = made.enis()[0]
+    vpc.ec2().assign_private_ip_addresses(NetworkInterfaceId=primary["eni"], SecondaryPrivateIpAddressCount=1)
+    vip = next(address for address in made.enis()[0]["addresses"] if address != primary["primary"])
+    made.instance.run(["ip", "address", "add", f"{vip}/32", "dev", "ens5"])
+    made.agent.start()
+    made.add_pods(1)
+    clock = made.agent.clock
+    assert clock is not None
+    with made.hurry(60):
+        until = clock.elapsed() + 300
+        wait_for(lambda: clock.elapsed() > until, "five minutes", 60, pause=0.25)
+    made.agent.stop()
+    made.agent.start()
+    made.add_pods(1, prefix="later")
+    made.wait_quiet()
+    assert vip in made.enis()[0]["addresses"], "given back to EC2"
+    assert vip in made.instance.run(["ip", "address", "show", "dev", "ens5"]).stdout, "taken off the host"
+    assert vip not in {pod.address for pod in made.pods}
+
+
+def test_switched_on_under_running_pods(
+        vpc: Simulator, api: KubeAPI, make_node: Callable[..., Node], ids: dict[str, str]) -> None:
+    """Pods keep the addresses of the old subnet and are told of in log and status; new pods go to ENIConfig's at once, and
+    the old ENI goes with its last pod."""
+    api.add(node("switched"), eni_config("default", ids["c"]))
+    made = join(api, make_node, "switched", {"AWS_VPC_K8S_CNI_CUSTOM_NETWORK_CFG": "false", "IP_COOLDOWN_PERIOD": "1"},
+                fast_clock=True)
+    made.agent.start()
+    old = made.add_pods(12, prefix="old")
+    made.wait_quiet()
+    made.agent.stop()
+    made.agent.environment |= {"AWS_VPC_K8S_CNI_CUSTOM_NETWORK_CFG": "true"}
+    made.agent.start()
+    wait_for(lambda: ids["c"] in places(vpc, made), "an ENI in the ENIConfig's subnet, before any new pod", 30)
+    new = made.add_pods(6, prefix="new")
+    assert all(16 <= int(pod.address.split(".")[2]) < 32 for pod in new), [pod.address for pod in new]
+    assert "pods run outside the ENIConfig's subnet" in made.agent.log()
+    shown = made.instance.run([str(paths.BINARY), "status"]).stdout
+    assert "12 pods run outside ENIConfig's subnet" in shown and "old subnet" in shown, shown
+    for pod in old:
+        pod.check()
+    made.delete_pods(old)
+    with made.hurry(60):
+        wait_for(lambda: places(vpc, made) == {ids["c"]}, "the old ENI is gone", 60)
+    assert "outside ENIConfig" not in made.instance.run([str(paths.BINARY), "status"]).stdout

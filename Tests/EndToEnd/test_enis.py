@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -139,3 +140,44 @@ def test_what_changes_behind_the_agents_back(vpc: Simulator, make_node: Callable
     assert len(set(addresses)) == len(addresses), "an address that is still accounted is given to nobody else"
     assert {each["ipv4"] for each in node.checkpoint()} == set(addresses)
     node.delete_pods([victim])
+
+
+def test_eni_of_another_vpc_is_left_alone(vpc: Simulator, make_node: Callable[..., Node]) -> None:
+    """EC2 attaches ENIs of other VPCs; their addresses are of networks where neither the cluster nor its pods are. The
+    simulator has one VPC, so the answers of EC2 and IMDS are given another one here."""
+    node = make_node("foreign", type="m5.xlarge", subnet="a")
+    eni = attach_foreign(vpc, node)
+    other = "vpc-0fedcba9876543210"
+    ec2, answer = vpc.ec2(), {}
+    ec2.meta.events.register("after-call.ec2.DescribeNetworkInterfaces",
+                             lambda http_response, **_: answer.update(body=http_response.content.decode()))
+    ec2.describe_network_interfaces(Filters=[{"Name": "attachment.instance-id", "Values": [node.instance.instance_id]}])
+    parts = answer["body"].split("<networkInterfaceId>")
+    parts = [re.sub(r"<vpcId>[^<]*", f"<vpcId>{other}", part) if part.startswith(eni) else part for part in parts]
+    vpc.fault("DescribeNetworkInterfaces", times=1, http=200, body="<networkInterfaceId>".join(parts), caller="foreign")
+    foreign = next(each for each in interfaces(vpc, node) if each["NetworkInterfaceId"] == eni)
+    vpc.fault(f"imds:/latest/meta-data/network/interfaces/macs/{foreign['MacAddress']}/vpc-id", times=-1, http=200,
+              body=other, caller="foreign")
+    node.agent.start()
+    pods = node.add_pods(20)
+    theirs = {each["PrivateIpAddress"] for each in foreign["PrivateIpAddresses"]}
+    assert not theirs & {pod.address for pod in pods}
+    assert node.agent.log().count("an ENI is in another VPC than the node") == 1 and other in node.agent.log()
+    after = next(each for each in interfaces(vpc, node) if each["NetworkInterfaceId"] == eni)
+    assert tags(after) == {} and {each["PrivateIpAddress"] for each in after["PrivateIpAddresses"]} == theirs
+    assert not node.ip("route", "show", "table", "2"), "nothing of it is wired"
+
+
+def test_enis_of_other_cards_do_not_count(vpc: Simulator, make_node: Callable[..., Node]) -> None:
+    """A p5 with an ENI on each of three more network cards: card 0 takes two of its own, and pods are on both."""
+    node = make_node("cards", type="p5.48xlarge", subnet="a", environment={"WARM_IP_TARGET": "1", "MINIMUM_IP_TARGET": "1"})
+    ec2 = vpc.ec2()
+    for card in (1, 2, 3):
+        made = ec2.create_network_interface(SubnetId=interfaces(vpc, node)[0]["SubnetId"])["NetworkInterface"]
+        ec2.attach_network_interface(NetworkInterfaceId=made["NetworkInterfaceId"], DeviceIndex=1, NetworkCardIndex=card,
+                                     InstanceId=node.instance.instance_id)
+    node.agent.start()
+    pods = node.add_pods(52)
+    assert len({pod.address for pod in pods}) == 52
+    own = [each for each in interfaces(vpc, node) if each["Attachment"].get("NetworkCardIndex", 0) == 0]
+    assert len(own) == 2

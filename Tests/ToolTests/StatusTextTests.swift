@@ -154,6 +154,23 @@ import VPCModel
         """)
   }
 
+  /// The same words and sums in the header as in the rows; ENIs of other cards are not counted against card 0's limit.
+  @Test func whatIsKeptBackAndOutdatedIsShown() {
+    var status = Self.example
+    status.settings.customNetworking = true
+    (status.enis[1].keptBack, status.enis[1].isOpen, status.enis[1].isOutdated) = (3, true, true)
+    var far = status.enis[1]
+    (far.id, far.card, far.isManaged, far.isOutdated, far.keptBack) = ("eni-3", 1, true, false, 0)
+    status.enis.append(far)
+    let text = StatusText(status, podLimit: 0).text
+    #expect(text.contains("addresses  4 used, 3 free, 2 cooling, 3 kept back, 9 in all, 1 on their way\n"))
+    #expect(text.contains("capacity   2 of 3 ENIs"))
+    #expect(text.contains("8 pods run outside ENIConfig's subnet until they end; recycle the node to move them\n"))
+    #expect(text.contains("USED  FREE  COOLING  KEPT BACK  PREFIXES"))
+    #expect(text.contains("4     0     2        3          1         old subnet"))
+    #expect(AgentStatus(json: status.json) == status)
+  }
+
   @Test func listsOfPodsAreCut() {
     #expect(StatusText(Self.example, podLimit: 0).text.contains("1 pods (--pods=COUNT shows them)\n"))
   }

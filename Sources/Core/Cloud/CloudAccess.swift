@@ -17,11 +17,13 @@ package struct CloudAccess: Sendable {
   ///   - userAgent: `amazon-vpc-cni-k8s/VERSION`.
   ///   - timeout: of one request to EC2, STS or CloudWatch (HTTP_TIMEOUT).
   ///   - observer: told of every request to EC2.
+  ///   - credentials: told where expired credentials come into use, and when that ends.
   ///   - adjust: makes the limits of IMDS tighter for a caller in a hurry.
   /// - Throws: `InvalidSetting` for an endpoint or switch that cannot be used.
   package init(
     environment variables: [String: String], userAgent: String, timeout: Duration,
     observer: @escaping @Sendable (EC2Client.Observation) -> Void = { _ in },
+    credentials noticed: @escaping @Sendable (CredentialsProvider.Notice) -> Void = { _ in },
     adjust: (inout IMDSClient.Settings) -> Void = { _ in }
   ) throws(InvalidSetting) {
     self.observer = observer
@@ -37,8 +39,9 @@ package struct CloudAccess: Sendable {
     self.imds = imds
     self.userAgent = userAgent
     self.timeout = timeout
-    credentials = CredentialsProvider.standard(environment: environment, transport: transport, imds: imds) {
-      () async throws(CredentialsError) -> STSClient in
+    credentials = CredentialsProvider.standard(
+      environment: environment, transport: transport, imds: imds, observer: noticed
+    ) { () async throws(CredentialsError) -> STSClient in
       try await CloudAccess.sts(environment, transport, imds, userAgent: userAgent, timeout: timeout)
     }
   }

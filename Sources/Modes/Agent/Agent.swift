@@ -90,7 +90,7 @@ struct Agent {
         metrics.ec2($0)
         calls.note($0)
         reporter.ec2($0)
-      })
+      }, credentials: { [logger] in $0.log(to: logger) })
     // Where the MTU may have to be lowered, that comes before every connection that lasts.
     let mayLower = settings.eniMTU < Settings.largestMTU
     let follow = { [environment] in Task { await cluster.run(environment: environment, transport: cloud.transport) } }

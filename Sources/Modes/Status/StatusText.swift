@@ -49,10 +49,15 @@ struct StatusText {
   private var pool: String {
     let pool = status.pool
     let targets = status.targets
-    var text = "addresses  \(pool.assigned) used, \(pool.free) free, \(pool.cooling) cooling, \(pool.total) in all"
+    var text = "addresses  \(pool.assigned) used, \(pool.free) free, \(pool.cooling) cooling"
+    // The same words and sums as in the table of ENIs.
+    let keptBack = status.enis.reduce(0) { $0 + $1.keptBack }
+    if keptBack > 0 { text += ", \(keptBack) kept back" }
+    text += ", \(pool.total) in all"
     if pool.pending > 0 { text += ", \(pool.pending) on their way" }
     if pool.stray > 0 { text += ", \(pool.stray) used that EC2 does not show" }
-    let managed = status.enis.count(where: \.isManaged)
+    // Other network cards have limits of their own.
+    let managed = status.enis.count { $0.isManaged && $0.card == 0 }
     let unit = pool.usesPrefixes ? "prefixes" : "secondary addresses"
     text += "\ncapacity   \(managed) of \(pool.eniLimit) ENIs, \(pool.addressesPerENI) addresses each by \(unit); "
     text += "\(pool.maxPods) pods\n"
@@ -64,7 +69,16 @@ struct StatusText {
     }
     if let blocked = pool.blockedText { text += "\ngrowth     blocked: \(blocked)" }
     for action in status.actions { text += "\nunder way  \(action)" }
+    if let old = outdated { text += "\ncustom networking  \(old)" }
     return text + "\n"
+  }
+
+  /// Pods that run where ENIConfig does not want them: on ENIs from before, and on the primary.
+  private var outdated: String? {
+    guard status.settings.customNetworking else { return nil }
+    let pods = status.enis.filter { $0.isOutdated || $0.isPrimary }.reduce(0) { $0 + $1.assigned }
+    guard pods > 0 else { return nil }
+    return "\(pods) pods run outside ENIConfig's subnet until they end; recycle the node to move them"
   }
 
   /// Those that count: WARM_IP_TARGET and MINIMUM_IP_TARGET set the others aside.
@@ -79,17 +93,21 @@ struct StatusText {
 
   private var enis: String {
     guard !status.enis.isEmpty else { return "" }
+    let showsKept = status.enis.contains { $0.keptBack > 0 }
     let rows = status.enis.map { eni -> [String] in
       let state =
         !eni.isManaged
-        ? "left alone" : eni.isExcluded ? "excluded" : !eni.isOpen ? "not ready" : eni.isPrimary ? "primary" : ""
+        ? "left alone"
+        : eni.isExcluded
+          ? "excluded" : !eni.isOpen ? "not ready" : eni.isPrimary ? "primary" : eni.isOutdated ? "old subnet" : ""
       return [
         eni.id, eni.card == 0 ? "\(eni.device)" : "\(eni.card)/\(eni.device)", eni.subnet, eni.address,
         eni.table == 254 ? "main" : "\(eni.table)", "\(eni.assigned)", "\(eni.free)", "\(eni.cooling)",
-        eni.prefixes.isEmpty ? "-" : "\(eni.prefixes.count)", state,
-      ]
+      ] + (showsKept ? ["\(eni.keptBack)"] : []) + [eni.prefixes.isEmpty ? "-" : "\(eni.prefixes.count)", state]
     }
-    let names = ["ENI", "DEVICE", "SUBNET", "ADDRESS", "TABLE", "USED", "FREE", "COOLING", "PREFIXES", ""]
+    let names =
+      ["ENI", "DEVICE", "SUBNET", "ADDRESS", "TABLE", "USED", "FREE", "COOLING"] + (showsKept ? ["KEPT BACK"] : [])
+      + ["PREFIXES", ""]
     return StatusText.table([names] + rows)
   }
 

@@ -10,13 +10,34 @@ final class FakeTransport: HTTPTransport {
   private let answer: @Sendable (HTTPRequest) async throws(HTTPError) -> HTTPResponse
   private let log = Mutex<[HTTPRequest]>([])
 
+  private let gate = Mutex<(requests: Int, waiting: [CheckedContinuation<Void, Never>])>((0, []))
+
   var requests: [HTTPRequest] { log.withLock { $0 } }
+
+  /// No answer is given before so many requests have been sent.
+  func holdUntil(requests count: Int) { gate.withLock { $0.requests = count } }
 
   init(_ answer: @escaping @Sendable (HTTPRequest) async throws(HTTPError) -> HTTPResponse) { self.answer = answer }
 
   func send(_ request: HTTPRequest) async throws(HTTPError) -> HTTPResponse {
-    log.withLock { $0.append(request) }
+    let count = log.withLock { log in
+      log.append(request)
+      return log.count
+    }
+    await pass(count)
     return try await answer(request)
+  }
+
+  private func pass(_ count: Int) async {
+    await withCheckedContinuation { continuation in
+      let released = gate.withLock { gate in
+        gate.waiting.append(continuation)
+        guard count >= gate.requests else { return [] as [CheckedContinuation<Void, Never>] }
+        defer { gate.waiting = [] }
+        return gate.waiting
+      }
+      for each in released { each.resume() }
+    }
   }
 }
 

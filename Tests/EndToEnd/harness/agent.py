@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 from . import paths
-from .fast_clock import FastClock
+from .fast_clock import FastClock, SkewedClock
 from .waiting import wait_for
 
 from simulator.client import Instance
@@ -28,7 +28,7 @@ class Agent:
     """One process of `vpc-cni agent` in an instance's namespaces. With `clock`, its time can be made to run faster. One that
     `outlives` the process that starts it has a session of its own, and nobody reads its standard error."""
 
-    def __init__(self, instance: Instance, environment: dict[str, str] | None = None, clock: FastClock | None = None) -> None:
+    def __init__(self, instance: Instance, environment: dict[str, str] | None = None, clock: FastClock | SkewedClock | None = None) -> None:
         self.instance = instance
         self.environment = {**MANIFEST_ENVIRONMENT, **(environment or {})}
         self.clock = clock

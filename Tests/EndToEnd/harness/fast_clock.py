@@ -1,4 +1,7 @@
-"""An agent's time that runs faster: programs/fast_clock.c, compiled when it is first needed, and its rate."""
+"""An agent's time that runs faster (programs/fast_clock.c), or its calendar set wrong (programs/skewed_clock.c).
+
+The libraries are compiled when they are first needed.
+"""
 
 from __future__ import annotations
 
@@ -14,25 +17,36 @@ from pathlib import Path
 
 from . import paths
 
-SOURCE = Path(__file__).resolve().parent.parent / "programs" / "fast_clock.c"
-LIBRARY = paths.BINARY.parent.parent / "e2e" / "fast_clock.so"
+SOURCES = Path(__file__).resolve().parent.parent / "programs"
+LIBRARIES = paths.BINARY.parent.parent / "e2e"
 
 
-def library() -> str:
-    """The library's path. Raises RuntimeError with the compiler's words."""
-    if not LIBRARY.exists() or LIBRARY.stat().st_mtime <= SOURCE.stat().st_mtime:
+def library(name: str) -> str:
+    """The path of a program's library. Raises RuntimeError with the compiler's words."""
+    source, made = SOURCES / f"{name}.c", LIBRARIES / f"{name}.so"
+    if not made.exists() or made.stat().st_mtime <= source.stat().st_mtime:
         compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("cc")
         if compiler is None:
             raise RuntimeError("no C compiler: install gcc")
-        LIBRARY.parent.mkdir(parents=True, exist_ok=True)
+        made.parent.mkdir(parents=True, exist_ok=True)
         # Nodes are made on many threads at once: each compiles its own, and the last one stays.
-        part = f"{LIBRARY}.{os.getpid()}.{threading.get_ident()}"
-        done = subprocess.run([compiler, "-std=gnu11", "-O2", "-Wall", "-Wextra", "-shared", "-fPIC", "-o", part, str(SOURCE)],
+        part = f"{made}.{os.getpid()}.{threading.get_ident()}"
+        done = subprocess.run([compiler, "-std=gnu11", "-O2", "-Wall", "-Wextra", "-shared", "-fPIC", "-o", part, str(source)],
                               capture_output=True, text=True, check=False)
         if done.returncode != 0:
-            raise RuntimeError(f"compile {SOURCE.name}: {done.stderr}")
-        os.rename(part, LIBRARY)
-    return str(LIBRARY)
+            raise RuntimeError(f"compile {source.name}: {done.stderr}")
+        os.rename(part, made)
+    return str(made)
+
+
+class SkewedClock:
+    """Programs behind `words` live so many seconds in the future; a negative number: in the past."""
+
+    def __init__(self, seconds: int) -> None:
+        self.words = ["env", f"LD_PRELOAD={library('skewed_clock')}", f"CLOCK_SKEW={seconds}"]
+
+    def close(self) -> None:
+        pass
 
 
 class FastClock:
@@ -46,7 +60,7 @@ class FastClock:
         self._ran, self._since = 0.0, time.monotonic()
         self.rate = 1
         # Not by the environment of what starts it: nsenter must have one thread only.
-        self.words = ["env", f"LD_PRELOAD={library()}", f"FAST_CLOCK_RATE_FILE={self._path}"]
+        self.words = ["env", f"LD_PRELOAD={library('fast_clock')}", f"FAST_CLOCK_RATE_FILE={self._path}"]
 
     @property
     def rate(self) -> int:

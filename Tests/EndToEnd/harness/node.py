@@ -116,7 +116,7 @@ class Node:
     @contextmanager
     def hurry(self, rate: int = 60) -> Iterator[None]:
         """Within it the agent lives `rate` seconds in each real one."""
-        assert self.agent.clock is not None, "made without fast_clock"
+        assert isinstance(self.agent.clock, FastClock), "made without fast_clock"
         self.agent.clock.rate = rate
         try:
             yield

@@ -52,7 +52,7 @@ import Testing
     #expect(!backoff.isHolding(now + .seconds(1), urgent: true))
     #expect(backoff.isHolding(now + .seconds(119), urgent: false))
     #expect(!backoff.isHolding(now + .seconds(241), urgent: false))
-    backoff.succeeded()
+    backoff.succeeded(asked: now)
     #expect(backoff.isHolding(now + .seconds(119), urgent: false), "the others still wait")
     #expect(!backoff.isHolding(now, urgent: true))
     var broken = Backoff()
@@ -68,12 +68,30 @@ import Testing
       backoff.failed(Self.throttled, range: Self.range, now: now, random: &random)
       now = backoff.dueAt(urgent: true) ?? now
     }
-    backoff.succeeded()
+    backoff.succeeded(asked: now)
     #expect(backoff.failures == 3)
     backoff.failed(Self.throttled, range: Self.range, now: now, random: &random)
     #expect(backoff.failures == 4)
-    for _ in 0..<2 { backoff.succeeded() }
+    for _ in 0..<2 { backoff.succeeded(asked: now) }
     #expect(backoff.failures == 0)
+  }
+
+  /// A call that went out before the failure and succeeds after it has taught nothing. After a refusal for the rate it has:
+  /// EC2 has calls to give away.
+  @Test func anEarlierCallsSuccessResetsNothing() {
+    var random = SplitMix64(seed: 6)
+    let now = PoolInstant(sinceBoot: .seconds(5))
+    for (fault, isReset) in [(Self.throttled, true), (.unauthorized(permission: "ec2:X"), false), (.other("x"), false)]
+    {
+      var backoff = Backoff()
+      backoff.failed(fault, words: "no", range: Self.range, now: now, random: &random)
+      backoff.succeeded(asked: now + .milliseconds(-1))
+      #expect(backoff.isHolding(now, urgent: true) != isReset, "\(fault)")
+      #expect((backoff.failures == 0) == isReset)
+      #expect(backoff.words == "no")
+      backoff.succeeded(asked: now + .milliseconds(1))
+      #expect(!backoff.isHolding(now, urgent: true))
+    }
   }
 
   @Test func callsThatFailTogetherAreOneFailure() {

@@ -169,7 +169,9 @@ import VPCModel
     var (rig, waiter) = Self.waitingForTheLastENI()
     rig.advance(.seconds(21))
     let cause = try #require(rig.cause(waiter))
-    #expect("\(cause)" == "no address within 20 s: EC2 has not answered yet")
+    #expect(
+      "\(cause)"
+        == "no address within 20 s: EC2 has not answered yet: attach an ENI with 1 addresses in subnet-1, for 20 s")
   }
 
   /// Tags are not in IMDS: a start without EC2 learns later that an ENI is another's, and leaves it alone from then on.

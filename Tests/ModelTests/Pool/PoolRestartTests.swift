@@ -156,7 +156,7 @@ import VPCModel
     let waiters = (0..<20).map { rig.add("pod-\($0)") }
     rig.settle()
     #expect(waiters.compactMap(rig.address).count == 18)
-    #expect(rig.cause(waiters[19]) == .eniLimitReached(attached: 3, limit: 3))
+    #expect(rig.cause(waiters[19]) == .enisTakeNoPods(attached: 3, limit: 3, idle: 1))
     #expect(rig.violations == [])
   }
 

@@ -7,7 +7,8 @@ extension PoolRig {
   func listing() -> [ENIObservation] {
     enis.map { id, eni in
       ENIObservation(
-        id: id, device: eni.device, subnet: eni.subnet, cidrs: eni.cidrs.sorted(), isWired: eni.isWired)
+        id: id, device: eni.device, card: eni.card, subnet: eni.subnet, cidrs: eni.cidrs.sorted(),
+        isManaged: eni.card == 0, isWired: eni.isWired)
     }
   }
 
@@ -36,8 +37,12 @@ extension PoolRig {
     remember()
     switch action {
     case .attachENI(_, let request):
-      if enis.values.contains(where: { $0.device == request.device }) { return .failed(ActionFailure(.deviceTaken)) }
-      if enis.count + unmanagedENIs >= pool.settings.eniLimit { return .failed(ActionFailure(.attachmentLimit)) }
+      let onCard = enis.values.filter { $0.card == 0 }
+      if onCard.contains(where: { $0.device == request.device }) { return .failed(ActionFailure(.deviceTaken)) }
+      if onCard.count + unmanagedENIs >= min(pool.settings.eniLimit, attachable ?? Int.max) {
+        let words = "Interface count \(onCard.count + 1) exceeds the limit for m5.large"
+        return .failed(ActionFailure(.attachmentLimit, words: words))
+      }
       guard let cidrs = take(request.kind, request.count) else { return full(request.kind) }
       nextENI += 1
       guard let id = ENIID("eni-a\(nextENI)") else { return .done }
@@ -63,7 +68,7 @@ extension PoolRig {
       lead(observation.cidrs, to: observation.id)
       return .done
     case .listENIs:
-      return .listed(ENIListing(enis: seen(lag: listingLag), askedAt: now, isAuthoritative: true))
+      return .listed(ENIListing(enis: answersListing?() ?? seen(lag: listingLag), askedAt: now, isAuthoritative: true))
     case .persist, .answerAdd, .answerDelete, .wake: return .done
     }
   }

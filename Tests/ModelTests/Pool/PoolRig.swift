@@ -13,6 +13,7 @@ struct PoolRig {
     /// What the node's kernel leads to it; nil until it is wired for the first time since the agent's start.
     var led: Set<IPPrefix>?
     var isWired: Bool { led != nil }
+    var card = 0
   }
 
   /// What a fault does: the failure to report, and whether EC2 did it all the same.
@@ -68,6 +69,10 @@ struct PoolRig {
   var fault: (PoolAction) -> Fault? = { _ in nil }
   /// How old the listings are that the pool asks for.
   var listingLag: Duration = .zero
+  /// ENIs of card 0 that EC2 attaches at most, where volumes take the slots of others; nil: as many as the type allows.
+  var attachable: Int?
+  /// What EC2's listings show instead of what is attached.
+  var answersListing: (() -> [ENIObservation])?
   /// Fails the writing of a checkpoint.
   var failsCheckpoint = false
   /// ENIs that are there without the pool having asked.
@@ -88,6 +93,16 @@ struct PoolRig {
   var now: PoolInstant { time.instant }
 
   // MARK: driving
+
+  /// Puts an ENI there that the pool finds at its start, or with the next listing.
+  mutating func place(
+    _ id: ENIID, device: Int, card: Int = 0, subnet: SubnetID = PoolRig.subnet, cidrs: [IPPrefix] = []
+  ) {
+    enis[id] = ENI(device: device, subnet: subnet, cidrs: Set(cidrs), led: nil, card: card)
+  }
+
+  /// EC2 forgets everything that was not asked for.
+  mutating func forgetCalls() { calls = [:] }
 
   mutating func start(checkpoint: Checkpoint = Checkpoint(), primaryCIDRs: [IPPrefix] = []) {
     enis[PoolRig.primary]?.cidrs = Set(primaryCIDRs)
@@ -265,7 +280,7 @@ struct PoolRig {
     case .attachENI(_, let request):
       kind = "attach"
       let others = running.compactMap { if case .attachENI(_, let request) = $0.action { request.device } else { nil } }
-      let known = Set(pool.enis.map(\.eni.id))
+      let known = Set(pool.enis.filter { $0.eni.card == 0 }.map(\.eni.id))
       if enis.contains(where: { $0.value.device == request.device && known.contains($0.key) })
         || others.contains(request.device)
       {

@@ -209,7 +209,9 @@ import VPCModel
     rig.start()
     let waiter = rig.add("a", timeout: .seconds(20))
     rig.advance(.seconds(21))
-    #expect(rig.cause(waiter) == .deadline(waited: .seconds(20), because: "EC2 has not answered yet"))
+    #expect(
+      rig.cause(waiter)
+        == .deadline(waited: .seconds(20), because: "EC2 has not answered yet: assign 9 addresses to eni-0, for 20 s"))
     #expect(rig.violations == [])
   }
 

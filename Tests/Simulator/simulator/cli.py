@@ -148,6 +148,10 @@ def _parser() -> argparse.ArgumentParser:
     delay.add_argument("--attach", type=float)
     delay.add_argument("--detach", type=float)
 
+    volumes = simple("volumes", "volumes", "attach volumes: slots that no interface can have on types where they share them")
+    volumes.add_argument("instance")
+    volumes.add_argument("count", type=int)
+
     imds = group("imds", "the instance metadata service")
     lag = simple("lag", "imds.lag", "how far IMDS is behind EC2; NAME or '*'", imds)
     lag.add_argument("instance")

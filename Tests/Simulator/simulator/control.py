@@ -54,7 +54,7 @@ class Control:
             "cidr.add": lambda cidr: self._locked(lambda: world.add_cidr(cidr)),
             "cidr.remove": lambda cidr: self._locked(lambda: world.remove_cidr(cidr)),
             "internet": internet.report, "iam.deny": gate.deny, "iam.allow": gate.allow, "iam": lambda: gate.denied,
-            "delay": self._delay, "ping": lambda: "pong",
+            "delay": self._delay, "volumes": self._volumes, "ping": lambda: "pong",
         }
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._listener.bind(str(path))
@@ -142,6 +142,12 @@ class Control:
                     raise ValueError(f"{name} delay {value} is not between 0 and 600 seconds")
                 setattr(self._world.settings, f"{name}_delay", value)
         return {"attach": self._world.settings.attach_delay, "detach": self._world.settings.detach_delay}
+
+    def _volumes(self, instance: str, count: int) -> None:
+        if not 0 <= count <= 100:
+            raise ValueError(f"{count} volumes are not between 0 and 100")
+        with self._world.lock:
+            self._world.interfaces.set_volumes(self._world.instance(instance).instance_id, count)
 
     def _rotate(self, lifetime: float | None = None) -> None:
         if lifetime is not None:

@@ -61,6 +61,7 @@ class Interfaces:
         self.subnets: dict[str, SubnetAddresses] = {}
         self._tokens: dict[str, tuple[str, str]] = {}
         self._macs = itertools.count(1)
+        self._volumes: dict[str, int] = {}
         extend_interfaces()
 
     def get(self, interface_id: str) -> NetworkInterface:
@@ -134,7 +135,7 @@ class Interfaces:
         if not 0 <= device_index < 100:
             raise EC2Error("InvalidParameterValue", f"Device index {device_index} is not valid")
         count = len(instance.nics) + 1
-        if count > limits.interfaces or len(on_card) + 1 > limits.cards[card]:
+        if count > limits.interfaces - self._volumes.get(instance_id, 0) or len(on_card) + 1 > limits.cards[card]:
             raise EC2Error("AttachmentLimitExceeded",
                            f"Interface count {count} exceeds the limit for {instance.instance_type}")
         if slots_of(interface) > limits.ipv4_per_interface:
@@ -150,6 +151,11 @@ class Interfaces:
         if not attaching:
             self._plane.attached(interface)
         return attachment
+
+    def set_volumes(self, instance_id: str, count: int) -> None:
+        """So many of the slots that the instance's interfaces and volumes share are volumes'."""
+        self._instance(instance_id)
+        self._volumes[instance_id] = count
 
     def complete_attach(self, interface_id: str, attachment_id: str) -> None:
         interface = self._backend.enis.get(interface_id)

@@ -72,6 +72,16 @@ def test_attach_and_its_refusals(account: Account, node, vpc):
     assert sorted(each["Attachment"]["DeviceIndex"] for each in interfaces) == [0, 1, 2]
 
 
+def test_volumes_share_the_slots(account: Account, node):
+    account.simulator.ask("volumes", instance=node.name, count=1)
+    account.attach(node)
+    spare = account.create()["NetworkInterfaceId"]
+    refused("AttachmentLimitExceeded", account.client.attach_network_interface, NetworkInterfaceId=spare,
+            InstanceId=node.instance_id, DeviceIndex=2)
+    account.simulator.ask("volumes", instance=node.name, count=0)
+    account.client.attach_network_interface(NetworkInterfaceId=spare, InstanceId=node.instance_id, DeviceIndex=2)
+
+
 def test_the_primary_stays(account: Account, node):
     primary = node.enis()[0]
     attachment = account.interface(primary["eni"])["Attachment"]["AttachmentId"]

@@ -10,24 +10,41 @@ package import VPCTransport
 ///
 /// While the held credentials are valid nobody waits for a renewal, and a renewal that fails changes nothing. One fetch is
 /// under way at a time; all who need it await that one.
+///
+/// Credentials that have expired by this machine's clock are used all the same where no newer ones are to be had, and the
+/// service judges: IMDS may hand out old ones while its own source is away, and this clock may be wrong. They go when the
+/// service refuses them (`invalidate`). Source: "Static stability" of the AWS SDKs' IMDS credential providers.
 package actor CredentialsProvider {
+  /// What is worth a line in the caller's log: told once for each change.
+  package enum Notice: Sendable {
+    /// Expired credentials are used, because there are no newer ones.
+    case usesExpired(Credentials, because: CredentialsError)
+    /// They were replaced by valid ones.
+    case renewed(Credentials)
+  }
+
   private let sources: [any CredentialsSource]
   private let time: TimeSource
   private let wallClock: @Sendable () -> UTCTime
+  private let observer: @Sendable (Notice) -> Void
   private var held: Credentials?
   private var renewAt: UTCTime?
   private var fetching: Task<Result<Credentials, CredentialsError>, Never>?
+  private var usesExpired = false
 
   /// Why the last renewal failed while the old credentials were kept; nil after one that succeeded.
   package private(set) var renewalFailure: CredentialsError?
 
+  /// - Parameter observer: called on any thread; must not wait.
   package init(
     sources: [any CredentialsSource], time: TimeSource = .system,
-    wallClock: @escaping @Sendable () -> UTCTime = { UTCTime.now }
+    wallClock: @escaping @Sendable () -> UTCTime = { UTCTime.now },
+    observer: @escaping @Sendable (Notice) -> Void = { _ in }
   ) {
     self.sources = sources
     self.time = time
     self.wallClock = wallClock
+    self.observer = observer
   }
 
   /// The usual chain, in the AWS SDK for Go's order: a profile named by AWS_PROFILE; the environment's keys; web
@@ -36,6 +53,7 @@ package actor CredentialsProvider {
   /// - Parameter sts: gives the STS client when a role has to be assumed.
   package static func standard(
     environment: CloudEnvironment, transport: any HTTPTransport, imds: IMDSClient, time: TimeSource = .system,
+    observer: @escaping @Sendable (Notice) -> Void = { _ in },
     sts: @escaping @Sendable () async throws(CredentialsError) -> STSClient
   ) -> CredentialsProvider {
     let keys = EnvironmentSource(environment: environment)
@@ -47,15 +65,16 @@ package actor CredentialsProvider {
     let webIdentity = WebIdentitySource(environment: environment, sts: sts)
     let rest: [any CredentialsSource] = [keys, webIdentity, profile, container, instance]
     let sources = environment["AWS_PROFILE"] == nil ? rest : [profile]
-    return CredentialsProvider(sources: sources, time: time)
+    return CredentialsProvider(sources: sources, time: time, observer: observer)
   }
 
-  /// Valid credentials: the ones held, or new ones.
+  /// Credentials to sign with: the ones held, or new ones; expired ones where there are no others.
   ///
   /// - Throws: `.notFound` where no source is configured; what the first configured source throws.
   package func credentials() async throws(CredentialsError) -> Credentials {
     let now = wallClock()
-    if let held, held.isValid(at: now) {
+    // Expired ones serve while newer ones are looked for, once it was seen that there were none.
+    if let held, held.isValid(at: now) || usesExpired {
       if let renewAt, now >= renewAt, fetching == nil { startFetch() }
       return held
     }
@@ -87,18 +106,28 @@ package actor CredentialsProvider {
       // Spread over a minute, so that a fleet started together does not ask together.
       let margin = 300 + Int64(time.random() * 60)
       renewAt = new.expiration.map { max($0.advanced(by: -margin), now.advanced(by: 30)) }
+      if usesExpired { observer(.renewed(new)) }
+      usesExpired = false
       return result
     case .success(let new):
-      return keepOld(CredentialsError(.unreachable, source: new.source, detail: "what it gives has expired"), now: now)
+      // Of two that have expired, the one that did so later.
+      if let held, let end = held.expiration, let newEnd = new.expiration, newEnd < end { break }
+      held = new
     case .failure(let error):
       return keepOld(error, now: now)
     }
+    let source = held?.source ?? "any source"
+    return keepOld(CredentialsError(.unreachable, source: source, detail: "what it gives has expired"), now: now)
   }
 
   private func keepOld(_ error: CredentialsError, now: UTCTime) -> Result<Credentials, CredentialsError> {
     renewalFailure = error
     renewAt = now.advanced(by: 30)
-    guard let held, held.isValid(at: now) else { return .failure(error) }
+    guard let held else { return .failure(error) }
+    if !held.isValid(at: now), !usesExpired {
+      usesExpired = true
+      observer(.usesExpired(held, because: error))
+    }
     return .success(held)
   }
 

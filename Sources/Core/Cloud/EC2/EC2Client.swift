@@ -50,6 +50,11 @@ package final class EC2Client: Sendable {
     self.observer = observer
   }
 
+  /// What time it is by EC2's clock, known from its answers; by this machine's before the first.
+  ///
+  /// What nodes tell each other through EC2 (when an ENI was made) is told in this time: their own clocks may differ.
+  package var serviceTime: UTCTime { sender.serviceTime }
+
   /// A text for `clientToken`: 32 random hex digits, new each time.
   package static func clientToken() -> String {
     var generator = SystemRandomNumberGenerator()

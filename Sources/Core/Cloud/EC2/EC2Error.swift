@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+internal import VPCModel
+
 /// Why an EC2 call failed.
 package struct EC2Error: QueryError {
   /// EC2's error code. `text` is EC2's own word, also for codes that have no name here.
@@ -40,8 +42,11 @@ package struct EC2Error: QueryError {
   /// Such as `AttachNetworkInterface`.
   package let action: String
   package let code: Code
-  /// EC2's message, at most 1024 bytes; an encoded authorization message is left out.
+  /// EC2's message, at most 1024 bytes, without the encoded authorization message.
   package let message: String
+  /// What `aws sts decode-authorization-message` takes: which policy refused, for an administrator. Kilobytes, so it is for
+  /// the log alone. Nil where EC2 sent none.
+  package let encodedAuthorization: String?
   package let requestID: String?
   /// The HTTP status; nil without an answer.
   package let status: Int?
@@ -55,7 +60,7 @@ package struct EC2Error: QueryError {
   ) {
     self.action = action
     self.code = code
-    self.message = EC2Error.readable(message)
+    (self.message, encodedAuthorization) = EC2Error.split(message)
     self.requestID = requestID
     self.status = status
     self.isUnsent = isUnsent
@@ -101,19 +106,39 @@ package struct EC2Error: QueryError {
     "RequestTimeoutException",
   ]
 
-  /// One line of printable text; the encoded authorization message is kilobytes that only an administrator can decode.
-  private static func readable(_ message: String) -> String {
-    var text = message.prefix(1024)
+  /// The most of an encoded authorization message that is kept; EC2's have one to four kilobytes.
+  private static let encodedLimit = 8192
+
+  /// One line of printable text, and apart from it the encoded authorization message.
+  private static func split(_ message: String) -> (readable: String, encoded: String?) {
     let marker = "Encoded authorization failure message:"
-    var start = text.startIndex
-    while start < text.endIndex {
-      if text[start...].hasPrefix(marker) {
-        text = text[..<start]
+    var rest = message.prefix(1024 + encodedLimit)
+    var encoded: String?
+    var start = rest.startIndex
+    while start < rest.endIndex {
+      if rest[start...].hasPrefix(marker) {
+        let text = rest[rest.index(start, offsetBy: marker.count)...].filter { !$0.isWhitespace }
+        encoded = text.isEmpty ? nil : String(text.prefix(encodedLimit))
+        rest = rest[..<start]
         break
       }
-      start = text.index(after: start)
+      start = rest.index(after: start)
     }
+    var text = rest.prefix(1024)
     while text.last == " " { text.removeLast() }
-    return String(text.map { $0.isNewline || $0 == "\t" ? " " : $0 })
+    return (String(text.map { $0.isNewline || $0 == "\t" ? " " : $0 }), encoded)
   }
+}
+
+extension EC2Error {
+  /// For the log: everything that EC2 said.
+  package var description: String {
+    summary + (encodedAuthorization.map { ", encoded authorization message: \($0)" } ?? "")
+  }
+
+  /// For people who cannot decode anything: the same without the encoded authorization message, causes included.
+  package var brief: String { cause.map { "\(summary): \(CauseChain.text($0))" } ?? summary }
+
+  /// EC2's own message at a length that fits into a pod's event; empty where EC2 did not answer.
+  package var words: String { status == nil ? "" : String(message.prefix(400)) }
 }

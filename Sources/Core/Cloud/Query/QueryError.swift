@@ -14,7 +14,10 @@ package protocol QueryError: CausedError {
 }
 
 extension QueryError {
-  package var description: String {
+  package var description: String { summary }
+
+  /// What was asked, the service's code and words, and the request's id.
+  package var summary: String {
     var text = "\(action): \(codeText)"
     if !message.isEmpty { text += ": \(message)" }
     if let requestID { text += " (request \(requestID))" }

@@ -11,6 +11,8 @@ final class QuerySender: Sendable {
   struct Outcome: Sendable {
     let result: Result<HTTPResponse, HTTPError>
     let duration: Duration
+    /// The correction of our clock that the request was signed with.
+    let signedWith: Int64
   }
 
   private let transport: any HTTPTransport
@@ -20,8 +22,10 @@ final class QuerySender: Sendable {
   private let timeout: Duration
   private let time: TimeSource
   private let wallClock: @Sendable () -> UTCTime
-  /// Seconds to add to our clock so that it agrees with the service's.
+  /// Seconds to add to our clock so that signatures agree with the service's clock; changed by a refusal alone.
   private let clockCorrection = Mutex<Int64>(0)
+  /// Seconds from our clock to the service's, by the Date of its last answer.
+  private let clockOffset = Mutex<Int64>(0)
 
   init(
     transport: any HTTPTransport, endpoint: ServiceEndpoint, credentials: CredentialsProvider, userAgent: String,
@@ -35,6 +39,9 @@ final class QuerySender: Sendable {
     self.time = time
     self.wallClock = wallClock
   }
+
+  /// What time it is by the service's clock, as far as its answers have told it: the one clock that all nodes share.
+  var serviceTime: UTCTime { wallClock().advanced(by: clockOffset.withLock { $0 }) }
 
   /// One request, and a second one where the first showed that our clock or our credentials are out of date.
   ///
@@ -53,7 +60,9 @@ final class QuerySender: Sendable {
     guard case .failure(let failure) = result, case .success(let response) = first.result else {
       return try result.get()
     }
-    guard try await recover(from: code(failure), response, used, noCredentials) else { throw failure }
+    guard try await recover(from: code(failure), response, signedWith: first.signedWith, used, noCredentials) else {
+      throw failure
+    }
     return try read(await send(body, isRepeatable: isRepeatable, try await credentials(noCredentials))).get()
   }
 
@@ -72,26 +81,37 @@ final class QuerySender: Sendable {
       method: .post, url: "\(endpoint.url)/",
       headers: ["Content-Type": "application/x-www-form-urlencoded; charset=utf-8", "User-Agent": userAgent],
       body: body, timeout: timeout, connectTimeout: .seconds(5), maximumBodySize: 8 << 20, isRepeatable: isRepeatable)
-    let now = wallClock().advanced(by: clockCorrection.withLock { $0 })
-    endpoint.signer.sign(&request, with: credentials, at: now)
+    let correction = clockCorrection.withLock { $0 }
+    endpoint.signer.sign(&request, with: credentials, at: wallClock().advanced(by: correction))
     let start = time.now()
+    let result: Result<HTTPResponse, HTTPError>
     do throws(HTTPError) {
       let response = try await transport.send(request)
-      return Outcome(result: .success(response), duration: start.duration(to: time.now()))
+      if let theirs = QuerySender.date(of: response) {
+        let offset = theirs.seconds(since: wallClock())
+        clockOffset.withLock { $0 = offset }
+      }
+      result = .success(response)
     } catch {
-      return Outcome(result: .failure(error), duration: start.duration(to: time.now()))
+      result = .failure(error)
     }
+    return Outcome(result: result, duration: start.duration(to: time.now()), signedWith: correction)
+  }
+
+  private static func date(of response: HTTPResponse) -> UTCTime? {
+    response.headers["Date"].flatMap { UTCTime(httpDate: $0) }
   }
 
   /// True where the request is worth sending again at once, because what made it fail has been put right.
   private func recover<Failure: Error>(
-    from code: String, _ response: HTTPResponse, _ used: Credentials, _ noCredentials: (CredentialsError) -> Failure
+    from code: String, _ response: HTTPResponse, signedWith: Int64, _ used: Credentials,
+    _ noCredentials: (CredentialsError) -> Failure
   ) async throws(Failure) -> Bool {
-    if QuerySender.clockCodes.contains(code), let theirs = response.headers["Date"].flatMap({ UTCTime(httpDate: $0) }) {
+    if QuerySender.clockCodes.contains(code), let theirs = QuerySender.date(of: response) {
       let correction = theirs.seconds(since: wallClock())
-      let old = clockCorrection.withLock { $0 }
-      // Signatures are good for five minutes around the service's time; a small difference was not the reason.
-      if abs(correction - old) > 240 {
+      // Signatures are good for five minutes around the service's time; a smaller difference was not the reason. What
+      // counts is the correction of this very request: another call may have corrected the clock since.
+      if abs(correction - signedWith) > 240 {
         clockCorrection.withLock { $0 = correction }
         return true
       }

@@ -35,6 +35,10 @@ struct AddressBook: Sendable {
     var aside = AddressCounts()
   }
   var slots: [Slot] = []
+  /// ENIs whose addresses are given out only where no other has any.
+  var lastResort: Set<Int> = []
+  /// No other has any.
+  var lendsLastResort = true
   private var withPartial = SlotSet()
   private var withEmpty = SlotSet()
 
@@ -64,6 +68,12 @@ struct AddressBook: Sendable {
     let until: PoolInstant
   }
 
+  /// Whether somebody has an address in a CIDR that no ENI is known to hold, or had it a moment ago.
+  func isUsed(_ prefix: IPPrefix) -> Bool {
+    if prefix.isSingle { return strays[prefix.address] != nil || resting[prefix.address] != nil }
+    return strays.keys.contains(where: prefix.contains) || resting.keys.contains(where: prefix.contains)
+  }
+
   // MARK: giving out and taking back
 
   /// Gives the attachment an address, or nil where none is free.
@@ -86,6 +96,11 @@ struct AddressBook: Sendable {
   }
 
   private func nextCIDR() -> Int? {
+    if !lastResort.isEmpty {
+      if let slot = withPartial.first(outside: lastResort) { return slots[slot].partial.head }
+      if let slot = withEmpty.first(outside: lastResort) { return slots[slot].empty.head }
+      if !lendsLastResort { return nil }
+    }
     if let slot = withPartial.first { return slots[slot].partial.head }
     if let slot = withEmpty.first { return slots[slot].empty.head }
     return nil

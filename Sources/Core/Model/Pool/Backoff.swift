@@ -18,6 +18,8 @@ struct Backoff: Sendable {
   private(set) var urgentAt: PoolInstant?
   private(set) var patientAt: PoolInstant?
   private(set) var fault: ActionFailure.Fault?
+  /// EC2's own words for it.
+  private(set) var words = ""
   /// When the first of them was.
   private var since: PoolInstant?
   private var failedAt: PoolInstant?
@@ -31,7 +33,12 @@ struct Backoff: Sendable {
   /// Or for so many times the wait of what a pod waits for, if that is longer.
   static let calmFactor: Int64 = 8
 
-  mutating func succeeded() {
+  /// - Parameter asked: when the call that succeeded was made. One made before the last failure says nothing about that,
+  ///   unless EC2 refuses for its rate alone: then it has calls to give away again.
+  mutating func succeeded(asked: PoolInstant) {
+    if let failedAt, asked < failedAt, let fault {
+      guard case .throttled = fault else { return }
+    }
     failures = max(failures - 2, 0)
     if failures == 0 { since = nil }
     urgentAt = nil
@@ -39,7 +46,8 @@ struct Backoff: Sendable {
   }
 
   mutating func failed(
-    _ fault: ActionFailure.Fault, range: ClosedRange<Duration>, now: PoolInstant, random: inout SplitMix64
+    _ fault: ActionFailure.Fault, words: String = "", range: ClosedRange<Duration>, now: PoolInstant,
+    random: inout SplitMix64
   ) {
     // Long ago says nothing about now.
     if let failedAt, now > failedAt + range.upperBound + range.upperBound {
@@ -63,6 +71,7 @@ struct Backoff: Sendable {
     }
     patientAt = now + .nanoseconds(patience)
     self.fault = fault
+    self.words = words
   }
 
   /// The longest wait after so many failures in a row, in nanoseconds.

@@ -17,6 +17,12 @@ package enum FailureCause: Error, Sendable, Hashable {
   case maxPodsReached(Int)
   /// Every ENI that the instance (or MAX_ENI) allows is attached and full.
   case eniLimitReached(attached: Int, limit: Int)
+  /// The same, but some of the ENIs take no pods: left alone, excluded, a trunk. The others are full.
+  case enisTakeNoPods(attached: Int, limit: Int, idle: Int)
+  /// EC2 attaches no more ENIs although the type allows more: on many Nitro types volumes take the same slots.
+  case attachmentLimit(attached: Int, limit: Int, retryIn: Duration, words: String)
+  /// An ENI with free addresses is attached and cannot be used yet, and why: its interface is missing, say.
+  case eniNotReady(ENIID, String, retryIn: Duration)
   /// Under custom networking: which subnet new ENIs belong in is not known, and why.
   case noENIConfig(String)
   /// No free address in the subnet; the next try is that far away.
@@ -25,8 +31,8 @@ package enum FailureCause: Error, Sendable, Hashable {
   case noFreePrefix(SubnetID, retryIn: Duration)
   /// EC2 refuses calls for their rate.
   case throttled(call: String, retryIn: Duration)
-  /// The node's role lacks a permission, such as `ec2:AttachNetworkInterface`.
-  case missingPermission(String, retryIn: Duration)
+  /// EC2 does not let the node's role do something, such as `ec2:AttachNetworkInterface`; with EC2's own words for it.
+  case missingPermission(String, retryIn: Duration, words: String = "")
   /// A call failed for another reason, given as EC2 gave it.
   case callFailed(String, retryIn: Duration)
   /// Every address of the pool is in use or in cooldown.
@@ -46,7 +52,16 @@ package enum FailureCause: Error, Sendable, Hashable {
 extension FailureCause: CustomStringConvertible {
   package var description: String {
     guard let remedy else { return what }
-    return "\(what); \(remedy)"
+    // EC2's words last: they are what may be cut off.
+    return words.isEmpty ? "\(what); \(remedy)" : "\(what); \(remedy); EC2 says: \(words)"
+  }
+
+  /// EC2's own words, where they say more than the cause does.
+  private var words: String {
+    switch self {
+    case .attachmentLimit(_, _, _, let words), .missingPermission(_, _, let words): words
+    default: ""
+    }
   }
 
   /// What to do, in few words; nil where nothing is to be done, or what is named says it already.
@@ -59,12 +74,23 @@ extension FailureCause: CustomStringConvertible {
     case .maxPodsReached: "fewer pods on this node (the kubelet's --max-pods), or more nodes"
     case .eniLimitReached:
       "fewer pods on this node (--max-pods), a larger instance type or MAX_ENI, or ENABLE_PREFIX_DELEGATION"
+    case .enisTakeNoPods:
+      "aws-cni status marks them; detach them, or let them take pods (tags node.k8s.amazonaws.com/no_manage and "
+        + "kubernetes.io/role/cni, MANAGE_UNTAGGED_ENI)"
+    case .attachmentLimit:
+      "EBS volumes and ENIs share the attachment slots of many Nitro types: fewer volumes on this node, a larger "
+        + "instance type, or ENABLE_PREFIX_DELEGATION"
+    case .eniNotReady: "look for its interface on the node (ip link, dmesg); the agent's log tells each try"
     case .noENIConfig: "correct the ENIConfig, or the node's label or annotation that names it"
     case .subnetFull:
       "free addresses there (leaked ENIs, smaller warm targets), or tag a larger subnet kubernetes.io/role/cni=1"
     case .noFreePrefix: "reserve a block by a subnet CIDR reservation for prefixes, or use a new subnet"
     case .throttled: "look for who calls so often (CloudTrail), or ask AWS for a higher rate"
-    case .missingPermission: "add it to the role of the node or of the service account aws-node"
+    case .missingPermission(_, _, let words):
+      // What another policy denies is not helped by adding it to the role.
+      words.contains("explicit deny")
+        ? "remove the deny from the policy that EC2 names"
+        : "add it to the role of the node or of the service account aws-node"
     case .callFailed: "aws-cni doctor on the node looks further"
     case .onlyCooling: "wait, or lower IP_COOLDOWN_PERIOD"
     case .tooManyWaiting: "aws-cni status on the node says who waits, and for what"
@@ -82,11 +108,18 @@ extension FailureCause: CustomStringConvertible {
     case .maxPodsReached(let limit): "all \(limit) addresses that the node's pod limit allows are in use"
     case .eniLimitReached(let attached, let limit):
       "ENI limit reached: \(attached) of \(limit) attached, and each is full"
+    case .enisTakeNoPods(let attached, let limit, let idle):
+      "ENI limit reached: \(attached) of \(limit) attached, \(idle) of them take no pods, and the others are full"
+    case .attachmentLimit(let attached, let limit, let wait, _):
+      "EC2 attaches no more ENIs to this instance (AttachmentLimitExceeded): \(attached) are attached, its type allows "
+        + "\(limit), next try in \(wait.brief)"
+    case .eniNotReady(let eni, let why, let wait):
+      "\(eni) is attached and cannot be used yet: \(why), next try in \(wait.brief)"
     case .noENIConfig(let why): "no ENI can be made: \(why)"
     case .subnetFull(let subnet, let wait): "subnet \(subnet) is full, next try in \(wait.brief)"
     case .noFreePrefix(let subnet, let wait): "subnet \(subnet) has no free prefix, next try in \(wait.brief)"
     case .throttled(let call, let wait): "EC2 throttles \(call), next try in \(wait.brief)"
-    case .missingPermission(let permission, let wait):
+    case .missingPermission(let permission, let wait, _):
       "missing permission \(permission), next try in \(wait.brief)"
     case .callFailed(let text, let wait): "\(text), next try in \(wait.brief)"
     case .onlyCooling(let count, let wait): "all free addresses are in cooldown (\(count)), the next in \(wait.brief)"
@@ -107,6 +140,9 @@ extension FailureCause: CustomStringConvertible {
     case .nodeCordoned: "node_cordoned"
     case .maxPodsReached: "max_pods"
     case .eniLimitReached: "eni_limit"
+    case .enisTakeNoPods: "enis_take_no_pods"
+    case .attachmentLimit: "attachment_limit"
+    case .eniNotReady: "eni_not_ready"
     case .noENIConfig: "no_eni_config"
     case .subnetFull: "subnet_full"
     case .noFreePrefix: "no_free_prefix"

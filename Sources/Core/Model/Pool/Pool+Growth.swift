@@ -7,7 +7,7 @@ extension Pool {
     let counts = book.open
     let awaiting = book.awaiting
     return Targets(
-      settings: settings, total: counts.total + awaiting.total + pendingAddresses,
+      settings: settings, total: counts.total + awaiting.total + pendingAddresses - withheld,
       assigned: counts.assigned + awaiting.assigned + queue.count + turnedAway.count,
       cooling: counts.cooling + awaiting.cooling,
       idleCIDRs: counts.idleCIDRs, cidrs: counts.cidrs, stranded: book.aside.assigned)
@@ -88,7 +88,7 @@ extension Pool {
   }
 
   private mutating func growENI(_ slot: Int, _ plan: inout GrowthPlan, _ now: PoolInstant, _ batch: inout Batch) {
-    guard let room = room(slot) else { return }
+    guard let room = room(slot, now), plan.isUrgent || !isOutdated(slot) else { return }
     let eni = book.enis[slot]
     let subnet = eni.observation.subnet
     let kind = kind(in: subnet, now)
@@ -98,6 +98,11 @@ extension Pool {
       return
     }
     guard pausedSubnets[subnet] == nil else {
+      plan.isHeld = true
+      return
+    }
+    // Refused for a reason of this ENI's own: others, a new one too, may do.
+    if let refused = refusedENIs[slot], refused.isHolding(now, urgent: plan.isUrgent) {
       plan.isHeld = true
       return
     }
@@ -119,7 +124,7 @@ extension Pool {
   }
 
   private mutating func attachENI(_ plan: inout GrowthPlan, _ now: PoolInstant, _ batch: inout Batch) -> Bool {
-    guard places > 0, unclearAttachAt == nil else { return false }
+    guard places(now, urgent: plan.isUrgent) > 0, unclearAttachAt == nil else { return false }
     // An ENI for the warm target alone comes after the pods that wait, here and on other nodes.
     guard plan.urgent > 0 || (queue.isEmpty && turnedAway.isEmpty) else { return false }
     guard mayTry(.attach, now, urgent: plan.isUrgent),
@@ -140,8 +145,10 @@ extension Pool {
   }
 
   /// CIDRs that an ENI can still take, nil where it takes none.
-  private func room(_ slot: Int) -> Int? {
+  func room(_ slot: Int, _ now: PoolInstant) -> Int? {
     let eni = book.enis[slot]
+    // An ENI in the right subnet first.
+    if isOutdated(slot), mayReplace(now) { return nil }
     guard eni.state == .open || eni.state == .wiring, mayGrow(slot) else { return nil }
     var room = settings.slotsPerENI - eni.cidrs.count
     if let action = eni.action, case .assign(_, _, _, let count) = inFlight[action]?.work { room -= count }
@@ -155,11 +162,17 @@ extension Pool {
       && !(eni.isPrimary && settings.usesCustomNetworking)
   }
 
-  /// ENIs that may still be attached, counting those on their way.
-  var places: Int {
-    let limit = min(settings.eniLimit, learntENILimit ?? Int.max)
-    return limit - book.enis.count(where: \.takesPlace) - attaching
+  /// ENIs that may still be attached to network card 0, counting those on their way. Other cards have limits of their own.
+  func places(_ now: PoolInstant, urgent: Bool = true) -> Int {
+    let taken = attached + attaching
+    let byType = settings.eniLimit - taken
+    guard let limit = attachmentLimit else { return byType }
+    // When the wait is over one more is tried: a volume may have gone.
+    return min(byType, limit.attached - taken + (limit.backoff.isHolding(now, urgent: urgent) ? 0 : 1))
   }
+
+  /// ENIs attached to network card 0, unmanaged ones too.
+  var attached: Int { book.enis.count { $0.takesPlace && $0.observation.card == 0 } }
 
   var attaching: Int {
     inFlight.values.count { if case .attach = $0.work { true } else { false } }
@@ -167,7 +180,7 @@ extension Pool {
 
   /// The lowest index that nothing attached or on its way has. EC2 allows 0…99 on a card.
   private var freeDevice: Int? {
-    var taken = takenDevices
+    var taken = Set(takenDevices.keys)
     for eni in book.enis where eni.isPresent && eni.observation.card == 0 { taken.insert(eni.observation.device) }
     for flight in inFlight.values { if case .attach(let request) = flight.work { taken.insert(request.device) } }
     return (1...99).first { !taken.contains($0) }
@@ -189,6 +202,7 @@ extension Pool {
 
   private mutating func endPauses(_ now: PoolInstant) {
     for (subnet, until) in pausedSubnets where until <= now { pausedSubnets[subnet] = nil }
+    for (device, until) in takenDevices where until <= now { takenDevices[device] = nil }
     let ended = fallbackSubnets.filter { $0.value <= now }
     guard !ended.isEmpty else { return }
     for subnet in ended.keys { fallbackSubnets[subnet] = nil }
@@ -197,7 +211,10 @@ extension Pool {
   }
 
   private func nextGrowthRetry(_ now: PoolInstant, urgent: Bool) -> PoolInstant? {
-    let waits = [ActionClass.assign, .attach].compactMap { backoffs[$0.rawValue].dueAt(urgent: urgent) }
+    let backoffs =
+      [backoffs[ActionClass.assign.rawValue], backoffs[ActionClass.attach.rawValue]] + refusedENIs.values
+      + [attachmentLimit?.backoff].compactMap { $0 }
+    let waits = backoffs.compactMap { $0.dueAt(urgent: urgent) }
     return (waits + pausedSubnets.values).filter { $0 > now }.min()
   }
 
@@ -210,9 +227,9 @@ extension Pool {
     if isOver(backoffs[ActionClass.assign.rawValue].urgentAt) {
       for slot in book.enis.indices {
         let subnet = book.enis[slot].observation.subnet
-        guard isOver(pausedSubnets[subnet]) else { continue }
+        guard isOver(pausedSubnets[subnet]), isOver(refusedENIs[slot]?.urgentAt) else { continue }
         let clearable = isOver(backoffs[ActionClass.unassign.rawValue].urgentAt) ? clearable(slot) : 0
-        sum += ((room(slot) ?? 0) + clearable) * unit(kind(in: subnet, now))
+        sum += ((room(slot, now) ?? 0) + clearable) * unit(kind(in: subnet, now))
       }
       for flight in inFlight.values {
         guard case .attach(let request) = flight.work, isOver(pausedSubnets[request.subnet]) else { continue }
@@ -226,41 +243,11 @@ extension Pool {
       let subnet = subnets.first(where: { isOver(pausedSubnets[$0]) })
     {
       let leaving = book.enis.count { $0.state == .freeing }
-      sum += max(places + leaving, 0) * settings.slotsPerENI * unit(kind(in: subnet, now))
+      sum += max(places(deadline) + leaving, 0) * settings.slotsPerENI * unit(kind(in: subnet, now))
     }
     return sum
   }
 
-  /// What stands in the way of more addresses now; nil where nothing does.
-  func blockingCause(_ now: PoolInstant) -> FailureCause? {
-    if isShutDown { return .shuttingDown }
-    if !isStarted { return .notReady }
-    if !settings.provisions { return .provisioningOff }
-    if !isSchedulable && !settings.managesUnschedulable { return .nodeCordoned }
-    let inUse = book.open.assigned + book.aside.assigned
-    if inUse >= settings.maxPods { return .maxPodsReached(settings.maxPods) }
-    for kind in places > 0 ? [ActionClass.attach, .assign] : [.assign] {
-      if let cause = backoffs[kind.rawValue].cause(now) { return cause }
-    }
-    if let call = inFlight.values.lazy.compactMap(\.heldBy).first {
-      return .throttled(call: call, retryIn: settings.timings.heldRetry)
-    }
-    if let noSubnet, places > 0 { return .noENIConfig(noSubnet) }
-    for backoff in unwired.values { if let cause = backoff.cause(now) { return cause } }
-    if let (subnet, until) = pausedSubnets.min(by: { $0.value < $1.value }), until > now {
-      let wait = until - now
-      return settings.usesPrefixes && fallbackSubnets[subnet] != nil
-        ? .noFreePrefix(subnet, retryIn: wait) : .subnetFull(subnet, retryIn: wait)
-    }
-    if let first = book.cooling.first, book.open.cooling > 0 {
-      return .onlyCooling(count: book.open.cooling, freeIn: first.until - now)
-    }
-    if places <= 0 {
-      let attached = book.enis.count(where: \.takesPlace) + attaching
-      return .eniLimitReached(attached: attached, limit: settings.eniLimit)
-    }
-    return nil
-  }
 }
 
 extension Pool.InFlight.Work {
@@ -273,28 +260,6 @@ extension Pool.InFlight.Work {
     case .free: .free
     case .wire: .wire
     case .list: .list
-    }
-  }
-}
-
-extension Backoff {
-  /// EC2 refuses the calls for their rate.
-  var isThrottled: Bool { if case .throttled = fault { true } else { false } }
-
-  /// The failure that it waits for, nil where it does not wait.
-  func cause(_ now: PoolInstant) -> FailureCause? {
-    guard let fault, let urgentAt, urgentAt > now else { return nil }
-    let wait = urgentAt - now
-    return switch fault {
-    case .throttled(let call): .throttled(call: call, retryIn: wait)
-    case .unauthorized(let permission): .missingPermission(permission, retryIn: wait)
-    case .subnetFull: .callFailed("the subnet is full", retryIn: wait)
-    case .noFreePrefix: .callFailed("the subnet has no free prefix", retryIn: wait)
-    case .addressLimit: .callFailed("EC2 counts more addresses on the ENI than are known", retryIn: wait)
-    case .attachmentLimit: .callFailed("EC2 counts more ENIs on the instance than are known", retryIn: wait)
-    case .deviceTaken: .callFailed("the device index is taken", retryIn: wait)
-    case .eniGone: .callFailed("the ENI is gone", retryIn: wait)
-    case .other(let text): .callFailed(text, retryIn: wait)
     }
   }
 }

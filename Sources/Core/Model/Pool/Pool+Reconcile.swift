@@ -18,7 +18,9 @@ extension Pool {
       _ = book.addENI(observation, state: .unmanaged, now: now)
       return
     }
-    let slot = book.addENI(observation, state: observation.isWired ? .open : .wiring, now: now)
+    var known = observation
+    known.cidrs = observation.cidrs.filter { !isSpared($0, of: observation) }
+    let slot = book.addENI(known, state: observation.isWired ? .open : .wiring, now: now)
     if !observation.isWired { unwired[slot] = Backoff() }
     for prefix in observation.cidrs where quarantine[prefix] == nil { add(prefix, slot) }
     tidy(from: now)
@@ -30,6 +32,7 @@ extension Pool {
   @discardableResult
   mutating func add(_ prefix: IPPrefix, _ slot: Int) -> Bool {
     if let own = book.enis[slot].observation.primaryAddress, prefix.contains(own) { return false }
+    if isSpared(prefix, of: book.enis[slot].observation) { return false }
     // Taken away under a pod, and now here: the pod's address is this ENI's.
     if let lost = book.cidrOf[prefix], book.cidrs[lost].standing == .lost { book.removeCIDR(lost) }
     return book.addCIDR(prefix, slot: slot, standing: standing(of: prefix, slot: slot)) != nil
@@ -93,15 +96,18 @@ extension Pool {
   /// Compares a listing with the book. EC2 is believed in both directions, IMDS never: it lags, so a difference only
   /// leads to asking EC2, again and again while the difference lasts. What was given back a moment ago is believed to be
   /// gone whoever shows it: EC2's listings lag too, and another node may have the address by now.
-  mutating func reconcile(_ listing: ENIListing, _ now: PoolInstant) {
+  ///
+  /// - Returns: false where the listing could not settle what it was asked for.
+  @discardableResult
+  mutating func reconcile(_ listing: ENIListing, _ now: PoolInstant) -> Bool {
     for (prefix, until) in quarantine where until <= now { quarantine[prefix] = nil }
     for (eni, until) in freedENIs where until <= now { freedENIs[eni] = nil }
     let seen = Set(listing.enis.map(\.id))
     // A listing without the primary ENI contradicts itself: an instance cannot be without it.
     guard book.enis.allSatisfy({ !$0.isPresent || !$0.observation.isPrimary || seen.contains($0.id) }) else {
       needsListing = true
-      holdBack(.list, .other("EC2 listed the ENIs without the primary one"), now)
-      return
+      holdBack(.list, ActionFailure(.other("EC2 listed the ENIs without the primary one")), now)
+      return false
     }
     reconciledAt = max(reconciledAt ?? listing.askedAt, listing.askedAt)
     for slot in book.enis.indices where isSettled(slot, listing) {
@@ -136,8 +142,11 @@ extension Pool {
     if !listing.isAuthoritative { doubts = doubts.filter { seen.contains($0.key) || book.slotOf[$0.key] != nil } }
     if listing.isAuthoritative { inquiry.answered() }
     if listing.isAuthoritative, let unclearAttachAt, unclearAttachAt <= listing.askedAt { self.unclearAttachAt = nil }
-    if unclearAttachAt != nil || book.enis.contains(where: { $0.isPresent && $0.isUnclear }) { needsListing = true }
     tidy(from: now)
+    guard unclearAttachAt != nil || book.enis.contains(where: { $0.isPresent && $0.isUnclear }) else { return true }
+    needsListing = true
+    if listing.isAuthoritative { holdBack(.list, ActionFailure(.other("what EC2 did is not clear yet")), now) }
+    return false
   }
 
   /// Whether the listing can know the ENI as it is now; IMDS may show for a minute what was before.
@@ -172,7 +181,7 @@ extension Pool {
       guard listing.isAuthoritative else { return [] }
       return compareUnmanaged(slot, seen)
     }
-    let shown = Set(seen.cidrs)
+    let shown = Set(seen.cidrs.filter { !isSpared($0, of: book.enis[slot].observation) })
     guard listing.isAuthoritative else {
       let known = known(slot)
       let isNew = shown.subtracting(known).contains { quarantine[$0] == nil }

@@ -13,22 +13,25 @@ extension Pool {
     tidy(from: now)
     switch (flight.work, result) {
     case (.attach(let request), .attached(let observation)):
-      succeeded(.attach)
+      succeeded(.attach, flight)
       raiseCap(request.subnet)
       given(observation.cidrs, to: nil)
       adopt(observation, now)
+      forgetOutdatedLimit()
     case (.assign(let slot, let subnet, _, _), .assigned(let prefixes)) where !prefixes.isEmpty:
-      succeeded(.assign)
+      succeeded(.assign, flight)
+      refusedENIs[slot] = nil
       raiseCap(subnet)
       given(prefixes, to: slot)
       for prefix in prefixes { add(prefix, slot) }
       // Until that wiring has ended, the kernel may lead it to the other ENI again.
       if isBeingWired(prefixes, exceptOf: slot), book.enis[slot].state == .open { rewire(slot) }
     case (.unassign(let slot, let prefixes), .done):
-      succeeded(.unassign)
+      succeeded(.unassign, flight)
       for prefix in prefixes { removeGivenBack(prefix, slot, now) }
       batch.persist()
     case (.free(let slot), .done):
+      succeeded(.free, flight)
       freed(slot, now)
       batch.persist()
     case (.wire(let slot, let wired), .done):
@@ -36,17 +39,23 @@ extension Pool {
       if wired != Set(book.enis[slot].cidrs.map { book.cidrs[$0].prefix }) { unwired[slot] = Backoff() }
       if book.enis[slot].state == .wiring || book.enis[slot].state == .broken { book.setState(slot, .open) }
     case (.list, .listed(let listing)):
-      succeeded(.list)
       needsListing = false
-      learntENILimit = nil
-      takenDevices = []
-      reconcile(listing, now)
+      // A listing that had to be put aside is no success: it is asked for again ever more slowly.
+      if reconcile(listing, now) { succeeded(.list, flight) }
+      forgetOutdatedLimit()
     case (_, .failed(let failure)): failed(flight.work, failure, now)
     default: failed(flight.work, ActionFailure(.other("EC2 confirmed nothing"), mayBeDone: true), now)
     }
   }
 
-  private mutating func succeeded(_ kind: ActionClass) { backoffs[kind.rawValue].succeeded() }
+  private mutating func succeeded(_ kind: ActionClass, _ flight: InFlight) {
+    backoffs[kind.rawValue].succeeded(asked: flight.since)
+  }
+
+  /// What EC2 taught of its limit is over once more ENIs are attached than that.
+  private mutating func forgetOutdatedLimit() {
+    if let limit = attachmentLimit, attached > limit.attached { attachmentLimit = nil }
+  }
 
   /// After a success the next request may ask for twice as much, until the cap means nothing.
   private mutating func raiseCap(_ subnet: SubnetID) {
@@ -61,8 +70,6 @@ extension Pool {
   }
 
   private mutating func freed(_ slot: Int, _ now: PoolInstant) {
-    succeeded(.free)
-    learntENILimit = nil
     freedENIs[book.enis[slot].id] = now + settings.timings.quarantine
     drop(slot)
   }
@@ -71,6 +78,7 @@ extension Pool {
   mutating func drop(_ slot: Int) {
     for cidr in book.enis[slot].cidrs { book.removeCIDR(cidr) }
     unwired[slot] = nil
+    refusedENIs[slot] = nil
     book.removeENI(slot)
   }
 
@@ -88,28 +96,49 @@ extension Pool {
     }
     switch work {
     case .attach(let request): attachFailed(request, failure, now)
-    case .assign(_, let subnet, let kind, let count): growthFailed(.assign, subnet, kind, count, failure, now)
+    case .assign(let slot, let subnet, let kind, let count):
+      assignFailed(slot, subnet, kind, count, failure, now)
     case .unassign(_, let prefixes): unassignFailed(prefixes, failure, now)
     case .free(let slot): freeFailed(slot, failure, now)
     case .wire(let slot, _):
       if failure.fault == .eniGone { needsListing = true }
       unwired[slot, default: Backoff()].failed(
-        failure.fault, range: settings.timings.backoff, now: now, random: &random)
+        failure.fault, words: failure.words, range: settings.timings.backoff, now: now, random: &random)
       if book.enis[slot].state == .wiring { book.setState(slot, .broken) }
-    case .list: holdBack(.list, failure.fault, now)
+    case .list: holdBack(.list, failure, now)
     }
   }
 
   private mutating func attachFailed(_ request: AttachRequest, _ failure: ActionFailure, _ now: PoolInstant) {
     switch failure.fault {
     case .attachmentLimit:
-      learntENILimit = book.enis.count(where: \.takesPlace) + attaching
-      needsListing = true
-      holdBack(.list, failure.fault, now)
+      let count = attached + attaching
+      // Are there more than are known? The answer is the same until their number changes.
+      if attachmentLimit?.attached != count { needsListing = true }
+      var limit = attachmentLimit ?? AttachmentLimit(attached: count)
+      limit.attached = count
+      limit.backoff.failed(
+        failure.fault, words: failure.words, range: settings.timings.attachmentBackoff, now: now, random: &random)
+      attachmentLimit = limit
     case .deviceTaken:
-      takenDevices.insert(request.device)
+      takenDevices[request.device] = now + settings.timings.takenDevice
       needsListing = true
+      // The next index is tried at once, but not one after the other: each try costs three calls.
+      if takenDevices.count > 1 { holdBack(.attach, failure, now) }
     default: growthFailed(.attach, request.subnet, request.kind, request.count, failure, now)
+    }
+  }
+
+  private mutating func assignFailed(
+    _ slot: Int, _ subnet: SubnetID, _ kind: CIDRKind, _ count: Int, _ failure: ActionFailure, _ now: PoolInstant
+  ) {
+    switch failure.fault {
+    case .addressLimit, .eniGone:
+      // Other ENIs can go on, and their success says nothing about this one.
+      needsListing = true
+      refusedENIs[slot, default: Backoff()].failed(
+        failure.fault, words: failure.words, range: settings.timings.backoff, now: now, random: &random)
+    default: growthFailed(.assign, subnet, kind, count, failure, now)
     }
   }
 
@@ -128,13 +157,13 @@ extension Pool {
     case .subnetFull, .noFreePrefix: pausedSubnets[subnet] = now + settings.timings.subnetPause
     case .addressLimit, .eniGone:
       needsListing = true
-      holdBack(kind, failure.fault, now)
-    default: holdBack(kind, failure.fault, now)
+      holdBack(kind, failure, now)
+    default: holdBack(kind, failure, now)
     }
   }
 
   private mutating func unassignFailed(_ prefixes: [IPPrefix], _ failure: ActionFailure, _ now: PoolInstant) {
-    holdBack(.unassign, failure.fault, now)
+    holdBack(.unassign, failure, now)
     if failure.fault == .eniGone { needsListing = true }
     if failure.mayBeDone || failure.fault == .eniGone {
       resumed.formUnion(prefixes)
@@ -148,8 +177,9 @@ extension Pool {
   }
 
   private mutating func freeFailed(_ slot: Int, _ failure: ActionFailure, _ now: PoolInstant) {
+    // Gone is gone, whoever did it.
     if failure.fault == .eniGone { return freed(slot, now) }
-    holdBack(.free, failure.fault, now)
+    holdBack(.free, failure, now)
     if !failure.mayBeDone { rewire(slot) }
   }
 
@@ -159,10 +189,10 @@ extension Pool {
     unwired[slot] = Backoff()
   }
 
-  mutating func holdBack(_ kind: ActionClass, _ fault: ActionFailure.Fault, _ now: PoolInstant) {
+  mutating func holdBack(_ kind: ActionClass, _ failure: ActionFailure, _ now: PoolInstant) {
     var range = settings.timings.backoff
-    if case .unauthorized = fault { range = settings.timings.permissionBackoff }
-    backoffs[kind.rawValue].failed(fault, range: range, now: now, random: &random)
+    if case .unauthorized = failure.fault { range = settings.timings.permissionBackoff }
+    backoffs[kind.rawValue].failed(failure.fault, words: failure.words, range: range, now: now, random: &random)
   }
 }
 

@@ -17,6 +17,7 @@ extension Pool {
     let now = time.instant
     reconciledAt = now
     restoreQuarantine(start.checkpoint.returns, time)
+    resumed = start.checkpoint.beingUnassigned
     for observation in start.enis.sorted(by: { ($0.card, $0.device, $0.id) < ($1.card, $1.device, $1.id) }) {
       guard freedENIs[observation.id] == nil else { continue }
       adopt(observation, now)
@@ -32,10 +33,19 @@ extension Pool {
       guard left > .zero else { continue }
       book.restoreCooldown(entry.address, until: now + min(left, settings.cooldown))
     }
+    if settings.usesCustomNetworking { enterOwnOfPrimary(start) }
     resumeReturns(start.checkpoint.returns, now)
     if start.restsUnproven { restUnproven(now) }
     if isDropped { batch.persist() }
     tidy(from: now)
+  }
+
+  /// By the pods of the checkpoint it is known what of the primary ENI is the agent's.
+  private mutating func enterOwnOfPrimary(_ start: PoolStart) {
+    for observation in start.enis where observation.isPrimary {
+      guard let slot = book.slotOf[observation.id] else { continue }
+      for prefix in observation.cidrs where quarantine[prefix] == nil { add(prefix, slot) }
+    }
   }
 
   /// What EC2 has confirmed to be given back is not believed to be there again while listings may lag.
@@ -114,5 +124,16 @@ extension Pool {
         CheckpointReturn(.cidr(cidr, of: nil), untilUnixNanoseconds: time.unixNanoseconds(after: until - time.instant)))
     }
     return returns
+  }
+}
+
+extension Checkpoint {
+  /// Addresses and prefixes that an earlier agent was giving back when it ended.
+  fileprivate var beingUnassigned: Set<IPPrefix> {
+    Set(
+      returns.compactMap { entry in
+        guard entry.untilUnixNanoseconds == nil, case .cidr(let cidr, of: _) = entry.subject else { return nil }
+        return cidr
+      })
   }
 }

@@ -23,12 +23,15 @@ extension Pool {
       else { return nil }
       var row = AgentStatus.EC2.Hold()
       row.work = "\(kind)"
-      row.because = fault.text
+      row.because = backoff.words.isEmpty ? fault.text : "\(fault.text): \(backoff.words)"
       row.urgentSeconds = backoff.urgentAt.map { max(($0 - now).wholeSeconds, 0) } ?? 0
       row.patientSeconds = backoff.patientAt.map { max(($0 - now).wholeSeconds, 0) } ?? 0
       return row
     }
   }
+
+  /// How many ENIs EC2 lets the instance have, where that is fewer than its type allows.
+  package var learntENILimit: Int? { attachmentLimit?.attached }
 
   /// How long ago what is attached was last compared with what is known; nil before the start.
   package func sinceReconciled(now: PoolInstant) -> Duration? { reconciledAt.map { now - $0 } }
@@ -41,7 +44,7 @@ extension Pool {
     }
   }
 
-  private func text(of work: InFlight.Work) -> String {
+  func text(of work: InFlight.Work) -> String {
     let eni = { (slot: Int) in book.enis.indices.contains(slot) ? book.enis[slot].id.text : "an ENI" }
     switch work {
     case .attach(let request): return "attach an ENI with \(request.count) \(request.kind.plural) in \(request.subnet)"
@@ -80,7 +83,7 @@ extension ActionFailure.Fault {
     case .subnetFull: "the subnet is full"
     case .noFreePrefix: "the subnet has no free prefix"
     case .addressLimit: "the ENI holds more than is known"
-    case .attachmentLimit: "more is attached than is known"
+    case .attachmentLimit: "EC2 attaches no more ENIs"
     case .deviceTaken: "the device index is taken"
     case .eniGone: "the ENI is gone"
     case .other(let text): text

@@ -70,9 +70,13 @@ extension Pool {
   private mutating func freeENI(_ now: PoolInstant, _ batch: inout Batch) {
     var targets = targets
     targets.total -= pendingAddresses
+    let isReplaceable = !backoffs[ActionClass.attach.rawValue].isHolding(now, urgent: false)
     guard targets.shortage == 0, mayFreeENIs else { return }
     for slot in book.enis.indices.reversed() where isFreeable(slot) {
-      guard targets.without(book.slots[slot].usable).shortage == 0 else { continue }
+      // An outdated ENI goes all the same: one in the right subnet takes its place.
+      guard isOutdated(slot) && isReplaceable || targets.without(book.slots[slot].usable).shortage == 0 else {
+        continue
+      }
       let oldEnough = book.enis[slot].since + settings.timings.minimumENIAge
       guard oldEnough <= now else {
         tidy(from: oldEnough)
@@ -95,7 +99,7 @@ extension Pool {
 
   /// Gives back idle leftovers of the other mode where pods wait and the slots that those take are what is missing.
   mutating func makeRoom(_ now: PoolInstant, _ batch: inout Batch) {
-    guard mayProvision, targets.urgentShortage > 0, places <= 0 else { return }
+    guard mayProvision, targets.urgentShortage > 0, places(now) <= 0 else { return }
     if let due = backoffs[ActionClass.unassign.rawValue].dueAt(urgent: true), due > now { return tidy(from: due) }
     for slot in book.enis.indices where book.enis[slot].state == .open && book.enis[slot].action == nil && mayGrow(slot)
     {

@@ -11,7 +11,8 @@ extension Pool {
       assigned: book.open.assigned + book.awaiting.assigned + book.aside.assigned + book.strays.count,
       cooling: book.open.cooling + book.awaiting.cooling + book.aside.cooling,
       free: book.open.free, pending: pendingAddresses + book.awaiting.free,
-      stray: book.strays.count, enis: book.enis.count(where: \.takesPlace), attaching: attaching,
+      preparing: book.awaiting.free, stray: book.strays.count, enis: book.enis.count(where: \.takesPlace),
+      attaching: attaching,
       waiting: queue.requests, actions: inFlight.count)
   }
 
@@ -31,7 +32,7 @@ extension Pool {
     }
     return ENISnapshot(
       eni: record.observation, isOpen: record.state == .open, isWired: unwired[slot] == nil,
-      isManaged: record.state != .unmanaged,
+      isManaged: record.state != .unmanaged, isOutdated: isOutdated(slot),
       cidrs: cidrs.sorted { $0.prefix < $1.prefix })
   }
 
@@ -119,6 +120,8 @@ package struct PoolCounts: Sendable, Hashable {
   package let free: Int
   /// On their way.
   package let pending: Int
+  /// The part of them that is at EC2 already, on ENIs that are made ready on the node.
+  package let preparing: Int
   /// In use although EC2 does not show them on any ENI.
   package let stray: Int
   /// ENIs attached, the primary and unmanaged ones included.
@@ -139,6 +142,8 @@ package struct ENISnapshot: Sendable, Hashable {
   /// The kernel leads packets as the pool says; false while the wiring is under way or waits to be tried again.
   package let isWired: Bool
   package let isManaged: Bool
+  /// In another subnet than ENIConfig's: its pods stay, and new ones go elsewhere.
+  package internal(set) var isOutdated = false
   /// By address.
   package let cidrs: [CIDRSnapshot]
 }
@@ -149,4 +154,7 @@ package struct CIDRSnapshot: Sendable, Hashable {
   package let isUsable: Bool
   package let assigned: Int
   package let cooling: Int
+
+  /// Nobody has them and nobody gets them now: they go back to EC2, or their ENI is not ready.
+  package var keptBack: Int { isUsable ? 0 : max(prefix.count - assigned - cooling, 0) }
 }

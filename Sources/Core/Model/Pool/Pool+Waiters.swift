@@ -127,23 +127,13 @@ extension Pool {
     return blockingCause(now) ?? .callFailed("no address can be had", retryIn: .zero)
   }
 
-  /// What kept an address from coming in time. While some are under way, it is their way.
-  private func lateness(_ now: PoolInstant) -> String {
-    let unanswered = "EC2 has not answered yet"
-    switch blockingCause(now) {
-    case nil: return unanswered
-    case .eniLimitReached where pendingAddresses > 0, .onlyCooling where pendingAddresses > 0: return unanswered
-    case .some(let cause): return cause.description
-    }
-  }
-
   /// Addresses that may become free before an instant: under way, cooling, or still to be asked for.
   private func supply(by deadline: PoolInstant, _ now: PoolInstant) -> Int {
     if isShutDown { return 0 }
     let cooling = min(book.open.cooling, coolingEnds(by: deadline))
-    let underWay = pendingAddresses + book.awaiting.free
+    let underWay = pendingAddresses + book.awaiting.free + withheld
     guard mayProvision else { return cooling + underWay }
-    let inUse = book.open.total - book.open.cooling + book.aside.assigned
+    let inUse = book.open.total - book.open.cooling + book.aside.assigned - withheld
     let allowed = max(settings.maxPods - inUse - underWay, 0)
     return cooling + underWay + min(askable(by: deadline, now), allowed)
   }

@@ -66,12 +66,14 @@ package struct Pool: Sendable {
   var noSubnet: String?
   /// ENIs that are not wired yet, and when to try again where it failed.
   var unwired: [Int: Backoff] = [:]
-  /// Device indices that EC2 called taken although nothing known has them.
-  var takenDevices: Set<Int> = []
+  /// ENIs that EC2 refuses more addresses for a reason of their own, and when they are asked for again.
+  var refusedENIs: [Int: Backoff] = [:]
+  /// Device indices that EC2 called taken although nothing known has them, and how long that is believed.
+  var takenDevices: [Int: PoolInstant] = [:]
   /// The answer to an attach was lost then: a listing asked for later says whether there is one more ENI.
   var unclearAttachAt: PoolInstant?
-  /// How many ENIs were attached when EC2 said that no more may be.
-  var learntENILimit: Int?
+  /// EC2 refused to attach one more although the type allows it.
+  var attachmentLimit: AttachmentLimit?
   /// When what was last compared with the book was asked for: at the start, of IMDS, or of EC2.
   var reconciledAt: PoolInstant?
   var isStarted = false
@@ -85,6 +87,8 @@ package struct Pool: Sendable {
   var growthRetryAt: PoolInstant?
   /// When the warm targets are looked after that pods have fallen short of.
   var gatheredAt: PoolInstant?
+  /// When the event that is handled happened.
+  private(set) var clock = PoolInstant(nanoseconds: 0)
   private var wakeAt: PoolInstant?
   private var lastAction: UInt64 = 0
   var random: SplitMix64
@@ -93,6 +97,15 @@ package struct Pool: Sendable {
   package init(settings: PoolSettings, seed: UInt64) {
     self.settings = settings
     random = SplitMix64(seed: seed)
+  }
+
+  /// What AttachmentLimitExceeded taught. It holds until an attachment beyond it succeeds: no listing shows the volumes
+  /// that take an instance's slots.
+  struct AttachmentLimit: Sendable {
+    /// ENIs of network card 0 that were attached then.
+    var attached: Int
+    /// When one more is tried.
+    var backoff = Backoff()
   }
 
   /// How long a shortage of warm addresses lasts before they are asked for.
@@ -109,6 +122,7 @@ package struct Pool: Sendable {
       case list
     }
     let work: Work
+    let since: PoolInstant
     /// Addresses that it will bring.
     let supply: Int
     /// The call that EC2 refuses for its rate, where the action waits for that.
@@ -142,6 +156,7 @@ package struct Pool: Sendable {
   package mutating func handle(_ event: PoolEvent, now time: PoolTime) -> [PoolAction] {
     var batch = Batch()
     let now = time.instant
+    clock = now
     let hadWaiters = !queue.isEmpty
     book.thaw(now)
     switch event {
@@ -171,6 +186,7 @@ package struct Pool: Sendable {
   private mutating func settle(_ time: PoolTime, _ batch: inout Batch, hadWaiters: Bool) {
     let now = time.instant
     guard isStarted else { return }
+    if settings.usesCustomNetworking { rankENIs(now) }
     // Before growth: the slots of what is dropped may be asked for.
     if let tidyAt, tidyAt <= now { dropLost() }
     if !queue.isEmpty { serve(time, &batch) }
@@ -196,7 +212,7 @@ package struct Pool: Sendable {
   mutating func start(_ work: InFlight.Work, supply: Int = 0) -> ActionID {
     lastAction += 1
     let id = ActionID(lastAction)
-    inFlight[id] = InFlight(work: work, supply: supply)
+    inFlight[id] = InFlight(work: work, since: clock, supply: supply)
     pendingAddresses += supply
     return id
   }
@@ -218,6 +234,7 @@ package struct Pool: Sendable {
     if !queue.isEmpty {
       consider(queue.earliestDeadline)
       consider(book.cooling.first?.until)
+      consider(lendAt)
     }
     consider(growthRetryAt)
     if !fallbackSubnets.isEmpty { consider(fallbackSubnets.values.min()) }

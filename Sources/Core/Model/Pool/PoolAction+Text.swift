@@ -35,7 +35,15 @@ extension CIDRKind {
 }
 
 extension ActionFailure: CustomStringConvertible {
-  package var description: String { mayBeDone ? "\(fault) (it may have been done all the same)" : "\(fault)" }
+  /// For the log.
+  package var description: String {
+    var text = "\(fault)"
+    if !record.isEmpty {
+      // What has no name of its own is told in EC2's words already.
+      if case .other = fault { text = record } else { text += ": \(record)" }
+    }
+    return mayBeDone ? "\(text) (it may have been done all the same)" : text
+  }
 }
 
 extension ActionFailure.Fault: CustomStringConvertible {

@@ -137,7 +137,7 @@ package struct ActionFailure: Error, Sendable, Hashable {
     case noFreePrefix
     /// PrivateIpAddressLimitExceeded: EC2 counts more on the ENI than the pool does.
     case addressLimit
-    /// AttachmentLimitExceeded: more is attached than the pool knows of.
+    /// AttachmentLimitExceeded: more is attached than the pool knows of, or volumes take the instance's slots.
     case attachmentLimit
     /// The device index is taken.
     case deviceTaken
@@ -150,9 +150,15 @@ package struct ActionFailure: Error, Sendable, Hashable {
   package let fault: Fault
   /// True where the answer was lost, so that EC2 may have done it.
   package let mayBeDone: Bool
+  /// EC2's own message, short enough for a pod's event; empty where it did not answer.
+  package let words: String
+  /// For the log alone: all that EC2 said, with what only an administrator can decode; empty where `fault` says it.
+  package let record: String
 
-  package init(_ fault: Fault, mayBeDone: Bool = false) {
+  package init(_ fault: Fault, mayBeDone: Bool = false, words: String = "", record: String = "") {
     self.fault = fault
     self.mayBeDone = mayBeDone
+    self.words = words
+    self.record = record
   }
 }

@@ -12,6 +12,19 @@ struct SlotSet: Sendable {
     return nil
   }
 
+  /// The smallest member that is none of some.
+  func first(outside others: Set<Int>) -> Int? {
+    for (index, word) in words.enumerated() {
+      var rest = word
+      while rest != 0 {
+        let slot = index &* 64 &+ rest.trailingZeroBitCount
+        if !others.contains(slot) { return slot }
+        rest &= rest &- 1
+      }
+    }
+    return nil
+  }
+
   mutating func set(_ slot: Int, _ isMember: Bool) {
     while words.count <= slot >> 6 { words.append(0) }
     let bit: UInt64 = 1 << UInt64(slot & 63)

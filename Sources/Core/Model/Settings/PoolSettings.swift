@@ -84,6 +84,10 @@ package struct PoolTimings: Sendable, Hashable {
   package var heldRetry: Duration = .seconds(8)
   /// The same after UnauthorizedOperation.
   package var permissionBackoff: ClosedRange<Duration> = .seconds(60) ... .seconds(600)
+  /// The same after AttachmentLimitExceeded: a try costs three calls, and volumes come and go with pods.
+  package var attachmentBackoff: ClosedRange<Duration> = .seconds(60) ... .seconds(1800)
+  /// A device index that EC2 called taken is left alone that long, unless the ENI shows that has it.
+  package var takenDevice: Duration = .seconds(600)
   /// ADDs that may wait at the same time.
   package var maximumWaiters = 4096
 

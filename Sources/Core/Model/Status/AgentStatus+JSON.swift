@@ -125,7 +125,8 @@ extension AgentStatus.ENI {
       "id": .string(id), "device": .integer(device), "card": .integer(card), "subnet": .string(subnet),
       "address": .string(address), "mac": .string(mac), "table": .integer(table), "isManaged": .bool(isManaged),
       "isOpen": .bool(isOpen), "isExcluded": .bool(isExcluded), "total": .integer(total),
-      "assigned": .integer(assigned), "cooling": .integer(cooling), "prefixes": .strings(prefixes),
+      "assigned": .integer(assigned), "cooling": .integer(cooling), "keptBack": .integer(keptBack),
+      "isOutdated": .bool(isOutdated), "prefixes": .strings(prefixes),
     ]
   }
 
@@ -143,6 +144,8 @@ extension AgentStatus.ENI {
     total = json.number("total")
     assigned = json.number("assigned")
     cooling = json.number("cooling")
+    keptBack = json.number("keptBack")
+    isOutdated = json.flag("isOutdated")
     prefixes = json?.texts("prefixes") ?? []
   }
 }

@@ -93,11 +93,16 @@ package struct AgentStatus: Sendable, Hashable {
     package var total = 0
     package var assigned = 0
     package var cooling = 0
+    /// Nobody has them and nobody gets them now: they go back to EC2, or the ENI is not ready.
+    package var keptBack = 0
+    /// In another subnet than ENIConfig's: its pods stay, and new ones go elsewhere.
+    package var isOutdated = false
     package var prefixes: [String] = []
 
     package init() {}
 
-    package var free: Int { max(total - assigned - cooling, 0) }
+    /// Can be given to pods now.
+    package var free: Int { max(total - assigned - cooling - keptBack, 0) }
     package var isPrimary: Bool { device == 0 && card == 0 }
   }
 

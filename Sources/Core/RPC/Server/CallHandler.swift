@@ -170,7 +170,7 @@ final class CallHandler: ChannelInboundHandler {
     }
     let left = ContinuousClock.now.duration(to: callContext.deadline)
     // Checked here too: a handler that is quicker than the timer would act for a caller that has given up.
-    guard left > .zero else { return end(CallHandler.pastDeadline, context) }
+    guard left > .zero else { return end(CallHandler.incomplete, context) }
     switch request.handler {
     case .unary(let handler):
       schedule(TimeAmount(left), context)
@@ -340,14 +340,13 @@ final class CallHandler: ChannelInboundHandler {
 
   // MARK: the answer
 
-  private static let pastDeadline = RPCStatus(.deadlineExceeded, "deadline exceeded in the agent")
   private static let success = RPCStatus(.ok, "")
 
   private func schedule(_ time: TimeAmount, _ context: ChannelHandlerContext) {
     timer?.cancel()
     let me = NIOLoopBound(self, eventLoop: context.eventLoop)
     let place = NIOLoopBound(context, eventLoop: context.eventLoop)
-    timer = context.eventLoop.scheduleTask(in: time) { me.value.end(CallHandler.pastDeadline, place.value) }
+    timer = context.eventLoop.scheduleTask(in: time) { me.value.end(me.value.pastDeadline, place.value) }
   }
 
   private func writeMessage(
@@ -358,6 +357,22 @@ final class CallHandler: ChannelInboundHandler {
     let body = context.channel.allocator.buffer(bytes: MessageFrame.encode(message))
     write(.data(.init(data: .byteBuffer(body))), context, taken)
   }
+
+  /// What a caller, and by it a pod's event, is told when the deadline ends the call: whose fault it is and where to look.
+  private var pastDeadline: RPCStatus {
+    switch state {
+    case .running:
+      return RPCStatus(
+        .deadlineExceeded,
+        "the agent did not answer within the call's deadline: it is busy, or waits for its disk or the kernel; "
+          + "its log and aws-cni status say for what")
+    case .subscribed, .dialogue: return RPCStatus(.deadlineExceeded, "the stream's deadline is over")
+    default: return CallHandler.incomplete
+    }
+  }
+
+  private static let incomplete = RPCStatus(
+    .deadlineExceeded, "the request was not whole within the call's deadline: the node is busy")
 
   /// Ends the call with a status, unless it has ended.
   private func end(_ status: RPCStatus, _ context: ChannelHandlerContext) {

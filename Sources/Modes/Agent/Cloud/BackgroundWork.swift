@@ -112,6 +112,6 @@ struct BackgroundWork: Sendable {
   private var sweep: LeakedENISweep {
     LeakedENISweep(
       ec2: enis.ec2, vpcID: enis.identity.primary.vpcID, clusterName: settings.clusterName, time: time,
-      wallClock: { UTCTime.now }, logger: logger)
+      logger: logger)
   }
 }

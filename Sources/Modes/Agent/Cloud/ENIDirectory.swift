@@ -39,6 +39,8 @@ final class ENIDirectory: Sendable {
     /// ENIs that were taken off: IMDS shows them for a while.
     var gone: [ENIID: ContinuousClock.Instant] = [:]
     var changedAt: ContinuousClock.Instant?
+    /// What was said of ENIs and is not said again.
+    var told: Set<String> = []
   }
 
   private let content = Mutex(Content())
@@ -86,6 +88,11 @@ final class ENIDirectory: Sendable {
         content.enteredAt[eni] = nil
       }
     }
+  }
+
+  /// Whether something is to be said for the first time.
+  func isNews(_ text: String) -> Bool {
+    content.withLock { content in content.told.count < 1000 && content.told.insert(text).inserted }
   }
 
   /// The CIDR of a subnet that some ENI of this node is in, or may be made in.

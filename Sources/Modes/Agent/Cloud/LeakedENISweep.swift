@@ -36,7 +36,6 @@ struct LeakedENISweep: Sendable {
   /// CLUSTER_NAME; empty: every cluster of the VPC.
   let clusterName: String
   let time: TimeSource
-  let wallClock: @Sendable () -> UTCTime
   let logger: Logger
 
   /// Where the cluster's size could not be told: a sweep a day is enough then.
@@ -89,14 +88,15 @@ struct LeakedENISweep: Sendable {
 
   /// - Returns: false where EC2 wants fewer calls: the rest is for the next sweep, or for another node's.
   private func handle(_ eni: EC2NetworkInterface, _ outcome: inout Outcome) async -> Bool {
-    let now = wallClock()
+    // By EC2's clock, as the time of creation is: two nodes' clocks may be minutes apart.
+    let now = ec2.serviceTime
     do throws(EC2Error) {
       guard let created = eni.tags[ENITags.createdKey].flatMap({ UTCTime(iso8601: $0) }) else {
         try await ec2.createTags([ENITags.createdKey: now.description], interface: eni.id)
         outcome.tagged.append(eni.id)
         return true
       }
-      // Also what was made in the future: clocks differ.
+      // Also what was made in the future: amazon-vpc-cni-k8s writes the time of its node's clock.
       guard now.seconds(since: created) >= SweepRhythm.minimumAge.components.seconds else { return true }
       _ = try await ec2.deleteNetworkInterface(eni.id)
       outcome.deleted.append(eni.id)

@@ -8,7 +8,12 @@ extension NodeENIs {
   func failed(_ error: EC2Error) -> ActionResult {
     // Fewer addresses than the list of subnets says, or a subnet that is no more.
     if error.isInsufficientAddresses || error.code.text == "InvalidSubnetID.NotFound" { subnets.hint(.full) }
-    return .failed(ActionFailure(NodeENIs.fault(of: error), mayBeDone: error.mayBeDone))
+    return .failed(NodeENIs.failure(of: error, mayBeDone: error.mayBeDone))
+  }
+
+  /// With EC2's own words: short for pods' events, whole for the log.
+  static func failure(of error: EC2Error, mayBeDone: Bool) -> ActionFailure {
+    ActionFailure(fault(of: error), mayBeDone: mayBeDone, words: error.words, record: CauseChain.text(error))
   }
 
   static func fault(of error: EC2Error) -> ActionFailure.Fault {
@@ -22,7 +27,7 @@ extension NodeENIs {
     case .interfaceNotFound: return .eniGone
     case .invalidParameterValue where error.message.contains("already has an interface attached at device index"):
       return .deviceTaken
-    default: return .other(CauseChain.text(error))
+    default: return .other(String(error.brief.prefix(500)))
     }
   }
 }

@@ -82,7 +82,8 @@ extension NodeENIs {
     let cidrs = (singles + interface.ipv4Prefixes).filter { interface.subnetIPv4CIDR?.contains($0) ?? true }
     return ENIObservation(
       id: interface.id, device: interface.deviceNumber, card: interface.networkCard, subnet: subnet,
-      primaryAddress: interface.ipv4Addresses.first, cidrs: cidrs, isManaged: interface.networkCard == 0,
+      primaryAddress: interface.ipv4Addresses.first, cidrs: cidrs,
+      isManaged: interface.networkCard == 0 && isOfOurVPC(interface.id, interface.vpcID),
       isExcluded: subnets.isExcluded(subnet))
   }
 
@@ -94,7 +95,22 @@ extension NodeENIs {
     directory.set(
       ENIDirectory.Entry(
         mac: interface.mac, subnet: subnet, device: interface.deviceNumber, card: interface.networkCard,
-        isManaged: interface.networkCard == 0, primaryAddress: interface.ipv4Addresses.first), for: interface.id)
+        isManaged: interface.networkCard == 0 && isOfOurVPC(interface.id, interface.vpcID),
+        primaryAddress: interface.ipv4Addresses.first), for: interface.id)
+  }
+
+  /// An instance may have ENIs of other VPCs, whose addresses are of networks where neither the cluster nor its pods are:
+  /// they are left alone. Said once for each.
+  /// Source: "Attach a network interface", EC2 User Guide (multi-VPC ENI attachments, October 2023).
+  private func isOfOurVPC(_ eni: ENIID, _ vpc: String) -> Bool {
+    let own = identity.primary.vpcID
+    guard vpc != own else { return true }
+    if directory.isNews("VPC of \(eni)") {
+      logger.warning(
+        "an ENI is in another VPC than the node; leaving it alone, no pod gets its addresses",
+        metadata: ["eni": "\(eni)", "vpc": "\(vpc)", "the node's vpc": "\(own)"])
+    }
+    return false
   }
 
   private func observe(_ found: EC2NetworkInterface, _ cidrs: [IPPrefix]) -> ENIObservation? {
@@ -104,7 +120,8 @@ extension NodeENIs {
     else { return nil }
     let isPrimary = attachment.networkCard == 0 && attachment.deviceIndex == 0
     let isOurs = found.tags[ENITags.instanceKey] == identity.instance.instanceID
-    let isManaged = isPrimary || attachment.networkCard == 0 && isManaged(found)
+    let isManaged =
+      isPrimary || attachment.networkCard == 0 && isOfOurVPC(found.id, found.vpcID) && isManaged(found)
     if isPrimary { primary.setConnectionTracking(found.connectionTracking) }
     directory.set(
       ENIDirectory.Entry(

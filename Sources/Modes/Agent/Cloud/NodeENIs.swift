@@ -93,7 +93,7 @@ struct NodeENIs: ENIOperations {
     let demand: EC2AddressDemand = request.kind == .prefix ? .prefixes(request.count) : .addresses(request.count)
     return EC2Client.NewInterface(
       subnetID: request.subnet.text, securityGroupIDs: groups, demand: demand, description: tags.description,
-      tags: tags.forNewENI(created: UTCTime.now.description), connectionTracking: primary.connectionTracking)
+      tags: tags.forNewENI(created: ec2.serviceTime.description), connectionTracking: primary.connectionTracking)
   }
 
   /// What of a new ENI's addresses nothing speaks against. The rest is asked for again once IMDS shows it.
@@ -187,7 +187,7 @@ struct NodeENIs: ENIOperations {
         "an ENI was made, and EC2 does not tell whether it is attached",
         metadata: ["eni": "\(eni)", "error": "\(CauseChain.text(error))"])
     }
-    return .failed(ActionFailure(NodeENIs.fault(of: error), mayBeDone: true))
+    return .failed(NodeENIs.failure(of: error, mayBeDone: true))
   }
 
   /// The attachment to this instance, nil where there is none.

@@ -25,6 +25,7 @@ struct ClusterFollower: Sendable {
   /// Follows until cancelled.
   func run(from told: Told) async {
     var told = told
+    await tellOfPodsOutside()
     for await _ in state.changes() { await follow(&told) }
   }
 
@@ -87,7 +88,23 @@ struct ClusterFollower: Sendable {
       "new ENIs by ENIConfig",
       metadata: ["name": "\(choice.name)", "subnet": "\(choice.subnet)", "groups": "\(choice.groups)"])
     await pool.tell(.subnets([choice.subnet]))
+    await tellOfPodsOutside()
     return nil
+  }
+
+  /// Pods keep their addresses when custom networking is switched on, or the ENIConfig changes, under them. Nothing else
+  /// shows that: it is told with what moves them. Nothing to tell before the pool has started.
+  private func tellOfPodsOutside() async {
+    guard let choice = customNetwork?.choice else { return }
+    let enis = await pool.snapshot().enis.filter { $0.isOutdated || $0.eni.isPrimary }
+    let pods = enis.reduce(0) { $0 + $1.cidrs.reduce(0) { $0 + $1.assigned } }
+    guard pods > 0 else { return }
+    logger.warning(
+      "pods run outside the ENIConfig's subnet: they keep their addresses until they end, new pods go to its subnet",
+      metadata: [
+        "pods": "\(pods)", "enis": "\(enis.map(\.eni.id))", "ENIConfig": "\(choice.name)", "subnet": "\(choice.subnet)",
+        "remedy": "recycle the node to move all pods at once",
+      ])
   }
 }
 

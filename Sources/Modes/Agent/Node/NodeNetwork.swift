@@ -188,6 +188,14 @@ actor NodeNetwork {
   private func report(_ changes: [NodeDifference], what: StaticString) {
     guard !changes.isEmpty else { return }
     logger.notice("\(what) changed", metadata: ["changes": "\(changes.map(\.description))"])
+    let removed = changes.compactMap { if case .foreignAddress(let address) = $0 { "\(address)" } else { nil } }
+    guard !removed.isEmpty else { return }
+    logger.warning(
+      "addresses were taken off an ENI's interface: all that EC2 assigns to an ENI of this agent is for pods",
+      metadata: [
+        "addresses": "\(removed)",
+        "remedy": "put addresses of your own on an ENI with the tag node.k8s.amazonaws.com/no_manage=true",
+      ])
   }
 
   // MARK: ENIs

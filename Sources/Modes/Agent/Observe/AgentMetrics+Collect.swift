@@ -18,7 +18,9 @@ extension AgentMetrics {
     let counts = pool.counts
     let managed = pool.enis.filter(\.isManaged)
     instruments.eniAllocated.set(Double(managed.count))
-    let eniMax = max(pool.eniLimit - (pool.enis.count - managed.count), 0)
+    // Other cards have limits of their own.
+    let others = pool.enis.count { !$0.isManaged && $0.eni.card == 0 }
+    let eniMax = max(pool.eniLimit - others, 0)
     instruments.eniMax.set(Double(eniMax))
     instruments.addressMax.set(Double(eniMax * pool.addressesPerENI))
     instruments.totalAddresses.set(Double(counts.total))

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+internal import Logging
 internal import Synchronization
 internal import VPCCloud
 internal import VPCModel
@@ -40,5 +41,18 @@ final class EC2Ledger: Sendable {
         return call
       }
     }.sorted { $0.action < $1.action }
+  }
+}
+
+extension CredentialsProvider.Notice {
+  func log(to logger: Logger) {
+    switch self {
+    case .usesExpired(let credentials, let reason):
+      logger.warning(
+        "AWS credentials have expired by this node's clock; using them, EC2 decides whether they are still good",
+        metadata: ["credentials": "\(credentials)", "reason": "\(CauseChain.text(reason))"])
+    case .renewed(let credentials):
+      logger.notice("AWS credentials are valid again", metadata: ["credentials": "\(credentials)"])
+    }
   }
 }

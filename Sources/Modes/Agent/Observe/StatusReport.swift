@@ -81,7 +81,8 @@ extension AddressPool {
     status.pool.assigned = counts.assigned
     status.pool.free = counts.free
     status.pool.cooling = counts.cooling
-    status.pool.pending = counts.pending
+    // What is on an ENI already is counted there.
+    status.pool.pending = counts.pending - counts.preparing
     status.pool.stray = counts.stray
     status.pool.waiting = counts.waiting
     let snapshot = PoolSnapshot(pool, now: now.instant)
@@ -127,6 +128,8 @@ extension AgentStatus.ENI {
     total = snapshot.cidrs.reduce(0) { $0 + $1.prefix.count }
     assigned = snapshot.cidrs.reduce(0) { $0 + $1.assigned }
     cooling = snapshot.cidrs.reduce(0) { $0 + $1.cooling }
+    keptBack = snapshot.cidrs.reduce(0) { $0 + $1.keptBack }
+    isOutdated = snapshot.isOutdated
     prefixes = snapshot.cidrs.map(\.prefix).filter { !$0.isSingle }.map { "\($0)" }
   }
 }

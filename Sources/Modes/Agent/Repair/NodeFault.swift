@@ -62,6 +62,9 @@ struct NodeFault: Sendable, Hashable {
     reason = .repair
   }
 
+  /// An address of a host's interface is never removed without a warning in the log.
+  var removesAddress: Bool { if case .kernel(.foreignAddress) = mend { true } else { false } }
+
   /// Additions come before deletions, whatever they are of.
   var isDeletion: Bool {
     switch mend {

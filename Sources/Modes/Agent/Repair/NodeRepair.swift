@@ -231,7 +231,7 @@ struct NodeRepair: Sendable {
     let news = Set(repaired.map(\.subject)).filter { state.pacing.isNews($0) }
     if news.isEmpty {
       // Of a fight one line tells; each round of it would only fill the log.
-      let isOld = repaired.allSatisfy { held.contains($0.subject) }
+      let isOld = repaired.allSatisfy { held.contains($0.subject) && !$0.removesAddress }
       logger.log(level: isOld ? .debug : .warning, "somebody changed the node's network, put right", metadata: metadata)
     } else {
       metadata["held"] = "\(news.sorted().prefix(8))"

@@ -149,7 +149,8 @@ extension Check {
     id: "pod-limit", looksAt: "the kubelet's maxPods against the ENIs and addresses that the instance can have",
     why: "pods beyond what the ENIs carry are scheduled here and never get an address"
   ) { facts in
-    if let pool = facts.status.value?.pool, pool.blockedCause == "eni_limit" || pool.blockedCause == "max_pods" {
+    let limits = ["eni_limit", "enis_take_no_pods", "attachment_limit", "max_pods"]
+    if let pool = facts.status.value?.pool, let cause = pool.blockedCause, limits.contains(cause) {
       return .broken(
         pool.blockedText ?? "no more ENIs",
         remedy: "fewer pods on this node (--max-pods), a larger instance type, or ENABLE_PREFIX_DELEGATION=true")

@@ -172,9 +172,10 @@ struct CloudLook: Sendable {
       filters.append(EC2Filter("tag:cluster.k8s.amazonaws.com/name", [cluster]))
     }
     do throws(EC2Error) {
-      let now = UTCTime.now
+      let found = try await ec2.describeNetworkInterfaces(filters: filters)
+      let now = ec2.serviceTime
       return .known(
-        try await ec2.describeNetworkInterfaces(filters: filters).filter { eni in
+        found.filter { eni in
           guard eni.attachment == nil, eni.description.hasPrefix("aws-K8S-") else { return false }
           let created = eni.tags["\(prefix)/createdAt"].flatMap { UTCTime(iso8601: $0) }
           return created.map { now.seconds(since: $0) > 3600 } ?? true

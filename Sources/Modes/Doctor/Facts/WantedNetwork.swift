@@ -42,7 +42,12 @@ struct WantedNetwork: Sendable {
 
   private func managed(_ status: AgentStatus?) -> [IMDSNetworkInterface] {
     guard let status else {
-      return interfaces.filter { isPrimary($0) || $0.ipv4Addresses.count > 1 || !$0.ipv4Prefixes.isEmpty }
+      // ENIs of other cards and other VPCs are left alone by every agent.
+      let vpc = interfaces.first(where: isPrimary)?.vpcID
+      return interfaces.filter { eni in
+        let carriesPods = eni.ipv4Addresses.count > 1 || !eni.ipv4Prefixes.isEmpty
+        return isPrimary(eni) || carriesPods && eni.networkCard == 0 && eni.vpcID == vpc
+      }
     }
     // An ENI that is not open is being wired just now.
     let ours = Set(status.enis.filter { $0.isManaged && $0.isOpen }.map(\.id))

@@ -34,7 +34,8 @@ import VPCModel
     return (checkpoint.translated(to: now, bootID: "boot", rest: .seconds(30), lag: .seconds(60)), now)
   }
 
-  @Test(arguments: [-86_400, -31, 0, 31, 3600, 400 * 86_400] as [Int64]) func aStepChangesNothing(_ step: Int64) throws {
+  @Test(arguments: [-86_400, -31, 0, 31, 3600, 400 * 86_400] as [Int64]) func aStepChangesNothing(_ step: Int64) throws
+  {
     let (result, now) = Self.translated(try Self.checkpoint(), step: step)
     #expect(result.cooldowns.map { ($0.untilUnixNanoseconds - now.unixNanoseconds) / Self.second } == [15])
     #expect(result.returns[0].untilUnixNanoseconds.map { ($0 - now.unixNanoseconds) / Self.second } == 35)

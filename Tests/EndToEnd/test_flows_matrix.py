@@ -170,11 +170,30 @@ def add_service_flows(rig: Rig) -> None:
         their = there.instance.address
         rig.add("pod to the other node's NodePort", pod, their, their,
                 [rig.pod_leg(pod, their), rig.leg(there, 0, their, pod.address)], is_service=True)
+    if rig.form.startswith("iptables"):  # kube-proxy with nftables serves the node's primary address alone
+        add_node_ports_of_a_secondary_eni(rig)
     rig.service(remote)
     rig.add("NodePort to a remote pod", rig.client, own, own,
             [asked, rig.leg(here, 0, own, remote.address), rig.pod_leg(remote, own), answered], is_service=True)
     rig.add("service from the node to a remote pod", here, rig.service(remote).cluster_ip, own,
             [rig.leg(here, 0, own, remote.address), rig.pod_leg(remote, own)], is_service=True)
+
+
+def add_node_ports_of_a_secondary_eni(rig: Rig) -> None:
+    """What answers leaves by the ENI whose address was asked, on whatever ENI the pod is."""
+    here, there, client, own = rig.here, rig.there, rig.client.address, rig.here.instance.address
+    asked_at = next(eni["addresses"][0] for eni in here.enis() if eni["index"] == 1)
+    ways = [(rig.client.name, 0, client, asked_at), rig.leg(here, 1, asked_at, client)]
+    for index in range(3):
+        pod = rig.on(here, index)[0]
+        rig.service(pod)
+        rig.add("NodePort of a secondary ENI to a local pod", rig.client, asked_at, own, ways, is_service=True)
+        rig.service(pod, is_local=True)
+        rig.add("NodePort of a secondary ENI to a local pod, policy Local", rig.client, asked_at, client, ways, is_service=True)
+    remote = rig.on(there, 1)[0]
+    rig.service(remote)
+    rig.add("NodePort of a secondary ENI to a remote pod", rig.client, asked_at, own,
+            [*ways, rig.leg(here, 0, own, remote.address), rig.pod_leg(remote, own)], is_service=True)
 
 
 @pytest.fixture(params=CASES, ids=rig_name)

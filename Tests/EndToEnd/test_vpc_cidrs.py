@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import pytest
 
 from harness import firewall, kube_proxy
+from harness.held_connection import HeldConnection
 from harness.node import Node
 from harness.pod import Pod
 from harness.traffic import Flow, Place, Traffic, device_index
@@ -83,28 +84,6 @@ class Asking:
             self._process.communicate()
 
 
-class HeldConnection:
-    """A TCP connection of a pod that stays open."""
-
-    _PROGRAM = ("import socket,sys\nc=socket.create_connection((sys.argv[1],7),5); f=c.makefile('rwb')\n"
-                "print(f.readline().split()[0].decode(), flush=True)\n"
-                "for line in sys.stdin.buffer: f.write(line); f.flush(); print(f.readline().decode().strip(), flush=True)\n")
-
-    def __init__(self, pod: Pod) -> None:
-        self._process = pod.instance.popen(["nsenter", f"--net={pod.netns}", "timeout", "120", "python3", "-c", self._PROGRAM, BEYOND],
-                                           stdin=-1, stdout=-1)
-        self.seen_as = self._process.stdout.readline().decode().strip()
-
-    def answers(self) -> bool:
-        self._process.stdin.write(b"still there\n")
-        self._process.stdin.flush()
-        return self._process.stdout.readline() == b"still there\n"
-
-    def close(self) -> None:
-        self._process.kill()
-        self._process.communicate()
-
-
 @pytest.mark.parametrize("form", ["legacy", "nft", "without-iptables"])
 def test_a_cidr_comes_and_goes(vpc: Simulator, make_node: Callable[..., Node], form: str) -> None:
     """Within half a minute new connections to the CIDR leave with the pod's address while it is the VPC's, and with the
@@ -122,7 +101,7 @@ def test_a_cidr_comes_and_goes(vpc: Simulator, make_node: Callable[..., Node], f
     vpc.drops(reset=True)
 
     def hold() -> list[str]:
-        made = [HeldConnection(pod) for pod in pods]
+        made = [HeldConnection(pod, BEYOND) for pod in pods]
         held.extend(made)
         return [each.seen_as for each in made]
 

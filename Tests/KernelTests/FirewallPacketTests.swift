@@ -102,6 +102,55 @@ struct FirewallPacketTests {
     #expect(try wires.count(wires.fabric, "primary") == 5)
   }
 
+  /// A pod that no map leads answers a connection to an ENI's own address (a NodePort's, by DNAT): the answer leaves by that
+  /// ENI. Without the map of these addresses it leaves by the primary one, with an address that is not its own.
+  @Test(arguments: [false, true]) func whatAnswersAnENIsOwnAddressLeavesByIt(_ isKnown: Bool) throws {
+    let wires = try Wires()
+    try Self.nft(
+      wires.node,
+      "table ip nodeport { chain p { type nat hook prerouting priority -100; ip daddr 10.0.8.4 dnat to 10.0.1.5; }; }\n"
+    )
+    try Self.nft(
+      wires.fabric,
+      """
+      table ip answers {
+        chain in {
+          type filter hook prerouting priority -300;
+          iifname "f0" ip saddr 10.0.8.4 counter comment "by the primary"
+          iifname "f1" ip saddr 10.0.8.4 counter comment "by its own"
+        }
+      }
+
+      """)
+    try wires.node.run {
+      var marks = NftablesMapTests.marks([], [])
+      if isKnown { marks.enis[NftablesMapTests.one]?.address = IPAddress("10.0.8.4") }
+      try ENIMarkTable(socket: try NftablesSocket()).apply(marks)
+    }
+    _ = try wires.fabric.command(["ping", "-q", "-c", "3", "-i", "0.01", "-W", "2", "-I", "192.0.2.1", "10.0.8.4"])
+      .get()
+    #expect(try wires.count(wires.fabric, "by its own") == (isKnown ? 3 : 0))
+    #expect(try wires.count(wires.fabric, "by the primary") == (isKnown ? 0 : 3))
+  }
+
+  /// Connections are found by their mark alone.
+  @Test func connectionsWithAMarkAreFound() throws {
+    let wires = try Wires()
+    let mark = PacketMark(value: 0x300, mask: 0x300)
+    let isFound = { try wires.node.run { try ConnectionTracking.hasConnections(marked: mark) } }
+    try Self.nft(
+      wires.node,
+      "table ip m { chain p { type filter hook prerouting priority 0; ip saddr 10.0.1.5 ct mark set 0x100; }; }\n")
+    _ = try wires.ping(1).get()
+    #expect(try !isFound(), "another connection's mark has a part of it")
+    try Self.nft(
+      wires.node,
+      "flush table ip m\ntable ip m { chain p { type filter hook prerouting priority 0; ip saddr 10.0.1.5 ct mark set 0x380; }; }\n"
+    )
+    _ = try wires.ping(1).get()
+    #expect(try isFound())
+  }
+
   @Test func foreignBitsOfTheMarkSurviveAndOursAreSetAnew() throws {
     let wires = try Wires()
     try Self.nft(

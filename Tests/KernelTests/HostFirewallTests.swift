@@ -316,6 +316,43 @@ struct HostFirewallTests {
     }
   }
 
+  /// A kernel whose nf_tables has no ip family refuses iptables-nft and our own tables alike: here they belong to another
+  /// program, which the kernel tells with EPERM. iptables-legacy works, and holds the rules for as long as that is so.
+  @Test func theOtherIptablesHoldsWhatNftablesRefuses() async throws {
+    let node = try NamespaceFixture()
+    let tables = ["nat", "mangle", "aws-cni", "vpc-cni-host"].map { "add table ip \($0) { flags owner; }" }
+    var owner: PeerProcess? = try node.run {
+      try PeerProcess(["sh", "-c", "(echo '\(tables.joined(separator: "\n"))'; exec cat) | nft -i"], quiet: true)
+    }
+    let isOwned = { (try? node.command(["nft", "list", "tables"]).get().contains("vpc-cni-host")) ?? false }
+    #expect(await eventually { isOwned() })
+    try #require(owner != nil)
+    let programs = Programs()
+    try node.run {
+      let firewall = HostFirewall(runner: programs)
+      let report = firewall.apply(IptablesTests.rules)
+      #expect(report.backend == .legacy && report.isComplete, "\(report.failures)")
+      #expect(report.fallback?.code == .refused && report.substitutes == nil)
+      #expect(report.connmark == "iptables")
+      let held = { try Self.held().filter { !$0.hasPrefix("aws-cni") && !$0.hasPrefix("vpc-cni-host") } }
+      let first = try held()
+      #expect(Self.backends(first) == ["legacy"], "\(first)")
+      #expect(firewall.apply(IptablesTests.rules).backend == .legacy)
+      #expect(try held() == first)
+    }
+    // With the end of its input the program ends, and its tables with it.
+    owner = nil
+    #expect(await eventually { !isOwned() })
+    try node.run {
+      // Nobody but us uses iptables-legacy, and kubelet says which one it uses.
+      try Self.kubeletUses(.nft)
+      let firewall = HostFirewall(runner: programs)
+      let report = firewall.apply(IptablesTests.rules)
+      #expect(report.backend == .nft && report.isComplete && report.fallback == nil)
+      try Self.expectHeld(by: ["nft", "aws-cni"])
+    }
+  }
+
   @Test func theSubstituteIsAsNftPrintsIt() throws {
     try NamespaceFixture().run {
       let socket = try NftablesSocket()
@@ -344,6 +381,7 @@ struct HostFirewallTests {
             ip daddr 10.0.0.0/16 return
             ip daddr 100.64.0.0/10 return
             ip daddr 192.168.0.0/20 return
+            oifname != "eth0" fib saddr . oif type local return
             snat to 10.0.0.4 fully-random
           }
         }

@@ -38,13 +38,24 @@ struct NftablesMapTests {
       "elements = { 10.0.2.0/28 : goto eni-0002, 10.0.2.16/28 : goto eni-0002 }",
       "chain eni-0001 {", "meta mark set meta mark & 0xffffff81 | 0x00000001",
       "type filter hook prerouting priority -50; policy accept;",
-      #"iifname "eni*" jump from-pods"#, "chain from-pods {", "meta mark set meta mark & 0xffffff80",
+      #"iifname "eni*" jump from-pods"#, "ct direction reply ct original ip daddr vmap @enis", "map enis {",
+      "chain from-pods {", "meta mark set meta mark & 0xffffff80",
       "ip saddr vmap @addresses", "ip saddr vmap @prefixes", "type route hook output priority mangle; policy accept;",
     ] {
       #expect(lines.contains(line), "\(line) is not in\n\(listed)")
     }
     for element in ["10.0.1.5 : goto eni-0001", "10.0.1.6 : goto eni-0001", "10.0.3.7 : goto eni-0002"] {
       #expect(listed.contains(element))
+    }
+  }
+
+  /// The numbers of messages wrap after years of an agent's life: the transaction across the end is answered like all others.
+  @Test(arguments: 0...9 as ClosedRange<UInt32>) func messageNumbersWrap(_ before: UInt32) throws {
+    try NamespaceFixture().run {
+      let table = ENIMarkTable(socket: try NftablesSocket(sequence: UInt32.max - before))
+      let wanted = Self.marks(["10.0.1.5"], ["10.0.2.0/28"])
+      #expect(try !table.apply(wanted).isEmpty)
+      #expect(try table.apply(wanted).isEmpty)
     }
   }
 

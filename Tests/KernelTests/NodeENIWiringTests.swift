@@ -41,6 +41,9 @@ struct NodeENIWiringTests {
     }
   }
 
+  /// What the table falls back to while its link is down, as `ip` prints it.
+  private static let dead = "unreachable default metric 4294967295 \n"
+
   private func wiring(
     address: String = "10.0.1.9", subnet: String = "10.0.1.0/24", table: RouteTable = RouteTable(2),
     mark: PacketMark? = PacketMark(value: 2, mask: 0x7f)
@@ -59,10 +62,12 @@ struct NodeENIWiringTests {
         "link \(link) has mtu 1500, not 9001", "link \(link) is down",
         "net/ipv4/conf/eth1/rp_filter is 0, not 2", "no address 10.0.1.9/24 dev \(link)",
         "no route 10.0.1.1/32 dev \(link) table 2", "no route 0.0.0.0/0 via 10.0.1.1 dev \(link) table 2",
-        "no rule 32765: from 10.0.1.9/32 lookup 2", "no rule 1536: fwmark 0x2/0x7f lookup 2",
+        "no route unreachable 0.0.0.0/0 table 2 metric 4294967295", "no rule 32765: from 10.0.1.9/32 lookup 2",
+        "no rule 1536: fwmark 0x2/0x7f lookup 2",
       ])
     #expect(
-      try node.fixture.ip("route show table 2") == "default via 10.0.1.1 dev eth1 \n10.0.1.1 dev eth1 scope link \n")
+      try node.fixture.ip("route show table 2")
+        == "default via 10.0.1.1 dev eth1 \n\(Self.dead)10.0.1.1 dev eth1 scope link \n")
     // Table main knows the primary link alone.
     #expect(
       try node.fixture.ip("route show") == "default via 10.0.1.1 dev eth0 \n"
@@ -103,7 +108,8 @@ struct NodeENIWiringTests {
     #expect(addresses.map { "\($0.address)" } == ["169.254.9.9", "10.0.1.9"])
     #expect(
       try node.fixture.ip("route show table 2")
-        == "default via 10.0.1.1 dev eth1 \n10.0.1.1 dev eth1 scope link \n10.0.1.254 dev eth1 scope link \n")
+        == "default via 10.0.1.1 dev eth1 \n\(Self.dead)10.0.1.1 dev eth1 scope link \n10.0.1.254 dev eth1 scope link \n"
+    )
     #expect(
       try node.fixture.ip("route show dev eth1").split(separator: "\n").map { $0.prefix(14) } == ["169.254.9.0/24"])
     #expect(
@@ -121,7 +127,9 @@ struct NodeENIWiringTests {
       "route add default via 10.0.1.1 dev eth1 table 2", "rule add priority 32765 from 10.0.1.9 lookup 2",
     ] { try node.fixture.ip(line) }
     #expect(
-      try node.apply(wiring(mark: nil), to: node.secondary) == ["net/ipv4/conf/eth1/rp_filter is 0, not 2"])
+      try node.apply(wiring(mark: nil), to: node.secondary) == [
+        "net/ipv4/conf/eth1/rp_filter is 0, not 2", "no route unreachable 0.0.0.0/0 table 2 metric 4294967295",
+      ])
   }
 
   @Test func aTableOfTheMachineImageIsReused() throws {
@@ -139,10 +147,11 @@ struct NodeENIWiringTests {
     let node = try Node()
     let wiring = try wiring()
     let whole = try node.apply(wiring, to: node.secondary)
-    #expect(whole.count == 8)
+    #expect(whole.count == 9)
     for loss in [
       "link set eth1 mtu 1500", "link set eth1 down", "addr del 10.0.1.9/24 dev eth1", "route flush table 2",
-      "route del default table 2", "rule del priority 1536", "rule del priority 32765",
+      "route del default table 2", "route del unreachable default table 2", "rule del priority 1536",
+      "rule del priority 32765",
     ] {
       try node.fixture.ip(loss)
       #expect(try !node.apply(wiring, to: node.secondary).isEmpty, "\(loss)")
@@ -160,7 +169,7 @@ struct NodeENIWiringTests {
     let socket = try node.fixture.socket()
     // With the link the kernel takes the routes.
     try socket.perform(.deleteLink(node.secondary.index))
-    #expect(try ENIWiring.remove(table: RouteTable(2), family: .ipv4, on: socket).count == 2)
+    #expect(try ENIWiring.remove(table: RouteTable(2), family: .ipv4, on: socket).count == 3)
     #expect(try ENIWiring.remove(table: RouteTable(2), family: .ipv4, on: socket).isEmpty)
     #expect(try node.rules.isEmpty)
     #expect(try ENIWiring.remove(table: .main, family: .ipv4, on: socket).isEmpty)
@@ -171,8 +180,40 @@ struct NodeENIWiringTests {
     let node = try Node()
     _ = try node.apply(wiring(), to: node.secondary)
     let removed = try ENIWiring.remove(table: RouteTable(2), family: .ipv4, on: node.fixture.socket())
-    #expect(removed.count == 4)
+    #expect(removed.count == 5)
     #expect(try node.fixture.ip("route show table 2") == "")
+  }
+
+  /// While the link is down its packets are refused; without the last route they would leave by the primary link.
+  @Test func aLinkThatIsDownLeadsNowhere() throws {
+    let node = try Node()
+    _ = try node.apply(wiring(), to: node.secondary)
+    let socket = try node.fixture.socket()
+    let away = IPAddress(ipv4: 0xc633_640a)
+    #expect(try Route.lookup(away, mark: 2, on: socket)?.device == node.secondary.index)
+    try socket.perform(.setDown(node.secondary.index))
+    #expect(try Route.lookup(away, mark: 2, on: socket) == nil)
+    #expect(try Route.lookup(away, on: socket)?.device == node.primary.index)
+    #expect(try !node.apply(wiring(), to: node.secondary).isEmpty)
+    #expect(try Route.lookup(away, mark: 2, on: socket)?.device == node.secondary.index)
+  }
+
+  /// An ENI that went while no agent ran leaves its rules and a table that leads nowhere: both go, so that its address finds
+  /// a way as another ENI's. A table with any other route is somebody's.
+  @Test func whatIsLeftOfAnENIThatIsGoneGoes() throws {
+    let node = try Node()
+    _ = try node.apply(wiring(), to: node.secondary)
+    let socket = try node.fixture.socket()
+    try socket.perform(.deleteLink(node.secondary.index))
+    for line in [
+      "rule add priority 32765 from 10.0.1.80 lookup 3", "route add unreachable default metric 4294967295 table 4",
+      "route add 10.0.9.9 via 10.0.1.1 table 4", "rule add priority 32765 from 10.0.1.81 lookup 4",
+    ] { try node.fixture.ip(line) }
+    #expect(try ENIWiring.removeDead(besides: [RouteTable(2)], family: .ipv4, on: socket).isEmpty)
+    #expect(try ENIWiring.removeDead(besides: [], family: .ipv4, on: socket).count == 3)
+    #expect(try node.fixture.ip("route show table 2") == "")
+    #expect(
+      try node.rules == ["32765: from 10.0.1.80/32 lookup 3", "32765: from 10.0.1.81/32 lookup 4"])
   }
 
   @Test func anIPv6ENIIsWired() throws {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import Glibc
 import TestSupport
 import Testing
 import VPCModel
@@ -104,6 +105,33 @@ struct NodeMonitorTests {
     guard case .rule(rules[0], isRemoved: true)? = try small.next(until: .now + .seconds(5)) else {
       Issue.record("the next notice did not come")
       return
+    }
+  }
+
+  /// A monitor that cannot be opened leaves nothing behind, however often it is tried. In a process of its own, in which
+  /// nothing can be opened.
+  @Test func aMonitorThatCannotBeOpenedLeaksNothing() async {
+    await #expect(processExitsWith: .success) {
+      let size = { () -> Int in
+        let text = (try? BoundedFile.read("/proc/self/statm", limit: 4096)) ?? []
+        return Int(String(decoding: text, as: UTF8.self).prefix { $0 != " " }) ?? 0
+      }
+      let resource = __rlimit_resource_t(RLIMIT_NOFILE.rawValue)
+      var old = rlimit()
+      getrlimit(resource, &old)
+      let before = size()
+      var none = rlimit(rlim_cur: 0, rlim_max: old.rlim_max)
+      setrlimit(resource, &none)
+      var opened = 0
+      for _ in 0..<2000 {
+        if (try? NetlinkMonitor(.links)) != nil { opened += 1 }
+        if (try? NftablesMonitor(queueSize: 4096)) != nil { opened += 1 }
+      }
+      setrlimit(resource, &old)
+      let grown = (size() - before) * 4096
+      precondition(opened == 0 && before > 0, "\(opened) opened")
+      // Each buffer that leaks is 32 or 64 KiB: 190 MB in all.
+      precondition(grown < 20_000_000, "\(grown) bytes")
     }
   }
 

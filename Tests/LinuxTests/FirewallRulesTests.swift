@@ -14,9 +14,14 @@ import VPCModel
   static let snat =
     #"-A AWS-SNAT-CHAIN-0 ! -o vlan+ -m comment --comment "AWS, SNAT" -m addrtype ! --dst-type LOCAL "#
     + "-j SNAT --to-source 10.0.0.4 --random-fully"
+  static let own =
+    #"-A AWS-SNAT-CHAIN-0 ! -o eth0 -m comment --comment "AWS SNAT CHAIN, own address" -m addrtype "#
+    + "--src-type LOCAL --limit-iface-out -j RETURN"
   static let inside = #"-A AWS-SNAT-CHAIN-0 -d 10.0.0.0/16 -m comment --comment "AWS SNAT CHAIN" -j RETURN"#
   static let jump = #"-A POSTROUTING -m comment --comment "AWS SNAT CHAIN" -j AWS-SNAT-CHAIN-0"#
-  static let inPlace = ["*nat", ":POSTROUTING ACCEPT [0:0]", ":AWS-SNAT-CHAIN-0 - [0:0]", jump, inside, snat, "COMMIT"]
+  static let inPlace = [
+    "*nat", ":POSTROUTING ACCEPT [0:0]", ":AWS-SNAT-CHAIN-0 - [0:0]", jump, inside, own, snat, "COMMIT",
+  ]
 
   static func restored(_ plan: IptablesPlan, _ lines: [String]) -> [String]? {
     let table = IptablesTable(name: plan.table, saveText: lines.joined(separator: "\n") + "\n")
@@ -26,7 +31,7 @@ import VPCModel
   @Test func anEmptyTableIsFilled() {
     #expect(
       Self.restored(Self.plain.nat, [])
-        == ["*nat", ":AWS-SNAT-CHAIN-0 - [0:0]", Self.inside, Self.snat, Self.jump, "COMMIT"])
+        == ["*nat", ":AWS-SNAT-CHAIN-0 - [0:0]", Self.inside, Self.own, Self.snat, Self.jump, "COMMIT"])
   }
 
   @Test(arguments: [
@@ -61,15 +66,15 @@ import VPCModel
     Crossing(name: "the first writing", present: [], between: nil),
     Crossing(
       name: "one more", rules: rules { $0.vpcCIDRs.append(IPPrefix("10.9.0.0/16")!) }, present: inPlace,
-      between: [inside, unmarked, snat]),
+      between: [inside, unmarked, own, snat]),
     Crossing(
-      name: "one less", present: inPlace.dropLast() + [outside, "COMMIT"], between: [inside, unmarked, snat]),
+      name: "one less", present: inPlace.dropLast() + [outside, "COMMIT"], between: [inside, unmarked, own, snat]),
     Crossing(
       name: "another one", rules: rules { $0.vpcCIDRs = [IPPrefix("10.9.0.0/16")!] }, present: inPlace,
-      between: [unmarked, snat]),
+      between: [unmarked, own, snat]),
     Crossing(
       name: "everything excluded", rules: rules { $0.excludedCIDRs = [IPPrefix("0.0.0.0/0")!] }, present: inPlace,
-      between: [inside, unmarked, snat]),
+      between: [inside, unmarked, own, snat]),
     Crossing(
       name: "an excluded one becomes the VPC's",
       rules: rules { $0.vpcCIDRs.append(IPPrefix("10.9.0.0/16")!) },
@@ -83,13 +88,13 @@ import VPCModel
       present: inPlace.dropLast() + [":AWS-CONNMARK-CHAIN-0 - [0:0]", outside, "COMMIT"], between: nil),
     Crossing(
       name: "translation ends", rules: rules { $0.externalSNAT = true },
-      present: inPlace.dropLast() + [outside, "COMMIT"], between: [inside, outside, unmarked, snat]),
+      present: inPlace.dropLast() + [outside, "COMMIT"], between: [inside, outside, unmarked, own, snat]),
     Crossing(
       name: "none then and now", rules: rules { $0.externalSNAT = true },
       present: ["*nat", ":AWS-SNAT-CHAIN-0 - [0:0]", "COMMIT"], between: nil),
     Crossing(
       name: "translation begins", rules: rules { $0.vpcCIDRs.append(IPPrefix("10.9.0.0/16")!) },
-      present: ["*nat", ":AWS-SNAT-CHAIN-0 - [0:0]", "COMMIT"], between: [inside, outside, unmarked, snat]),
+      present: ["*nat", ":AWS-SNAT-CHAIN-0 - [0:0]", "COMMIT"], between: [inside, outside, unmarked, own, snat]),
   ]
 
   @Test(arguments: crossings)
@@ -110,10 +115,10 @@ import VPCModel
   static let differences = [
     Difference(
       name: "a stale destination", present: inPlace.dropLast() + [inside.replacing("10.0.", with: "10.9."), "COMMIT"],
-      written: [":AWS-SNAT-CHAIN-0 - [0:0]", inside, snat]),
+      written: [":AWS-SNAT-CHAIN-0 - [0:0]", inside, own, snat]),
     Difference(
-      name: "SNAT is not last", present: ["*nat", ":AWS-SNAT-CHAIN-0 - [0:0]", jump, snat, inside, "COMMIT"],
-      written: [":AWS-SNAT-CHAIN-0 - [0:0]", inside, snat]),
+      name: "SNAT is not last", present: ["*nat", ":AWS-SNAT-CHAIN-0 - [0:0]", jump, snat, own, inside, "COMMIT"],
+      written: [":AWS-SNAT-CHAIN-0 - [0:0]", inside, own, snat]),
     Difference(
       name: "no jump", present: inPlace.filter { $0 != jump }, written: [jump]),
     Difference(
@@ -179,7 +184,32 @@ import VPCModel
     #expect(
       rules.nat.chains["AWS-SNAT-CHAIN-0"]?[1]
         == ["-m", "comment", "--comment", "AWS SNAT CHAIN EXCLUSION", "-j", "RETURN"])
-    #expect(rules.nat.chains["AWS-SNAT-CHAIN-0"]?.count == 3)
+    #expect(rules.nat.chains["AWS-SNAT-CHAIN-0"]?.count == 4)
+  }
+
+  /// Pods and connections from before a change of AWS_VPC_K8S_CNI_VETHPREFIX and AWS_VPC_K8S_CNI_CONNMARK have rules beside
+  /// today's, in each backend; with neither SNAT nor NodePorts theirs are the only ones.
+  @Test func whatIsFromEarlierSettingsHasItsRules() {
+    var rules = Self.rules {
+      $0.earlier = EarlierSettings(vethPrefixes: ["old"], marks: [PacketMark(value: 0x100, mask: 0x100)])
+    }
+    let restored = { (rules: HostRules) in
+      rules.mangle.rules.filter { $0.words.contains("--restore-mark") && $0.value(of: "-i") != "vlan+" }.map {
+        "\($0.value(of: "-i") ?? "") \($0.value(of: "--nfmask") ?? "")"
+      }
+    }
+    #expect(restored(rules) == ["eni+ 0x80", "eni+ 0x100", "old+ 0x80", "old+ 0x100"])
+    #expect(rules.connmarkTable?.chains["nat-prerouting"]?.rules.count == 4)
+    #expect(rules.substituteTable?.chains["restore-mark"]?.rules.count == 4)
+    #expect(rules.substituteTable?.chains["prerouting"]?.rules.count == 4)
+    rules.connmarkBackend = .iptables
+    #expect(rules.nat.rules.compactMap { $0.value(of: "-i") } == ["eni+", "old+"])
+    rules.externalSNAT = true
+    rules.nodePortSupport = false
+    #expect(restored(rules) == ["eni+ 0x100", "old+ 0x100"])
+    #expect(rules.substituteTable?.chains["restore-mark"]?.rules.count == 2)
+    // All of them are known as ours, so that they go when they are not wanted any more.
+    #expect(rules.mangle.rules.allSatisfy { IptablesPlan.owns(rule: $0) })
   }
 
   @Test func wordsAreQuotedAsIptablesSaveDoes() {

@@ -97,7 +97,7 @@ struct Agent {
     let early = mayLower ? nil : follow()
     let identity = try await identify(cloud)
     // Before the node is set up, so that nothing is done unseen from then on.
-    let watch = openWatch()
+    let watch = await openWatch()
     let network = try NodeNetwork(
       configuration: NodeNetwork.Configuration(settings), logger: logger,
       observe: { report in
@@ -167,7 +167,8 @@ struct Agent {
     // Of no use to any pod that waits now, so after everything that is.
     let work = BackgroundWork(
       settings: settings, enis: enis, pool: pool, network: network, knownSubnets: subnets, isListed: listed.isByEC2,
-      cluster: follower, toldByCluster: told, metrics: metrics, watch: watch, repairs: repairs, time: .system,
+      cluster: follower, toldByCluster: told, metrics: metrics, watch: watch, repairs: repairs,
+      podObserver: cluster.podObserver, time: .system,
       logger: logger)
     return Parts(
       pool: pool, server: server, health: health, tasks: [link, reading, secondLook, Task { await work.run() }],
@@ -219,10 +220,13 @@ struct Agent {
     }
   }
 
-  /// Without it the node is looked at once a minute all the same.
-  private func openWatch() -> NodeWatch? {
+  /// Without it the node is looked at once a minute all the same. Where the kernel's notices cannot be had yet, `NodeRepair`
+  /// opens them later.
+  private func openWatch() async -> NodeWatch? {
     do {
-      return try NodeWatch()
+      let watch = try NodeWatch()
+      try? await watch.open()  // told, and tried again, by NodeRepair
+      return watch
     } catch {
       let reason = CauseChain.text(error)
       repairs.update { $0.watchFailure = reason }

@@ -24,7 +24,10 @@ package struct Deflate: ~Copyable {
   package init() throws(ArchiveError) {
     stream = .allocate(capacity: 1)
     stream.initialize(to: z_stream())
-    guard czlib_begin_deflate(stream) == Z_OK else { throw ArchiveError("begin to compress", "no memory") }
+    guard czlib_begin_deflate(stream) == Z_OK else {
+      stream.deallocate()
+      throw ArchiveError("begin to compress", "no memory")
+    }
   }
 
   deinit {

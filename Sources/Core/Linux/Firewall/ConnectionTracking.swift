@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-internal import VPCModel
+internal import CNetlink
+internal import Glibc
+package import VPCModel
 
 /// Connection tracking of the node, switched on before there are rules that need it.
 ///
@@ -34,4 +36,35 @@ package enum ConnectionTracking {
   private static func hold(_ content: NftablesTable?) throws(NftablesError) {
     _ = try NftablesSocket().converge([(table, content)])
   }
+}
+
+extension ConnectionTracking {
+  /// Whether the node tracks a connection that carries this mark. The kernel picks them out.
+  ///
+  /// - Throws: `NetlinkError` where the kernel does not say.
+  package static func hasConnections(marked mark: PacketMark) throws(NetlinkError) -> Bool {
+    let socket = try NetlinkSocket(family: NETLINK_NETFILTER)
+    // struct nfgenmsg: the family, version 0, no resource.
+    let header: (UInt8, UInt8, UInt16) = (UInt8(AF_INET), 0, 0)
+    let message = NetlinkMessage(Int(NFNL_SUBSYS_CTNETLINK) << 8 | getConnections, header: header)
+    message.put(connectionMark, mark.value.bigEndian)
+    message.put(connectionMarkMask, mark.mask.bigEndian)
+    var isFound = false
+    let request = NetlinkRequest(message: message, text: { "list connections with the mark \(mark)" })
+    _ = try socket.dump(request) { (reply) throws(NetlinkError) -> Bool? in
+      // Without support for marks in its filter the kernel lists all: each is looked at.
+      reply.forEachAttribute(after: nfgenmsg.self) { type, value in
+        guard type == connectionMark, let found = value.uint32.map({ UInt32(bigEndian: $0) }) else { return }
+        if found & mark.mask == mark.value { isFound = true }
+      }
+      return nil
+    }
+    return isFound
+  }
+
+  // IPCTNL_MSG_CT_GET, CTA_MARK and CTA_MARK_MASK of linux/netfilter/nfnetlink_conntrack.h, which Swift cannot import
+  // beside linux/netfilter.h.
+  private static let getConnections = 1
+  private static let connectionMark = 8
+  private static let connectionMarkMask = 21
 }

@@ -18,7 +18,13 @@ extension ENIMarkTable {
       if let found = present.chains[chain], found == content { continue }
       faults.append("chain \(chain) of nftables \(id) is \(present.chains[chain] == nil ? "missing" : "changed")")
     }
-    let elements = present.maps.values.flatMap(\.elements)
+    for (identifier, eni) in wanted.enis.sorted(by: { $0.key < $1.key }) {
+      guard let address = eni.address else { continue }
+      if present.maps[ENIMarks.Name.enis]?.elements[IPPrefix(single: address)] != identifier.text {
+        faults.append("answers to connections with \(address) are not led to \(identifier)")
+      }
+    }
+    let elements = present.maps.filter { $0.key != ENIMarks.Name.enis }.values.flatMap(\.elements)
     for (address, eni) in pods.sorted(by: { $0.key < $1.key }) {
       // The single address wins over a prefix around it.
       let hit = elements.filter { $0.key.contains(address) }.max { $0.key.length < $1.key.length }

@@ -8,15 +8,20 @@ package import VPCModel
 ///     table ip vpc-cni {
 ///       map addresses { type ipv4_addr : verdict; elements = { 10.0.1.5 : goto eni-1 } }
 ///       map prefixes  { type ipv4_addr : verdict; flags interval; elements = { 10.0.2.0/28 : goto eni-2 } }
+///       map enis      { type ipv4_addr : verdict; elements = { 10.0.1.4 : goto eni-1 } }
 ///       chain eni-1 { meta mark set meta mark & 0xffffff80 | 0x1 }
 ///       chain eni-2 { meta mark set meta mark & 0xffffff80 | 0x2 }
 ///       chain prerouting {
 ///         type filter hook prerouting priority -50;
-///         iifname "eni*" meta mark set meta mark & 0xffffff80
+///         ct direction reply ct original ip daddr vmap @enis
+///         iifname "eni*" jump from-pods
+///       }
+///       chain from-pods {
+///         meta mark set meta mark & 0xffffff80
 ///         ip saddr vmap @addresses
 ///         ip saddr vmap @prefixes
 ///       }
-///       chain output { type route hook output priority mangle; the same two lookups }
+///       chain output { type route hook output priority mangle; the same three lookups }
 ///     }
 ///
 /// Knows what it was last told to hold, so that addresses can come and go one by one. Not Sendable: one owner, on a
@@ -47,9 +52,11 @@ package final class ENIMarkTable {
     return operations
   }
 
-  /// What would have to change to make the kernel hold what was last applied; empty where it does. Writes nothing.
-  package func differences() throws(NftablesError) -> [NftablesOperation] {
-    guard let desired else { return [] }
+  /// What would have to change to make the kernel hold this; empty where it does. Writes nothing.
+  ///
+  /// - Parameter wanted: nil for what was last applied.
+  package func differences(from wanted: ENIMarks? = nil) throws(NftablesError) -> [NftablesOperation] {
+    guard let desired = wanted ?? desired else { return [] }
     return try socket.changes(to: try tables(desired)).steps.map(\.operation)
   }
 

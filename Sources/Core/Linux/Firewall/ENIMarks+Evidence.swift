@@ -21,7 +21,7 @@ extension ENIMarks {
   ///   - unmarked: addresses and prefixes of the primary ENI, which the map does not hold.
   package func evidence(in table: NftablesTable, pods: some Sequence<IPAddress>, unmarked: Set<IPPrefix>) -> Evidence {
     var found: [IPPrefix: ENIID] = [:]
-    for map in table.maps.values {
+    for (name, map) in table.maps where name != Name.enis {
       for (source, chain) in map.elements { found[source] = ENIID(chain) }
     }
     var wanted: [IPPrefix: ENIID?] = [:]

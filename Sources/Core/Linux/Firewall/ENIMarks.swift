@@ -11,10 +11,13 @@ package struct ENIMarks: Sendable, Hashable {
     package var mark: UInt32
     /// Its addresses (full length) and delegated prefixes.
     package var sources: Set<IPPrefix>
+    /// The ENI's own, which no pod has: what answers a connection to it leaves by this ENI, whoever answers.
+    package var address: IPAddress?
 
-    package init(mark: UInt32, sources: Set<IPPrefix> = []) {
+    package init(mark: UInt32, sources: Set<IPPrefix> = [], address: IPAddress? = nil) {
       self.mark = mark
       self.sources = sources
+      self.address = address
     }
   }
 
@@ -22,6 +25,8 @@ package struct ENIMarks: Sendable, Hashable {
   package var mask: UInt32
   /// What the host ends of pods' veth pairs are called, without the digits: `eni`.
   package var vethPrefix: String
+  /// The same of pods from before a change of the setting.
+  package var earlierVethPrefixes: [String] = []
   /// The families that pods have. A family that is not here has no table.
   package var families: Set<AddressFamily>
   package var enis: [ENIID: ENI]
@@ -42,6 +47,8 @@ extension ENIMarks {
   enum Name {
     static let addresses = "addresses"
     static let prefixes = "prefixes"
+    /// The ENIs' own addresses.
+    static let enis = "enis"
     static let prerouting = "prerouting"
     static let output = "output"
     /// No ENI's identifier looks like this, and those are chain names too.
@@ -63,10 +70,14 @@ extension ENIMarks {
     var table = NftablesTable(maps: [
       Name.addresses: NftablesMap(shape: .init(family: family, isInterval: false)),
       Name.prefixes: NftablesMap(shape: .init(family: family, isInterval: true)),
+      Name.enis: NftablesMap(shape: .init(family: family, isInterval: false)),
     ])
     for (identifier, eni) in enis {
       let mark = NftablesRule(NftablesExpression.setMark(value: eni.mark, mask: mask))
       table.chains[identifier.text] = NftablesChain(rules: [mark])
+      if let address = eni.address, address.family == family {
+        table.maps[Name.enis]?.elements[IPPrefix(single: address)] = identifier.text
+      }
       for source in eni.sources where source.family == family {
         table.maps[ENIMarks.map(for: source)]?.elements[source] = identifier.text
       }
@@ -74,14 +85,20 @@ extension ENIMarks {
     let source = NftablesExpression.networkHeader(offset: family == .ipv4 ? 12 : 8, length: family == .ipv4 ? 4 : 16)
     let look = [Name.addresses, Name.prefixes].map { NftablesRule([source, .verdictMap($0)]) }
     // One look at the interface's name is all that a packet costs which does not come from a pod.
-    let fromPod = NftablesExpression.inputName(prefix: vethPrefix) + [.jump(Name.fromPods)]
+    let fromPod = ([vethPrefix] + earlierVethPrefixes).map {
+      NftablesRule(NftablesExpression.inputName(prefix: $0) + [.jump(Name.fromPods)])
+    }
     let clear = NftablesRule(NftablesExpression.setMark(value: 0, mask: mask))
     table.chains[Name.fromPods] = NftablesChain(rules: [clear] + look)
+    // A NodePort on an ENI's own address: the packets that answer have a pod's source, or come from another node, and get
+    // the ENI's address back behind the routing alone. Which address was asked conntrack knows.
+    let answers = family == .ipv4 ? [NftablesRule(NftablesExpression.answersTo(Name.enis))] : []
     table.chains[Name.prerouting] = NftablesChain(
       hook: NftablesHook(type: "filter", number: NftablesHook.prerouting, priority: ENIMarks.preroutingPriority),
-      rules: [NftablesRule(fromPod)])
+      rules: answers + fromPod)
     table.chains[Name.output] = NftablesChain(
-      hook: NftablesHook(type: "route", number: NftablesHook.output, priority: ENIMarks.outputPriority), rules: look)
+      hook: NftablesHook(type: "route", number: NftablesHook.output, priority: ENIMarks.outputPriority),
+      rules: answers + look)
     return table
   }
 
@@ -106,10 +123,12 @@ extension ENIMarks {
   func check() throws(NftablesError) {
     let what = "build the source map"
     guard mask != 0 else { throw NftablesError(.invalid, what, detail: "the mask has no bits") }
-    let isWord = vethPrefix.utf8.allSatisfy { 48...57 ~= $0 || 65...90 ~= $0 || 97...122 ~= $0 }
-    // A link's name has at most 15 bytes, 11 of which are the pod's digits.
-    guard (1...4).contains(vethPrefix.utf8.count), isWord else {
-      throw NftablesError(.invalid, what, detail: "no prefix of link names: \(vethPrefix.prefix(20))")
+    for prefix in [vethPrefix] + earlierVethPrefixes {
+      let isWord = prefix.utf8.allSatisfy { 48...57 ~= $0 || 65...90 ~= $0 || 97...122 ~= $0 }
+      // A link's name has at most 15 bytes, 11 of which are the pod's digits.
+      guard (1...4).contains(prefix.utf8.count), isWord else {
+        throw NftablesError(.invalid, what, detail: "no prefix of link names: \(prefix.prefix(20))")
+      }
     }
     var owners: [(IPPrefix, ENIID)] = []
     for (identifier, eni) in enis {
@@ -129,5 +148,14 @@ extension ENIMarks {
           .invalid, what, detail: "\(left.0) of \(left.1) and \(right.0) of \(right.1) overlap")
       }
     }
+  }
+}
+
+extension NftablesExpression {
+  /// `ct direction reply ct original ip daddr vmap @MAP`
+  fileprivate static func answersTo(_ map: String) -> [NftablesExpression] {
+    [
+      .conntrackLoad(key: conntrackDirection), isReply, .conntrackOriginal(key: conntrackDestination), .verdictMap(map),
+    ]
   }
 }

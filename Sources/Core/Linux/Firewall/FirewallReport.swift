@@ -18,10 +18,15 @@ package struct FirewallReport: Sendable {
   package let connmark: String?
   /// What was written, in words; empty where all was in place.
   package internal(set) var changes: [String] = []
-  /// The rules stand elsewhere than at the last application, or stand there for the first time.
+  /// The rules stand elsewhere than at the last application, or are others, or are applied for the first time: what changed
+  /// was undone by nobody.
   package internal(set) var isMove = false
+  /// What held rules of ours until now, and does not any more.
+  package internal(set) var left: [IptablesBackend] = []
   /// Why the rules stand in nftables on a node that has an iptables, or why one without has none.
   package internal(set) var substitutes: IptablesError?
+  /// Why the rules stand in an iptables that kubelet does not use.
+  package internal(set) var fallback: IptablesError?
   /// What could not be done. The rules may be in place all the same, where what is left is to clean up.
   package internal(set) var failures: [any CausedError] = []
   /// The iptables is too old for `--random-fully`; `--random` is used.
@@ -36,5 +41,5 @@ package struct FirewallReport: Sendable {
   }
 
   /// Nothing is left to try again.
-  package var isComplete: Bool { failures.isEmpty && !(substitutes?.isTransient ?? false) }
+  package var isComplete: Bool { failures.isEmpty && !((substitutes ?? fallback)?.isTransient ?? false) }
 }

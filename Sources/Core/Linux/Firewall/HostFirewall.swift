@@ -5,7 +5,8 @@
 //   look      iptables-save of each backend, at most one process each; nothing at all where nftables' generation says
 //             that nobody has changed anything
 //   choose    IptablesBackend.choose: kubelet's chain, then who uses what; without a usable iptables nftables alone
-//   write     the chosen one first, then nftables' tables, then the leftovers in the other one: no packet finds no rule
+//   write     the chosen one first, then nftables' tables, then the leftovers in the other one: no packet finds no rule.
+//             What the chosen one refuses nftables' own tables hold; where they are refused too, the other iptables
 //
 // What differs is decided by values: IptablesPlan.restoreText and NftablesOperation.difference.
 
@@ -19,6 +20,7 @@ package final class HostFirewall {
   /// Where the rules stand; nil before the first application.
   private var current: IptablesBackend?
   private var last: FirewallBackend?
+  private var lastRules: HostRules?
   private var settled: Settled?
 
   /// The state in which nothing was left to do.
@@ -65,9 +67,10 @@ package final class HostFirewall {
     let chosen = IptablesBackend.choose(evidence, current: current ?? HostFirewall.owner(evidence))
     var report = write(rules, chosen, evidence, lockWaitSeconds, unavailable)
     report.droppingForward = droppingForward(evidence)
-    report.isMove = report.backend != last
+    report.isMove = report.backend != last || rules != lastRules
     last = report.backend
-    current = report.backend == .nftables ? nil : chosen
+    lastRules = rules
+    current = IptablesBackend.allCases.first { FirewallBackend($0) == report.backend }
     // What iptables refused is tried again at every look.
     let isFinal = report.isComplete && report.substitutes.map { $0.code == .unavailable } ?? true
     if isFinal, report.changes.isEmpty, report.backend != .legacy, let generation {
@@ -147,43 +150,40 @@ package final class HostFirewall {
     var outcome = Outcome()
     let isBridged = chosen == .nft && unavailable == nil && bridge(rules, evidence, lockWaitSeconds, &outcome)
     var backend = chosen.map { FirewallBackend($0) } ?? .nftables
+    var refusal: IptablesError?
     if let chosen, let program = programs[chosen] {
       do throws(IptablesError) {
         // What was read before is not what stands there now.
         try outcome.write(rules, to: program, isBridged ? nil : evidence[chosen], lockWaitSeconds)
       } catch {
         // Rules that stand there from before do until it works; where there are none, or it never will, nftables has to.
-        let isKept = error.isTransient && (evidence[chosen]?.ownedObjects ?? 0) > 0
-        if isKept || unavailable != nil {
+        if error.isTransient && (evidence[chosen]?.ownedObjects ?? 0) > 0 {
           outcome.failures.append(error)
         } else {
-          outcome.substitutes = error
+          refusal = error
           backend = .nftables
         }
       }
     } else {
-      outcome.substitutes = IptablesError(.unavailable, "find iptables", detail: "no such program works on this node")
+      refusal = IptablesError(.unavailable, "find iptables", detail: "no such program works on this node")
     }
-    var rules = rules
-    rules.connmarkBackend = backend == .legacy ? .iptables : .nftables
     do throws(NftablesError) {
-      let wanted: [NftablesSocket.Wanted] = [
-        (HostRules.connmarkTable, rules.connmarkTable),
-        (HostRules.substituteTable, backend == .nftables ? rules.substituteTable : nil),
-      ]
-      if let nftables, unavailable == nil {
-        outcome.changes += try nftables.converge(wanted).map(\.description)
-      } else if let unavailable, wanted.contains(where: { $0.content != nil }) {
-        throw unavailable
-      }
+      try writeTables(rules, for: backend, unavailable, &outcome)
+      outcome.substitutes = refusal
     } catch {
-      outcome.failures.append(error)
+      if let refusal, let chosen, fallBack(rules, from: chosen, evidence, lockWaitSeconds, &outcome) {
+        outcome.fallback = refusal
+        backend = FirewallBackend(chosen.other)
+      } else {
+        outcome.failures += [refusal].compactMap { $0 } + [error]
+      }
     }
-    for other in IptablesBackend.allCases where other != chosen {
+    for other in IptablesBackend.allCases where other != chosen && backend != FirewallBackend(other) {
       guard let save = evidence[other], save.ownedObjects > 0, let program = programs[other] else { continue }
       do throws(IptablesError) {
         let plans = [IptablesPlan(table: "nat"), IptablesPlan(table: "mangle")]
         let written = try program.apply(plans, present: save, lockWaitSeconds: lockWaitSeconds)
+        if !written.isEmpty { outcome.left.append(other) }
         outcome.changes += written.map { "remove our rules from \($0) of iptables-\(other.rawValue)" }
       } catch {
         outcome.failures.append(error)
@@ -191,6 +191,41 @@ package final class HostFirewall {
     }
     let connmark = rules.externalSNAT ? nil : backend == .legacy ? "iptables" : "nftables"
     return outcome.report(backend, connmark)
+  }
+
+  /// Our tables of nftables: connection marks beside iptables-nft, everything where no iptables holds the rules.
+  private func writeTables(
+    _ rules: HostRules, for backend: FirewallBackend, _ unavailable: NftablesError?, _ outcome: inout Outcome
+  ) throws(NftablesError) {
+    var rules = rules
+    rules.connmarkBackend = backend == .legacy ? .iptables : .nftables
+    let wanted: [NftablesSocket.Wanted] = [
+      (HostRules.connmarkTable, rules.connmarkTable),
+      (HostRules.substituteTable, backend == .nftables ? rules.substituteTable : nil),
+    ]
+    if let nftables, unavailable == nil {
+      outcome.changes += try nftables.converge(wanted).map(\.description)
+    } else if let unavailable, wanted.contains(where: { $0.content != nil }) {
+      throw unavailable
+    }
+  }
+
+  /// Puts the rules into the iptables that kubelet does not use: the one that it uses refuses them, and so does nftables
+  /// itself, as in a kernel whose nf_tables has no ip family.
+  ///
+  /// - Returns: whether they are there.
+  private func fallBack(
+    _ rules: HostRules, from chosen: IptablesBackend, _ evidence: IptablesBackend.Evidence, _ lockWaitSeconds: Int,
+    _ outcome: inout Outcome
+  ) -> Bool {
+    guard let program = programs[chosen.other], let present = evidence[chosen.other] else { return false }
+    do throws(IptablesError) {
+      try outcome.write(rules, to: program, present, lockWaitSeconds)
+      return true
+    } catch {
+      outcome.failures.append(error)
+      return false
+    }
   }
 
   /// Makes iptables-nft translate by the connections' marks, and brings the marks, where what is translated is about to
@@ -218,6 +253,8 @@ package final class HostFirewall {
   private struct Outcome {
     var changes: [String] = []
     var substitutes: IptablesError?
+    var fallback: IptablesError?
+    var left: [IptablesBackend] = []
     var failures: [any CausedError] = []
     var usesHashedPorts = false
 
@@ -237,6 +274,8 @@ package final class HostFirewall {
       var report = FirewallReport(backend: backend, connmark: connmark)
       report.changes = changes
       report.substitutes = substitutes
+      report.fallback = fallback
+      report.left = left
       report.failures = failures
       report.usesHashedPorts = usesHashedPorts
       return report

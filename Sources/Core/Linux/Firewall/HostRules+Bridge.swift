@@ -40,13 +40,14 @@ extension HostRules {
 private struct SNATChain {
   /// For destinations that are not translated.
   let returns: [[String]]
-  /// What translates the rest.
+  /// What translates the rest, and what it passes over whatever the destination.
   let translation: [[String]]
 
   init(_ rules: [[String]]) {
     let target = { (words: [String]) in IptablesRule("", words).target }
-    returns = rules.filter { target($0) == "RETURN" }
-    translation = rules.filter { target($0) == "SNAT" }
+    let isOwn = { (words: [String]) in words.contains(HostRules.Name.limitedToOutput) }
+    returns = rules.filter { target($0) == "RETURN" && !isOwn($0) }
+    translation = rules.filter { target($0) == "SNAT" || isOwn($0) }
   }
 
   var destinations: Set<String> { Set(returns.map(SNATChain.destination)) }

@@ -20,11 +20,8 @@ extension HostRules {
       // Behind kube-proxy's DNAT at -100.
       "nat-prerouting": NftablesChain(
         hook: NftablesHook(type: "nat", number: NftablesHook.prerouting, priority: -90),
-        rules: [
-          NftablesRule([.destinationType, .isLocal, .returnToCaller]),
-          NftablesRule(fromPod + [.counter, .jump("snat-mark")]),
-          NftablesRule([.counter] + restore),
-        ]),
+        rules: [NftablesRule([.destinationType, .isLocal, .returnToCaller])]
+          + fromPods.map { NftablesRule($0 + [.counter, .jump("snat-mark")]) } + [NftablesRule([.counter] + restore)]),
       "snat-mark": NftablesChain(
         rules: destinations.map {
           NftablesRule([.counter] + NftablesExpression.destination($0.prefix) + [.returnToCaller])
@@ -40,10 +37,12 @@ extension HostRules {
   ///     chain restore-mark { … }
   package var substituteTable: NftablesTable? {
     var table = NftablesTable()
-    if !externalSNAT {
+    // Without any chain for NAT in the namespace the kernel stops to translate what is open: it stays, empty, for those.
+    if !externalSNAT || !earlier.marks.isEmpty {
       table.chains["postrouting"] = NftablesChain(
         // Behind kube-proxy's masquerading at 100: the first chain that translates a connection decides.
-        hook: NftablesHook(type: "nat", number: NftablesHook.postrouting, priority: 110), rules: translation)
+        hook: NftablesHook(type: "nat", number: NftablesHook.postrouting, priority: 110),
+        rules: externalSNAT ? [] : translation)
     }
     let marks = connectionMarks
     if !marks.isEmpty {
@@ -66,7 +65,10 @@ extension HostRules {
       ([
         NftablesExpression.outputName(prefix: "vlan") + [.returnToCaller],
         [.destinationType, .isLocal, .returnToCaller],
-      ] + returns + [[.load(primaryAddress.bytes), .sourceNAT(ports: ports)]]).map { NftablesRule($0) }
+      ] + returns + [
+        NftablesExpression.outputName(otherThan: primaryInterface) + [.sourceTypeOnOutput, .isLocal, .returnToCaller],
+        [.load(primaryAddress.bytes), .sourceNAT(ports: ports)],
+      ]).map { NftablesRule($0) }
   }
 
   private var connectionMarks: [NftablesRule] {
@@ -75,7 +77,7 @@ extension HostRules {
       rules.append(
         NftablesExpression.inputName(primaryInterface) + [.destinationTypeOnInput, .isLocal] + setConnectionMark)
     }
-    if nodePortSupport || !externalSNAT { rules.append(fromPod + [.jump("restore-mark")]) }
+    if !restoredMarks.isEmpty { rules += fromPods.map { $0 + [.jump("restore-mark")] } }
     if nodePortSupport { rules.append(NftablesExpression.inputName(prefix: "vlan") + [.jump("restore-mark")]) }
     return rules.map { NftablesRule($0) }
   }
@@ -83,17 +85,19 @@ extension HostRules {
   /// The connection's mark is either all of the bits or none, so the packet gets all or loses them: one register can
   /// not join two marks bit by bit.
   private var restoreMark: [NftablesRule] {
-    let isMarked: [NftablesExpression] = [
-      .conntrackLoad(key: NftablesExpression.conntrackMark), .bitwise(mask: connmark.mask, xor: 0),
-      .compareEqual(NftablesExpression.hostBytes(connmark.value)),
-    ]
-    return [
-      NftablesRule(NftablesExpression.setMark(value: 0, mask: connmark.mask)),
-      NftablesRule(isMarked + NftablesExpression.setMark(value: connmark.value, mask: connmark.mask)),
-    ]
+    restoredMarks.flatMap { mark in
+      let isMarked: [NftablesExpression] = [
+        .conntrackLoad(key: NftablesExpression.conntrackMark), .bitwise(mask: mark.mask, xor: 0),
+        .compareEqual(NftablesExpression.hostBytes(mark.value)),
+      ]
+      return [
+        NftablesRule(NftablesExpression.setMark(value: 0, mask: mark.mask)),
+        NftablesRule(isMarked + NftablesExpression.setMark(value: mark.value, mask: mark.mask)),
+      ]
+    }
   }
 
-  private var fromPod: [NftablesExpression] { NftablesExpression.inputName(prefix: vethPrefix) }
+  private var fromPods: [[NftablesExpression]] { vethPrefixes.map { NftablesExpression.inputName(prefix: $0) } }
 
   /// `ct mark set ct mark | MARK`
   private var setConnectionMark: [NftablesExpression] {

@@ -31,6 +31,8 @@ package struct HostRules: Sendable, Hashable {
   package var primaryInterface: String
   /// What the host ends of pods' veth pairs are called, without the digits.
   package var vethPrefix: String
+  /// Pods and connections from before a change of the settings.
+  package var earlier = EarlierSettings()
   package var vpcCIDRs: [IPPrefix]
   /// AWS_VPC_K8S_CNI_EXCLUDE_SNAT_CIDRS.
   package var excludedCIDRs: [IPPrefix]
@@ -71,11 +73,13 @@ extension HostRules {
     plan.chains[Name.connmarkChain] =
       destinations.map { destination($0.prefix) + comment("AWS CONNMARK CHAIN") + ["-j", "RETURN"] }
       + [comment("AWS, CONNMARK") + ["-j", "CONNMARK", "--set-xmark", connmark.description]]
-    plan.rules.append(
-      IptablesRule(
-        "PREROUTING", ["-i", "\(vethPrefix)+"] + comment("AWS, outbound connections") + ["-j", Name.connmarkChain]))
-    // Behind the jump: it brings the connection's mark, just set or set before, into the packet.
-    plan.rules.append(IptablesRule("PREROUTING", comment("AWS, CONNMARK") + restoreMark))
+    for prefix in vethPrefixes {
+      plan.rules.append(
+        IptablesRule(
+          "PREROUTING", ["-i", "\(prefix)+"] + comment("AWS, outbound connections") + ["-j", Name.connmarkChain]))
+    }
+    // Behind the jumps: it brings the connection's mark, just set or set before, into the packet.
+    plan.rules.append(IptablesRule("PREROUTING", comment("AWS, CONNMARK") + restore(connmark)))
     return plan
   }
 
@@ -90,16 +94,23 @@ extension HostRules {
           + ["-m", "addrtype", "--dst-type", "LOCAL", "--limit-iface-in"]
           + ["-j", "CONNMARK", "--set-xmark", connmark.description])
     }
-    if nodePortSupport || !externalSNAT {
-      add(&plan, ["-i", "\(vethPrefix)+"] + comment("AWS, primary ENI") + restoreMark)
+    for prefix in vethPrefixes {
+      for mark in restoredMarks { add(&plan, ["-i", "\(prefix)+"] + comment("AWS, primary ENI") + restore(mark)) }
     }
-    if nodePortSupport { add(&plan, ["-i", "vlan+"] + comment("AWS, primary ENI") + restoreMark) }
+    if nodePortSupport { add(&plan, ["-i", "vlan+"] + comment("AWS, primary ENI") + restore(connmark)) }
     return plan
   }
+
+  /// What the host ends of pods' veths begin with: today's, then those from before a change.
+  var vethPrefixes: [String] { [vethPrefix] + earlier.vethPrefixes }
+
+  /// The marks that are brought from the connection into packets of pods.
+  var restoredMarks: [PacketMark] { (nodePortSupport || !externalSNAT ? [connmark] : []) + earlier.marks }
 
   enum Name {
     static let snatChain = "AWS-SNAT-CHAIN-0"
     static let connmarkChain = "AWS-CONNMARK-CHAIN-0"
+    static let limitedToOutput = "--limit-iface-out"
   }
 
   var snatJump: IptablesRule {
@@ -118,10 +129,14 @@ extension HostRules {
       case .hashed: ["--random"]
       case .none: []
       }
+    // What leaves by an ENI with that ENI's own address needs no other: the VPC would drop it.
+    let own =
+      ["!", "-o", primaryInterface] + comment("AWS SNAT CHAIN, own address")
+      + ["-m", "addrtype", "--src-type", "LOCAL", Name.limitedToOutput, "-j", "RETURN"]
     let translate =
       ["!", "-o", "vlan+"] + comment("AWS, SNAT") + ["-m", "addrtype", "!", "--dst-type", "LOCAL"]
       + ["-j", "SNAT", "--to-source", "\(primaryAddress)"] + random
-    return returns + [translate]
+    return returns + [own, translate]
   }
 
   /// Where packets go without translation, each once: the VPC's prefixes, then the excluded ones.
@@ -137,8 +152,8 @@ extension HostRules {
   func comment(_ text: String) -> [String] { ["-m", "comment", "--comment", text] }
 
   /// `--restore-mark --mask M` as iptables-save prints it.
-  private var restoreMark: [String] {
-    let mask = "0x" + String(connmark.mask, radix: 16)
+  private func restore(_ mark: PacketMark) -> [String] {
+    let mask = "0x" + String(mark.mask, radix: 16)
     return ["-j", "CONNMARK", "--restore-mark", "--nfmask", mask, "--ctmask", mask]
   }
 }

@@ -5,6 +5,8 @@ internal import VPCModel
 package enum IptablesBackend: String, Sendable, Hashable, CaseIterable {
   case legacy
   case nft
+
+  package var other: IptablesBackend { self == .nft ? .legacy : .nft }
 }
 
 /// iptables-save and iptables-restore for IPv4, one backend. Blocks; the programs get the calling thread's namespace.

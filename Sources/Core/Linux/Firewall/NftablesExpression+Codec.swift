@@ -22,10 +22,14 @@ extension NftablesExpression {
         "bitwise",
         [(NFTNL_EXPR_BITWISE_SREG, register), (NFTNL_EXPR_BITWISE_DREG, register), (NFTNL_EXPR_BITWISE_LEN, 4)],
         data: [(NFTNL_EXPR_BITWISE_MASK, Self.hostBytes(mask)), (NFTNL_EXPR_BITWISE_XOR, Self.hostBytes(xor))])
-    case .compareEqual(let bytes):
+    case .conntrackOriginal(let key):
       Self.build(
-        "cmp", [(NFTNL_EXPR_CMP_SREG, register), (NFTNL_EXPR_CMP_OP, UInt32(NFT_CMP_EQ.rawValue))],
-        data: [(NFTNL_EXPR_CMP_DATA, bytes)])
+        "ct", [(NFTNL_EXPR_CT_KEY, key), (NFTNL_EXPR_CT_DREG, register)],
+        data: [(NFTNL_EXPR_CT_DIR, [Self.originalDirection])])
+    case .compareEqual(let bytes):
+      Self.buildComparison(NFT_CMP_EQ.rawValue, bytes)
+    case .compareDifferent(let bytes):
+      Self.buildComparison(NFT_CMP_NEQ.rawValue, bytes)
     case .networkHeader(let offset, let length):
       Self.build(
         "payload",
@@ -42,6 +46,8 @@ extension NftablesExpression {
       Self.buildAddressType(Self.destinationFlags)
     case .destinationTypeOnInput:
       Self.buildAddressType(Self.destinationOnInputFlags)
+    case .sourceTypeOnOutput:
+      Self.buildAddressType(Self.sourceOnOutputFlags)
     case .load(let bytes):
       Self.build(
         "immediate", [(NFTNL_EXPR_IMM_DREG, register)], data: [(NFTNL_EXPR_IMM_DATA, bytes)])
@@ -65,6 +71,14 @@ extension NftablesExpression {
 
   private static let destinationFlags = UInt32(NFTA_FIB_F_DADDR.rawValue)
   private static let destinationOnInputFlags = UInt32(NFTA_FIB_F_DADDR.rawValue | NFTA_FIB_F_IIF.rawValue)
+  private static let sourceOnOutputFlags = UInt32(NFTA_FIB_F_SADDR.rawValue | NFTA_FIB_F_OIF.rawValue)
+  /// IP_CT_DIR_ORIGINAL
+  private static let originalDirection: UInt8 = 0
+
+  private static func buildComparison(_ operation: UInt32, _ bytes: [UInt8]) -> OpaquePointer? {
+    build(
+      "cmp", [(NFTNL_EXPR_CMP_SREG, register), (NFTNL_EXPR_CMP_OP, operation)], data: [(NFTNL_EXPR_CMP_DATA, bytes)])
+  }
 
   private static func buildAddressType(_ flags: UInt32) -> OpaquePointer? {
     build(
@@ -121,11 +135,14 @@ extension NftablesExpression {
       else { return nil }
       return .bitwise(mask: mask, xor: xor)
     case "cmp":
-      guard source.number(NFTNL_EXPR_CMP_SREG) == register,
-        source.number(NFTNL_EXPR_CMP_OP) == UInt32(NFT_CMP_EQ.rawValue),
-        let bytes = source.bytes(NFTNL_EXPR_CMP_DATA)
-      else { return nil }
-      return .compareEqual(bytes)
+      guard source.number(NFTNL_EXPR_CMP_SREG) == register, let bytes = source.bytes(NFTNL_EXPR_CMP_DATA) else {
+        return nil
+      }
+      switch source.number(NFTNL_EXPR_CMP_OP) {
+      case UInt32(NFT_CMP_EQ.rawValue): return .compareEqual(bytes)
+      case UInt32(NFT_CMP_NEQ.rawValue): return .compareDifferent(bytes)
+      default: return nil
+      }
     case "payload":
       guard source.number(NFTNL_EXPR_PAYLOAD_DREG) == register,
         source.number(NFTNL_EXPR_PAYLOAD_BASE) == UInt32(NFT_PAYLOAD_NETWORK_HEADER.rawValue),
@@ -146,6 +163,7 @@ extension NftablesExpression {
       switch source.number(NFTNL_EXPR_FIB_FLAGS) {
       case destinationFlags: return .destinationType
       case destinationOnInputFlags: return .destinationTypeOnInput
+      case sourceOnOutputFlags: return .sourceTypeOnOutput
       default: return nil
       }
     case "immediate":
@@ -163,6 +181,10 @@ extension NftablesExpression {
   private static func decodeKeyed(_ name: String, _ source: ExpressionReader) -> NftablesExpression? {
     let isMeta = name == "meta"
     guard let key = source.number(isMeta ? NFTNL_EXPR_META_KEY : NFTNL_EXPR_CT_KEY) else { return nil }
+    if !isMeta, let direction = source.bytes(NFTNL_EXPR_CT_DIR) {
+      guard direction == [originalDirection], source.number(NFTNL_EXPR_CT_DREG) == register else { return nil }
+      return .conntrackOriginal(key: key)
+    }
     if source.number(isMeta ? NFTNL_EXPR_META_DREG : NFTNL_EXPR_CT_DREG) == register {
       return isMeta ? .metaLoad(key: key) : .conntrackLoad(key: key)
     }

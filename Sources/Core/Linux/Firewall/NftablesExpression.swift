@@ -8,10 +8,14 @@ package enum NftablesExpression: Sendable, Hashable {
   /// NFT_CT_MARK or another key of `ct`.
   case conntrackLoad(key: UInt32)
   case conntrackSet(key: UInt32)
+  /// NFT_CT_DST_IP or another key of `ct original`: of the connection's first packet, as it came.
+  case conntrackOriginal(key: UInt32)
   /// register = register & mask ^ xor; four bytes, host order.
   case bitwise(mask: UInt32, xor: UInt32)
   /// Goes on only where the register begins with these bytes: network order for addresses, host order for numbers.
   case compareEqual([UInt8])
+  /// Goes on only where the register does not.
+  case compareDifferent([UInt8])
   /// Bytes of the network header.
   case networkHeader(offset: UInt32, length: UInt32)
   /// Looks the register up in a verdict map of the same table and does what it says.
@@ -20,6 +24,8 @@ package enum NftablesExpression: Sendable, Hashable {
   case destinationType
   /// `fib daddr . iif type`: the same, asked of the addresses of the interface that the packet came in by.
   case destinationTypeOnInput
+  /// `fib saddr . oif type`: of the source, asked of the addresses of the interface that the packet leaves by.
+  case sourceTypeOnOutput
   /// Puts these bytes into the register.
   case load([UInt8])
   /// `snat to` the IPv4 address in the register.
@@ -56,6 +62,12 @@ extension NftablesExpression {
   package static let metaOutputName: UInt32 = 7
   /// NFT_CT_MARK.
   package static let conntrackMark: UInt32 = 3
+  /// NFT_CT_DIRECTION, one byte.
+  static let conntrackDirection: UInt32 = 1
+  /// NFT_CT_DST_IP.
+  static let conntrackDestination: UInt32 = 20
+  /// IP_CT_DIR_REPLY, as `compareEqual` takes it behind the direction.
+  static let isReply = NftablesExpression.compareEqual([1])
 
   /// `iifname "PREFIX*"`: compares as many bytes as the prefix has.
   package static func inputName(prefix: String) -> [NftablesExpression] {
@@ -67,8 +79,17 @@ extension NftablesExpression {
 
   /// `iifname "NAME"`: all 16 bytes of the name, so that nothing longer is meant.
   package static func inputName(_ name: String) -> [NftablesExpression] {
+    [.metaLoad(key: metaInputName), .compareEqual(wholeName(name))]
+  }
+
+  /// `oifname != "NAME"`
+  static func outputName(otherThan name: String) -> [NftablesExpression] {
+    [.metaLoad(key: metaOutputName), .compareDifferent(wholeName(name))]
+  }
+
+  private static func wholeName(_ name: String) -> [UInt8] {
     let bytes = Array(name.utf8.prefix(15))
-    return [.metaLoad(key: metaInputName), .compareEqual(bytes + repeatElement(0, count: 16 - bytes.count))]
+    return bytes + repeatElement(0, count: 16 - bytes.count)
   }
 
   /// `oifname "PREFIX*"`

@@ -28,7 +28,8 @@ package final class NftablesMonitor {
 
   let descriptor: Int32
   /// The kernel sends several messages at once, up to its own limit of a page or so.
-  private let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 65_536, alignment: 16)
+  // SAFETY: allocated in `init` when nothing can fail any more, freed in `deinit`.
+  private let buffer: UnsafeMutableRawBufferPointer
   /// The rest of the last datagram, the next notice last.
   private var pending: [Notice] = []
 
@@ -36,6 +37,7 @@ package final class NftablesMonitor {
   /// - Throws: `unsupported` where the kernel has no netfilter netlink.
   package init(queueSize: Int32) throws(NetlinkError) {
     descriptor = try NetlinkSocket.open(groups: [NFNLGRP_NFTABLES.rawValue], family: NETLINK_NETFILTER)
+    buffer = .allocate(byteCount: 65_536, alignment: 16)
     NetlinkMonitor.setQueue(queueSize, of: descriptor)
   }
 

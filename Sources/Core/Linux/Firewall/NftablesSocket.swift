@@ -11,7 +11,8 @@ package final class NftablesSocket {
   private let handle: OpaquePointer
   // SAFETY: allocated in `init`, freed in `deinit`, used by one call at a time because the class is not Sendable.
   private let buffer: UnsafeMutableRawBufferPointer
-  private var sequence: UInt32 = 1
+  /// Of the last message sent. It wraps.
+  private var sequence: UInt32
   private let timeoutMilliseconds: Int32
 
   /// Room for one datagram: the kernel's dumps send up to 32 KiB at once.
@@ -19,9 +20,10 @@ package final class NftablesSocket {
 
   /// Loads libmnl and libnftnl on first use in the process and opens a socket.
   ///
+  /// - Parameter sequence: the number behind which messages are counted.
   /// - Throws: `.unavailable` where a library is missing, netfilter's netlink is, or nf_tables does not answer;
   ///   `.refused` where the process may not open it.
-  package init(timeoutMilliseconds: Int32 = 5000) throws(NftablesError) {
+  package init(timeoutMilliseconds: Int32 = 5000, sequence: UInt32 = 1) throws(NftablesError) {
     try NftablesLibrary.load()
     let what = "open a netfilter netlink socket"
     guard let handle = cnft_mnl_socket_open2(NETLINK_NETFILTER, Int32(SOCK_CLOEXEC.rawValue | SOCK_NONBLOCK.rawValue))
@@ -32,6 +34,7 @@ package final class NftablesSocket {
     }
     self.handle = handle
     self.timeoutMilliseconds = timeoutMilliseconds
+    self.sequence = sequence
     buffer = .allocate(byteCount: Self.bufferSize, alignment: 16)
     // Port 0 lets the kernel choose, so that two sockets of one process do not clash.
     guard cnft_mnl_socket_bind(handle, 0, 0) == 0 else { throw NftablesError(.refused, what, errno: errno) }
@@ -96,7 +99,7 @@ package final class NftablesSocket {
       // One error is enough: what follows from it is queued already, since the kernel works within `send`.
       guard let datagram = try receive(wait: failure == nil, what: "wait for the kernel's answer") else { break }
       for message in NetlinkMessages(datagram) {
-        guard let answer = message.error, (first...sequence).contains(message.sequence) else { continue }
+        guard let answer = message.error, message.sequence &- first <= sequence &- first else { continue }
         if answer.number == 0 {
           // Where an earlier object failed, its error came before this.
           if message.sequence == batch.lastSequence { acknowledged = true }

@@ -49,7 +49,8 @@ package final class NetlinkMonitor {
 
   /// For `poll`.
   let descriptor: Int32
-  private let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 32768, alignment: 16)
+  // SAFETY: allocated in `init` when nothing can fail any more, freed in `deinit`.
+  private let buffer: UnsafeMutableRawBufferPointer
   /// The rest of the last datagram, the next event last. Bounded by what 32 KiB can hold.
   private var pending: [Notice] = []
 
@@ -73,6 +74,7 @@ package final class NetlinkMonitor {
       wanted += group.filter { families.contains($0.key) }.map(\.value.rawValue)
     }
     descriptor = try NetlinkSocket.open(groups: wanted)
+    buffer = .allocate(byteCount: 32768, alignment: 16)
     if let queueSize { NetlinkMonitor.setQueue(queueSize, of: descriptor) }
   }
 

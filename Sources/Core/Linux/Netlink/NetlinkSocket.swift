@@ -3,7 +3,7 @@
 internal import CNetlink
 internal import Glibc
 
-/// A NETLINK_ROUTE socket: sends requests to the kernel and reads its answers, blocking.
+/// A NETLINK_ROUTE socket, as a rule: sends requests to the kernel and reads its answers, blocking.
 ///
 /// The socket belongs to the network namespace in which it was opened and stays there whatever thread uses it
 /// (`NetworkNamespace.openSocket`). It keeps no cache. It is not Sendable: one thread or one actor uses it.
@@ -19,12 +19,15 @@ package final class NetlinkSocket {
   /// Opens a socket in the calling thread's network namespace. The port id is 0, so that the kernel chooses one.
   ///
   /// - Parameters:
+  ///   - family: NETLINK_ROUTE, or NETLINK_NETFILTER.
   ///   - timeout: how long to wait for each answer. The kernel works while it takes the request, and that part cannot be
   ///     cut short; what is bounded is a lost answer.
   ///   - bufferSize: bytes for one receive. The kernel fills at most 32 KiB of a dump into one.
   /// - Throws: `outOfResources`, `notPermitted`, `unsupported`.
-  package init(timeout: Duration = .seconds(5), bufferSize: Int = 32768) throws(NetlinkError) {
-    descriptor = try NetlinkSocket.open(groups: [])
+  package init(
+    timeout: Duration = .seconds(5), bufferSize: Int = 32768, family: Int32 = NETLINK_ROUTE
+  ) throws(NetlinkError) {
+    descriptor = try NetlinkSocket.open(groups: [], family: family)
     self.timeout = timeout
     buffer = .allocate(byteCount: bufferSize, alignment: 16)
     // Answers to a process that had this port id before must not look like ours.

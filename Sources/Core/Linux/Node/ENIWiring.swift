@@ -126,10 +126,11 @@ package struct ENIWiring: Sendable, Hashable {
   private func routeDifferences(_ link: UInt32, on socket: NetlinkSocket) throws -> Found {
     let everything = Route.everything(address.family)
     // The gateway's own route first: the kernel wants to know the way to it.
-    let wanted = [
-      Route(to: IPPrefix(single: gateway), table: table, device: link),
-      Route(to: everything, table: table, device: link, gateway: gateway),
-    ]
+    let wanted =
+      [
+        Route(to: IPPrefix(single: gateway), table: table, device: link),
+        Route(to: everything, table: table, device: link, gateway: gateway),
+      ] + (address.family == .ipv4 ? [ENIWiring.dead(table)] : [])
     let present = try Route.list(table: table, family: address.family, on: socket)
     let missing = wanted.filter { route in !present.contains { $0.matches(route) } }
     // A second default of another metric is what `replace` leaves.
@@ -140,6 +141,12 @@ package struct ENIWiring: Sendable, Hashable {
     let subnetRoutes = try Route.list(table: .main, family: address.family, device: link, on: socket)
       .filter { $0.destination == subnet && $0.gateway == nil }
     return (missing.map(NodeDifference.missingRoute), (defaults + subnetRoutes).map(NodeDifference.foreignRoute))
+  }
+
+  /// What holds while the link is down and its routes are gone: without it the rules would go on to `main`, and packets
+  /// leave by the primary ENI with addresses that are not its own.
+  private static func dead(_ table: RouteTable) -> Route {
+    Route(to: Route.everything(.ipv4), table: table, kind: .unreachable, priority: UInt32.max)
   }
 
   private func ruleDifferences(on socket: NetlinkSocket) throws -> Found {
@@ -189,6 +196,30 @@ extension ENIWiring {
     let found = rules.map(NodeDifference.foreignRule) + routes.map(NodeDifference.foreignRoute)
     try NodeDifference.mend(found, on: socket)
     return found
+  }
+
+  /// Takes away what ENIs have left that are gone with their links: their rules, and tables in which nothing but our last
+  /// route is left. A packet that such a rule matches would find no way, while the ENI that has the address by now stands
+  /// behind it.
+  ///
+  /// - Parameter tables: of the ENIs that are attached. The rules of tables with any other route are left alone.
+  /// - Returns: what was taken away.
+  @discardableResult
+  package static func removeDead(
+    besides tables: Set<RouteTable>, family: AddressFamily, on socket: NetlinkSocket
+  ) throws -> [NodeDifference] {
+    let rules = try PolicyRule.list(family, on: socket).filter { rule in
+      guard rule.isLookup, !tables.contains(rule.table) else { return false }
+      return rule.priority == RulePriority.fromENI
+        || rule.priority == RulePriority.fromPod && rule.mark != nil && rule.source == nil
+    }
+    var removed: [NodeDifference] = []
+    for table in Set(rules.map(\.table)) {
+      let routes = try Route.list(table: table, family: family, on: socket)
+      guard !routes.isEmpty, routes.allSatisfy({ $0.matches(dead(table)) }) else { continue }
+      removed += try remove(table: table, family: family, on: socket)
+    }
+    return removed
   }
 
   /// The table that a rule `from ADDRESS` already leads to, as machine images set up ENIs of further cards; nil where

@@ -4,7 +4,8 @@ internal import VPCModel
 
 /// What the kernel told since it was last asked: which objects were touched, not what is true now.
 ///
-/// A value: notices in, each object once, however often it was touched.
+/// A value: notices in, each object once, however often it was touched. What is too much to be told one by one counts as
+/// lost: everything is looked at then.
 package struct NodeChanges: Sendable, Hashable {
   /// What was told of one link.
   package struct LinkChange: Sendable, Hashable {
@@ -55,6 +56,23 @@ package struct NodeChanges: Sendable, Hashable {
 
   package init() {}
 
+  /// Objects kept at most. A flush of a full node's network touches 3,000.
+  package static let limit = 16_384
+
+  private var count: Int {
+    addedRules.count + removedRules.count + addedRoutes.count + removedRoutes.count + links.count + addresses.count
+      + settings.count + tables.count + iptablesChains.count
+  }
+
+  /// Forgets what nobody will ask for, since everything is looked at.
+  private mutating func bound() {
+    guard count > NodeChanges.limit else { return }
+    let origin = origin
+    self = NodeChanges()
+    self.origin = origin
+    isLost = true
+  }
+
   package var isEmpty: Bool { self == NodeChanges() }
 
   /// The tables of iptables-nft that we write.
@@ -82,6 +100,7 @@ package struct NodeChanges: Sendable, Hashable {
     case .lost: isLost = true
     }
     if notice.port != 0 { origin.merge(Origin(ports: [notice.port])) }
+    bound()
   }
 
   package mutating func add(_ notice: NftablesMonitor.Notice) {
@@ -98,5 +117,6 @@ package struct NodeChanges: Sendable, Hashable {
       if !program.isEmpty { origin.merge(Origin(programs: [program])) }
     case .lost: isLost = true
     }
+    bound()
   }
 }

@@ -21,26 +21,40 @@ package final class NodeMonitor {
     }
   }
 
-  private let route: NetlinkMonitor
+  private(set) var route: NetlinkMonitor
   /// Nil where the kernel has no netfilter netlink, and so no nftables.
-  private let nftables: NftablesMonitor?
+  private var nftables: NftablesMonitor?
   private let bell: EventBell
 
   /// What the kernel keeps for us while we let changes gather: 30 pods at once are 300 kB, and more only costs a look at
   /// everything.
   private static let queueSize: Int32 = 4 << 20
 
+  /// Notices taken at once: more than the kernel keeps. What comes while they are taken waits for the next `take`, so that
+  /// a flood holds nobody up.
+  private static let noticesAtOnce = 65_536
+
   package init() throws {
-    route = try NetlinkMonitor(
-      [.links, .addresses, .routes, .rules, .settings], families: [.ipv4], queueSize: NodeMonitor.queueSize)
-    do throws(NetlinkError) {
-      nftables = try NftablesMonitor(queueSize: NodeMonitor.queueSize)
-    } catch {
-      guard error.code == .unsupported else { throw error }
-      nftables = nil
-    }
+    (route, nftables) = try NodeMonitor.open()
     bell = try EventBell()
   }
+
+  private static func open() throws(NetlinkError) -> (route: NetlinkMonitor, nftables: NftablesMonitor?) {
+    let route = try NetlinkMonitor(
+      [.links, .addresses, .routes, .rules, .settings], families: [.ipv4], queueSize: queueSize)
+    do throws(NetlinkError) {
+      return (route, try NftablesMonitor(queueSize: queueSize))
+    } catch {
+      guard error.code == .unsupported else { throw error }
+      return (route, nil)
+    }
+  }
+
+  /// Opens new sockets in place of those that failed, in the calling thread's namespace. What changed between the failure
+  /// and this call is not told: look at everything behind it. `interrupt` stays as it is.
+  ///
+  /// - Throws: `NetlinkError`; the old sockets stay then.
+  package func reopen() throws { (route, nftables) = try NodeMonitor.open() }
 
   /// Ends a `wait` under way, or the next one. May be kept and called by any thread.
   package var interrupt: @Sendable () -> Void { { [bell] in bell.ring() } }
@@ -61,10 +75,12 @@ package final class NodeMonitor {
   package func take(leavingOut own: OwnPorts) throws -> NodeChanges {
     var changes = NodeChanges()
     let now = ContinuousClock.now
-    while let notice = try route.nextNotice(until: now) {
+    for _ in 0..<NodeMonitor.noticesAtOnce {
+      guard let notice = try route.nextNotice(until: now) else { break }
       if notice.port == 0 || !own.route.contains(notice.port) { changes.add(notice) }
     }
-    while let notice = try nftables?.next(until: now) {
+    for _ in 0..<NodeMonitor.noticesAtOnce {
+      guard let notice = try nftables?.next(until: now) else { break }
       if notice.port == 0 || !own.netfilter.contains(notice.port) { changes.add(notice) }
     }
     return changes

@@ -11,6 +11,8 @@ package struct NodeRules: Sendable, Hashable {
   package var leadsToPodsTable: Bool
   /// `1024: fwmark MARK lookup main`; nil where neither NodePort support nor SNAT is on.
   package var primaryMark: PacketMark?
+  /// As `primaryMark`, of connections from before a change of the settings.
+  package var earlierMarks: [PacketMark] = []
   /// `1535: to CIDR lookup main`, one for each: AWS_EXTERNAL_SERVICE_CIDRS. Those of another family are passed over.
   package var externalServices: [IPPrefix]
   /// While pods are led from the constant scheme to the per-pod one: its rules stand until each pod has its own.
@@ -48,8 +50,8 @@ package struct NodeRules: Sendable, Hashable {
   /// In the order in which they are added.
   package var wanted: [PolicyRule] {
     var rules = leadsToPodsTable ? [toPods, pastENIs] : []
-    if let primaryMark {
-      rules.append(PolicyRule(family: family, priority: RulePriority.primaryMark, mark: primaryMark, table: .main))
+    for mark in [primaryMark].compactMap({ $0 }) + earlierMarks {
+      rules.append(PolicyRule(family: family, priority: RulePriority.primaryMark, mark: mark, table: .main))
     }
     for service in externalServices where service.family == family {
       // All addresses are two halves: for the kernel a rule to all of them has no destination, and deleting one that
@@ -92,7 +94,7 @@ package struct NodeRules: Sendable, Hashable {
       } else if rule == toPods || rule == pastENIs {
         isLeft = keepsPodsTable
       } else {
-        isLeft = !(isPrimaryMark(rule) || isService(rule))
+        isLeft = !(NodeRules.isPrimaryMark(rule) || isService(rule))
       }
       if !isLeft { foreign.append(rule) }
       if isLeft, rule.priority == RulePriority.externalService, rule.table == .main { keepsService = true }
@@ -106,9 +108,9 @@ package struct NodeRules: Sendable, Hashable {
   }
 
   /// Whether the rule is one of priority 1024 as an earlier run made it, of whatever mark.
-  private func isPrimaryMark(_ rule: PolicyRule) -> Bool {
+  static func isPrimaryMark(_ rule: PolicyRule) -> Bool {
     guard let mark = rule.mark else { return false }
-    return rule == PolicyRule(family: family, priority: RulePriority.primaryMark, mark: mark, table: .main)
+    return rule == PolicyRule(family: rule.family, priority: RulePriority.primaryMark, mark: mark, table: .main)
   }
 
   /// Whether the rule is one of AWS_EXTERNAL_SERVICE_CIDRS, of this or an earlier value.

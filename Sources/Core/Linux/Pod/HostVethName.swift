@@ -31,13 +31,23 @@ package enum HostVethName {
     InterfaceName(prefix + suffix(namespace: namespace, pod: pod, index: index))
   }
 
+  /// The two parts of a name that a plugin of this contract gives: a prefix of one to four letters and digits, and the pod's
+  /// digits; nil for any other name.
+  package static func split(_ name: String) -> (prefix: String, suffix: String)? {
+    let bytes = name.utf8
+    guard (1...4).contains(bytes.count - suffixLength) else { return nil }
+    let digits = bytes.suffix(suffixLength)
+    let isPrefix = bytes.dropLast(suffixLength).allSatisfy {
+      48...57 ~= $0 || 65...90 ~= $0 || 97...122 ~= $0
+    }
+    guard isPrefix, digits.allSatisfy({ 48...57 ~= $0 || 97...102 ~= $0 }) else { return nil }
+    return (String(decoding: bytes.dropLast(suffixLength), as: UTF8.self), String(decoding: digits, as: UTF8.self))
+  }
+
   /// The links that are called like a pod's, `PREFIX…`, and are none: rules for pods' packets mean theirs too.
   package static func strangers(among links: [Link], prefix: String) -> [Link] {
     links.filter { link in
-      guard link.name.hasPrefix(prefix) else { return false }
-      let digits = link.name.dropFirst(prefix.count).utf8
-      let isPods = digits.count == suffixLength && digits.allSatisfy { 48...57 ~= $0 || 97...102 ~= $0 }
-      return !isPods || link.kind != "veth"
+      link.name.hasPrefix(prefix) && (split(link.name)?.prefix != prefix || link.kind != "veth")
     }
   }
 }

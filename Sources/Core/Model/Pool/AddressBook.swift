@@ -55,6 +55,8 @@ struct AddressBook: Sendable {
     let pod: PodName
     let unixNanoseconds: Int64
     let interfacesCount: Int
+    /// When an ADD was last answered with it; nil where that was before the agent's start.
+    var askedAt: PoolInstant?
     /// -1 where no CIDR holds it.
     var cidr: Int
     var offset: Int
@@ -78,7 +80,7 @@ struct AddressBook: Sendable {
 
   /// Gives the attachment an address, or nil where none is free.
   mutating func assign(
-    _ key: AttachmentKey, pod: PodName, unixNanoseconds: Int64, interfacesCount: Int
+    _ key: AttachmentKey, pod: PodName, unixNanoseconds: Int64, interfacesCount: Int, now: PoolInstant
   ) -> Allocation? {
     guard let cidr = nextCIDR() else { return nil }
     var taken: Int?
@@ -88,8 +90,8 @@ struct AddressBook: Sendable {
     }
     guard let offset = taken, let address = cidrs[cidr].prefix.address(at: offset) else { return nil }
     let allocation = Allocation(
-      address: address, pod: pod, unixNanoseconds: unixNanoseconds, interfacesCount: interfacesCount, cidr: cidr,
-      offset: offset)
+      address: address, pod: pod, unixNanoseconds: unixNanoseconds, interfacesCount: interfacesCount,
+      askedAt: now, cidr: cidr, offset: offset)
     allocations[key] = allocation
     journal.note(key)
     return allocation

@@ -49,6 +49,14 @@ extension Pool {
   /// Subnets without a free prefix, where single addresses are used for now.
   package var fallbackSubnetIDs: [SubnetID] { fallbackSubnets.keys.sorted() }
 
+  /// Whether an attachment still has what it had, and no ADD has asked for it lately.
+  package func isQuiet(_ assignment: Assignment, for quiet: Duration, now: PoolInstant) -> Bool {
+    guard let allocation = book.allocations[assignment.key], allocation.address == assignment.address,
+      allocation.unixNanoseconds == assignment.assignedUnixNanoseconds
+    else { return false }
+    return allocation.askedAt.map { now - $0 >= quiet } ?? true
+  }
+
   /// Full subnets, which are left alone for now.
   package var pausedSubnetIDs: [SubnetID] { pausedSubnets.keys.sorted() }
 

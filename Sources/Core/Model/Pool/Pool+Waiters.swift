@@ -14,6 +14,7 @@ extension Pool {
     turnedAway.remove(request.pod)
     guard isStarted else { return refuse(isShutDown ? .shuttingDown : .notReady, &batch) }
     if let allocation = book.allocations[request.key] {
+      book.allocations[request.key]?.askedAt = time.instant
       let assignment = assignment(request.key, allocation, isNew: false)
       return batch.answer(.answerAdd(request.waiter, .assigned(assignment)))
     }
@@ -30,7 +31,7 @@ extension Pool {
   private mutating func assign(_ request: AddRequest, _ time: PoolTime) -> Assignment? {
     let allocation = book.assign(
       request.key, pod: request.pod, unixNanoseconds: time.unixNanoseconds,
-      interfacesCount: request.interfacesCount)
+      interfacesCount: request.interfacesCount, now: time.instant)
     return allocation.map { assignment(request.key, $0, isNew: true) }
   }
 

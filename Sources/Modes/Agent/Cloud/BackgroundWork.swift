@@ -9,6 +9,7 @@
 //   HostRulesWatch      SNAT, connection marks               while something is left     nothing of AWS
 //   NodeENIs.runCare    missing tags and marks               after a listing             EC2 where something is missing
 //   NodeRepair          the node's kernel state              when somebody changes it     nothing of AWS
+//   AbandonedPods       addresses of pods without a DEL      when a pod's veth goes      nothing of AWS
 //   LeakedENISweep      ENIs of ended instances              once an hour a cluster      DescribeNetworkInterfaces
 //
 // An idle node asks EC2 for nothing but its share of the sweep.
@@ -37,6 +38,7 @@ struct BackgroundWork: Sendable {
   let watch: NodeWatch?
   /// What the repair notes; nil where the node's network is not to be looked after, as in a test that has none.
   let repairs: RepairRecord?
+  var podObserver = PodObserver()
   let time: TimeSource
   let logger: Logger
 
@@ -48,7 +50,10 @@ struct BackgroundWork: Sendable {
       group.addTask { await attachments.run() }
       group.addTask { await primary.run() }
       group.addTask { await hostRules.run() }
-      if let repair { group.addTask { await repair.run() } }
+      if let repair {
+        group.addTask { await repair.run() }
+        group.addTask { await abandonedPods.run() }
+      }
       if !isListed { group.addTask { await enis.listUntilKnown { await pool.tell(.observed($0)) } } }
       if settings.provisions { group.addTask { await enis.runCare() } }
       if settings.cleansLeakedENIs { group.addTask { await sweep.run() } }
@@ -107,6 +112,11 @@ struct BackgroundWork: Sendable {
         // Rules that follow kubelet to the other iptables were undone by nobody.
         return report.isMove ? [] : report.changes
       }, record: repairs, metrics: metrics, time: time, logger: logger)
+  }
+
+  private var abandonedPods: AbandonedPods {
+    AbandonedPods(
+      network: network, pool: pool, metrics: metrics, observer: podObserver, time: time, logger: logger)
   }
 
   private var sweep: LeakedENISweep {

@@ -13,6 +13,8 @@ actor HostRulesKeeper {
     var primary: MACAddress
     var address: IPAddress
     var vpcCIDRs: [IPPrefix]
+    /// Pods and connections from before a change of the settings.
+    var earlier = EarlierSettings()
   }
 
   private let executor: ThreadExecutor
@@ -36,6 +38,7 @@ actor HostRulesKeeper {
     var backend: FirewallBackend?
     var primary: String?
     var substitutes: String?
+    var fallback: String?
     var failures: [String] = []
     var usesHashedPorts = false
     var droppingForward: [ForwardPolicy] = []
@@ -65,18 +68,22 @@ actor HostRulesKeeper {
   }
 
   /// Looks whether the rules are as they were last to be, and mends them; nil before the first `apply`.
-  func verify() throws -> FirewallReport? {
-    try subject.map { try apply(to: $0, HostRulesKeeper.patience) }
+  ///
+  /// - Parameter earlier: as it is now.
+  func verify(_ earlier: EarlierSettings) throws -> FirewallReport? {
+    subject?.earlier = earlier
+    return try subject.map { try apply(to: $0, HostRulesKeeper.patience) }
   }
 
   private func apply(to subject: Subject, _ lockWaitSeconds: Int) throws -> FirewallReport {
     let links = try Link.find(mac: subject.primary, on: socket)
     guard let link = ENILinks(links).best else { throw NodeNetworkError.noPrimaryLink(subject.primary) }
-    let rules = HostRules(
+    var rules = HostRules(
       primaryAddress: subject.address, primaryInterface: link.name, vethPrefix: configuration.vethPrefix,
       vpcCIDRs: subject.vpcCIDRs, excludedCIDRs: configuration.excludedSNATCIDRs,
       externalSNAT: configuration.usesExternalSNAT, randomization: configuration.snatPorts,
       nodePortSupport: configuration.supportsNodePorts, connmark: configuration.primaryMark)
+    rules.earlier = subject.earlier
     sayOverlaps(subject.vpcCIDRs)
     let report = firewall.apply(rules, lockWaitSeconds: lockWaitSeconds)
     say(report, primary: link.name)
@@ -116,7 +123,13 @@ actor HostRulesKeeper {
         ])
     }
     said.backend = report.backend
+    if !report.left.isEmpty {
+      logger.notice(
+        "the node's rules moved to another iptables; a connection that began in this moment may have to begin again",
+        metadata: ["from": "\(report.left.map(\.rawValue))", "to": "\(report.backend.rawValue)"])
+    }
     saySubstitution(report)
+    sayFallback(report)
     sayFailures(report)
     if report.usesHashedPorts, !said.usesHashedPorts {
       logger.warning("iptables is too old for --random-fully: source ports of SNAT are chosen by --random")
@@ -136,6 +149,15 @@ actor HostRulesKeeper {
         "not covered": "rules that iptables wrote before cannot be removed without it",
         "remedy": "an iptables of the kind that kube-proxy uses; looked for every minute",
       ])
+  }
+
+  private func sayFallback(_ report: FirewallReport) {
+    let cause = report.fallback.map { CauseChain.text($0) }
+    defer { said.fallback = cause }
+    guard let cause, cause != said.fallback else { return }
+    logger.warning(
+      "the iptables that kube-proxy uses refuses the node's rules, and so does nftables; using the other iptables",
+      metadata: ["error": "\(cause)", "backend": "\(report.backend.rawValue)"])
   }
 
   private func sayFailures(_ report: FirewallReport) {

@@ -15,7 +15,8 @@ extension NodeNetwork {
     primary: MACAddress, address: IPAddress, vpcCIDRs: [IPPrefix], lockWaitSeconds: Int = 30
   ) async throws -> FirewallReport {
     try await hostRules.apply(
-      HostRulesKeeper.Subject(primary: primary, address: address, vpcCIDRs: vpcCIDRs), lockWaitSeconds: lockWaitSeconds)
+      HostRulesKeeper.Subject(primary: primary, address: address, vpcCIDRs: vpcCIDRs, earlier: await earlier),
+      lockWaitSeconds: lockWaitSeconds)
   }
 
   /// Looks whether the rules still are what `applyHostRules` was last asked for, mends them, and tells what was written.
@@ -23,5 +24,7 @@ extension NodeNetwork {
   /// iptables of the node.
   ///
   /// - Returns: nil before the first `applyHostRules`.
-  nonisolated func verifyHostRules() async throws -> FirewallReport? { try await hostRules.verify() }
+  nonisolated func verifyHostRules() async throws -> FirewallReport? {
+    try await hostRules.verify(await earlier)
+  }
 }

@@ -35,7 +35,10 @@ extension NodeNetwork {
   /// What the source map must hold.
   var wantedMarks: ENIMarks {
     var wanted = ENIMarks(mask: configuration.eniMarkMask, vethPrefix: configuration.vethPrefix)
-    for (id, eni) in enis { wanted.enis[id] = eni.mark.map { ENIMarks.ENI(mark: $0, sources: eni.slots) } }
+    wanted.earlierVethPrefixes = earlier.vethPrefixes
+    for (id, eni) in enis {
+      wanted.enis[id] = eni.mark.map { ENIMarks.ENI(mark: $0, sources: eni.slots, address: eni.address) }
+    }
     for (id, eni) in kept { wanted.enis[id, default: ENIMarks.ENI(mark: eni.mark)].sources.formUnion(eni.sources) }
     return wanted
   }

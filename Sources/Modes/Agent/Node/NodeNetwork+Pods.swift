@@ -76,6 +76,37 @@ extension NodeNetwork {
     }
   }
 
+  /// Attachments whose pods have nothing on the host: no veth under any prefix, and no route to the address. Of two sandboxes
+  /// of one pod, whose veths have one name, the earlier one has none when no route leads to it.
+  ///
+  /// The kernel is read only where what it told so far leaves some in doubt. Entries that name no pod are never among them.
+  func withoutHostSide(_ assignments: [Assignment]) throws -> [Assignment] {
+    var latest: [String: Int64] = [:]
+    for assignment in assignments {
+      guard let suffix = PodHolder(assignment).vethSuffix else { continue }
+      latest[suffix] = max(latest[suffix] ?? .min, assignment.assignedUnixNanoseconds)
+    }
+    var sought: [(assignment: Assignment, suffix: String, isEarlier: Bool)] = []
+    for assignment in assignments {
+      guard let suffix = PodHolder(assignment).vethSuffix else { continue }
+      let isEarlier = assignment.assignedUnixNanoseconds < latest[suffix] ?? .min
+      guard isEarlier || veths.index(suffix: suffix) == nil else { continue }
+      sought.append((assignment, suffix, isEarlier))
+    }
+    guard !sought.isEmpty else { return [] }
+    let present = try podVeths()
+    var routed: Set<IPAddress> = []
+    for table in [RouteTable.pods, .main] {
+      for route in try Route.list(table: table, family: .ipv4, on: socket) where route.destination.isSingle {
+        routed.insert(route.destination.address)
+      }
+    }
+    return sought.compactMap { entry in
+      let isMissing = present[entry.suffix] == nil || entry.isEarlier
+      return isMissing && !routed.contains(entry.assignment.address) ? entry.assignment : nil
+    }
+  }
+
   /// Removes a pod's host side behind the caller's back. Repeating it does no harm.
   ///
   /// Not awaited by anyone: each is bounded by one netlink exchange, and at most one is made for each DEL.

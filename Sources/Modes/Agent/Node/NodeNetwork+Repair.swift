@@ -18,7 +18,17 @@ extension NodeNetwork {
   ///
   /// - Returns: what must be looked at.
   func follow(_ changes: NodeChanges) -> RepairScope {
+    let gone = veths.gone
     let fresh = veths.follow(changes)
+    if veths.gone != gone { podEndedBell.ring() }
+    var isNewPrefix = false
+    do {
+      isNewPrefix = try recognisesVeths(changes)
+    } catch {
+      // The minute's look takes it in.
+      logger.warning(
+        "cannot look at a new interface of a pod yet", metadata: ["error": "\(CauseChain.text(error))"])
+    }
     var known = RepairScope.Known(veths: veths, fresh: fresh, routing: routing)
     for (id, eni) in enis {
       guard let wiring = eni.wiring else { continue }
@@ -27,7 +37,9 @@ extension NodeNetwork {
       known.eniTables[eni.table] = id
       known.secondary.insert(id)
     }
-    return RepairScope(changes, known)
+    var scope = RepairScope(changes, known)
+    scope.hostRules = scope.hostRules || isNewPrefix
+    return scope
   }
 
   // MARK: rules, ENIs, the source map
@@ -42,7 +54,7 @@ extension NodeNetwork {
       faults += try wiring.wanted.verify(link, on: socket).map { NodeFault($0) }
     }
     if scope.sourceMap, let marks {
-      let differences = try marks.differences()
+      let differences = try marks.differences(from: wantedMarks)
       if let first = differences.first {
         let more = differences.count > 1 ? " and \(differences.count - 1) more" : ""
         faults.append(
@@ -62,12 +74,16 @@ extension NodeNetwork {
     var links: [UInt32: Link] = [:]
     if scope.allPods || scope.leftovers {
       let list = try Link.list(on: socket)
+      let gone = veths.gone
       veths.see(all: list)
+      if veths.gone != gone { podEndedBell.ring() }
       for link in list { links[link.index] = link }
     } else {
       for index in scope.veths { links[index] = try Link.find(index: index, on: socket) }
     }
-    return try PodPaths.Sight(.ipv4, links: links, on: socket)
+    let sight = try PodPaths.Sight(.ipv4, links: links, on: socket)
+    if scope.allPods, scope.leftovers { try settleEarlierSettings(sight) }
+    return sight
   }
 
   /// What is wrong with pods' host sides, and what is left of pods that ended or were led otherwise.

@@ -47,11 +47,15 @@ actor NodeNetwork {
   var kept: [ENIID: ENIMarks.ENI] = [:]
   /// Pods' host veths as first seen.
   var veths: PodVeths
+  /// What was made under other settings and is still in use.
+  var earlier = EarlierSettings()
   /// Pods may still depend on the scheme that is not the node's: what of it is there stays until they do not.
   var otherSchemeStands = true
   let startedUnixNanoseconds = PoolClock.now().unixNanoseconds
   /// Rings when an ENI was wired: what its pods have of the other scheme can go.
   let wiredBell = Bell()
+  /// Rings when a pod's veth is gone.
+  let podEndedBell = Bell()
   nonisolated let hostRules: HostRulesKeeper
 
   /// How long EC2 and the kernel may take to show a link after the attachment.
@@ -78,6 +82,8 @@ actor NodeNetwork {
     let isPrimary: Bool
     /// What packets from its pods are marked with; nil for the primary.
     let mark: UInt32?
+    /// Its own, which no pod has.
+    let address: IPAddress?
     /// Addresses and prefixes that EC2 gave it for pods.
     var slots: Set<IPPrefix>
     /// Nil until it was wired: what its link, table and rules must be, and the link's index.
@@ -85,6 +91,7 @@ actor NodeNetwork {
 
     init(_ eni: ENIObservation, mark: UInt32?) {
       self.mark = mark
+      address = eni.primaryAddress
       table = eni.routeTable ?? .eni(device: eni.device, card: eni.card)
       isPrimary = eni.isPrimary
       slots = Set(eni.cidrs)
@@ -107,15 +114,42 @@ actor NodeNetwork {
   /// - Throws: also where the primary ENI is called like the pods' interfaces.
   func setUp(primary: MACAddress, enis: [ENIObservation]) throws -> Set<IPPrefix> {
     try checkVethPrefix(primary)
+    try findEarlierSettings()
     for eni in enis where eni.isManaged { self.enis[eni.id] = ManagedENI(eni, mark: try mark(of: eni)) }
     openMarks()
     let contested = try keepWhatRuns()
     report(try nodeRules.apply(on: socket), what: "policy rules")
-    if let marks {
+    try removeDeadENIs(besides: enis)
+    try writeMarks()
+    return contested
+  }
+
+  /// What ENIs have left that are gone with their links.
+  private func removeDeadENIs(besides enis: [ENIObservation]) throws {
+    var tables = Set(enis.map { ManagedENI($0, mark: nil).table })
+    // Of an ENI that running pods use, though the listing lacks it, nothing is taken away.
+    let marks = Set(kept.values.map(\.mark))
+    for rule in try PolicyRule.list(.ipv4, on: socket) where rule.mark.map({ marks.contains($0.value) }) ?? false {
+      tables.insert(rule.table)
+    }
+    report(try ENIWiring.removeDead(besides: tables, family: .ipv4, on: socket), what: "rules of ENIs that are gone")
+  }
+
+  /// Writes the source map for the first time. A kernel that refuses it, as one whose nf_tables has no ip family, gets the
+  /// other scheme, like one without nf_tables.
+  private func writeMarks() throws {
+    guard let marks else { return }
+    do throws(NftablesError) {
       let changed = try marks.apply(wantedMarks)
       if !changed.isEmpty { logger.notice("source map written", metadata: ["changes": "\(changed.count)"]) }
+    } catch {
+      guard error.code == .refused, !error.isTransient else { throw error }
+      logger.warning(
+        "nftables refuses the source map, using one pair of policy rules for each pod",
+        metadata: ["error": "\(CauseChain.text(error))"])
+      self.marks = nil
+      report(try nodeRules.apply(on: socket), what: "policy rules")
     }
-    return contested
   }
 
   /// Lowers the primary interface's MTU to the set one; never raises it.
@@ -160,6 +194,7 @@ actor NodeNetwork {
       primaryMark: configuration.usesPrimaryMark ? configuration.primaryMark : nil,
       externalServices: configuration.externalServiceCIDRs)
     rules.keepsPodsTable = otherSchemeStands
+    rules.earlierMarks = earlier.marks
     return rules
   }
 
@@ -279,6 +314,11 @@ actor NodeNetwork {
     }
     // Without nf_tables there is no table to remove.
     guard let nftables = try? nftables() else { return }
-    if try ENIMarkTable(socket: nftables).remove() { logger.notice("source map removed: each pod has its own rules") }
+    do throws(NftablesError) {
+      if try ENIMarkTable(socket: nftables).remove() { logger.notice("source map removed: each pod has its own rules") }
+    } catch {
+      // Without the rules by mark it leads nobody anywhere.
+      logger.warning("cannot remove the source map", metadata: ["error": "\(CauseChain.text(error))"])
+    }
   }
 }

@@ -16,32 +16,51 @@ struct PodVeths: Sendable {
 
   /// AWS_VPC_K8S_CNI_VETHPREFIX.
   let prefix: String
+  /// The same, and what else the names of running pods' veths begin with.
+  private(set) var prefixes: Set<String>
+  /// Veths that have gone since the beginning.
+  private(set) var gone: UInt64 = 0
   private var byIndex: [UInt32: Veth] = [:]
-  private var byName: [String: UInt32] = [:]
+  /// Two where the setting was changed between two sandboxes of one pod.
+  private var bySuffix: [String: [UInt32]] = [:]
 
-  init(prefix: String) { self.prefix = prefix }
+  init(prefix: String) {
+    self.prefix = prefix
+    prefixes = [prefix]
+  }
 
   subscript(index: UInt32) -> Veth? { byIndex[index] }
   func contains(_ index: UInt32) -> Bool { byIndex[index] != nil }
   var count: Int { byIndex.count }
 
-  /// The index of a pod's veth.
+  /// The index of a pod's veth: the newest of that pod.
   ///
   /// - Parameter suffix: `HostVethName.suffix`.
-  func index(suffix: String) -> UInt32? { byName[prefix + suffix] }
+  func index(suffix: String) -> UInt32? { bySuffix[suffix]?.max() }
+
+  /// Takes veths with these prefixes for pods' from now on, and those with others no more.
+  mutating func recognise(_ earlier: [String]) {
+    prefixes = Set(earlier + [prefix])
+    for (index, veth) in byIndex where !isPods(veth.name) { forget(index) }
+  }
+
+  private func isPods(_ name: String) -> Bool { HostVethName.split(name).map { prefixes.contains($0.prefix) } ?? false }
 
   /// Takes a link as it is, the first time that it is seen. Anything but a pod's veth is passed over.
   mutating func see(_ link: Link) {
-    guard byIndex[link.index] == nil, link.kind == "veth", link.name.hasPrefix(prefix),
-      link.name.utf8.count == prefix.utf8.count + HostVethName.suffixLength
+    guard byIndex[link.index] == nil, link.kind == "veth", let name = HostVethName.split(link.name),
+      prefixes.contains(name.prefix)
     else { return }
     byIndex[link.index] = Veth(name: link.name, mac: link.mac)
-    byName[link.name] = link.index
+    bySuffix[name.suffix, default: []].append(link.index)
   }
 
   mutating func forget(_ index: UInt32) {
     guard let veth = byIndex.removeValue(forKey: index) else { return }
-    if byName[veth.name] == index { byName[veth.name] = nil }
+    gone &+= 1
+    guard let suffix = HostVethName.split(veth.name)?.suffix else { return }
+    bySuffix[suffix]?.removeAll { $0 == index }
+    if bySuffix[suffix]?.isEmpty ?? false { bySuffix[suffix] = nil }
   }
 
   /// Takes all links there are; those that are not among them are gone.

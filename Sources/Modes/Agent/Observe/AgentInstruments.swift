@@ -46,6 +46,7 @@ struct AgentInstruments: Sendable {
   let coolingAddresses: MetricGauge
   let pendingAddresses: MetricGauge
   let strayAddresses: MetricGauge
+  let reclaimedAddresses: MetricCounter
   let growthBlocked: MetricGauge
   let prefixFallback: MetricGauge
   let subnetPaused: MetricGauge
@@ -114,6 +115,8 @@ struct AgentInstruments: Sendable {
       "cooling_ip_addresses", "Addresses of deleted pods that rest before they are used again", [])
     pendingAddresses = gauge("pending_ip_addresses", "Addresses that are asked for or not wired yet", [])
     strayAddresses = gauge("stray_ip_addresses", "Addresses in use that EC2 does not show on any ENI", [])
+    reclaimedAddresses = counter(
+      "reclaimed_ip_addresses_count", "Addresses freed because their pods were gone without a DEL", [])
     growthBlocked = gauge("growth_blocked", "1 while the pool cannot grow for this cause", ["cause"])
     prefixFallback = gauge(
       "prefix_fallback", "1 while single addresses are asked for in place of prefixes in this subnet", ["subnet"])

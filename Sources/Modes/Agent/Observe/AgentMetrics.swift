@@ -63,6 +63,9 @@ final class AgentMetrics: Sendable {
     instruments.deleteRequests.increment(isKnown ? reason : "other")
   }
 
+  /// Of a pod whose DEL never came.
+  func addressReclaimed() { instruments.reclaimedAddresses.increment() }
+
   // MARK: the pool's actions
 
   func began(_ action: PoolAction) {

@@ -79,6 +79,17 @@ actor AddressPool {
     }
   }
 
+  /// Takes the address of a pod back that is gone without a DEL.
+  ///
+  /// - Parameter quiet: nothing is done where an ADD of the attachment was answered within that time, or the attachment has
+  ///   another address by now.
+  /// - Returns: what was taken back; nil for nothing.
+  func reclaim(_ assignment: Assignment, quiet: Duration) async -> Assignment? {
+    guard pool.isQuiet(assignment, for: quiet, now: time().instant) else { return nil }
+    guard case .released(let released) = await delete(assignment.key) else { return nil }
+    return released
+  }
+
   // MARK: what the agent tells
 
   /// Begins with what is attached and who is alive, and writes that down: what the restoration dropped or found must not

@@ -19,7 +19,8 @@
 //
 //   From resting to looking also: every minute at everything, for what the kernel does not tell (iptables-legacy, some
 //   settings); when an ENI was wired, at all pods, which may have something of another scheme; when a held object is due;
-//   when notices were lost, at everything.
+//   when notices were lost, at everything. The notices fail: they are opened again 1, 2, 4 … 50 s later,
+//   and then at everything.
 //
 // The agent's own changes come back as notices too. Those by its sockets are known by their port; those by iptables are
 // looked at once more, found to be in order, and nothing is written: so nothing goes round in a circle.
@@ -50,6 +51,8 @@ struct NodeRepair: Sendable {
   static let gathering = Duration.milliseconds(100)
   static let interval = Duration.seconds(50)
   private static let rounds = 3
+  /// Before the kernel's notices are opened again; doubled by each failure in a row, up to `interval`.
+  static let firstReopening = Duration.seconds(1)
 
   /// Runs until cancelled.
   func run() async {
@@ -66,19 +69,37 @@ struct NodeRepair: Sendable {
 
   // MARK: what brings work
 
-  private func follow(_ watch: NodeWatch, _ work: PendingWork) async {
+  func follow(_ watch: NodeWatch, _ work: PendingWork) async {
+    // In a row; a notice that was read ends the row.
+    var failures = 0
+    var isOpen = true
     while !Task.isCancelled {
       do {
-        try await watch.changed()
-        try await gather(watch, work)
+        if failures > 0 {
+          try await watch.open()
+          isOpen = true
+          record.update { $0.watchFailure = nil }
+          logger.notice("the kernel tells of changes again")
+          // Of what happened meanwhile nobody tells.
+          work.add(.everything)
+        }
+        while !Task.isCancelled {
+          try await watch.changed()
+          try await gather(watch, work)
+          failures = 0
+        }
       } catch {
         guard !Task.isCancelled else { return }
+        let wait = time.jittered(min(NodeRepair.firstReopening * (1 << min(failures, 6)), NodeRepair.interval))
+        failures += 1
         let reason = CauseChain.text(error)
         record.update { $0.watchFailure = reason }
-        logger.error(
-          "the kernel does not tell of changes, looking at the node once a minute only",
-          metadata: ["error": "\(reason)"])
-        return
+        logger.log(
+          level: isOpen ? .error : .debug,
+          "cannot read the kernel's notices of changes; opening them again, and looking at the node once a minute meanwhile",
+          metadata: ["error": "\(reason)", "in": "\(wait.brief)"])
+        isOpen = false
+        guard (try? await time.sleep(wait)) != nil else { return }
       }
     }
   }

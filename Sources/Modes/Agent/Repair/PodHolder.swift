@@ -30,7 +30,7 @@ struct PodHolder: Sendable, Hashable {
     return Array(found.values) + nameless
   }
 
-  private init(_ assignment: Assignment) {
+  init(_ assignment: Assignment) {
     if let suffix = assignment.key.recoveredVethSuffix {
       vethSuffix = suffix
     } else if assignment.pod.isComplete {

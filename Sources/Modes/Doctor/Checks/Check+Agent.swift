@@ -168,7 +168,7 @@ extension Check {
           remedy: "\(restart); \(pods.path).damaged keeps the old file")
       }
       guard let kernel = facts.kernel.value else { return .unknown("the pods' interfaces cannot be listed") }
-      let veths = kernel.podVeths(prefix: facts.settings.settings?.vethPrefix ?? "eni")
+      let veths = kernel.podVeths
       guard pods.exists else {
         guard veths.isEmpty else {
           return .broken("\(pods.path) is missing, and \(veths.count) pods' interfaces are there", remedy: restart)
@@ -182,7 +182,7 @@ extension Check {
       guard stale.isEmpty else {
         return .warning(
           "addresses of pods without an interface: \(listed(stale.map { "\($0.address) of \($0.name)" }))",
-          remedy: restart)
+          remedy: "the agent frees them within two minutes (its log names each); where it does not, \(restart)")
       }
       if pods.hasDamaged {
         return .warning(
@@ -195,12 +195,22 @@ extension Check {
 }
 
 extension KernelFacts {
-  /// Pods' host interfaces, by the last part of their names; the value is the index.
-  func podVeths(prefix: String) -> [String: UInt32] {
+  /// Pods' host interfaces, whatever their prefix, by the last part of their names; the value is the index.
+  var podVeths: [String: UInt32] {
     var found: [String: UInt32] = [:]
-    for link in links where link.kind == "veth" && link.name.hasPrefix(prefix) {
-      found[String(link.name.dropFirst(prefix.count))] = link.index
+    for link in links where link.kind == "veth" {
+      if let suffix = HostVethName.split(link.name)?.suffix { found[suffix] = link.index }
     }
     return found
+  }
+
+  /// What the node's rules must hold for beside today's settings.
+  func earlier(than settings: Settings) -> EarlierSettings {
+    let usesMark = settings.supportsNodePorts || !settings.usesExternalSNAT
+    return EarlierSettings(
+      vethPrefixes: EarlierSettings.prefixes(links: links, rules: rules, routes: podRoutes)
+        .subtracting([settings.vethPrefix]).sorted(),
+      marks: EarlierSettings.marks(
+        rules: rules, today: usesMark ? settings.connmark : nil, taken: settings.eniMarkMask))
   }
 }

@@ -154,7 +154,7 @@ extension Check {
     guard let pods = facts.pods.value, let kernel = facts.kernel.value else {
       return .unknown("the checkpoint or the routes cannot be read")
     }
-    let veths = kernel.podVeths(prefix: facts.settings.settings?.vethPrefix ?? "eni")
+    let veths = kernel.podVeths
     let links = Dictionary(kernel.links.map { ($0.index, $0) }) { first, _ in first }
     let leadsToPods = kernel.rules.contains {
       $0.table == .pods && $0.priority == RulePriority.toPod && $0.isLookup && $0.destination == nil

@@ -15,7 +15,7 @@ extension KernelFacts {
       }
       facts.forwarding = try Sysctl("net", "ipv4", "ip_forward").read()
       facts.reversePath["all"] = try Sysctl("net", "ipv4", "conf", "all", "rp_filter").read()
-      for link in facts.links where link.kind != "veth" || !link.name.hasPrefix("eni") {
+      for link in facts.links where link.kind != "veth" || HostVethName.split(link.name) == nil {
         guard !link.isLoopback, let name = InterfaceName(link.name), isENI(link, facts.rules) else { continue }
         facts.reversePath[link.name] = try Sysctl.interface(name, .ipv4, "rp_filter").read()
       }

@@ -18,9 +18,11 @@ struct WantedNetwork: Sendable {
       let socket = try NetlinkSocket()
       let isConstant = settings.podRules == .constant && status?.kernel.scheme != "per-pod"
       let usesMark = settings.supportsNodePorts || !settings.usesExternalSNAT
-      let rules = NodeRules(
+      let earlier = KernelFacts.read().value?.earlier(than: settings) ?? EarlierSettings()
+      var rules = NodeRules(
         family: .ipv4, leadsToPodsTable: isConstant, primaryMark: usesMark ? settings.connmark : nil,
         externalServices: settings.externalServiceCIDRs)
+      rules.earlierMarks = earlier.marks
       var found = try rules.verify(on: socket).map { "\($0)" }
       let managed = managed(status)
       for eni in managed {
@@ -32,8 +34,8 @@ struct WantedNetwork: Sendable {
         // What only the agent can know is not judged: the MTU of an agent whose settings are not seen.
         found += try wiring.verify(link, on: socket).map { "\(link.name): \($0)" }
       }
-      if isConstant { found += try sourceMap(managed, status) }
-      found += hostRules(socket, status)
+      if isConstant { found += try sourceMap(managed, status, earlier) }
+      found += hostRules(socket, status, earlier)
       return .known(found)
     } catch {
       return .unknown(CauseChain.text(error))
@@ -69,9 +71,14 @@ struct WantedNetwork: Sendable {
       mac: eni.mac, address: address, subnet: subnet, mtu: UInt32(settings.eniMTU), table: table, mark: mark)
   }
 
-  private func sourceMap(_ managed: [IMDSNetworkInterface], _ status: AgentStatus?) throws -> [String] {
+  private func sourceMap(
+    _ managed: [IMDSNetworkInterface], _ status: AgentStatus?, _ earlier: EarlierSettings
+  ) throws -> [String] {
     var marks = ENIMarks(mask: settings.eniMarkMask, vethPrefix: settings.vethPrefix)
-    for eni in managed where !isPrimary(eni) { marks.enis[eni.id] = ENIMarks.ENI(mark: mark(eni)) }
+    marks.earlierVethPrefixes = earlier.vethPrefixes
+    for eni in managed where !isPrimary(eni) {
+      marks.enis[eni.id] = ENIMarks.ENI(mark: mark(eni), address: eni.ipv4Addresses.first)
+    }
     var pods: [IPAddress: ENIID] = [:]
     for pod in status?.pods ?? [] {
       if let address = IPAddress(pod.address), let eni = ENIID(pod.eni), marks.enis[eni] != nil { pods[address] = eni }
@@ -85,7 +92,9 @@ struct WantedNetwork: Sendable {
   }
 
   /// SNAT and connection marks in the backend that kubelet uses.
-  private func hostRules(_ socket: NetlinkSocket, _ status: AgentStatus?) -> [String] {
+  private func hostRules(
+    _ socket: NetlinkSocket, _ status: AgentStatus?, _ earlier: EarlierSettings
+  ) -> [String] {
     guard let primary = interfaces.first(where: isPrimary), let address = primary.ipv4Addresses.first,
       let link = try? Link.find(mac: primary.mac, on: socket).first(where: { $0.kind != "vlan" })
     else { return [] }
@@ -102,6 +111,7 @@ struct WantedNetwork: Sendable {
       vpcCIDRs: primary.vpcIPv4CIDRs, excludedCIDRs: settings.excludedSNATCIDRs,
       externalSNAT: settings.usesExternalSNAT, nodePortSupport: settings.supportsNodePorts,
       connmark: settings.connmark, connmarkBackend: backend == .legacy ? .iptables : .nftables)
+    rules.earlier = earlier
     var found: [String] = []
     let randomizations: [HostRules.Randomization] =
       switch settings.snatPorts {

@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Frees the addresses of pods that are gone although their DEL never came: the plugin behind us in the list failed its DEL,
+// which the runtime sends first; or the runtime gave up.
+//
+//   resting     until a pod's veth goes                                             no work at all
+//     │ 15 s later, and once after the agent's start
+//     ▼
+//   looking     attachments without a veth and without a route                      ──▶ resting, where there is none
+//     │ again every 15 s: a veth or a route that is there starts the count anew
+//     ▼
+//   freeing     missing in every look for 45 s, and no ADD of it in that time       its address rests like any other
+//
+// A pod that lives has its veth, or at least its route: the kernel takes both away only together with the pod's end of the
+// pair. One look can be wrong (a list that is read while it changes, a veth that is just being made); four are not.
+
+internal import Logging
+internal import VPCLinux
+internal import VPCModel
+internal import VPCTransport
+
+/// What the looks have shown so far. A value; it is told the time.
+struct AbandonmentEvidence: Sendable {
+  /// How long a pod's host side must be missing.
+  static let patience = Duration.seconds(45)
+  /// How many looks must have missed it.
+  static let looks = 3
+
+  private struct Entry {
+    let assignment: Assignment
+    let since: ContinuousClock.Instant
+    var looks = 1
+  }
+
+  private var entries: [AttachmentKey: Entry] = [:]
+
+  /// Something is missing that may come back.
+  var isEmpty: Bool { entries.isEmpty }
+
+  /// Takes in one look.
+  ///
+  /// - Parameter missing: every attachment whose host side is not there.
+  /// - Returns: those whose pods are gone. They are forgotten here.
+  mutating func look(_ missing: [Assignment], at now: ContinuousClock.Instant) -> [Assignment] {
+    var next: [AttachmentKey: Entry] = [:]
+    var gone: [Assignment] = []
+    for assignment in missing {
+      var entry = Entry(assignment: assignment, since: now)
+      // Of an attachment that has another address by now the count begins anew.
+      if let known = entries[assignment.key], known.assignment.isSame(as: assignment) {
+        entry = known
+        entry.looks += 1
+      }
+      if entry.looks >= AbandonmentEvidence.looks, entry.since.duration(to: now) >= AbandonmentEvidence.patience {
+        gone.append(assignment)
+      } else {
+        next[assignment.key] = entry
+      }
+    }
+    entries = next
+    return gone
+  }
+}
+
+/// The watch over pods that end without a DEL, from "ready" to the stop.
+struct AbandonedPods: Sendable {
+  let network: NodeNetwork
+  let pool: AddressPool
+  let metrics: AgentMetrics
+  /// Told of each pod that lost its address.
+  let observer: PodObserver
+  let time: TimeSource
+  let logger: Logger
+
+  /// Between two looks.
+  static let interval = Duration.seconds(15)
+
+  /// Runs until cancelled.
+  func run() async {
+    var evidence = AbandonmentEvidence()
+    var streak = FailureStreak()
+    repeat {
+      repeat {
+        guard (try? await time.sleep(AbandonedPods.interval)) != nil else { return }
+        do {
+          try await look(&evidence)
+          if streak.succeeded() { logger.notice("pods' interfaces can be listed again") }
+        } catch {
+          guard streak.failed() else { continue }
+          logger.warning(
+            "cannot list pods' interfaces; addresses of pods without a DEL are freed later",
+            metadata: ["error": "\(CauseChain.text(error))"])
+        }
+      } while !evidence.isEmpty
+    } while await network.podEndedBell.wait()
+  }
+
+  private func look(_ evidence: inout AbandonmentEvidence) async throws {
+    // Who has an address is asked first: a pod that gets one while the kernel is read is not among them.
+    let missing = try await network.withoutHostSide(await pool.pool.assignments)
+    for assignment in evidence.look(missing, at: time.now()) { await free(assignment) }
+  }
+
+  private func free(_ assignment: Assignment) async {
+    guard let freed = await pool.reclaim(assignment, quiet: AbandonmentEvidence.patience) else { return }
+    metrics.addressReclaimed()
+    logger.warning(
+      "the pod is gone without a DEL (no interface and no route for 45 s); its address is free again",
+      metadata: [
+        "pod": "\(freed.pod)", "container": "\(freed.key.containerID)", "ip": "\(freed.address)",
+        "eni": "\(freed.eni?.text ?? "none")",
+      ])
+    observer.released(freed.pod, freed.address)
+    guard let suffix = PodHolder(freed).vethSuffix else { return }
+    // Rules of the pod's own may be left; a veth of that name is a later sandbox's.
+    network.removeHostVethSoon(
+      HostRemains(address: freed.address, vethSuffix: suffix, eniTable: freed.routeTable, deletesVeth: false))
+  }
+}
+
+extension Assignment {
+  /// Whether it is the same giving-out of the same address.
+  fileprivate func isSame(as other: Assignment) -> Bool {
+    address == other.address && assignedUnixNanoseconds == other.assignedUnixNanoseconds
+  }
+}

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Glibc
+import TestSupport
+import Testing
+
+@testable import AgentMode
+@testable import VPCLinux
+@testable import VPCModel
+
+/// The watch over the node's network, when what it listens to fails.
+@Suite(.requiresRoot) struct NodeWatchTests {
+  @Test(.timeLimit(.minutes(1))) func noticesThatFailAreOpenedAgain() async throws {
+    let node = try NamespaceFixture()
+    let log = LogRecorder()
+    let configuration = NodeNetwork.Configuration(try Settings(environment: [:]))
+    let (network, watch) = try node.run {
+      UnsafeTransfer(value: (try NodeNetwork(configuration: configuration, logger: log.logger), try NodeWatch()))
+    }.value
+    let record = RepairRecord()
+    let repair = NodeRepair(
+      network: network, watch: watch, assignments: { [] }, applyHostRules: { [] }, record: record,
+      metrics: AgentMetrics(), time: VirtualTime().source, logger: log.logger)
+    let work = PendingWork()
+    // Not opened yet, as where the kernel refused it at the agent's start.
+    let following = Task { await repair.follow(watch, work) }
+    #expect(await work.next()?.scope == .everything)
+    #expect(record.report.watchFailure == nil)
+    for _ in 0..<2 {
+      try node.ip("rule add priority 512 lookup 20512")
+      #expect(await work.next()?.scope.rules == true)
+      try node.ip("rule del priority 512 lookup 20512")
+      #expect(await work.next()?.scope.rules == true)
+      try await watch.replaceSocket()
+      // Whatever is told next is read from a socket that is none any more.
+      try node.ip("link add any0 type veth peer name any1")
+      #expect(await work.next()?.scope == .everything, "what nobody told of is looked at")
+      try node.ip("link del any0")
+    }
+    following.cancel()
+    await following.value
+    #expect(log.count("cannot read the kernel's notices of changes") == 3, "\(log.all)")
+    #expect(log.count("the kernel tells of changes again") == 3, "\(log.all)")
+  }
+}
+
+extension NodeWatch {
+  /// Puts something that is no socket in the place of the one that it listens to, and wakes it.
+  fileprivate func replaceSocket() throws {
+    let monitor = try #require(monitor)
+    let other = Glibc.open("/dev/null", O_RDONLY | O_CLOEXEC)
+    try #require(other >= 0 && dup2(other, monitor.route.descriptor) >= 0)
+    close(other)
+  }
+}

@@ -57,9 +57,11 @@ import VPCModel
     #expect(text.count { $0.hasPrefix("line ") } == 100)
     #expect(text.prefix(75).elementsEqual((0..<75).map { "line \($0)\n" }))
     let losses = text.filter { !$0.hasPrefix("line ") }
-    #expect(losses.count == 1)
-    let loss = try #require(try foreignJSON(losses[0]) as? [String: Any])
-    #expect(loss["level"] as? String == "warn" && loss["count"] as? String == "1900")
+    // One line, or two where the thread took its first lines before the last were lost.
+    #expect((1...2).contains(losses.count))
+    let told = try losses.map { try #require(try foreignJSON($0) as? [String: Any]) }
+    #expect(told.allSatisfy { $0["level"] as? String == "warn" })
+    #expect(told.compactMap { ($0["count"] as? String).flatMap(Int.init) }.reduce(0, +) == 1_900)
   }
 
   @Test func bytesAreBoundedToo() throws {

@@ -133,8 +133,11 @@ def test_an_excluded_eni_is_left_alone_while_ec2_is_silent(vpc: Simulator, make_
 def test_a_start_waits_for_ec2_or_imds_to_list(vpc: Simulator, make_node: Callable[..., Node]) -> None:
     """EC2 is silent and IMDS fails for a moment: the agent asks both again, and does not end."""
     node = make_node("patient", type="m5.large", subnet="a")
-    vpc.fault("DescribeNetworkInterfaces", times=2, caller="patient", **THROTTLED)
-    vpc.fault("imds:/latest/meta-data/network/interfaces/macs/", times=5, http=500, message="busy", caller="patient")
-    node.agent.start(deadline=40)
-    assert "cannot list ENIs from IMDS either; will retry" in node.agent.log()
+    vpc.fault("DescribeNetworkInterfaces", times=-1, caller="patient", **THROTTLED)
+    vpc.fault("imds:/latest/meta-data/network/interfaces/macs/", times=-1, http=500, message="busy", caller="patient")
+    node.agent.start(wait=False)
+    wait_for(lambda: "cannot list ENIs from IMDS either; will retry" in node.agent.log(), "both have failed", 40)
+    assert node.agent.process is not None and node.agent.process.poll() is None
+    vpc.clear_faults()
+    wait_for(node.agent.ready_or_dead, "agent ready", 40)
     assert node.pod("one").add().address

@@ -26,13 +26,13 @@ def kernel(node: Node) -> State:
     """Rules, tables, map elements and chains of ENIs; routes and veths of pods."""
     rules = node.rules()
     routes = node.ip("route", "show", "table", "all")
-    elements, chains = _nftables(node)
+    elements, own, chains = _nftables(node)
     tables = {int(route["table"]) for route in routes if re.fullmatch(r"\d{1,3}", str(route.get("table", "")))}
     return {
         "marks": {(int(rule["fwmark"], 0), int(rule["table"])) for rule in rules if rule["priority"] == 1536},
         "own rules": {(rule["src"], int(rule["table"])) for rule in rules if rule["priority"] == 32765},
         "tables": tables - {253, 254, 255},
-        "elements": elements, "chains": chains,
+        "elements": elements, "own addresses": own, "chains": chains,
         "pod routes": set(node.pod_routes()), "veths": set(node.pod_veths()),
     }
 
@@ -46,6 +46,7 @@ def expected(node: Node, pods: list[Pod]) -> State:
         "tables": {eni["index"] + 1 for eni in secondary},
         "elements": {(cidr, eni["eni"]) for eni in secondary
                      for cidr in eni["prefixes"] + [each for each in eni["addresses"] if each != eni["primary"]]},
+        "own addresses": {(eni["primary"], eni["eni"]) for eni in secondary},
         "chains": {eni["eni"] for eni in secondary},
         "pod routes": {pod.address for pod in pods}, "veths": {pod.host_veth for pod in pods},
     }
@@ -108,14 +109,16 @@ def assert_reach(pods: list[Pod]) -> None:
         assert pod.ping(INTERNET), f"{pod.name} to the internet"
 
 
-def _nftables(node: Node) -> tuple[set[tuple[str, str]], set[str]]:
+def _nftables(node: Node) -> tuple[set[tuple[str, str]], set[tuple[str, str]], set[str]]:
+    """Pods' addresses and prefixes, the ENIs' own addresses, each with its ENI; the ENIs' chains."""
     done: subprocess.CompletedProcess[str] = node.instance.run(["nft", "-j", "list", "table", "ip", "vpc-cni"], check=False)
     elements: set[tuple[str, str]] = set()
+    own: set[tuple[str, str]] = set()
     chains: set[str] = set()
     for item in json.loads(done.stdout)["nftables"] if done.returncode == 0 else []:
         if (chain := item.get("chain")) and chain["name"].startswith("eni-"):
             chains.add(chain["name"])
         for key, verdict in (item.get("map") or {}).get("elem", []):
             text = key if isinstance(key, str) else f"{key['prefix']['addr']}/{key['prefix']['len']}"
-            elements.add((text, verdict["goto"]["target"]))
-    return elements, chains
+            (own if item["map"]["name"] == "enis" else elements).add((text, verdict["goto"]["target"]))
+    return elements, own, chains

@@ -28,8 +28,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-import pytest
-
 from harness import paths
 from harness.node import Node
 from harness.pod import Pod, PluginFailure

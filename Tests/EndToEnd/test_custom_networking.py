@@ -207,8 +207,7 @@ def test_custom_networking_is_announced_beside_pod_groups(
 
 def test_a_users_own_address_on_the_primary_stays(
         vpc: Simulator, api: KubeAPI, make_node: Callable[..., Node], ids: dict[str, str]) -> None:
-    """A VIP that somebody put on the primary ENI is neither taken off the host nor given back to EC2, and doctor says
-    nothing of it."""
+    """A VIP that somebody put on the primary ENI is neither taken off the host nor given back to EC2."""
     api.add(node("vip"), eni_config("default", ids["c"]))
     made = join(api, make_node, "vip", fast_clock=True)
     primary = made.enis()[0]

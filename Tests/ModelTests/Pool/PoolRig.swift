@@ -392,7 +392,7 @@ struct PoolRig {
       switch Int.random(in: 0..<3, using: &random) {
       case 0: _ = done(action.action, isLate: true)
       case 1:
-        let at = now + .milliseconds(Int.random(in: 1...20_000, using: &random))
+        let at = now + .milliseconds(Int.random(in: 1...50_000, using: &random))
         late.append(Running(at: at, order: action.order, id: action.id, action: action.action))
       default: break
       }

@@ -50,6 +50,7 @@ extension Pool {
       guard move.askedAt + Move.confirmation <= listing.askedAt else { return false }
     }
     moves[prefix] = nil
+    if book.cidrOf[prefix] == nil, let until = lateCalls[prefix] { rest(prefix, until: until) }
     return add(prefix, slot)
   }
 
@@ -67,6 +68,7 @@ extension Pool {
     for prefix in prefixes {
       quarantine[prefix] = nil
       moves[prefix] = nil
+      if let until = lateCalls[prefix] { rest(prefix, until: until) }
       guard let cidr = book.cidrOf[prefix], book.cidrs[cidr].slot != slot else { continue }
       lose(cidr: cidr)
     }
@@ -101,6 +103,7 @@ extension Pool {
   @discardableResult
   mutating func reconcile(_ listing: ENIListing, _ now: PoolInstant) -> Bool {
     for (prefix, until) in quarantine where until <= now { quarantine[prefix] = nil }
+    for (prefix, until) in lateCalls where until <= now { lateCalls[prefix] = nil }
     for (eni, until) in freedENIs where until <= now { freedENIs[eni] = nil }
     let seen = Set(listing.enis.map(\.id))
     // A listing without the primary ENI contradicts itself: an instance cannot be without it.

@@ -65,7 +65,7 @@ extension Pool {
 
   private mutating func removeGivenBack(_ prefix: IPPrefix, _ slot: Int, _ now: PoolInstant) {
     quarantine[prefix] = now + settings.timings.quarantine
-    if resumed.remove(prefix) != nil { rest(prefix, until: now + settings.timings.quarantine) }
+    if lateCalls[prefix] != nil { lateCalls[prefix] = now + settings.timings.quarantine }
     if let cidr = book.cidrOf[prefix], book.cidrs[cidr].slot == slot { book.removeCIDR(cidr) }
   }
 
@@ -166,7 +166,7 @@ extension Pool {
     holdBack(.unassign, failure, now)
     if failure.fault == .eniGone { needsListing = true }
     if failure.mayBeDone || failure.fault == .eniGone {
-      resumed.formUnion(prefixes)
+      for prefix in prefixes { lateCalls[prefix] = now + settings.timings.quarantine }
       return
     }
     for prefix in prefixes {

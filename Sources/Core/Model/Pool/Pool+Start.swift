@@ -17,7 +17,7 @@ extension Pool {
     let now = time.instant
     reconciledAt = now
     restoreQuarantine(start.checkpoint.returns, time)
-    resumed = start.checkpoint.beingUnassigned
+    for cidr in start.checkpoint.beingUnassigned { lateCalls[cidr] = now + settings.timings.quarantine }
     for observation in start.enis.sorted(by: { ($0.card, $0.device, $0.id) < ($1.card, $1.device, $1.id) }) {
       guard freedENIs[observation.id] == nil else { continue }
       adopt(observation, now)
@@ -57,7 +57,9 @@ extension Pool {
       let end = time.instant + min(left, settings.timings.quarantine)
       switch entry.subject {
       case .eni(let eni): freedENIs[eni] = end
-      case .cidr(let cidr, of: _): quarantine[cidr] = end
+      case .cidr(let cidr, of: _):
+        quarantine[cidr] = end
+        lateCalls[cidr] = end
       }
     }
   }
@@ -75,10 +77,8 @@ extension Pool {
         book.setState(slot, .freeing)
         book.enis[slot].changedAt = now + lag
       case .cidr(let cidr, of: let eni):
-        resumed.insert(cidr)
         guard let known = book.cidrOf[cidr] else {
           quarantine[cidr] = now + lag
-          rest(cidr, until: now + lag)
           continue
         }
         let slot = book.cidrs[known].slot
@@ -119,7 +119,9 @@ extension Pool {
       returns.append(
         CheckpointReturn(.eni(eni), untilUnixNanoseconds: time.unixNanoseconds(after: until - time.instant)))
     }
-    for (cidr, until) in quarantine where until > time.instant {
+    for (cidr, until) in quarantine.merging(lateCalls, uniquingKeysWith: max) where until > time.instant {
+      // What is leaving stands above already.
+      if let known = book.cidrOf[cidr], book.cidrs[known].standing == .leaving { continue }
       returns.append(
         CheckpointReturn(.cidr(cidr, of: nil), untilUnixNanoseconds: time.unixNanoseconds(after: until - time.instant)))
     }

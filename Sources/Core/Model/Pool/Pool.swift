@@ -51,8 +51,9 @@ package struct Pool: Sendable {
   var quarantine: [IPPrefix: PoolInstant] = [:]
   /// ENIs that were freed lately, which a lagging listing may still show.
   var freedENIs: [ENIID: PoolInstant] = [:]
-  /// CIDRs that an earlier agent was giving back: EC2 may carry out that call after ours.
-  var resumed: Set<IPPrefix> = []
+  /// CIDRs that a call whose answer nobody heard may still take away, and until when: EC2 may carry it out after a later
+  /// one. Given anew by EC2, they rest until then.
+  var lateCalls: [IPPrefix: PoolInstant] = [:]
   /// Where IMDS last differs from what is known, and when EC2 is asked about that again.
   var doubts: [ENIID: Doubt] = [:]
   /// What running pods use and EC2's listing does not show.

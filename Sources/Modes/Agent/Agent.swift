@@ -119,7 +119,11 @@ struct Agent {
     var attached = listed.enis
 
     let contested = try await network.setUp(primary: identity.primary.mac, enis: attached)
-    for index in attached.indices { attached[index].cidrs.removeAll(where: contested.contains) }
+    var shownOn: [IPPrefix: ENIID] = [:]
+    for index in attached.indices {
+      for cidr in attached[index].cidrs where contested.contains(cidr) { shownOn[cidr] = attached[index].id }
+      attached[index].cidrs.removeAll(where: contested.contains)
+    }
     // On a thread of its own, beside the restoration.
     async let hostRules = network.applyHostRules(
       primary: identity.primary.mac, address: identity.primaryAddress, vpcCIDRs: identity.primary.vpcIPv4CIDRs,
@@ -141,8 +145,9 @@ struct Agent {
     cluster.restored(restoration.checkpoint)
     // IMDS lags, and only the checkpoint knows what was given back a moment ago.
     let restsUnproven = (!listed.isByEC2 || settings.usesIMDSOnly) && !found.isSound && led != nil
-    await pool.start(
-      PoolStart(enis: attached, checkpoint: restoration.checkpoint, restsUnproven: restsUnproven))
+    var begin = PoolStart(enis: attached, checkpoint: restoration.checkpoint, restsUnproven: restsUnproven)
+    begin.contested = shownOn
+    await pool.start(begin)
     metrics.initializationEnded(isSuccess: true, after: began.duration(to: .now))
 
     let health = HealthStatus(.serving)

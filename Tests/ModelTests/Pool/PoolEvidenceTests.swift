@@ -61,12 +61,39 @@ import VPCModel
     #expect(rig.pool.assignment(of: victim.key)?.eni == victim.eni)
     #expect(rig.pool.enis.flatMap(\.cidrs).filter { $0.prefix.contains(victim.address) }.count == 1)
     #expect((rig.calls["list"] ?? 0) >= 1, "EC2 was asked again")
-    rig.feed(.observed(ENIListing(enis: seen, askedAt: rig.now, isAuthoritative: true)))
-    rig.advance(.seconds(4))
-    var later = seen
-    later.sort { $0.device < $1.device }
-    rig.feed(.observed(ENIListing(enis: later, askedAt: rig.now, isAuthoritative: true)))
+    // Now it has really moved: EC2 says so for more than a minute.
+    rig.removeAtEC2(IPPrefix(single: victim.address))
+    rig.addAtEC2(PoolRig.primary, IPPrefix(single: victim.address))
+    rig.observe(isAuthoritative: true)
+    rig.advance(.seconds(30))
+    #expect(rig.pool.assignment(of: victim.key)?.eni == victim.eni)
+    rig.advance(.seconds(120))
     #expect(rig.pool.assignment(of: victim.key)?.eni == PoolRig.primary)
+  }
+
+  /// At the start the listing showed it on another ENI than the kernel, and so does the next one, a moment later.
+  @Test func twoStaleListingsMoveNothing() throws {
+    let address = IPPrefix(single: IPAddress(ipv4: 0x0a00_0063))
+    let other = try #require(ENIID("eni-x"))
+    let entry = CheckpointAllocation(
+      key: PoolRig.key("old"), address: address.address, unixNanoseconds: 1, pod: PodName(namespace: "a", name: "old"))
+    var primary = ENIObservation(id: PoolRig.primary, device: 0, subnet: PoolRig.subnet, isWired: true)
+    var second = ENIObservation(id: other, device: 1, subnet: PoolRig.subnet, isWired: true)
+    var pool = Pool(settings: Self.settings, seed: 1)
+    var time = PoolTime(instant: PoolInstant(sinceBoot: .seconds(1000)), unixNanoseconds: 1)
+    var start = PoolStart(enis: [primary, second], checkpoint: Checkpoint(allocations: [entry]))
+    start.contested = [address: PoolRig.primary]
+    _ = pool.handle(.started(start), now: time)
+    primary.cidrs = [address]
+    time.instant = time.instant + .seconds(30)
+    var listing = ENIListing(enis: [primary, second], askedAt: time.instant, isAuthoritative: true)
+    _ = pool.handle(.observed(listing), now: time)
+    #expect(pool.counts.stray == 1, "not believed yet")
+    (primary.cidrs, second.cidrs) = ([], [address])
+    time.instant = time.instant + .seconds(5)
+    listing = ENIListing(enis: [primary, second], askedAt: time.instant, isAuthoritative: true)
+    _ = pool.handle(.observed(listing), now: time)
+    #expect(pool.counts.stray == 0 && pool.assignment(of: entry.key)?.eni == other)
   }
 
   /// An ENI that IMDS alone has shown is left alone until EC2 has shown it, and is then what EC2 says.

@@ -390,7 +390,10 @@ struct PoolRig {
       // A dead agent changes nothing in the kernel any more.
       if case .wireENI = action.action { continue }
       switch Int.random(in: 0..<3, using: &random) {
-      case 0: _ = done(action.action, isLate: true)
+      case 0:
+        // A stale listing may show it to the next agent all the same.
+        if case .freeENI(_, let eni) = action.action { goneLate.insert(eni) }
+        _ = done(action.action, isLate: true)
       case 1:
         let at = now + .milliseconds(Int.random(in: 1...50_000, using: &random))
         late.append(Running(at: at, order: action.order, id: action.id, action: action.action))

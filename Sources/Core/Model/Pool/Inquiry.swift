@@ -61,8 +61,8 @@ struct Move: Sendable {
   let eni: ENIID
   /// When that listing was asked for.
   let askedAt: PoolInstant
-  /// A listing asked for that much later, and saying the same, is believed.
-  static let confirmation = Duration.seconds(4)
+  /// A listing asked for that much later, and saying the same, is believed: EC2's may be stale for about a minute.
+  static let confirmation = Duration.seconds(60)
 }
 
 extension Pool {

@@ -41,8 +41,11 @@ extension Pool {
   /// Enters a CIDR that a listing shows on an ENI. One that pods use on another ENI moves when a later listing says the
   /// same: a stale one shows where it was before.
   private mutating func enter(_ prefix: IPPrefix, _ slot: Int, _ listing: ENIListing) -> Bool {
-    if let cidr = book.cidrOf[prefix], book.cidrs[cidr].slot != slot, book.cidrs[cidr].assigned > 0 {
-      let eni = book.enis[slot].id
+    let eni = book.enis[slot].id
+    let isElsewhere = book.cidrOf[prefix].map { book.cidrs[$0].slot != slot && book.cidrs[$0].assigned > 0 } ?? false
+    // At the start the kernel led its pods by another ENI than the listing showed.
+    let isContested = moves[prefix]?.eni == eni && book.strays.keys.contains(where: prefix.contains)
+    if isElsewhere || isContested {
       guard let move = moves[prefix], move.eni == eni else {
         moves[prefix] = Move(eni: eni, askedAt: listing.askedAt)
         return false

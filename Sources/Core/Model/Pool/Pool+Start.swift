@@ -16,6 +16,7 @@ extension Pool {
     isStarted = true
     let now = time.instant
     reconciledAt = now
+    for (cidr, eni) in start.contested { moves[cidr] = Move(eni: eni, askedAt: now) }
     restoreQuarantine(start.checkpoint.returns, time)
     for cidr in start.checkpoint.beingUnassigned { lateCalls[cidr] = now + settings.timings.quarantine }
     for observation in start.enis.sorted(by: { ($0.card, $0.device, $0.id) < ($1.card, $1.device, $1.id) }) {

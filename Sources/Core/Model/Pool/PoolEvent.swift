@@ -56,6 +56,9 @@ package struct PoolStart: Sendable {
   /// True where IMDS alone shows what is attached and the checkpoint, which would know what was given back a moment ago,
   /// is damaged or gone: no address is given out before IMDS cannot lag any more.
   package var restsUnproven: Bool
+  /// CIDRs that running pods use by another ENI than the one that the listing showed, which is named here. They are left
+  /// out of `enis`.
+  package var contested: [IPPrefix: ENIID] = [:]
 
   package init(enis: [ENIObservation], checkpoint: Checkpoint = Checkpoint(), restsUnproven: Bool = false) {
     self.enis = enis

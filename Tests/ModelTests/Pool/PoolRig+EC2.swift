@@ -27,7 +27,11 @@ extension PoolRig {
   mutating func perform(_ action: PoolAction) -> ActionResult {
     if let fault = fault(action) {
       // The agent, which has no answer, leaves the kernel as it is.
-      if fault.isDone { _ = done(action, isLate: true) }
+      if fault.isDone {
+        // The pool frees it again: only an answer says that nothing can come later.
+        if case .freeENI(_, let eni) = action { goneLate.insert(eni) }
+        _ = done(action, isLate: true)
+      }
       return .failed(fault.failure)
     }
     return done(action)

@@ -111,4 +111,13 @@ extension PoolRig {
   mutating func giveBack(_ prefix: IPPrefix) {
     if prefix.isSingle { freeAddresses += 1 } else { freePrefixes += 1 }
   }
+
+  /// The address of an answered ADD.
+  func address(_ waiter: WaiterID) -> IPAddress? {
+    if case .assigned(let assignment) = answers[waiter] { assignment.address } else { nil }
+  }
+
+  func cause(_ waiter: WaiterID) -> FailureCause? {
+    if case .failed(let cause) = answers[waiter] { cause } else { nil }
+  }
 }

@@ -491,13 +491,4 @@ struct PoolRig {
   func seen(lag: Duration) -> [ENIObservation] {
     history.first { $0.until + lag > now }?.listing ?? listing()
   }
-
-  /// The address of an answered ADD.
-  func address(_ waiter: WaiterID) -> IPAddress? {
-    if case .assigned(let assignment) = answers[waiter] { assignment.address } else { nil }
-  }
-
-  func cause(_ waiter: WaiterID) -> FailureCause? {
-    if case .failed(let cause) = answers[waiter] { cause } else { nil }
-  }
 }

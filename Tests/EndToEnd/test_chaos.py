@@ -14,13 +14,11 @@ ago. EC2's slow calls are as much slower as its time is faster.
 from __future__ import annotations
 
 import ipaddress
-import json
 import os
 import random
 import re
 import signal
 import socket
-import subprocess
 import time
 import xml.etree.ElementTree as ET
 from collections import Counter
@@ -31,6 +29,7 @@ from typing import Any
 from harness import paths
 from harness.node import Node
 from harness.pod import Pod, PluginFailure
+from harness.state import listing, source_map
 from harness.waiting import wait_for
 from simulator.client import Simulator
 
@@ -72,7 +71,7 @@ class Chaos:
         self.start()
         for _ in range(restarts):
             if self.dice.random() < 0.4:
-                self.stale = self.listing()
+                self.stale = listing(self.vpc, self.node)
             self.disturb()
             self.come_and_go()
             self.compare("running")
@@ -181,7 +180,7 @@ class Chaos:
                 self.vpc.fault("DescribeNetworkInterfaces", times=self.dice.choice([1, 1, 2]), http=200, body=self.stale, caller=caller)
             case 1:
                 self.done["incomplete listing"] += 1
-                body = without_something(self.listing(), self.dice)
+                body = without_something(listing(self.vpc, self.node), self.dice)
                 self.vpc.fault("DescribeNetworkInterfaces", times=self.dice.choice([1, 1, 2]), http=200, body=body, caller=caller)
             case 2:
                 self.done["EC2 refuses to list"] += 1
@@ -211,14 +210,6 @@ class Chaos:
             left = "\n".join(eni["addresses"][:-1] or eni["addresses"])
             self.vpc.fault(f"{tree}/{eni['mac']}/local-ipv4s", times=1, http=200, body=left, caller=self.node.name)
 
-    def listing(self) -> str:
-        """EC2's own answer to the agent's question, as bytes on the wire."""
-        ec2, got = self.vpc.ec2(), {}
-        ec2.meta.events.register("after-call.ec2.DescribeNetworkInterfaces",
-                                 lambda http_response, **_: got.update(body=http_response.content.decode()))
-        ec2.describe_network_interfaces(Filters=[{"Name": "attachment.instance-id", "Values": [self.node.instance.instance_id]}])
-        return got["body"]
-
     # MARK: the ledgers
 
     def compare(self, when: str) -> None:
@@ -228,7 +219,8 @@ class Chaos:
         faults = [f"{address} is had {count} times" for address, count in have.items() if count > 1]
         enis = self.node.enis()
         routes = {route["dst"]: route["dev"] for route in self.node.ip("route", "show", "table", "20512")}
-        led = self.led()
+        elements, _, _ = source_map(self.node)
+        led = sorted(elements, key=lambda entry: "/" in entry[0])  # the longest first
         for pod in pods:
             owner = next((eni for eni in enis if has(eni, pod.address)), None)
             if owner is None:
@@ -242,18 +234,6 @@ class Chaos:
         self.done["pods compared"] += len(pods)
         assert not faults, (f"{self.node.name}, {when} {self.done['restarts']}, seed {SEED}: " + "; ".join(faults)
                             + "\n" + "\n".join(self.node.agent.log().splitlines()[-60:]))
-
-    def led(self) -> list[tuple[str, str]]:
-        """The source map, longest first."""
-        done: subprocess.CompletedProcess[str] = self.node.instance.run(["nft", "-j", "list", "table", "ip", "vpc-cni"], check=False)
-        found = []
-        for item in json.loads(done.stdout)["nftables"] if done.returncode == 0 else []:
-            if (item.get("map") or {}).get("name") == "enis":
-                continue  # the ENIs' own addresses
-            for key, verdict in (item.get("map") or {}).get("elem", []):
-                text = key if isinstance(key, str) else f"{key['prefix']['addr']}/{key['prefix']['len']}"
-                found.append((text, verdict["goto"]["target"]))
-        return sorted(found, key=lambda entry: "/" in entry[0])
 
 
 def within(address: str, cidr: str) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from harness.node import Node
+from harness.state import listing
 from harness.waiting import wait_for
 from simulator.client import Simulator
 
@@ -148,11 +149,7 @@ def test_eni_of_another_vpc_is_left_alone(vpc: Simulator, make_node: Callable[..
     node = make_node("foreign", type="m5.xlarge", subnet="a")
     eni = attach_foreign(vpc, node)
     other = "vpc-0fedcba9876543210"
-    ec2, answer = vpc.ec2(), {}
-    ec2.meta.events.register("after-call.ec2.DescribeNetworkInterfaces",
-                             lambda http_response, **_: answer.update(body=http_response.content.decode()))
-    ec2.describe_network_interfaces(Filters=[{"Name": "attachment.instance-id", "Values": [node.instance.instance_id]}])
-    parts = answer["body"].split("<networkInterfaceId>")
+    parts = listing(vpc, node).split("<networkInterfaceId>")
     parts = [re.sub(r"<vpcId>[^<]*", f"<vpcId>{other}", part) if part.startswith(eni) else part for part in parts]
     vpc.fault("DescribeNetworkInterfaces", times=1, http=200, body="<networkInterfaceId>".join(parts), caller="foreign")
     foreign = next(each for each in interfaces(vpc, node) if each["NetworkInterfaceId"] == eni)

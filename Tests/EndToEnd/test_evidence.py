@@ -11,21 +11,13 @@ import pytest
 
 from harness.node import Node
 from harness.pod import Pod
+from harness.state import listing
 from harness.waiting import wait_for
 from simulator.client import Simulator
 
 PREFIXES = {"ENABLE_PREFIX_DELEGATION": "true"}
 THROTTLED = {"http": 503, "code": "RequestLimitExceeded", "message": "Request limit exceeded."}
 NO_MANAGE = "node.k8s.amazonaws.com/no_manage"
-
-
-def listing(vpc: Simulator, node: Node) -> str:
-    """EC2's own answer to the agent's question, as bytes on the wire."""
-    ec2, got = vpc.ec2(), {}
-    ec2.meta.events.register("after-call.ec2.DescribeNetworkInterfaces",
-                             lambda http_response, **_: got.update(body=http_response.content.decode()))
-    ec2.describe_network_interfaces(Filters=[{"Name": "attachment.instance-id", "Values": [node.instance.instance_id]}])
-    return got["body"]
 
 
 def without_prefix(body: str, prefix: str) -> str:

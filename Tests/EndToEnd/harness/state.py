@@ -26,7 +26,7 @@ def kernel(node: Node) -> State:
     """Rules, tables, map elements and chains of ENIs; routes and veths of pods."""
     rules = node.rules()
     routes = node.ip("route", "show", "table", "all")
-    elements, own, chains = _nftables(node)
+    elements, own, chains = source_map(node)
     tables = {int(route["table"]) for route in routes if re.fullmatch(r"\d{1,3}", str(route.get("table", "")))}
     return {
         "marks": {(int(rule["fwmark"], 0), int(rule["table"])) for rule in rules if rule["priority"] == 1536},
@@ -89,6 +89,15 @@ def wait_sound(node: Node, pods: list[Pod], deadline: float = 20.0) -> None:
     assert not last, f"{node.name}: " + "; ".join(last)
 
 
+def listing(vpc: Simulator, node: Node) -> str:
+    """EC2's own answer to the agent's question what is attached, as bytes on the wire."""
+    ec2, got = vpc.ec2(), {}
+    ec2.meta.events.register("after-call.ec2.DescribeNetworkInterfaces",
+                             lambda http_response, **_: got.update(body=http_response.content.decode()))
+    ec2.describe_network_interfaces(Filters=[{"Name": "attachment.instance-id", "Values": [node.instance.instance_id]}])
+    return got["body"]
+
+
 def unattached(vpc: Simulator, node: Node) -> list[dict[str, Any]]:
     """ENIs that carry the node's tag and are attached to nothing."""
     return [eni for eni in vpc.enis()
@@ -109,7 +118,7 @@ def assert_reach(pods: list[Pod]) -> None:
         assert pod.ping(INTERNET), f"{pod.name} to the internet"
 
 
-def _nftables(node: Node) -> tuple[set[tuple[str, str]], set[tuple[str, str]], set[str]]:
+def source_map(node: Node) -> tuple[set[tuple[str, str]], set[tuple[str, str]], set[str]]:
     """Pods' addresses and prefixes, the ENIs' own addresses, each with its ENI; the ENIs' chains."""
     done: subprocess.CompletedProcess[str] = node.instance.run(["nft", "-j", "list", "table", "ip", "vpc-cni"], check=False)
     elements: set[tuple[str, str]] = set()

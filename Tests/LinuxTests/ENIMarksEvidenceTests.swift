@@ -50,6 +50,22 @@ import VPCModel
     #expect(found.kept == [two: .init(mark: 2, sources: try Self.prefixes("10.0.2.0/28"))])
   }
 
+  /// A pod of the primary ENI is in no map: a listing that shows its address on another ENI is as doubtful.
+  @Test func aPodOfThePrimaryStaysThere() throws {
+    let wanted = ENIMarks(enis: [
+      one: .init(mark: 1, sources: try Self.prefixes("10.0.1.0/28", "10.0.1.99/32", "10.0.3.7/32")),
+      two: .init(mark: 2, sources: try Self.prefixes("10.0.2.0/28")),
+    ])
+    let pod = try #require(IPAddress("10.0.3.7"))
+    let table = try kernel()
+    let led = wanted.evidence(in: table, pods: [pod], ledByMap: [pod], unmarked: [])
+    #expect(led.contested == (try Self.prefixes("10.0.3.7/32")) && led.kept.isEmpty)
+    #expect(wanted.evidence(in: table, pods: [pod], unmarked: []).contested.isEmpty, "it has rules of its own")
+    let flushed = try #require(ENIMarks(enis: [one: .init(mark: 1), two: .init(mark: 2)]).table(.ipv4))
+    #expect(
+      wanted.evidence(in: flushed, pods: [pod], ledByMap: [pod], unmarked: []).contested.isEmpty, "nothing is known")
+  }
+
   @Test func whatMovedStaysUntilItIsAskedAgain() throws {
     let moved = ENIMarks(enis: [
       one: .init(mark: 1), two: .init(mark: 2, sources: try Self.prefixes("10.0.1.0/28")),

@@ -50,6 +50,7 @@ import VPCModel
     var rig = try Self.rig()
     let victim = try #require(
       rig.pool.assignments.first { $0.eni != PoolRig.primary }, "a pod on a secondary ENI")
+    rig.advance(.seconds(61))
     var seen = rig.listing()
     for index in seen.indices {
       seen[index].cidrs.removeAll { $0.contains(victim.address) }

@@ -117,7 +117,7 @@ import VPCModel
 
   @Test func eniTakenAwayIsForgottenWhenItsPodsAreGone() {
     var rig = Self.rig(pods: 12)
-    rig.advance(.seconds(5))
+    rig.advance(.seconds(61))
     guard let eni = rig.pool.assignments.compactMap(\.eni).first(where: { $0 != PoolRig.primary }) else {
       Issue.record("no pod on a second ENI")
       return

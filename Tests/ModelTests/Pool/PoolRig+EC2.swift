@@ -105,6 +105,7 @@ extension PoolRig {
       found.append(prefix)
     }
     if kind == .prefix { freePrefixes -= count } else { freeAddresses -= count }
+    for prefix in found { givenAt[prefix] = now }
     return found
   }
 

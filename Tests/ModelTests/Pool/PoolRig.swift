@@ -59,6 +59,8 @@ struct PoolRig {
   var history: [(until: PoolInstant, listing: [ENIObservation])] = []
   private var nextWaiter: UInt64 = 0
   var nextENI = 0
+  /// When EC2 last gave a CIDR.
+  var givenAt: [IPPrefix: PoolInstant] = [:]
   /// ENIs that a killed agent's call took away after the next agent had found them.
   var goneLate: Set<ENIID> = []
 
@@ -459,6 +461,8 @@ struct PoolRig {
     robbed.formUnion(inUse.keys.filter(prefix.contains))
     for id in enis.keys { enis[id]?.cidrs.remove(prefix) }
     giveBack(prefix)
+    // Listings are never so old that they show what others took: nobody could tell.
+    history = []
   }
 
   mutating func removeAtEC2(_ id: ENIID) {
@@ -489,6 +493,9 @@ struct PoolRig {
 
   /// What was attached a while ago.
   func seen(lag: Duration) -> [ENIObservation] {
-    history.first { $0.until + lag > now }?.listing ?? listing()
+    var found = history.first { $0.until + lag > now }?.listing ?? listing()
+    // What is wired the node itself knows.
+    for index in found.indices { found[index].isWired = enis[found[index].id]?.isWired ?? false }
+    return found
   }
 }

@@ -45,11 +45,16 @@ import VPCModel
     rig.start()
     var pods: [String] = []
     for step in 0..<600 {
-      if step % 20 == 0 { rig.fault = Self.fault(seed: random.next()) }
+      if step % 20 == 0 {
+        rig.fault = Self.fault(seed: random.next())
+        rig.listingLag =
+          Int.random(in: 0..<4, using: &random) > 0 ? .zero : .seconds(Int.random(in: 1...30, using: &random))
+      }
       Self.act(&rig, &pods, step, &random)
       guard rig.violations.isEmpty else { break }
     }
     rig.fault = { _ in nil }
+    rig.listingLag = .zero
     rig.feed(.schedulable(true))
     rig.settle()
     rig.advance(.seconds(1200))
@@ -108,9 +113,10 @@ import VPCModel
       let lag = Bool.random(using: &random) ? Duration.zero : .seconds(Int.random(in: 1...30, using: &random))
       rig.restart(seed: random.next(), lag: lag, misses: Int.random(in: 0..<3, using: &random) == 0)
     case 78:
-      // Behind the pool's back, and told before anything else happens.
-      guard rig.running.isEmpty, let taken = rig.enis.values.flatMap(\.cidrs).sorted().randomElement(using: &random)
-      else { return }
+      // Behind the pool's back, and told before anything else happens. A listing that does not show what EC2 gave less than
+      // a minute ago is taken for an old one.
+      let old = rig.enis.values.flatMap(\.cidrs).filter { rig.givenAt[$0].map { $0 + .seconds(61) < rig.now } ?? true }
+      guard rig.running.isEmpty, let taken = old.sorted().randomElement(using: &random) else { return }
       rig.removeAtEC2(taken)
       rig.observe(isAuthoritative: true)
     default: rig.advance(.milliseconds(Int.random(in: 1...9000, using: &random)))

@@ -18,8 +18,12 @@ extension ENIMarks {
   /// - Parameters:
   ///   - table: our table as read from the kernel.
   ///   - pods: addresses of pods that run.
+  ///   - ledByMap: those of them that this map leads: one that it does not hold leaves by the primary ENI. Others have
+  ///     rules of their own.
   ///   - unmarked: addresses and prefixes of the primary ENI, which the map does not hold.
-  package func evidence(in table: NftablesTable, pods: some Sequence<IPAddress>, unmarked: Set<IPPrefix>) -> Evidence {
+  package func evidence(
+    in table: NftablesTable, pods: some Sequence<IPAddress>, ledByMap: Set<IPAddress> = [], unmarked: Set<IPPrefix>
+  ) -> Evidence {
     var found: [IPPrefix: ENIID] = [:]
     for (name, map) in table.maps where name != Name.enis {
       for (source, chain) in map.elements { found[source] = ENIID(chain) }
@@ -32,12 +36,15 @@ extension ENIMarks {
     var evidence = Evidence()
     for pod in pods {
       let around = lengths.compactMap { IPPrefix(containing: pod, length: $0) }
-      guard let source = around.first(where: { found[$0] != nil }), let id = found[source] else { continue }
+      let source = around.first { found[$0] != nil }
+      let id = source.flatMap { found[$0] }
+      // An empty map says nothing: somebody may have flushed it.
+      if source == nil, found.isEmpty || !ledByMap.contains(pod) { continue }
       if let held = around.first(where: { wanted[$0] != nil }), let owner = wanted[held] {
         guard owner != id else { continue }
         evidence.contested.insert(held)
       }
-      guard let mark = enis[id]?.mark ?? ENIMarks.mark(of: table.chains[id.text]) else { continue }
+      guard let source, let id, let mark = enis[id]?.mark ?? ENIMarks.mark(of: table.chains[id.text]) else { continue }
       evidence.kept[id, default: ENI(mark: mark)].sources.insert(source)
     }
     return evidence

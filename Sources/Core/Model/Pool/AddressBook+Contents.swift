@@ -74,7 +74,9 @@ extension AddressBook {
     let slot = cidrs[cidr].slot
     if cidrs[cidr].cooling > 0 {
       for entry in cooling where entry.cidr == cidr && entry.generation == cidrs[cidr].generation {
-        if let address = cidrs[cidr].prefix.address(at: entry.offset) { resting[address] = entry.until }
+        if let address = cidrs[cidr].prefix.address(at: entry.offset) {
+          resting[address] = max(resting[address] ?? entry.until, entry.until)
+        }
       }
     }
     if cidrs[cidr].assigned > 0 {
@@ -130,10 +132,10 @@ extension AddressBook {
     strays[address] = nil
   }
 
-  /// Puts a free address into cooldown, for a restart.
+  /// Puts a free address into cooldown, for a restart. One that rests already rests until the later of the two.
   mutating func restoreCooldown(_ address: IPAddress, until: PoolInstant) {
     guard let cidr = holder(of: address) else {
-      resting[address] = until
+      resting[address] = max(resting[address] ?? until, until)
       return
     }
     let offset = Int(truncatingIfNeeded: address.bits &- cidrs[cidr].prefix.address.bits)
@@ -142,7 +144,13 @@ extension AddressBook {
       isReserved = record.reserve(offset)
       if isReserved { record.cooling &+= 1 }
     }
-    guard isReserved else { return }
-    cool(Cooling(cidr: cidr, generation: cidrs[cidr].generation, offset: offset, until: until))
+    let entry = Cooling(cidr: cidr, generation: cidrs[cidr].generation, offset: offset, until: until)
+    if !isReserved {
+      guard let known = cooling.firstIndex(where: { $0.isSameAddress(as: entry) }), cooling[known].until < until else {
+        return
+      }
+      cooling.remove(at: known)
+    }
+    cool(entry)
   }
 }

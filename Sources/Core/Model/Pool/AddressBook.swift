@@ -68,6 +68,10 @@ struct AddressBook: Sendable {
     let generation: UInt32
     let offset: Int
     let until: PoolInstant
+
+    func isSameAddress(as other: Cooling) -> Bool {
+      cidr == other.cidr && generation == other.generation && offset == other.offset
+    }
   }
 
   /// Whether somebody has an address in a CIDR that no ENI is known to hold, or had it a moment ago.

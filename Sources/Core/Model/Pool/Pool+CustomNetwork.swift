@@ -10,7 +10,8 @@ extension Pool {
   /// Whether an address or prefix on an ENI is not the agent's: it is neither given to pods nor given back to EC2, nor taken
   /// off the host. Pods say which are: an agent that ran without custom networking gave them out.
   func isSpared(_ prefix: IPPrefix, of eni: ENIObservation) -> Bool {
-    guard settings.usesCustomNetworking, eni.isPrimary, book.cidrOf[prefix] == nil, lateCalls[prefix] == nil else {
+    guard settings.usesCustomNetworking, eni.isPrimary, book.cidrOf[prefix] == nil, recent.lateReturns[prefix] == nil
+    else {
       return false
     }
     return !book.isUsed(prefix)

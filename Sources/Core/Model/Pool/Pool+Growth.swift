@@ -150,7 +150,7 @@ extension Pool {
     // An ENI in the right subnet first.
     if isOutdated(slot), mayReplace(now) { return nil }
     guard eni.state == .open || eni.state == .wiring, mayGrow(slot) else { return nil }
-    var room = settings.slotsPerENI - eni.cidrs.count
+    var room = settings.slotsPerENI - eni.cidrs.count - recent.unprovenSlots(of: eni.id)
     if let action = eni.action, case .assign(_, _, _, let count) = inFlight[action]?.work { room -= count }
     return room > 0 ? room : nil
   }

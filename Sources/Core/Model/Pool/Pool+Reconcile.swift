@@ -22,7 +22,7 @@ extension Pool {
     known.cidrs = observation.cidrs.filter { !isSpared($0, of: observation) }
     let slot = book.addENI(known, state: observation.isWired ? .open : .wiring, now: now)
     if !observation.isWired { unwired[slot] = Backoff() }
-    for prefix in observation.cidrs where quarantine[prefix] == nil { add(prefix, slot) }
+    for prefix in observation.cidrs where !recent.isDoubtful(prefix) { add(prefix, slot) }
     tidy(from: now)
   }
 
@@ -53,7 +53,7 @@ extension Pool {
       guard move.askedAt + Move.confirmation <= listing.askedAt else { return false }
     }
     moves[prefix] = nil
-    if book.cidrOf[prefix] == nil, let until = lateCalls[prefix] { rest(prefix, until: until) }
+    recent.returned[prefix] = nil
     return add(prefix, slot)
   }
 
@@ -63,18 +63,6 @@ extension Pool {
     var observation = book.enis[slot].observation
     observation.cidrs = book.enis[slot].cidrs.map { book.cidrs[$0].prefix }.sorted()
     return observation
-  }
-
-  /// EC2 has just given CIDRs to an ENI (nil: a new one). Another that was thought to have one has it no more: the answer
-  /// to its return was lost, or it was taken away.
-  mutating func given(_ prefixes: [IPPrefix], to slot: Int?) {
-    for prefix in prefixes {
-      quarantine[prefix] = nil
-      moves[prefix] = nil
-      if let until = lateCalls[prefix] { rest(prefix, until: until) }
-      guard let cidr = book.cidrOf[prefix], book.cidrs[cidr].slot != slot else { continue }
-      lose(cidr: cidr)
-    }
   }
 
   /// Whether new pods may get addresses of a CIDR.
@@ -105,9 +93,8 @@ extension Pool {
   /// - Returns: false where the listing could not settle what it was asked for.
   @discardableResult
   mutating func reconcile(_ listing: ENIListing, _ now: PoolInstant) -> Bool {
-    for (prefix, until) in quarantine where until <= now { quarantine[prefix] = nil }
-    for (prefix, until) in lateCalls where until <= now { lateCalls[prefix] = nil }
-    for (eni, until) in freedENIs where until <= now { freedENIs[eni] = nil }
+    // By when it was asked for: what is on its way may be as old as that.
+    recent.expire(before: listing.askedAt)
     let seen = Set(listing.enis.map(\.id))
     // A listing without the primary ENI contradicts itself: an instance cannot be without it.
     guard book.enis.allSatisfy({ !$0.isPresent || !$0.observation.isPrimary || seen.contains($0.id) }) else {
@@ -116,9 +103,10 @@ extension Pool {
       return false
     }
     reconciledAt = max(reconciledAt ?? listing.askedAt, listing.askedAt)
+    if listing.isAuthoritative { noteUnproven(listing) }
     for slot in book.enis.indices where isSettled(slot, listing) {
       let eni = book.enis[slot]
-      guard eni.state != .lost, !seen.contains(eni.id) else { continue }
+      guard eni.state != .lost, !seen.contains(eni.id), recent.attachedENIs[eni.id] == nil else { continue }
       guard listing.isAuthoritative else {
         doubt(eni.id, known: known(slot), shown: nil, now)
         continue
@@ -127,9 +115,10 @@ extension Pool {
     }
     // First all that went, then all that came: a CIDR may have gone from one ENI to another.
     var found: [(slot: Int, cidrs: [IPPrefix])] = []
+    var gone: [IPPrefix] = []
     for observation in listing.enis {
       guard let slot = book.slotOf[observation.id], isSettled(slot, listing) else { continue }
-      found.append((slot, compare(slot, observation, listing, now)))
+      found.append((slot, compare(slot, observation, listing, now, &gone)))
     }
     for (slot, cidrs) in found {
       var isNew = false
@@ -137,8 +126,17 @@ extension Pool {
       // The kernel does not lead it yet, or leads it to another ENI.
       if isNew, book.enis[slot].state == .open { rewire(slot) }
     }
-    for observation in listing.enis where book.slotOf[observation.id] == nil && freedENIs[observation.id] == nil {
+    // Of two listings that differ one is stale: until it is known which, nobody gets it. What is on another ENI by now has
+    // been entered, or moves.
+    if !gone.isEmpty {
+      let shown = Set(listing.enis.flatMap(\.cidrs))
+      for prefix in gone where !shown.contains(prefix) { recent.returned[prefix] = now + settings.timings.quarantine }
+      isUnwritten = true
+    }
+    for observation in listing.enis where book.slotOf[observation.id] == nil && recent.freedENIs[observation.id] == nil
+    {
       if listing.isAuthoritative {
+        recent.attachedENIs[observation.id] = now + settings.timings.quarantine
         adopt(observation, now)
       } else if observation.isManaged {
         doubt(observation.id, known: nil, shown: Set(observation.cidrs), now)
@@ -181,7 +179,7 @@ extension Pool {
 
   /// - Returns: the CIDRs that are to be entered.
   private mutating func compare(
-    _ slot: Int, _ seen: ENIObservation, _ listing: ENIListing, _ now: PoolInstant
+    _ slot: Int, _ seen: ENIObservation, _ listing: ENIListing, _ now: PoolInstant, _ gone: inout [IPPrefix]
   ) -> [IPPrefix] {
     if book.enis[slot].state == .unmanaged {
       guard listing.isAuthoritative else { return [] }
@@ -190,8 +188,8 @@ extension Pool {
     let shown = Set(seen.cidrs.filter { !isSpared($0, of: book.enis[slot].observation) })
     guard listing.isAuthoritative else {
       let known = known(slot)
-      let isNew = shown.subtracting(known).contains { quarantine[$0] == nil }
-      if isNew || !known.isSubset(of: shown) {
+      let isNew = shown.subtracting(known).contains { !recent.isDoubtful($0) }
+      if isNew || !known.isSubset(of: shown.union(recent.given.keys)) {
         doubt(seen.id, known: known, shown: shown, now)
       } else {
         doubts[seen.id] = nil
@@ -204,8 +202,6 @@ extension Pool {
       rewire(slot)
     }
     if book.enis[slot].state == .lost { rewire(slot) }
-    // After a lost answer only EC2 can say: it may have assigned anew what was given back a moment ago.
-    let isUnclear = book.enis[slot].isUnclear
     book.enis[slot].isUnclear = false
     book.enis[slot].update {
       $0.isExcluded = seen.isExcluded
@@ -222,15 +218,16 @@ extension Pool {
         moves[record.prefix] = nil
         // The call that gives it back may still be carried out: it is made again.
         if record.standing == .leaving, settings.provisions { continue }
+        if record.standing == .lost, recent.returned[record.prefix] != nil { continue }
         let standing = standing(of: record.prefix, slot: slot)
         if standing != record.standing { book.change(cidr) { $0.standing = standing } }
-      } else {
-        if record.standing == .leaving { quarantine[record.prefix] = now + settings.timings.quarantine }
+      } else if recent.given[record.prefix] == nil {
+        if record.standing != .lost { gone.append(record.prefix) }
         lose(cidr: cidr)
         wireAgain(slot)
       }
     }
-    return seen.cidrs.filter { isUnclear || quarantine[$0] == nil }
+    return seen.cidrs.filter { !recent.isDoubtful($0) }
   }
 
   /// EC2 has shown an ENI that was not managed: IMDS alone did not say that it may be.
@@ -241,11 +238,11 @@ extension Pool {
     }
     book.enis[slot].update { $0 = seen }
     rewire(slot)
-    return seen.cidrs.filter { quarantine[$0] == nil }
+    return seen.cidrs.filter { !recent.isDoubtful($0) }
   }
 
   /// EC2 took a CIDR away. What pods still use stays accounted until they go.
-  private mutating func lose(cidr: Int) {
+  mutating func lose(cidr: Int) {
     let assigned = book.cidrs[cidr].assigned
     guard assigned > 0 else { return book.removeCIDR(cidr) }
     if book.cidrs[cidr].standing != .lost { forcedRemovals.addresses += assigned }

@@ -15,14 +15,16 @@ extension Pool {
     case (.attach(let request), .attached(let observation)):
       succeeded(.attach, flight)
       raiseCap(request.subnet)
-      given(observation.cidrs, to: nil)
+      recent.attachedENIs[observation.id] = now + settings.timings.quarantine
+      var observation = observation
+      observation.cidrs = given(observation.cidrs, to: observation.id, now)
       adopt(observation, now)
       forgetOutdatedLimit()
     case (.assign(let slot, let subnet, _, _), .assigned(let prefixes)) where !prefixes.isEmpty:
       succeeded(.assign, flight)
       refusedENIs[slot] = nil
       raiseCap(subnet)
-      given(prefixes, to: slot)
+      let prefixes = given(prefixes, to: book.enis[slot].id, now)
       for prefix in prefixes { add(prefix, slot) }
       // Until that wiring has ended, the kernel may lead it to the other ENI again.
       if isBeingWired(prefixes, exceptOf: slot), book.enis[slot].state == .open { rewire(slot) }
@@ -64,13 +66,16 @@ extension Pool {
   }
 
   private mutating func removeGivenBack(_ prefix: IPPrefix, _ slot: Int, _ now: PoolInstant) {
-    quarantine[prefix] = now + settings.timings.quarantine
-    if lateCalls[prefix] != nil { lateCalls[prefix] = now + settings.timings.quarantine }
+    recent.returned[prefix] = now + settings.timings.quarantine
+    recent.given[prefix] = nil
+    if recent.lateReturns[prefix] != nil { recent.lateReturns[prefix] = now + settings.timings.quarantine }
     if let cidr = book.cidrOf[prefix], book.cidrs[cidr].slot == slot { book.removeCIDR(cidr) }
   }
 
   private mutating func freed(_ slot: Int, _ now: PoolInstant) {
-    freedENIs[book.enis[slot].id] = now + settings.timings.quarantine
+    recent.freedENIs[book.enis[slot].id] = now + settings.timings.quarantine
+    recent.attachedENIs[book.enis[slot].id] = nil
+    recent.lateFrees[book.enis[slot].id] = nil
     drop(slot)
   }
 
@@ -166,11 +171,13 @@ extension Pool {
     holdBack(.unassign, failure, now)
     if failure.fault == .eniGone { needsListing = true }
     if failure.mayBeDone || failure.fault == .eniGone {
-      for prefix in prefixes { lateCalls[prefix] = now + settings.timings.quarantine }
+      for prefix in prefixes { recent.lateReturns[prefix] = now + settings.timings.quarantine }
       return
     }
     for prefix in prefixes {
       guard let cidr = book.cidrOf[prefix] else { continue }
+      // An earlier call, whose answer nobody heard, may be carried out after this refusal: it is made again.
+      if let until = recent.lateReturns[prefix], until > now { continue }
       let standing = standing(of: prefix, slot: book.cidrs[cidr].slot)
       book.change(cidr) { $0.standing = standing }
     }
@@ -180,7 +187,11 @@ extension Pool {
     // Gone is gone, whoever did it.
     if failure.fault == .eniGone { return freed(slot, now) }
     holdBack(.free, failure, now)
-    if !failure.mayBeDone { rewire(slot) }
+    let eni = book.enis[slot].id
+    if failure.mayBeDone { recent.lateFrees[eni] = now + settings.timings.quarantine }
+    // A call whose answer nobody heard, this one or an earlier one, may be carried out later: the ENI is freed again.
+    if let until = recent.lateFrees[eni], until > now { return tidy(from: until) }
+    rewire(slot)
   }
 
   /// Lets an ENI be verified before its addresses are given out again.

@@ -9,7 +9,7 @@
 ///   being unassigned, EC2 does not list it   quarantined: the listing that shows it again may be an old one
 ///   being detached, EC2 still lists it       kept out of use and freed again
 ///   given back a moment ago                  quarantined for the rest of its time
-///   given back, and a pod has an address     the pod wins: nothing that is in use is given back
+///   given back, and a pod has an address     the pod keeps it; nobody else gets an address there
 extension Pool {
   mutating func begin(_ start: PoolStart, _ time: PoolTime, _ batch: inout Batch) {
     guard !isStarted else { return }
@@ -18,11 +18,11 @@ extension Pool {
     reconciledAt = now
     for (cidr, eni) in start.contested { moves[cidr] = Move(eni: eni, askedAt: now) }
     restoreQuarantine(start.checkpoint.returns, time)
-    for cidr in start.checkpoint.beingUnassigned { lateCalls[cidr] = now + settings.timings.quarantine }
     for observation in start.enis.sorted(by: { ($0.card, $0.device, $0.id) < ($1.card, $1.device, $1.id) }) {
-      guard freedENIs[observation.id] == nil else { continue }
+      guard recent.freedENIs[observation.id] == nil else { continue }
       adopt(observation, now)
     }
+    if !recent.returned.isEmpty { enterInUse(start) }
     if subnets.isEmpty, noSubnet == nil {
       subnets = start.enis.filter(\.isPrimary).map(\.subnet)
     }
@@ -36,16 +36,29 @@ extension Pool {
     }
     if settings.usesCustomNetworking { enterOwnOfPrimary(start) }
     resumeReturns(start.checkpoint.returns, now)
+    for cidr in start.checkpoint.beingUnassigned { recent.lateReturns[cidr] = now + settings.timings.quarantine }
     if start.restsUnproven { restUnproven(now) }
     if isDropped { batch.persist() }
     tidy(from: now)
+  }
+
+  /// Pods keep addresses of what is in quarantine. Nobody else gets one there before a later listing has shown it.
+  private mutating func enterInUse(_ start: PoolStart) {
+    let inUse = start.checkpoint.allocations.map(\.address)
+    for observation in start.enis {
+      guard let slot = book.slotOf[observation.id], book.enis[slot].state != .unmanaged else { continue }
+      for prefix in observation.cidrs where recent.returned[prefix] != nil && inUse.contains(where: prefix.contains) {
+        guard add(prefix, slot), let cidr = book.cidrOf[prefix] else { continue }
+        book.change(cidr) { $0.standing = .lost }
+      }
+    }
   }
 
   /// By the pods of the checkpoint it is known what of the primary ENI is the agent's.
   private mutating func enterOwnOfPrimary(_ start: PoolStart) {
     for observation in start.enis where observation.isPrimary {
       guard let slot = book.slotOf[observation.id] else { continue }
-      for prefix in observation.cidrs where quarantine[prefix] == nil { add(prefix, slot) }
+      for prefix in observation.cidrs where recent.returned[prefix] == nil { add(prefix, slot) }
     }
   }
 
@@ -57,10 +70,10 @@ extension Pool {
       guard left > .zero else { continue }
       let end = time.instant + min(left, settings.timings.quarantine)
       switch entry.subject {
-      case .eni(let eni): freedENIs[eni] = end
+      case .eni(let eni): recent.freedENIs[eni] = end
       case .cidr(let cidr, of: _):
-        quarantine[cidr] = end
-        lateCalls[cidr] = end
+        recent.returned[cidr] = end
+        recent.lateReturns[cidr] = end
       }
     }
   }
@@ -76,10 +89,11 @@ extension Pool {
         else { continue }
         unwired[slot] = nil
         book.setState(slot, .freeing)
+        recent.lateFrees[eni] = now + lag
         book.enis[slot].changedAt = now + lag
       case .cidr(let cidr, of: let eni):
         guard let known = book.cidrOf[cidr] else {
-          quarantine[cidr] = now + lag
+          recent.returned[cidr] = now + lag
           continue
         }
         let slot = book.cidrs[known].slot
@@ -116,11 +130,11 @@ extension Pool {
         returns.append(CheckpointReturn(.cidr(book.cidrs[cidr].prefix, of: eni.id)))
       }
     }
-    for (eni, until) in freedENIs where until > time.instant {
+    for (eni, until) in recent.freedENIs where until > time.instant {
       returns.append(
         CheckpointReturn(.eni(eni), untilUnixNanoseconds: time.unixNanoseconds(after: until - time.instant)))
     }
-    for (cidr, until) in quarantine.merging(lateCalls, uniquingKeysWith: max) where until > time.instant {
+    for (cidr, until) in recent.returned.merging(recent.lateReturns, uniquingKeysWith: max) where until > time.instant {
       // What is leaving stands above already.
       if let known = book.cidrOf[cidr], book.cidrs[known].standing == .leaving { continue }
       returns.append(

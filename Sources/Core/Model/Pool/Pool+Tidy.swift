@@ -72,7 +72,9 @@ extension Pool {
     targets.total -= pendingAddresses
     let isReplaceable = !backoffs[ActionClass.attach.rawValue].isHolding(now, urgent: false)
     guard targets.shortage == 0, mayFreeENIs else { return }
-    for slot in book.enis.indices.reversed() where isFreeable(slot) {
+    // A listing showed on them what pods may use: another one tells.
+    let contested = Set(recent.unproven.values).union(moves.values.map(\.eni))
+    for slot in book.enis.indices.reversed() where isFreeable(slot) && !contested.contains(book.enis[slot].id) {
       // An outdated ENI goes all the same: one in the right subnet takes its place.
       guard isOutdated(slot) && isReplaceable || targets.without(book.slots[slot].usable).shortage == 0 else {
         continue

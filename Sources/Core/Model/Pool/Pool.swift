@@ -47,13 +47,8 @@ package struct Pool: Sendable {
   var fallbackSubnets: [SubnetID: PoolInstant] = [:]
   /// The most that one request asks of a subnet which could not give as much as was asked of it.
   var subnetCaps: [SubnetID: Int] = [:]
-  /// What was given back to EC2 lately: a lagging listing may still show it.
-  var quarantine: [IPPrefix: PoolInstant] = [:]
-  /// ENIs that were freed lately, which a lagging listing may still show.
-  var freedENIs: [ENIID: PoolInstant] = [:]
-  /// CIDRs that a call whose answer nobody heard may still take away, and until when: EC2 may carry it out after a later
-  /// one. Given anew by EC2, they rest until then.
-  var lateCalls: [IPPrefix: PoolInstant] = [:]
+  /// What has just changed, which listings may not show as it is.
+  var recent = RecentChanges()
   /// Where IMDS last differs from what is known, and when EC2 is asked about that again.
   var doubts: [ENIID: Doubt] = [:]
   /// What running pods use and EC2's listing does not show.
@@ -79,6 +74,8 @@ package struct Pool: Sendable {
   var reconciledAt: PoolInstant?
   var isStarted = false
   var isShutDown = false
+  /// The quarantine has entries that the checkpoint lacks.
+  var isUnwritten = false
   var isSchedulable = true
   var needsListing = false
   var shrinkAt: PoolInstant?
@@ -187,6 +184,10 @@ package struct Pool: Sendable {
   private mutating func settle(_ time: PoolTime, _ batch: inout Batch, hadWaiters: Bool) {
     let now = time.instant
     guard isStarted else { return }
+    if isUnwritten {
+      batch.persist()
+      isUnwritten = false
+    }
     if settings.usesCustomNetworking { rankENIs(now) }
     // Before growth: the slots of what is dropped may be asked for.
     if let tidyAt, tidyAt <= now { dropLost() }
@@ -204,6 +205,7 @@ package struct Pool: Sendable {
     if !isShutDown {
       if let tidyAt, tidyAt <= now { tidy(now, &batch) }
       inquire(now)
+      if let due = recent.provableAt, due <= now { needsListing = true }
       if needsListing { list(now, &batch) }
     }
     wake(now, &batch)
@@ -232,6 +234,7 @@ package struct Pool: Sendable {
     }
     consider(tidyAt)
     consider(inquiry.askAt)
+    consider(recent.provableAt)
     if !queue.isEmpty {
       consider(queue.earliestDeadline)
       consider(book.cooling.first?.until)

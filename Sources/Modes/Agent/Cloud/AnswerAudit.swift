@@ -6,7 +6,8 @@ internal import VPCModel
 /// Whether what EC2 answered can be true. An address is given to a pod only if nothing speaks against it; what is odd is
 /// asked for again by a listing.
 enum AnswerAudit {
-  /// What is wrong with an answer to "assign so many to this ENI"; nil where it holds. Fewer than asked is not wrong.
+  /// What is wrong with an answer to "assign so many to this ENI"; nil where it holds. Fewer than asked is not wrong, nor is
+  /// an address that a listing showed on another ENI: listings may be stale, and this answer is not.
   ///
   /// - Parameters:
   ///   - subnet: the ENI's, nil where it is not known.
@@ -23,12 +24,9 @@ enum AnswerAudit {
       }
       if let fault = fault(of: prefix, subnet: subnet, own: entries[eni]?.primaryAddress) { return fault }
     }
-    for (id, entry) in entries {
-      if id != eni, let own = entry.primaryAddress, let hit = assigned.first(where: { $0.contains(own) }) {
+    for (id, entry) in entries where id != eni {
+      if let own = entry.primaryAddress, let hit = assigned.first(where: { $0.contains(own) }) {
         return "\(hit) holds the own address of \(id)"
-      }
-      for held in entry.cidrs {
-        if let hit = assigned.first(where: { $0.overlaps(held) }) { return "\(hit) is on \(id) already" }
       }
     }
     return nil
@@ -43,24 +41,33 @@ enum AnswerAudit {
   ) -> (cidrs: [ENIID: [IPPrefix]], findings: [String]) {
     var found: [ENIID: [IPPrefix]] = [:]
     var findings: [String] = []
-    var holders: [IPPrefix: ENIID] = [:]
-    var doubtful: Set<IPPrefix> = []
     for eni in listed {
       let cidr = subnet(eni)
-      var sound: [IPPrefix] = []
-      for prefix in eni.cidrs {
-        if let fault = fault(of: prefix, subnet: cidr, own: eni.primaryIPv4) {
-          findings.append("\(eni.id): \(fault)")
-        } else if let other = holders.updateValue(eni.id, forKey: prefix) {
-          doubtful.insert(prefix)
-          findings.append("\(prefix) is on \(other) and on \(eni.id)")
-        } else {
-          sound.append(prefix)
-        }
+      found[eni.id] = eni.cidrs.filter { prefix in
+        guard let fault = fault(of: prefix, subnet: cidr, own: eni.primaryIPv4) else { return true }
+        findings.append("\(eni.id): \(fault)")
+        return false
       }
-      found[eni.id] = sound
     }
-    // A single address within a prefix of another ENI.
+    let rivals = rivals(in: listed.map { ($0.id, found[$0.id] ?? []) })
+    guard !rivals.doubtful.isEmpty else { return (found, findings) }
+    return (found.mapValues { $0.filter { !rivals.doubtful.contains($0) } }, findings + rivals.findings)
+  }
+
+  /// What two ENIs hold, or one within a prefix of another.
+  ///
+  /// - Returns: the CIDRs, and a line for each of them.
+  static func rivals(in held: [(eni: ENIID, cidrs: [IPPrefix])]) -> (doubtful: Set<IPPrefix>, findings: [String]) {
+    var holders: [IPPrefix: ENIID] = [:]
+    var doubtful: Set<IPPrefix> = []
+    var findings: [String] = []
+    for (eni, cidrs) in held {
+      for prefix in cidrs {
+        guard let other = holders.updateValue(eni, forKey: prefix) else { continue }
+        doubtful.insert(prefix)
+        findings.append("\(prefix) is on \(other) and on \(eni)")
+      }
+    }
     for (prefix, eni) in holders where prefix.isSingle {
       guard let block = IPPrefix(containing: prefix.address, length: PrefixSize.ipv4), let other = holders[block],
         other != eni
@@ -68,8 +75,7 @@ enum AnswerAudit {
       doubtful.formUnion([prefix, block])
       findings.append("\(prefix) of \(eni) lies in \(block) of \(other)")
     }
-    guard !doubtful.isEmpty else { return (found, findings) }
-    return (found.mapValues { $0.filter { !doubtful.contains($0) } }, findings)
+    return (doubtful, findings)
   }
 
   private enum PrefixSize { static let ipv4 = 28 }

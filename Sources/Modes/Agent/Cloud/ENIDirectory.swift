@@ -17,8 +17,6 @@ final class ENIDirectory: Sendable {
     var attachmentID: String?
     /// The ENI's own address.
     var primaryAddress: IPAddress?
-    /// Secondary addresses and prefixes that EC2 has confirmed.
-    var cidrs: Set<IPPrefix> = []
     /// Its security groups where an agent set them; nil where somebody else did: those stay until the primary's change.
     var groups: Set<String>?
     /// Ours, and not marked to go with the instance: an agent died between the two calls.

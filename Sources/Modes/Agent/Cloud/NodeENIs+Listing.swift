@@ -126,7 +126,7 @@ extension NodeENIs {
     directory.set(
       ENIDirectory.Entry(
         mac: found.mac, subnet: subnet, device: attachment.deviceIndex, card: attachment.networkCard,
-        isManaged: isManaged, attachmentID: attachment.id, primaryAddress: found.primaryIPv4, cidrs: Set(cidrs),
+        isManaged: isManaged, attachmentID: attachment.id, primaryAddress: found.primaryIPv4,
         groups: found.description == tags.description ? Set(found.securityGroupIDs) : nil,
         isUnmarked: mode.provisions && !isPrimary && isOurs && !attachment.deleteOnTermination
           && !directory.isInTransit(found.id),

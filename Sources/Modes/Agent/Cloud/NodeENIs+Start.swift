@@ -62,14 +62,26 @@ extension NodeENIs {
       logger.warning(
         "EC2's listing lacks ENIs that IMDS shows; keeping them and asking EC2 again",
         metadata: ["enis": "\(missing)"])
+      leaveOutRivals(&enis)
     }
     return enis
   }
 
+  /// Two sources, of two moments, may show one address on two ENIs. Neither is believed; the pods that use it keep the ENI
+  /// that the kernel has, and the next listing tells.
+  private func leaveOutRivals(_ enis: inout [ENIObservation]) {
+    let rivals = AnswerAudit.rivals(in: enis.map { ($0.id, $0.cidrs) })
+    guard !rivals.doubtful.isEmpty else { return }
+    logger.warning("EC2 and IMDS show an address on two ENIs", metadata: ["findings": "\(rivals.findings)"])
+    for index in enis.indices { enis[index].cidrs.removeAll(where: rivals.doubtful.contains) }
+  }
+
   private func describe(from imds: IMDSClient, _ evidence: NodeEvidence) async throws -> [ENIObservation] {
-    try await imds.interfaces().compactMap { interface in
+    var enis = try await imds.interfaces().compactMap { interface in
       enter(interface)
       return observe(interface).map { evidence.judge($0, mac: interface.mac) }
     }
+    leaveOutRivals(&enis)
+    return enis
   }
 }

@@ -81,12 +81,12 @@ struct NodeENIs: ENIOperations {
       }
       return failed(error)
     }
-    entry.cidrs = Set(credible(created, request, entry))
+    let credible = Set(credible(created, request, entry))
     directory.set(entry, for: created.id)
     return .attached(
       ENIObservation(
         id: created.id, device: request.device, card: request.card, subnet: request.subnet,
-        primaryAddress: created.primaryIPv4, cidrs: created.cidrs.filter { entry.cidrs.contains($0) }))
+        primaryAddress: created.primaryIPv4, cidrs: created.cidrs.filter(credible.contains)))
   }
 
   private func newInterface(_ request: AttachRequest, _ groups: [String]) -> EC2Client.NewInterface {
@@ -216,7 +216,6 @@ struct NodeENIs: ENIOperations {
         // The pool asks for a listing before it gives out anything of this ENI.
         return .failed(ActionFailure(.other("EC2's answer cannot be true: \(fault)"), mayBeDone: true))
       }
-      directory.update(eni) { $0.cidrs.formUnion(assigned) }
       do {
         try await network.addSources(assigned, of: eni)
       } catch {
@@ -235,7 +234,6 @@ struct NodeENIs: ENIOperations {
     } catch {
       return failed(error)
     }
-    directory.update(eni) { $0.cidrs.subtract(cidrs) }
     do {
       try await network.removeSources(cidrs, of: eni)
     } catch {

@@ -11,7 +11,9 @@ extension NodeNetwork {
     guard let marks, let present = try marks.read(.ipv4) else { return [] }
     let pods = Set(try podRoutes(to: podVeths()).map(\.address))
     let primary = enis.values.filter(\.isPrimary).reduce(into: Set<IPPrefix>()) { $0.formUnion($1.slots) }
-    let evidence = wantedMarks.evidence(in: present, pods: pods, unmarked: primary)
+    let ledByMap = try Route.list(table: .pods, family: .ipv4, on: socket).filter(\.destination.isSingle)
+    let evidence = wantedMarks.evidence(
+      in: present, pods: pods, ledByMap: Set(ledByMap.map(\.destination.address)), unmarked: primary)
     for id in enis.keys { enis[id]?.slots.subtract(evidence.contested) }
     kept = evidence.kept
     if !kept.isEmpty {
@@ -46,12 +48,43 @@ extension NodeNetwork {
   /// Leads packets from more addresses by this ENI. Nothing to do for the primary and in the per-pod scheme.
   ///
   /// - Parameter sources: what EC2 has just given to the ENI; no other has it any more.
+  /// - Throws: `NodeNetworkError.inUse` where a running pod uses one of them by another ENI; nothing is changed then.
   func addSources(_ sources: [IPPrefix], of eni: ENIID) throws {
+    for (other, taken) in takenFromOthers(by: eni, sources) {
+      if let pod = try runningPods(in: taken).first { throw NodeNetworkError.inUse(pod.address, other, eni) }
+    }
     let isMoved = claim(sources, for: eni)
     setSlots(of: eni) { $0.formUnion(sources) }
     guard let marks else { return }
     if isMoved { return _ = try marks.apply(wantedMarks) }
     if enis[eni]?.mark != nil { try marks.add(sources, to: eni) }
+  }
+
+  /// Addresses and prefixes that other ENIs have here.
+  private func takenFromOthers(by eni: ENIID, _ sources: [IPPrefix]) -> [(ENIID, Set<IPPrefix>)] {
+    var taken: [(ENIID, Set<IPPrefix>)] = []
+    for (id, other) in enis where id != eni { taken.append((id, other.slots.intersection(sources))) }
+    for (id, other) in kept where id != eni {
+      taken.append((id, other.sources.filter { old in sources.contains { $0.overlaps(old) } }))
+    }
+    return taken.filter { !$0.1.isEmpty }
+  }
+
+  /// Which of these running pods use, as the kernel's routes show them.
+  func runningPods(in sources: Set<IPPrefix>) throws -> Set<IPPrefix> {
+    guard !sources.isEmpty else { return [] }
+    let pods = try podRoutes(to: podVeths()).map(\.address)
+    return sources.filter { source in pods.contains(where: source.contains) }
+  }
+
+  /// What an ENI had so far and is not among its addresses now, as far as running pods use it and no other ENI has it: they
+  /// keep their way.
+  func keepInUse(of eni: ENIID, besides slots: Set<IPPrefix>) throws {
+    let old = (enis[eni]?.slots ?? []).union(kept[eni]?.sources ?? [])
+    let others = enis.filter { $0.key != eni }.values.reduce(into: slots) { $0.formUnion($1.slots) }
+    let left = try runningPods(in: old.filter { old in !others.contains { $0.overlaps(old) } })
+    guard let mark = enis[eni]?.mark ?? kept[eni]?.mark, !left.isEmpty else { return kept[eni] = nil }
+    kept[eni] = ENIMarks.ENI(mark: mark, sources: left)
   }
 
   /// An address belongs to one ENI: whatever had these before has them no more.

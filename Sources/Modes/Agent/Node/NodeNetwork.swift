@@ -268,6 +268,7 @@ actor NodeNetwork {
     managed.wiring = enis[eni.id]?.wiring
     managed.wiring?.wanted.slots = managed.slots
     claim(managed.slots, for: eni.id)
+    try keepInUse(of: eni.id, besides: managed.slots)
     enis[eni.id] = managed
     var mark: PacketMark?
     if let marks {

@@ -19,6 +19,8 @@ enum NodeNetworkError: Error, CustomStringConvertible {
   case notAsWanted(ENIID, [NodeDifference])
   /// The subnet's CIDR, which gives the gateway, is not known.
   case noSubnet(ENIID, String)
+  /// EC2 has given an address to an ENI, and a pod runs with it by another one.
+  case inUse(IPAddress, ENIID, ENIID)
 
   var description: String {
     switch self {
@@ -32,6 +34,8 @@ enum NodeNetworkError: Error, CustomStringConvertible {
     case .notAsWanted(let eni, let left):
       "wiring of \(eni) does not hold: \(left.map(\.description).joined(separator: ", "))"
     case .noSubnet(let eni, let subnet): "the CIDR of \(subnet), the subnet of \(eni), is not known"
+    case .inUse(let address, let holder, let eni):
+      "EC2 assigned \(address) to \(eni), but a pod uses it on \(holder)"
     }
   }
 }

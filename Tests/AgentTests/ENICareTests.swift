@@ -42,7 +42,7 @@ import VPCModel
     #expect(try await fixture.enis.describe().count == 2)
     var told: Set<ENIID> = []
     for _ in 0..<3 { #expect(await !fixture.enis.care(&told)) }
-    #expect(fixture.log.count("could not be tagged") == 1)
+    #expect(fixture.log.count("cannot tag an ENI") == 1)
   }
 
   @Test(
@@ -131,6 +131,6 @@ import VPCModel
       #expect(byEC2?.isManaged == false && byIMDS?.isManaged == false)
     }
     #expect(fixture.enis.directory.entry(for: try CloudFixture.eni("eni-far"))?.needsCare == false)
-    #expect(fixture.log.count("an ENI is in another VPC than the node") == 1)
+    #expect(fixture.log.count("ENI is in a different VPC than the node") == 1)
   }
 }

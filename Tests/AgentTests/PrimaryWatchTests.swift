@@ -168,7 +168,7 @@ import VPCTransport
     fixture.cloud.change { $0.isIMDSDown = true }
     for _ in 0..<3 { await watch().look(&round) }
     #expect(fixture.enis.primary.securityGroups == ["sg-1"] && applied.cidrs.isEmpty)
-    #expect(fixture.log.count("does not show the primary ENI") == 1)
+    #expect(fixture.log.count("cannot read the primary ENI from IMDS") == 1)
     fixture.cloud.change {
       $0.isIMDSDown = false
       $0.enis["eni-1"]?.groups = []

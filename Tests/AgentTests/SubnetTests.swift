@@ -115,7 +115,7 @@ import VPCModel
     #expect(fixture.log.count("ec2:DescribeSubnets") == 1, "said once")
     fixture.cloud.change { $0.denied = [] }
     await fixture.enis.subnets.read()
-    #expect(fixture.log.count("tells the subnets again") == 1 && fixture.enis.subnets.uses.count == 1)
+    #expect(fixture.log.count("EC2 lists subnets again") == 1 && fixture.enis.subnets.uses.count == 1)
   }
 
   @Test func discoveryOffAsksNothing() async throws {

@@ -11,7 +11,7 @@ from harness.waiting import wait_for
 from simulator.client import Simulator
 
 INTERNET = "198.51.100.10"
-FREED = "the pod is gone without a DEL"
+FREED = "pod is gone without a DEL"
 
 
 def holders(node: Node) -> set[str]:

@@ -137,7 +137,7 @@ def test_fresh_node_waits_for_its_config_and_not_for_ever(
     assert "no ENI can be made: the API server" in failure.value.error["msg"], failure.value.error
     api.up()
     with lost.hurry(10):
-        wait_for(lambda: "new ENIs by ENIConfig" in lost.agent.log(), "the config", 30)
+        wait_for(lambda: "using ENIConfig for new ENIs" in lost.agent.log(), "the config", 30)
     lost.add_pods(1)
     assert places(vpc, lost) == {ids["c"]}
 
@@ -174,11 +174,11 @@ def test_wrong_configs_are_named_and_the_old_one_holds(
     assert "ENIConfig default" in failure.value.error["msg"] and said in failure.value.error["msg"], failure.value.error
     wait_for(lambda: [each for each in api.events() if each["reason"] == "NoENIConfig"], "the event")
     api.add(eni_config("default", ids["c"]))
-    wait_for(lambda: "new ENIs by ENIConfig" in made.agent.log(), "the config")
+    wait_for(lambda: "using ENIConfig for new ENIs" in made.agent.log(), "the config")
     made.add_pods(1)
-    lines = made.agent.log().count("the ENIConfig cannot be used")
+    lines = made.agent.log().count("cannot use the ENIConfig")
     api.add(wrong)
-    wait_for(lambda: made.agent.log().count("the ENIConfig cannot be used") > lines, "the second complaint")
+    wait_for(lambda: made.agent.log().count("cannot use the ENIConfig") > lines, "the second complaint")
     made.add_pods(9, "late")
     assert places(vpc, made) == {ids["c"]}
 

@@ -99,7 +99,7 @@ def test_forbidden_tags_are_not_fatal(vpc: Simulator, make_node: Callable[..., N
         attach_foreign(vpc, node)
         node.agent.start()
         node.add_pods(5)
-        wait_for(lambda: "could not be tagged" in node.agent.log(), "a word about the tags")
+        wait_for(lambda: "cannot tag an ENI" in node.agent.log(), "a word about the tags")
     finally:
         vpc.allow("CreateTags")
 
@@ -159,7 +159,7 @@ def test_eni_of_another_vpc_is_left_alone(vpc: Simulator, make_node: Callable[..
     pods = node.add_pods(20)
     theirs = {each["PrivateIpAddress"] for each in foreign["PrivateIpAddresses"]}
     assert not theirs & {pod.address for pod in pods}
-    assert node.agent.log().count("an ENI is in another VPC than the node") == 1 and other in node.agent.log()
+    assert node.agent.log().count("ENI is in a different VPC than the node") == 1 and other in node.agent.log()
     after = next(each for each in interfaces(vpc, node) if each["NetworkInterfaceId"] == eni)
     assert tags(after) == {} and {each["PrivateIpAddress"] for each in after["PrivateIpAddresses"]} == theirs
     assert not node.ip("route", "show", "table", "2"), "nothing of it is wired"

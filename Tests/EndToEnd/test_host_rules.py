@@ -65,7 +65,7 @@ def test_a_held_xtables_lock_does_not_keep_the_node_from_starting(vpc: Simulator
     pod = with_pods(node)
     assert seen_outside(vpc, pod) == {node.instance.address}
     assert firewall.holders(node) == {"aws-cni", "vpc-cni-host"}
-    assert firewall.lines(node, "iptables cannot hold the node's rules")
+    assert firewall.lines(node, "no working iptables")
     wait_for(lambda: time.monotonic() - began > 20, "20 s with the lock held", 25)
     holder.release()
     wait_for(lambda: firewall.holders(node) == {"legacy"}, "the rules in iptables-legacy", 40)
@@ -82,7 +82,7 @@ def test_a_node_without_iptables(vpc: Simulator, make_node: Callable[..., Node])
     assert seen_outside(vpc, pod) == {node.instance.address}
     assert firewall.series(node, "awscni_firewall_backend") == {"nftables": 1}
     assert firewall.series(node, "awscni_firewall_rules_in_place") == {"": 1}
-    said = firewall.lines(node, "iptables cannot hold the node's rules")
+    said = firewall.lines(node, "no working iptables")
     assert len(said) == 1 and said[0]["level"] == "warn" and "remedy" in said[0], said
     firewall.show_iptables(node)
     with node.hurry():
@@ -104,8 +104,8 @@ def test_nftables_that_refuses_everything(vpc: Simulator, make_node: Callable[..
         pod = with_pods(node)
         assert seen_outside(vpc, pod) == {node.instance.address}
         assert firewall.rules(node, "legacy") and not firewall.rules(node, "nft")
-        assert len(firewall.lines(node, "nftables refuses the source map, using one pair of policy rules for each pod")) == 1
-        assert len(firewall.lines(node, "the iptables that kube-proxy uses refuses the node's rules")) == 1
+        assert len(firewall.lines(node, "nftables refuses the source map; using per-pod policy rules")) == 1
+        assert len(firewall.lines(node, "kube-proxy's iptables backend and nftables refuse the firewall rules")) == 1
         assert [rule for rule in node.rules() if rule["priority"] == 1536 and rule["src"] == pod.address]
         assert firewall.series(node, "awscni_firewall_backend") == {"iptables-legacy": 1}
     finally:
@@ -169,7 +169,7 @@ def test_external_services_are_reached_by_main(make_node: Callable[..., Node], s
     node.agent.start()
     assert pod.ping("172.31.0.2") and pod.ping(INTERNET)
     assert [rule["dst"] for rule in node.rules() if rule["priority"] == 1535] == ["172.31.0.0"]
-    assert len(firewall.lines(node, "setting")) == 2, "each piece of rubbish is named"
+    assert len(firewall.lines(node, "invalid setting")) == 2, "each piece of rubbish is named"
 
 
 def test_connections_of_the_start_outlive_the_first_rules(vpc: Simulator, make_node: Callable[..., Node]) -> None:
@@ -210,7 +210,7 @@ def test_a_forward_policy_of_drop_is_told_and_left(make_node: Callable[..., Node
     node = make_node(type="t3.small", fast_clock=True)
     node.instance.run(["iptables-nft", "-P", "FORWARD", "DROP"])
     node.agent.start()
-    dropping = "forwarded packets are dropped by policy"
+    dropping = "FORWARD policy drops packets"
     assert [line["chains"] for line in firewall.lines(node, dropping)] == ['["ip filter FORWARD"]']
     wait_for(lambda: firewall.series(node, "awscni_forward_policy_drop") == {"ip filter FORWARD": 1}, "the metric")
     node.instance.run(["nft", "table inet wall { chain f { type filter hook forward priority 0; policy drop; }; }"])
@@ -228,7 +228,7 @@ def test_a_forward_policy_of_drop_is_told_and_left(make_node: Callable[..., Node
         node.instance.run(words)
     with node.hurry():
         wait_for(lambda: not firewall.series(node, "awscni_forward_policy_drop"), "no chain any more", 20)
-        wait_for(lambda: firewall.lines(node, "no chain drops forwarded packets"), "the log says so")
+        wait_for(lambda: firewall.lines(node, "FORWARD policy no longer drops packets"), "the log says so")
 
 
 def test_a_veth_prefix_that_is_the_primary_interfaces_is_refused(make_node: Callable[..., Node]) -> None:
@@ -242,12 +242,12 @@ def test_a_veth_prefix_that_another_interface_has_is_told(vpc: Simulator, make_n
     node = make_node(type="t3.small")
     node.instance.run(["ip", "link", "add", "eni-lan", "type", "veth", "peer", "name", "lan"])
     pod = with_pods(node)
-    said = firewall.lines(node, "interfaces that are no pod's are called like pods'")
+    said = firewall.lines(node, "interfaces of other programs match the veth prefix")
     assert len(said) == 1 and "eni-lan" in said[0]["interfaces"] and "remedy" in said[0], said
     node.agent.stop()
     node.agent.start()
-    assert "eni-lan" in firewall.lines(node, "interfaces that are no pod's")[-1]["interfaces"]
-    assert pod.host_veth not in firewall.lines(node, "interfaces that are no pod's")[-1]["interfaces"]
+    assert "eni-lan" in firewall.lines(node, "interfaces of other programs match the veth prefix")[-1]["interfaces"]
+    assert pod.host_veth not in firewall.lines(node, "interfaces of other programs match the veth prefix")[-1]["interfaces"]
     assert seen_outside(vpc, pod) == {node.instance.address}
 
 
@@ -283,7 +283,7 @@ def test_two_interfaces_have_one_mac(vpc: Simulator, make_node: Callable[..., No
     node.instance.run(["ip", "link", "add", "twin", "address", mac, "type", "veth", "peer", "name", "far"])
     node.instance.run(["ip", "link", "add", "br0", "address", mac, "type", "bridge"])
     pod = with_pods(node)
-    said = firewall.lines(node, "several interfaces have an ENI's MAC")
+    said = firewall.lines(node, "several interfaces have the ENI's MAC address")
     assert len(said) == 1 and (said[0]["taken"], said[0]["others"]) == ("ens5", '["twin"]'), said
     assert seen_outside(vpc, pod) == {node.instance.address}
 
@@ -294,9 +294,9 @@ def test_settings_that_do_not_go_together(vpc: Simulator, make_node: Callable[..
         "AWS_VPC_ENI_MTU": "1500", "POD_MTU": "9001", "AWS_VPC_K8S_CNI_EXCLUDE_SNAT_CIDRS": "192.168.7.0/24,10.0.0.0/8,10.1.0.0/16",
         "AWS_EXTERNAL_SERVICE_CIDRS": "192.168.200.0/24"})
     pod = with_pods(node)
-    conflicts = [line["conflict"] for line in firewall.lines(node, "settings that do not go together")]
+    conflicts = [line["conflict"] for line in firewall.lines(node, "conflicting settings")]
     assert [text.split(" is ")[0] for text in conflicts] == ["POD_MTU", "AWS_VPC_K8S_CNI_EXCLUDE_SNAT_CIDRS"], conflicts
-    unfit = firewall.lines(node, "settings that do not fit the VPC")
+    unfit = firewall.lines(node, "settings conflict with the VPC CIDRs")
     assert len(unfit) == 1, unfit
     assert "192.168.200.0/24 overlaps 192.168.0.0/16" in unfit[0]["conflicts"] and "192.168.7.0/24 lies within" in unfit[0]["conflicts"]
     assert seen_outside(vpc, pod) == {node.instance.address}

@@ -74,7 +74,7 @@ def test_cordoned_node_neither_grows_nor_shrinks(vpc: Simulator, api: KubeAPI, m
     assert "node is cordoned" in failure.value.error["msg"], failure.value.error
     assert "AssignPrivateIpAddresses" not in corded.calls()
     api.patch("nodes", "corded", {"spec": {"taints": []}})
-    wait_for(lambda: "no longer cordoned" in corded.agent.log(), "the end of the cordon")
+    wait_for(lambda: "node uncordoned" in corded.agent.log(), "the end of the cordon")
     corded.pod("later").add()
 
 
@@ -211,7 +211,7 @@ def test_start_without_api_server_is_healed(api: KubeAPI, make_node: Callable[..
     alone.add_pods(2)
     wait_for(lambda: total(alone) == 22, "the warm target without a limit")
     api.up()
-    wait_for(lambda: "the node's pod limit" in alone.agent.log(), "healed", 60)
+    wait_for(lambda: "max pods of the node" in alone.agent.log(), "healed", 60)
 
 
 def test_api_server_that_goes_breaks_nothing(api: KubeAPI, make_node: Callable[..., Node]) -> None:
@@ -230,7 +230,7 @@ def test_api_server_that_goes_breaks_nothing(api: KubeAPI, make_node: Callable[.
     api.ask("compact")
     api.up()
     with calm.hurry(10):
-        wait_for(lambda: "the node was cordoned" in calm.agent.log(), "the cordon", 30)
+        wait_for(lambda: "node cordoned" in calm.agent.log(), "the cordon", 30)
     log = calm.agent.log()
     assert log.count("cannot read from the API server") == 1, "one line for one outage"
     assert "API server reachable again" in log

@@ -165,12 +165,12 @@ def test_bad_texts_silence_their_agents_alone(vpc: Simulator, cluster: KubeAPI, 
             wait_for(lambda cause=cause: helper.value("cni_metrics_helper_agent_failures_total", cause=cause), cause, 30)
         assert helper.value("cni_metrics_helper_duplicate_samples_total")
         assert helper.value("cni_metrics_helper_skipped_lines_total")
-        told = helper.wait_said("agents do not answer")
+        told = helper.wait_said("cannot scrape some agents")
         assert told["agents"] == "6" and "aws-node-6 on n6: timed_out" in told["names"]
         # Told once, and that they are back.
         play(cluster, 6, counts(1))
-        assert "aws-node-6" in helper.wait_said("agents answer again")["names"]
-        assert len(helper.said("agents do not answer")) == 1
+        assert "aws-node-6" in helper.wait_said("agents can be scraped again")["names"]
+        assert len(helper.said("cannot scrape some agents")) == 1
         assert not vpc.counts()["actions"].get("monitoring:PutMetricData")
 
 
@@ -180,14 +180,14 @@ def test_cloudwatch_away_costs_nothing(vpc: Simulator, cluster: KubeAPI, host: I
     vpc.deny("monitoring:PutMetricData")
     vpc.fault("monitoring:PutMetricData", http=503, times=3)
     with MetricsHelper(host, cluster, {"AWS_CLUSTER_ID": "away"}) as helper:
-        refused = helper.wait_said("CloudWatch takes no values")
+        refused = helper.wait_said("cannot publish metrics to CloudWatch")
         assert "PutMetricData" in refused["error"]
         wait_for(lambda: helper.value("cni_metrics_helper_cloudwatch_failures_total", code="AccessDenied"), "a refusal", 60)
         play(cluster, 1, counts(8))
         helper.wait_value(8, "cni_metrics_helper_increments_total", metric="addReqCount")
         assert (helper.value("cni_metrics_helper_cloudwatch_waiting") or 0) > 20
         vpc.allow("monitoring:PutMetricData")
-        helper.wait_said("CloudWatch takes values again", 60)
+        helper.wait_said("CloudWatch accepts metrics again", 60)
         assert sum(watched(vpc, "addReqCount", "away")) == 8
         assert helper.value("cni_metrics_helper_cloudwatch_dropped_total", reason="no_room") is None
 
@@ -200,10 +200,10 @@ def test_api_server_away_for_a_while(cluster: KubeAPI, host: Instance) -> None:
         # Nothing is known of the sums: they are no series, and nobody's last word stands for them.
         wait_for(lambda: helper.value("cni_metrics_helper_agents", state="silent") == 1, "the agent is silent")
         assert helper.value("awscni_total_ip_addresses") is None
-        helper.wait_said("the API server does not answer", 60)
+        helper.wait_said("cannot list agents from the API server", 60)
         cluster.up()
         helper.wait_value(10, "awscni_total_ip_addresses", 60)
-        helper.wait_said("the API server answers again", 60)
+        helper.wait_said("API server reachable again", 60)
         play(cluster, 1, counts(5))
         play(cluster, 2, counts(0))
         helper.wait_value(20, "awscni_total_ip_addresses", 60)
@@ -225,7 +225,7 @@ def test_cluster_that_nothing_names(vpc: Simulator, cluster: KubeAPI, host: Inst
     try:
         play(cluster, 1, counts(3))
         with MetricsHelper(host, cluster) as helper:
-            told = helper.wait_said("the cluster's name cannot be found out", 60)
+            told = helper.wait_said("cannot determine the cluster name", 60)
             assert "AWS_CLUSTER_ID" in told["remedy"] and told["used"] == "k8s-cluster"
             wait_for(lambda: watched(vpc, "totalIPAddresses", "k8s-cluster"), "values under k8s-cluster", 30)
     finally:

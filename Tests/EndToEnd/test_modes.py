@@ -82,7 +82,7 @@ def test_pod_limit_by_file(vpc: Simulator, make_node: Callable[..., Node], line:
     node.agent.start()
     node.add_pods(limit or 6)
     if limit is None:
-        assert "file of pod limits cannot be used" in node.agent.log()
+        assert "cannot use the max-pods file" in node.agent.log()
         return
     with pytest.raises(PluginFailure) as failure:
         node.pod("beyond").add()
@@ -115,4 +115,4 @@ def test_contradicting_answers_reach_no_pod(vpc: Simulator, make_node: Callable[
     pod = node.add_pods(1)[0]
     owned = vpc.ec2().describe_network_interfaces(NetworkInterfaceIds=[eni])["NetworkInterfaces"][0]
     assert pod.address in {each["PrivateIpAddress"] for each in owned["PrivateIpAddresses"]}
-    assert "cannot be true" in node.agent.log()
+    assert "EC2 response is inconsistent" in node.agent.log()

@@ -129,7 +129,7 @@ def test_order_of_a_start(node: Node, make_entrypoint: Callable[..., Entrypoint]
     node.instance.run(["rm", "-f", paths.PLUGIN])
     entrypoint = make_entrypoint().start().wait_conflist()
     wait_for(lambda: "Foregrounding IPAM daemon ..." in entrypoint.messages(), "the last word of the start")
-    said = [word for word in entrypoint.messages() if word != "plugin on the host" and word != "Retrying waiting for IPAM-D"]
+    said = [word for word in entrypoint.messages() if word != "CNI plugin installed" and word != "Retrying waiting for IPAM-D"]
     assert said == [
         "Validating env variables ...", "Install CNI binaries..", "Starting IPAM daemon in the background ... ",
         "Checking for IPAM connectivity ... ", "Copying config file ... ",
@@ -209,7 +209,7 @@ def test_an_agent_that_does_not_end_is_killed(node: Node, make_entrypoint: Calla
     assert agent
     os.kill(agent, signal.SIGSTOP)
     assert entrypoint.terminate(deadline=20) == 128 + signal.SIGKILL
-    assert "The agent did not end in time and is killed" in entrypoint.messages()
+    assert "agent did not stop in time; killing it" in entrypoint.messages()
 
 
 def test_children_that_others_left_are_waited_for(node: Node, make_entrypoint: Callable[..., Entrypoint]) -> None:
@@ -249,7 +249,7 @@ def test_a_refused_setting_touches_nothing(
     entrypoint = make_entrypoint({"WARM_PREFIX_TARGET": "0", name: value}).start()
     assert entrypoint.wait() == 1
     last = entrypoint.lines()[-1]
-    assert last["level"] == "fatal" and last["msg"] == "the node cannot be set up"
+    assert last["level"] == "fatal" and last["msg"] == "cannot set up the node"
     assert (name if name != "ENABLE_PREFIX_DELEGATION" else "WARM_PREFIX_TARGET") in last["error"]
     assert files(node) == set()
 
@@ -280,7 +280,7 @@ def test_a_folder_that_cannot_be_written_is_named(node: Node, make_entrypoint: C
     assert "/nowhere/aws-cni" in entrypoint.lines()[-1]["error"]
     # The conflist's folder comes last: the agent runs, and the entrypoint goes on trying.
     entrypoint = make_entrypoint({"HOST_CNI_CONFDIR_PATH": "/run/late"}).start()
-    wait_for(lambda: "the conflist cannot be placed, trying again" in entrypoint.messages(), "the failure is told", 20)
+    wait_for(lambda: "cannot write the conflist; will retry" in entrypoint.messages(), "the failure is told", 20)
     node.instance.run(["mkdir", "/run/late"])
     entrypoint.wait_conflist()
     assert node.instance.run(["ls", "/run/late"]).stdout.split() == ["10-aws.conflist"]
@@ -318,11 +318,11 @@ def test_init_sets_the_host_up(node: Node) -> None:
     assert node.instance.run(["cat", "/opt/cni/bin/loopback"]).stdout == "loop"
     assert node.instance.run(["cmp", paths.PLUGIN, str(paths.BINARY)], check=False).returncode == 0
     lines = [json.loads(line) for line in done.stdout.splitlines()]
-    plugins = next(line for line in lines if line["msg"] == "standard plugins on the host")
+    plugins = next(line for line in lines if line["msg"] == "standard CNI plugins installed")
     assert plugins["installed"] == ["loopback"] and plugins["kept"] == ["portmap"]
     again = init(node)
     assert again.returncode == 0
-    settings = next(json.loads(line) for line in again.stdout.splitlines() if "kernel settings" in line)
+    settings = next(json.loads(line) for line in again.stdout.splitlines() if "sysctls set" in line)
     assert settings["changed"] == [], "a second run changes nothing"
 
 
@@ -338,7 +338,7 @@ def test_init_fails_with_the_cause(vpc: Simulator, node: Node) -> None:
             "HOST_CNI_BIN_PATH": "/opt/cni/bin", "VPC_CNI_CORE_PLUGINS_PATH": "/run/image"})
         assert waiting.stdout
         for line in waiting.stdout:
-            if b"IMDS does not tell the interfaces, trying again" in line:
+            if b"cannot list network interfaces from IMDS; will retry" in line:
                 break
     finally:
         vpc.imds(True)

@@ -221,7 +221,7 @@ def test_a_busy_port_stops_nobody(make_node: Callable[..., Node]) -> None:
         squatter.wait()
     wait_for(lambda: "awscni_" in get(node, METRICS).stdout, "metrics come when the port is free", deadline=60)
     lines = [json.loads(line) for line in node.agent.log().splitlines()]
-    assert sum(line["msg"] == "cannot listen, trying again until it works" for line in lines) == 1
+    assert sum(line["msg"] == "cannot listen; will retry" for line in lines) == 1
 
 
 def test_an_unwritable_log_ends_nobody(make_node: Callable[..., Node]) -> None:

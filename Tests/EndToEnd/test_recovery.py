@@ -344,7 +344,7 @@ def test_start_waits_for_an_imds_that_makes_sense(
     node = make_node("imds", type="m5.large", subnet="a")
     vpc.fault(path, times=-1, caller=node.name, **trouble)
     node.agent.start(wait=False)
-    wait_for(lambda: "trying again" in node.agent.log(), "the agent says what it waits for", deadline=20)
+    wait_for(lambda: "will retry" in node.agent.log(), "the agent says what it waits for", deadline=20)
     assert node.agent.process is not None and node.agent.process.poll() is None
     assert not node.agent.healthy()
     vpc.clear_faults()

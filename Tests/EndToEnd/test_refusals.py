@@ -107,5 +107,5 @@ def test_two_calls_with_a_wrong_clock(vpc: Simulator, make_node: Callable[..., N
         node.agent.start()
         wait_for(lambda: "done" in node.agent.log(), "the first address")
         log = node.agent.log()
-        assert "EC2 does not tell what is attached" not in log and "subnets are not known" not in log
+        assert "cannot list ENIs from EC2" not in log and "cannot list subnets from EC2" not in log
         node.agent.stop()

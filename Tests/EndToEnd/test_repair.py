@@ -106,7 +106,7 @@ def durations(node: Node) -> dict[float, float]:
 
 def told_after(node: Node, began: float) -> float:
     """Seconds from `began` (of the calendar) until the log's last word of what was put right since."""
-    said = [datetime.fromisoformat(line["ts"]).timestamp() for line in log_lines(node, "node's network, put right")]
+    said = [datetime.fromisoformat(line["ts"]).timestamp() for line in log_lines(node, "changed the node network; repaired")]
     return max((at - began for at in said if at >= began), default=0.0)
 
 
@@ -243,7 +243,7 @@ def test_cloud_setup_of_the_node(pair: tuple[Node, Pod]) -> None:
     node, far = pair
     let_peace_pass(node)
     first, second = on_eni(node, 0), on_eni(node, 1)
-    before, told = state(node), len(log_lines(node, "somebody changed the node's network"))
+    before, told = state(node), len(log_lines(node, "another program changed the node network"))
     theirs = []
     for index, pod in ((0, first), (1, second)):
         link = link_of(node, index)
@@ -258,7 +258,7 @@ def test_cloud_setup_of_the_node(pair: tuple[Node, Pod]) -> None:
     for pod in (first, second):
         assert wait_for(lambda: pod.ping(far.address) or None, f"{pod.name} talks", IN_TIME) and far.ping(pod.address)
     assert set(theirs) <= set(state(node)["rules"]), "what is not ours stays"
-    said = wait_for(lambda: log_lines(node, "somebody changed the node's network")[told:] or None, "told", IN_TIME)
+    said = wait_for(lambda: log_lines(node, "another program changed the node network")[told:] or None, "told", IN_TIME)
     assert said[-1]["culprit"].startswith("nm-cloud-setup"), said[-1]
     for index in (0, 1):
         for priority in (30400 + index, 30200 + index):
@@ -271,10 +271,10 @@ def test_who_it_was_is_told(pair: tuple[Node, Pod]) -> None:
     node, _ = pair
     for undo, culprit in (("nft flush ruleset", "nft"), ("ip rule flush", "`ip rule flush`")):
         let_peace_pass(node)
-        before, told = state(node), len(log_lines(node, "put right"))
+        before, told = state(node), len(log_lines(node, "node network; repaired"))
         node.instance.run(undo.split())
         wait_same(node, before, undo)
-        said = wait_for(lambda: log_lines(node, "put right")[told:] or None, "told", IN_TIME)
+        said = wait_for(lambda: log_lines(node, "node network; repaired")[told:] or None, "told", IN_TIME)
         assert said[0]["culprit"].startswith(culprit) and said[0]["faults"], said[0]
 
 
@@ -282,7 +282,7 @@ def test_a_fight_slows_down(pair: tuple[Node, Pod]) -> None:
     """Somebody deletes a rule as soon as it is there: it comes back for ever, ever more rarely, and one line tells."""
     node, _ = pair
     let_peace_pass(node)
-    count, told = repairs(node).get("rule", 0), len(log_lines(node, "keeps changing"))
+    count, told = repairs(node).get("rule", 0), len(log_lines(node, "keeps changing the node network"))
     enemy = node.instance.popen(["sh", "-c", "while :; do ip rule del priority 1024 2>/dev/null; done"])
     try:
         wait_for(lambda: repairs(node).get("rule", 0) - count >= 4 or None, "four times put right", 20)
@@ -294,7 +294,7 @@ def test_a_fight_slows_down(pair: tuple[Node, Pod]) -> None:
         done = repairs(node)["rule"] - count
         assert 8 <= done <= 30, f"put right {done} times in ten minutes"
         assert "awscni_node_repair_held 1" in metrics(node)
-        assert len(log_lines(node, "keeps changing")) == told + 1
+        assert len(log_lines(node, "keeps changing the node network")) == told + 1
     finally:
         enemy.kill()
         enemy.communicate()

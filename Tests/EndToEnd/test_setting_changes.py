@@ -62,7 +62,7 @@ def test_open_connections_outlive_changed_settings(vpc: Simulator, make_node: Ca
         assert all(each.answers() for each in held), "the first mark again"
         assert marks(node) == ["0x80", "0x300"], "each has its rule"
         assert vpc.drops()["total"] == 0, vpc.drops()
-        said = firewall.lines(node, "connections may be open that were marked under other settings")
+        said = firewall.lines(node, "connections with a connmark of earlier settings may be open")
         assert [line["marks"] for line in said] == ["[0x80/0x80]", "[0x80/0x80]", "[0x300/0x300]"], said
     finally:
         for each in held:
@@ -70,7 +70,7 @@ def test_open_connections_outlive_changed_settings(vpc: Simulator, make_node: Ca
     with node.hurry():
         wait_for(lambda: marks(node) == ["0x80"], "nothing of the other mark is kept", 90)
         wait_for(lambda: not any("0x300" in line or "0x00000300" in line for line in shown(node)), "no rule of the firewall either", 20)
-    assert "somebody" not in node.agent.log(), "what the agent lets go of is no repair"
+    assert "another program" not in node.agent.log(), "what the agent lets go of is no repair"
     assert [seen_as(pod) for pod in pods] == [node.instance.address] * 2
 
 
@@ -94,7 +94,7 @@ def test_pods_keep_their_network_under_another_veth_prefix(vpc: Simulator, make_
         for each in held:
             each.close()
     assert [seen_as(pod) for pod in old] == [node.instance.address] * 2
-    assert firewall.lines(node, "pods run whose interfaces begin with another prefix")[-1]["others"] == '["eni"]'
+    assert firewall.lines(node, "pods with a different veth prefix")[-1]["others"] == '["eni"]'
     assert vpc.drops()["total"] == 0, vpc.drops()
     third = node.pod("third", options={"vethPrefix": "abc"}).add()
     new = node.pod("new", options={"vethPrefix": "pod"}).add()

@@ -315,7 +315,7 @@ def test_without_nf_tables_each_pod_has_its_rules(vpc: Simulator, make_node: Cal
     node.agent.start()
     node.add_pods(11)
     assert pod_rules(node) == expected_pod_rules(node, node.pods)
-    assert "no nftables, using one pair of policy rules for each pod" in node.agent.log()
+    assert "nftables is not available; using per-pod policy rules" in node.agent.log()
     first, second = on_eni(node, node.pods, 0), on_eni(node, node.pods, 1)
     assert_talk(vpc, [first, second, far])
     node.delete_pods()

@@ -70,7 +70,7 @@ def test_start_waits_for_imds(vpc: Simulator, make_node: Callable[..., Node]) ->
     node = make_node("noimds", type="m5.large", subnet="a")
     vpc.imds(False, "noimds")
     node.agent.start(wait=False)
-    wait_for(lambda: "trying again" in node.agent.log(), "the agent says what it waits for", 20)
+    wait_for(lambda: "will retry" in node.agent.log(), "the agent says what it waits for", 20)
     assert not node.agent.healthy()
     vpc.imds(True, "noimds")
     wait_for(node.agent.ready_or_dead, "agent ready once IMDS answers", deadline=30)

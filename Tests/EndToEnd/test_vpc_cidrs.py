@@ -142,9 +142,9 @@ def test_a_cidr_comes_and_goes(vpc: Simulator, make_node: Callable[..., Node], f
                 each.close()
             if CIDR in vpc.ask("cidrs"):
                 vpc.ask("cidr.remove", cidr=CIDR)
-    said = [line["cidrs"] for line in firewall.lines(node, "the VPC's CIDRs changed")]
+    said = [line["cidrs"] for line in firewall.lines(node, "VPC CIDRs changed")]
     assert len(said) == 2 and CIDR in said[0] and CIDR not in said[1], said
-    assert not firewall.lines(node, "somebody changed"), "our own changes are nobody's undoing"
+    assert not firewall.lines(node, "another program changed"), "our own changes are nobody's undoing"
     assert vpc.drops()["total"] == 0, vpc.drops()
 
 

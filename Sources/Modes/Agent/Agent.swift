@@ -67,7 +67,7 @@ struct Agent {
     } catch is CancellationError {
       return 0
     } catch {
-      logger.critical("the agent cannot run", metadata: ["error": "\(CauseChain.text(error))"])
+      logger.critical("agent failed; exiting", metadata: ["error": "\(CauseChain.text(error))"])
       return 1
     }
   }
@@ -77,7 +77,9 @@ struct Agent {
     guard settings.family == .ipv4 else { throw AgentError.noIPv6 }
     // Before anything is touched: two agents on one node would take each other's state apart.
     try await RPCServer.awaitFree(path: Agent.socketPath, within: Agent.predecessorLimit) { [logger] in
-      logger.notice("another agent still listens; waiting for it to end", metadata: ["socket": "\(Agent.socketPath)"])
+      logger.notice(
+        "another agent still listens on the socket; waiting for it to exit", metadata: ["socket": "\(Agent.socketPath)"]
+      )
     }
     // Before the first connection, and until the lasting rules stand.
     trackConnections(ConnectionTracking.begin)
@@ -221,7 +223,7 @@ struct Agent {
     do {
       try change()
     } catch {
-      logger.debug("connections are not tracked from the start", metadata: ["error": "\(CauseChain.text(error))"])
+      logger.debug("cannot enable connection tracking during startup", metadata: ["error": "\(CauseChain.text(error))"])
     }
   }
 
@@ -236,7 +238,7 @@ struct Agent {
       let reason = CauseChain.text(error)
       repairs.update { $0.watchFailure = reason }
       logger.error(
-        "the kernel does not tell of changes, looking at the node once a minute only", metadata: ["error": "\(reason)"])
+        "cannot watch kernel changes; checking the node once a minute instead", metadata: ["error": "\(reason)"])
       return nil
     }
   }
@@ -251,7 +253,7 @@ struct Agent {
         try Task.checkCancellation()
         metrics.metadataFailed("identify", error)
         logger.warning(
-          "IMDS does not tell which instance this is, trying again",
+          "cannot read the instance identity from IMDS; will retry",
           metadata: ["error": "\(CauseChain.text(error))", "in": "\(wait.brief)"])
         try await Task.sleep(for: wait)
         wait = min(wait * 2, .seconds(5))
@@ -294,7 +296,9 @@ struct Agent {
     // Without a file nothing is known of the pods that the kernel has routes to: none of them is taken for deleted.
     let wasThere = checkpoint.exists
     let file = checkpoint.read()
-    for finding in file.findings { logger.warning("checkpoint", metadata: ["finding": "\(finding)"]) }
+    for finding in file.findings {
+      logger.warning("checkpoint damaged; keeping the valid entries", metadata: ["finding": "\(finding)"])
+    }
     let translated = file.checkpoint.translated(
       to: PoolClock.now(), bootID: checkpoint.bootID, rest: settings.cooldown, lag: PoolTimings().quarantine)
     return Found(checkpoint: translated, isSound: wasThere && file.findings.isEmpty)
@@ -310,7 +314,7 @@ struct Agent {
     for remains in restoration.gone { network.removeHostVethSoon(remains) }
     if !restoration.gone.isEmpty || !restoration.recovered.isEmpty {
       logger.notice(
-        "pods since the last run",
+        "pods changed while the agent was down",
         metadata: ["gone": "\(restoration.gone.map(\.address))", "recovered": "\(restoration.recovered)"])
     }
     return restoration
@@ -327,7 +331,8 @@ struct Agent {
     } catch is CancellationError {
       return  // the agent stops; the next start judges them
     } catch {
-      logger.warning("young entries stay as they are", metadata: ["error": "\(CauseChain.text(error))"])
+      logger.warning(
+        "cannot check recent checkpoint entries; keeping them", metadata: ["error": "\(CauseChain.text(error))"])
     }
   }
 

@@ -38,9 +38,9 @@ package enum AgentMode {
     let log = try? LogThread(writer)  // without a thread the lines are written where they arise
     let logger = Logger.jsonLines(
       label: "agent", to: log ?? writer, level: Logger.Level(setting: settings.logLevel.rawValue))
-    for warning in settings.warnings { logger.warning("setting", metadata: ["warning": "\(warning)"]) }
+    for warning in settings.warnings { logger.warning("invalid setting", metadata: ["warning": "\(warning)"]) }
     for conflict in settings.conflicts {
-      logger.warning("settings that do not go together", metadata: ["conflict": "\(conflict)"])
+      logger.warning("conflicting settings", metadata: ["conflict": "\(conflict)"])
     }
 
     let running = Task {

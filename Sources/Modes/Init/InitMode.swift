@@ -18,7 +18,7 @@ package enum InitMode {
   package static func run(arguments: [String]) -> Int32 {
     let logger = Logger(label: "init") { _ in JSONLineLogHandler(writer: LineWriter(.stdout), level: .info) }
     guard arguments.isEmpty else {
-      logger.error("takes no arguments, settings are environment variables", metadata: ["argument": "\(arguments[0])"])
+      logger.error("takes no arguments; settings are environment variables", metadata: ["argument": "\(arguments[0])"])
       return 64
     }
     // Before anything starts a thread, so that every thread has them blocked.
@@ -28,7 +28,7 @@ package enum InitMode {
     do {
       settings = try NodeSettings(environment: environment)
     } catch {
-      logger.critical("the host cannot be set up", metadata: ["error": "\(CauseChain.text(error))"])
+      logger.critical("cannot set up the host", metadata: ["error": "\(CauseChain.text(error))"])
       return 1
     }
     Task {
@@ -49,7 +49,7 @@ struct HostSetup: Sendable {
 
   /// - Returns: the exit status.
   func run() async -> Int32 {
-    for warning in settings.warnings { logger.warning("setting", metadata: ["warning": "\(warning)"]) }
+    for warning in settings.warnings { logger.warning("invalid setting", metadata: ["warning": "\(warning)"]) }
     do {
       try install()
       let enis = try await enis()
@@ -64,22 +64,22 @@ struct HostSetup: Sendable {
         settings, primary: primary, others: others,
         agentSetsLater: FileInstallation.isThere("\(Sysctl.hostRoot)/net")
       ).apply()
-      logger.info("kernel settings", metadata: ["changed": .texts(changed), "primary": "\(primary)"])
+      logger.info("sysctls set", metadata: ["changed": .texts(changed), "primary": "\(primary)"])
       logger.info("CNI init container done")
       return 0
     } catch {
-      logger.critical("the host cannot be set up", metadata: ["error": "\(CauseChain.text(error))"])
+      logger.critical("cannot set up the host", metadata: ["error": "\(CauseChain.text(error))"])
       return 1
     }
   }
 
   private func install() throws {
     for (name, outcome) in try HostPrograms.install(try ProcessEnvironment.program(), into: settings.binaryFolder) {
-      logger.info("plugin on the host", metadata: ["name": "\(name)", "outcome": "\(outcome)"])
+      logger.info("CNI plugin installed", metadata: ["name": "\(name)", "outcome": "\(outcome)"])
     }
     let plugins = try CorePlugins.install(from: settings.corePluginsFolder, into: settings.binaryFolder)
     logger.info(
-      "standard plugins on the host",
+      "standard CNI plugins installed",
       metadata: ["installed": .texts(plugins.missing), "kept": .texts(plugins.present)])
   }
 
@@ -96,7 +96,7 @@ struct HostSetup: Sendable {
       } catch {
         guard ContinuousClock.now.advanced(by: wait) < deadline else { throw error }
         logger.warning(
-          "IMDS does not tell the interfaces, trying again",
+          "cannot list network interfaces from IMDS; will retry",
           metadata: ["error": "\(CauseChain.text(error))", "in": "\(wait.brief)"])
       }
       try await Task.sleep(for: wait)

@@ -31,11 +31,11 @@ struct MetricsHelper: Sendable {
       publisher = try makePublisher(metrics)
       source = try KubeAgentSource(settings: settings, environment: environment, logger: logger)
     } catch {
-      logger.critical("the helper cannot run", metadata: ["error": "\(CauseChain.text(error))"])
+      logger.critical("metrics helper failed; exiting", metadata: ["error": "\(CauseChain.text(error))"])
       return 1
     }
     if publisher == nil, !settings.servesPrometheus {
-      logger.warning("neither CloudWatch nor Prometheus gets anything: set USE_CLOUDWATCH or USE_PROMETHEUS")
+      logger.warning("no metrics output enabled; set USE_CLOUDWATCH or USE_PROMETHEUS")
     }
     let rounds = Rounds(
       source: source, settings: settings, metrics: metrics, publisher: publisher, time: .system, logger: logger)
@@ -78,7 +78,7 @@ struct MetricsHelper: Sendable {
       case .listening: logger.info("listening", metadata: ["service": "metrics", "address": "\(address)"])
       case .failed(let error):
         logger.warning(
-          "cannot listen, trying again until it works",
+          "cannot listen; will retry",
           metadata: ["service": "metrics", "address": "\(address)", "error": "\(error)"])
       }
     }

@@ -38,7 +38,7 @@ package enum MetricsHelperMode {
     }
     let logger = Logger.jsonLines(
       label: "metrics-helper", to: .stdout, level: Logger.Level(setting: settings.logLevel.rawValue))
-    for warning in settings.warnings { logger.warning("setting", metadata: ["warning": "\(warning)"]) }
+    for warning in settings.warnings { logger.warning("invalid setting", metadata: ["warning": "\(warning)"]) }
 
     let running = Task {
       let status = await MetricsHelper(settings: settings, environment: environment, logger: logger).run()

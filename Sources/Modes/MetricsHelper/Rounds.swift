@@ -51,14 +51,14 @@ struct Rounds: Sendable {
 
   private func tell(_ result: ScrapeRound.Result, _ change: SilentAgents.Change) {
     logger.debug(
-      "round",
+      "scrape round done",
       metadata: [
         "answered": "\(result.answered)", "silent": "\(result.silent.count)", "skipped.lines": "\(result.skippedLines)",
         "duplicates": "\(result.duplicates)", "after": "\(result.duration)",
       ])
     if !change.fell.isEmpty {
       logger.warning(
-        "agents do not answer, the sums go without them",
+        "cannot scrape some agents; the sums exclude them",
         metadata: [
           "agents": "\(change.fell.count)",
           "names":
@@ -68,7 +68,7 @@ struct Rounds: Sendable {
     }
     if !change.returned.isEmpty {
       logger.info(
-        "agents answer again",
+        "agents can be scraped again",
         metadata: [
           "agents": "\(change.returned.count)", "names": "\(Rounds.names(change.returned.map(\.name)))",
         ])

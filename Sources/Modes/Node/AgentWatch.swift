@@ -85,7 +85,7 @@ struct AgentWatch {
     case .serving: return []
     case .stopping:
       nextLook = nil
-      return [.say("The agent did not end in time and is killed"), .killAgent]
+      return [.say("agent did not stop in time; killing it"), .killAgent]
     }
   }
 

@@ -20,7 +20,7 @@ package enum NodeMode {
   package static func run(arguments: [String]) -> Int32 {
     let logger = Logger(label: "node") { _ in JSONLineLogHandler(writer: LineWriter(.stdout), level: .info) }
     guard arguments.isEmpty else {
-      logger.error("takes no arguments, settings are environment variables", metadata: ["argument": "\(arguments[0])"])
+      logger.error("takes no arguments; settings are environment variables", metadata: ["argument": "\(arguments[0])"])
       return 64
     }
     // Before anything starts a thread, so that every thread has them blocked.
@@ -30,7 +30,7 @@ package enum NodeMode {
       let settings = try NodeSettings(environment: ProcessEnvironment.variables())
       return try NodeEntrypoint(settings: settings, signals: signals, logger: logger).run()
     } catch {
-      logger.critical("the node cannot be set up", metadata: ["error": "\(CauseChain.text(error))"])
+      logger.critical("cannot set up the node", metadata: ["error": "\(CauseChain.text(error))"])
       return 1
     }
   }
@@ -45,12 +45,12 @@ struct NodeEntrypoint {
   private var conflistPath: String { "\(settings.configurationFolder)/\(Conflist.fileName)" }
 
   func run() throws -> Int32 {
-    for warning in settings.warnings { logger.warning("setting", metadata: ["warning": "\(warning)"]) }
+    for warning in settings.warnings { logger.warning("invalid setting", metadata: ["warning": "\(warning)"]) }
     let conflist = try conflist()
     logger.info("Install CNI binaries..")
     let program = try ProcessEnvironment.program()
     for (name, outcome) in try HostPrograms.install(program, into: settings.binaryFolder) {
-      logger.info("plugin on the host", metadata: ["name": "\(name)", "outcome": "\(outcome)"])
+      logger.info("CNI plugin installed", metadata: ["name": "\(name)", "outcome": "\(outcome)"])
     }
     logger.info("Starting IPAM daemon in the background ... ")
     let agent = try Companion.start(program, ["aws-k8s-agent"])
@@ -62,12 +62,12 @@ struct NodeEntrypoint {
   private func conflist() throws -> Conflist? {
     do {
       let made = try Conflist(template: try template(), path: settings.templatePath, settings: settings)
-      for note in made.notes { logger.warning("conflist", metadata: ["note": "\(note)"]) }
+      for note in made.notes { logger.warning("conflist template warning", metadata: ["note": "\(note)"]) }
       return made
     } catch {
       guard FileInstallation.isThere(conflistPath) else { throw error }
       logger.error(
-        "the template of the conflist cannot be used, the list that stands on the node is kept",
+        "cannot use the conflist template; keeping the conflist on the node",
         metadata: ["error": "\(CauseChain.text(error))", "kept": "\(conflistPath)"])
       return nil
     }
@@ -100,7 +100,7 @@ struct NodeEntrypoint {
         case .terminateAgent: agent.signal(SIGTERM)
         case .killAgent: agent.signal(SIGKILL)
         case .exit(let status):
-          logger.info("the agent has ended", metadata: ["status": "\(status)"])
+          logger.info("agent exited", metadata: ["status": "\(status)"])
           return status
         }
       }
@@ -125,12 +125,12 @@ struct NodeEntrypoint {
       let before = try FileInstallation.files(in: settings.configurationFolder).filter(Conflist.isTakenBefore)
       if !before.isEmpty {
         logger.warning(
-          "another network configuration sorts before ours, and the runtime takes the first",
+          "another CNI configuration sorts before 10-aws.conflist; the runtime uses the first file",
           metadata: ["files": .array(before.map { .string("\(settings.configurationFolder)/\($0)") })])
       }
       return true
     } catch {
-      logger.error("the conflist cannot be placed, trying again", metadata: ["error": "\(CauseChain.text(error))"])
+      logger.error("cannot write the conflist; will retry", metadata: ["error": "\(CauseChain.text(error))"])
       return false
     }
   }

@@ -125,7 +125,7 @@ def _last_word(node: Node, began: float) -> float | None:
     """When the log last told of a repair since `began`, by the calendar; None where it has not."""
     last = None
     for line in node.agent.log().splitlines()[-200:]:
-        if "node's network, put right" in line:
+        if "changed the node network; repaired" in line:
             at = datetime.datetime.fromisoformat(json.loads(line)["ts"]).timestamp()
             last = at if at >= began else last
     return last

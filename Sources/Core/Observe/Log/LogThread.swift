@@ -194,7 +194,7 @@ extension LogThread {
     private static func loss(of count: Int) -> [UInt8] {
       let record: JSONValue = [
         "level": "warn", "ts": .string(LineWriter.now().text()), "caller": .string("\(#fileID):\(#line)"),
-        "msg": "log lines dropped: the log's disk is too slow", "count": .string("\(count)"),
+        "msg": "log lines dropped; the log's disk is too slow", "count": .string("\(count)"),
       ]
       return record.bytes + [0x0a]
     }

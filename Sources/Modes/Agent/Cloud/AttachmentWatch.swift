@@ -24,11 +24,11 @@ struct AttachmentWatch: Sendable {
     while (try? await time.sleep(time.jittered(AttachmentWatch.interval))) != nil {
       do throws(IMDSError) {
         if let listing = try await look() { await tell(listing) }
-        if streak.succeeded() { logger.notice("ENIs listed by IMDS again") }
+        if streak.succeeded() { logger.notice("IMDS lists ENIs again") }
       } catch {
         guard streak.failed(), !Task.isCancelled else { continue }
         logger.warning(
-          "cannot list ENIs from IMDS; keeping the last listing of EC2",
+          "cannot list ENIs from IMDS; keeping the last EC2 listing",
           metadata: ["error": "\(CauseChain.text(error))"])
       }
     }

@@ -74,7 +74,9 @@ struct BackgroundWork: Sendable {
       switch await enis.list() {
       case .listed(let listing): await pool.tell(.observed(listing))
       case .failed(let failure):
-        logger.warning("ENIs in excluded subnets are not known yet", metadata: ["error": "\(failure)"])
+        logger.warning(
+          "cannot list ENIs after a change of excluded subnets; keeping the last EC2 listing",
+          metadata: ["error": "\(failure)"])
       default: break
       }
     }

@@ -57,7 +57,7 @@ struct LeakedENISweep: Sendable {
       await sweep()
       size = await nodes() ?? size
       wait = SweepRhythm.next(nodes: size ?? LeakedENISweep.unknownSize, random: time.random())
-      logger.debug("leaked ENIs", metadata: ["nodes": "\(size ?? 0)", "next": "\(wait.brief)"])
+      logger.debug("next leaked-ENI sweep scheduled", metadata: ["nodes": "\(size ?? 0)", "next": "\(wait.brief)"])
     }
   }
 
@@ -75,12 +75,12 @@ struct LeakedENISweep: Sendable {
     } catch {
       if !Task.isCancelled {
         logger.warning(
-          "could not look for leaked ENIs", metadata: ["error": "\(CauseChain.text(error))"])
+          "cannot list leaked ENIs; will retry at the next sweep", metadata: ["error": "\(CauseChain.text(error))"])
       }
     }
     if outcome != Outcome() {
       logger.notice(
-        "leaked ENIs",
+        "leaked ENIs swept",
         metadata: ["deleted": "\(outcome.deleted)", "tagged": "\(outcome.tagged)", "failed": "\(outcome.failed)"])
     }
     return outcome
@@ -107,7 +107,7 @@ struct LeakedENISweep: Sendable {
       outcome.failed.append(eni.id)
       if !Task.isCancelled {
         logger.warning(
-          "a leaked ENI is left for the next sweep",
+          "cannot delete a leaked ENI; will retry at the next sweep",
           metadata: ["eni": "\(eni.id)", "error": "\(CauseChain.text(error))"])
       }
       return !(error.isThrottling || error.isMissingPermission || Task.isCancelled)
@@ -120,7 +120,7 @@ struct LeakedENISweep: Sendable {
       let inUse = try await ec2.describeNetworkInterfaces(filters: filters(status: "in-use"))
       return max(Set(inUse.compactMap { $0.tags[ENITags.instanceKey] }).count, 1)
     } catch {
-      logger.debug("the cluster's size is not known", metadata: ["error": "\(CauseChain.text(error))"])
+      logger.debug("cannot count the cluster's nodes", metadata: ["error": "\(CauseChain.text(error))"])
       return nil
     }
   }

@@ -20,7 +20,7 @@ struct NodeCapacity: Sendable {
     if limits == nil, let asked = try await ec2.describeInstanceType(type) {
       limits = InstanceLimits(asked)
       logger.notice(
-        "limits of the instance type by EC2",
+        "instance type limits read from EC2",
         metadata: ["type": "\(type)", "enis": "\(asked.maximumInterfaces)", "addresses": "\(asked.ipv4PerInterface)"])
     }
     guard let limits else { throw NodeIdentityError.unknownType(type) }
@@ -35,7 +35,7 @@ struct NodeCapacity: Sendable {
       return nil
     } catch {
       logger.warning(
-        "the file of pod limits cannot be used, going by the instance type",
+        "cannot use the max-pods file; using the limits of the instance type",
         metadata: ["file": "\(file)", "error": "\(CauseChain.text(error))"])
       return nil
     }

@@ -42,7 +42,7 @@ extension NodeENIs {
           directory.update(eni) { $0.missingTags = [:] }
         }
         logger.notice(
-          "an ENI was completed", metadata: ["eni": "\(eni)", "tags": "\(entry.missingTags.keys.sorted())"])
+          "ENI tags and attributes set", metadata: ["eni": "\(eni)", "tags": "\(entry.missingTags.keys.sorted())"])
       } catch {
         if error.isNotFound {
           directory.update(eni) {
@@ -52,8 +52,8 @@ extension NodeENIs {
         } else if !Task.isCancelled, told.insert(eni).inserted {
           logger.warning(
             entry.isUnmarked
-              ? "an ENI could not be marked to go with the instance, trying again later"
-              : "an ENI could not be tagged, trying again later",
+              ? "cannot set DeleteOnTermination on an ENI; will retry"
+              : "cannot tag an ENI; will retry",
             metadata: ["eni": "\(eni)", "error": "\(CauseChain.text(error))"])
         }
       }

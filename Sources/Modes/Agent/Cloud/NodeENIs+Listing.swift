@@ -22,7 +22,7 @@ extension NodeENIs {
     var wait = Duration.seconds(30)
     while (try? await time.sleep(time.jittered(wait))) != nil {
       if case .listed(let listing) = await list() {
-        logger.notice("ENIs listed by EC2")
+        logger.notice("EC2 lists ENIs again")
         return await tell(listing)
       }
       wait = min(wait * 2, .seconds(600))
@@ -57,7 +57,7 @@ extension NodeENIs {
     let sound = AnswerAudit.sound(listed) { SubnetID($0.subnetID).flatMap { directory.cidr(of: $0) } }
     if !sound.findings.isEmpty {
       logger.warning(
-        "EC2's listing cannot be true, leaving the addresses out that it contradicts itself about",
+        "EC2 listing contradicts itself; ignoring the addresses in question",
         metadata: ["findings": "\(sound.findings)"])
     }
     let seen = Set(listed.map(\.id))
@@ -107,7 +107,7 @@ extension NodeENIs {
     guard vpc != own else { return true }
     if directory.isNews("VPC of \(eni)") {
       logger.warning(
-        "an ENI is in another VPC than the node; leaving it alone, no pod gets its addresses",
+        "ENI is in a different VPC than the node; not using it for pods",
         metadata: ["eni": "\(eni)", "vpc": "\(vpc)", "the node's vpc": "\(own)"])
     }
     return false

@@ -60,7 +60,7 @@ extension NodeENIs {
     }
     if !missing.isEmpty {
       logger.warning(
-        "EC2's listing lacks ENIs that IMDS shows; keeping them and asking EC2 again",
+        "EC2 listing lacks ENIs that IMDS shows; keeping them and asking EC2 again",
         metadata: ["enis": "\(missing)"])
       leaveOutRivals(&enis)
     }

@@ -108,7 +108,7 @@ struct NodeENIs: ENIOperations {
         subnet: directory.cidr(of: request.subnet), entries: entries)
     else { return created.cidrs }
     logger.warning(
-      "EC2's answer cannot be true, using none of the new ENI's addresses yet",
+      "EC2 response is inconsistent; not using the new ENI's addresses yet",
       metadata: ["eni": "\(created.id)", "fault": "\(fault)"])
     return []
   }
@@ -184,7 +184,7 @@ struct NodeENIs: ENIOperations {
       return failed(error)
     } catch {
       logger.warning(
-        "an ENI was made, and EC2 does not tell whether it is attached",
+        "cannot tell whether a new ENI is attached; waiting for the next EC2 listing",
         metadata: ["eni": "\(eni)", "error": "\(CauseChain.text(error))"])
     }
     return .failed(NodeENIs.failure(of: error, mayBeDone: true))
@@ -239,7 +239,7 @@ struct NodeENIs: ENIOperations {
     } catch {
       // An element too many leads packets of an address that nobody has.
       logger.warning(
-        "source map keeps an address that was given back", metadata: ["error": "\(CauseChain.text(error))"])
+        "cannot remove an unassigned address from the source map", metadata: ["error": "\(CauseChain.text(error))"])
     }
     return .done
   }
@@ -308,7 +308,7 @@ struct NodeENIs: ENIOperations {
         _ = try await ec2.detachNetworkInterface(attachmentID: attachmentID)
       } catch {
         return logger.error(
-          "an ENI could not be detached again, it is adopted later",
+          "cannot detach a failed ENI; it will be adopted later",
           metadata: ["eni": "\(eni)", "error": "\(CauseChain.text(error))"])
       }
     }
@@ -327,7 +327,7 @@ struct NodeENIs: ENIOperations {
       }
     } catch {
       logger.error(
-        "an ENI could not be deleted, it is left to the sweep of leaked ENIs",
+        "cannot delete an ENI; the leaked-ENI sweep will delete it",
         metadata: ["eni": "\(eni)", "error": "\(CauseChain.text(error))"])
     }
   }

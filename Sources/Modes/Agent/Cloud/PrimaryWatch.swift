@@ -82,7 +82,7 @@ struct PrimaryWatch: Sendable {
     } catch {
       guard round.streak.failed(), !Task.isCancelled else { return }
       logger.warning(
-        "IMDS does not show the primary ENI, keeping its groups and the VPC's CIDRs",
+        "cannot read the primary ENI from IMDS; keeping its security groups and the VPC CIDRs",
         metadata: ["error": "\(CauseChain.text(error))"])
     }
   }
@@ -92,10 +92,10 @@ struct PrimaryWatch: Sendable {
     do {
       try await applyCIDRs(cidrs)
       state.setVPCCIDRs(cidrs)
-      logger.notice("the VPC's CIDRs changed", metadata: ["cidrs": "\(cidrs)"])
+      logger.notice("VPC CIDRs changed", metadata: ["cidrs": "\(cidrs)"])
     } catch {
       logger.warning(
-        "the node's rules do not fit the VPC's CIDRs yet, trying again",
+        "cannot apply the changed VPC CIDRs to the node's rules; will retry",
         metadata: ["cidrs": "\(cidrs)", "error": "\(CauseChain.text(error))"])
     }
   }
@@ -105,7 +105,7 @@ struct PrimaryWatch: Sendable {
   private func follow(_ groups: [String], _ round: inout Round) async {
     let old = state.securityGroups
     if Set(groups) != Set(old) {
-      logger.notice("the primary ENI's security groups changed", metadata: ["from": "\(old)", "to": "\(groups)"])
+      logger.notice("security groups of the primary ENI changed", metadata: ["from": "\(old)", "to": "\(groups)"])
       state.setSecurityGroups(groups)
       // Groups that others gave their ENIs hold until now.
       for eni in directory.entries.keys { directory.update(eni) { $0.groups = $0.groups ?? Set(old) } }
@@ -149,7 +149,7 @@ struct PrimaryWatch: Sendable {
       round.dueAt = time.now().advanced(by: wait)
       if !Task.isCancelled {
         logger.warning(
-          "an ENI's security groups could not be set, trying again",
+          "cannot set the security groups of an ENI; will retry",
           metadata: ["eni": "\(eni)", "error": "\(CauseChain.text(error))", "in": "\(wait.brief)"])
       }
       return false

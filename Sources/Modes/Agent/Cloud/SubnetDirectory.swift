@@ -81,14 +81,14 @@ final class SubnetDirectory: Sendable {
       }
       // Also for the reading that the start begins, before anybody listens.
       bell.ring()
-      if wasFailing { logger.notice("EC2 tells the subnets again") }
+      if wasFailing { logger.notice("EC2 lists subnets again") }
     } catch {
       let (wait, isFirst) = content.withLock { content in
         (content.rhythm.failed(time.now(), random: time.random()), content.streak.failed())
       }
       guard isFirst, !Task.isCancelled else { return }
       logger.warning(
-        "subnets are not known, new ENIs go where they went before (at first the primary subnet)",
+        "cannot list subnets from EC2; keeping the last choice (initially the primary subnet)",
         metadata: [
           "error": "\(CauseChain.text(error))", "subnets": "\(choice.ordered)", "in": "\(wait.brief)",
           "permission": error.isMissingPermission ? "ec2:DescribeSubnets" : "",

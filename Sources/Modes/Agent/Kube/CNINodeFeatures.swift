@@ -47,7 +47,7 @@ struct CNINodeFeatures: Sendable {
         let node = try await client.get(CNINode.self, nodeName)
         if let patch = node.patch(adding: wanted) {
           _ = try await client.mergePatch(CNINode.self, nodeName, patch, version: node.metadata.resourceVersion)
-          logger.notice("CNINode", metadata: ["features": "\(wanted.map(\.name))"])
+          logger.notice("CNINode features set", metadata: ["features": "\(wanted.map(\.name))"])
         }
         state.settled("CNINode")
         return true
@@ -56,7 +56,7 @@ struct CNINodeFeatures: Sendable {
         if error.code != .conflict { state.failed("CNINode", error, on: .cniNodes, verbs: "get and patch") }
         // A conflict is no failure: somebody else wrote, and it is read again.
         if failures == 1, error.code != .conflict, !Task.isCancelled {
-          logger.warning("CNINode could not be written, trying again", metadata: ["error": "\(CauseChain.text(error))"])
+          logger.warning("cannot patch the CNINode; will retry", metadata: ["error": "\(CauseChain.text(error))"])
         }
       }
       let wait = CNINodeFeatures.waits.bound(after: failures) * (0.5 + time.random() / 2)

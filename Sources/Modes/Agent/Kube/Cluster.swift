@@ -39,7 +39,7 @@ struct Cluster: Sendable {
       annotator: annotator, time: time, logger: logger)
     if settings.usesPodENIs {
       logger.warning(
-        "ENABLE_POD_ENI: the node's CNINode asks for security groups for pods, which this release does not carry out")
+        "ENABLE_POD_ENI is set, but this release does not implement security groups for pods")
     }
     await link.run()
   }
@@ -58,7 +58,7 @@ struct Cluster: Sendable {
     }
     guard !isKnown else { return }
     logger.warning(
-      "going on without an ENIConfig: pods get no address until it is known",
+      "starting without an ENIConfig; pods get no address until it is known",
       metadata: ["waited": "\(Cluster.firstENIConfig.brief)", "because": "\(state.content.eniConfigProblem)"])
   }
 

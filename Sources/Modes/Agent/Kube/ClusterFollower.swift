@@ -34,12 +34,12 @@ struct ClusterFollower: Sendable {
     let known = state.content
     if let node = known.node {
       if let pods = node.podCapacity, pods != told.maxPods {
-        logger.notice("the node's pod limit", metadata: ["pods": "\(pods)"])
+        logger.notice("max pods of the node", metadata: ["pods": "\(pods)"])
         told.maxPods = pods
         await pool.tell(.maxPods(pods))
       }
       if node.isUnschedulable != told.isUnschedulable {
-        logger.notice(node.isUnschedulable ? "the node was cordoned" : "the node is no longer cordoned")
+        logger.notice(node.isUnschedulable ? "node cordoned" : "node uncordoned")
         told.isUnschedulable = node.isUnschedulable
         await pool.tell(.schedulable(!node.isUnschedulable))
       }
@@ -49,7 +49,7 @@ struct ClusterFollower: Sendable {
       told.eniConfig = config
       if let fault = await use(config, customNetwork) {
         let inForce = customNetwork.choice.map { "ENIConfig \($0.name), \($0.subnet)" } ?? "none: no ENI can be made"
-        logger.error("the ENIConfig cannot be used", metadata: ["error": "\(fault)", "in force": "\(inForce)"])
+        logger.error("cannot use the ENIConfig", metadata: ["error": "\(fault)", "in force": "\(inForce)"])
         await tell(problem: fault, customNetwork, &told)
       } else {
         told.problem = ""
@@ -78,14 +78,14 @@ struct ClusterFollower: Sendable {
     } catch {
       // Whether it fits will show when an ENI is made there.
       logger.warning(
-        "the ENIConfig's subnet could not be looked at, using it unseen",
+        "cannot read the ENIConfig's subnet from EC2; using it unchecked",
         metadata: ["subnet": "\(config.subnet)", "error": "\(CauseChain.text(error))"])
     }
     let choice = CustomNetwork.Choice(
       name: config.metadata.name, subnet: config.subnet, groups: config.securityGroups)
     customNetwork.set(choice)
     logger.notice(
-      "new ENIs by ENIConfig",
+      "using ENIConfig for new ENIs",
       metadata: ["name": "\(choice.name)", "subnet": "\(choice.subnet)", "groups": "\(choice.groups)"])
     await pool.tell(.subnets([choice.subnet]))
     await tellOfPodsOutside()
@@ -100,7 +100,7 @@ struct ClusterFollower: Sendable {
     let pods = enis.reduce(0) { $0 + $1.cidrs.reduce(0) { $0 + $1.assigned } }
     guard pods > 0 else { return }
     logger.warning(
-      "pods run outside the ENIConfig's subnet: they keep their addresses until they end, new pods go to its subnet",
+      "pods run outside the ENIConfig's subnet and keep their addresses; only new pods use its subnet",
       metadata: [
         "pods": "\(pods)", "enis": "\(enis.map(\.eni.id))", "ENIConfig": "\(choice.name)", "subnet": "\(choice.subnet)",
         "remedy": "recycle the node to move all pods at once",

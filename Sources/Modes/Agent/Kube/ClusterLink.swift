@@ -37,13 +37,13 @@ struct ClusterLink: Sendable {
     guard let client = await client() else { return }
     state.found(server: client.server)
     logger.info(
-      "API server", metadata: ["server": "\(client.server)", "by": "\(client.configuration.source)"])
+      "API server configured", metadata: ["server": "\(client.server)", "by": "\(client.configuration.source)"])
     await withTaskGroup(of: Void.self) { group in
       group.addTask { await reporter.run(client, podName: settings.podName, state: state) }
       if let annotator { group.addTask { await annotator.run(client, nodeName: settings.nodeName, state: state) } }
       guard !settings.nodeName.isEmpty else {
         logger.error(
-          "MY_NODE_NAME is not set: the node's own object cannot be found, so neither its pod limit nor a cordon is known"
+          "MY_NODE_NAME is not set; cannot read max pods and cordon state from the Node object"
         )
         state.failed(
           "node", because: "MY_NODE_NAME is not set in the agent's environment (fieldRef spec.nodeName)")
@@ -73,7 +73,7 @@ struct ClusterLink: Sendable {
             $0.isExpected = false
             $0.eniConfigProblem = "no API server is named (KUBERNETES_SERVICE_HOST, CLUSTER_ENDPOINT or KUBECONFIG)"
           }
-          logger.notice("no API server is named, going on without Kubernetes")
+          logger.notice("no API server configured; running without Kubernetes")
           return nil
         }
         state.settled(ClusterLink.configuration)
@@ -86,7 +86,7 @@ struct ClusterLink: Sendable {
         state.update { $0.eniConfigProblem = "the API server is not known: \(text)" }
         if streak.failed() {
           logger.error(
-            "the API server is not known, going on without Kubernetes and trying again",
+            "cannot load the API server configuration; running without Kubernetes, will retry",
             metadata: ["error": "\(text)", "every": "\(ClusterLink.configurationRetry.brief)"])
         }
       }
@@ -105,7 +105,7 @@ struct ClusterLink: Sendable {
         if let node = nodes.first {
           take(node)
         } else {
-          logger.warning("the API server has no node of this name yet", metadata: ["node": "\(settings.nodeName)"])
+          logger.warning("the API server has no Node with this name yet", metadata: ["node": "\(settings.nodeName)"])
           // One that cannot be read has been told of just before.
           if !state.hasFault(nodeSubject) {
             state.failed(nodeSubject, because: "the API server has no node of this name (MY_NODE_NAME)")
@@ -188,7 +188,7 @@ struct ClusterLink: Sendable {
     state.failed("ENIConfig \(name)", because: problem)
     guard state.content.eniConfigProblem != problem else { return }
     let inForce = state.content.eniConfig.map { "ENIConfig \($0.metadata.name)" } ?? "none: no ENI can be made"
-    logger.error("the ENIConfig cannot be used", metadata: ["error": "\(problem)", "in force": "\(inForce)"])
+    logger.error("cannot use the ENIConfig", metadata: ["error": "\(problem)", "in force": "\(inForce)"])
     state.update {
       $0.eniConfigProblem = problem
       $0.isENIConfigAnswered = true
@@ -201,7 +201,7 @@ struct ClusterLink: Sendable {
       let permission = state.failed(
         what, error, on: Object.resource, verbs: "list and watch", isEssential: true)
       logger.warning(
-        "cannot read from the API server; keeping what was read before",
+        "cannot read from the API server; keeping the last known state",
         metadata: [
           "of": "\(what)", "error": "\(CauseChain.text(error))", "again in": "\(wait.brief)",
           "permission": "\(permission)",
@@ -211,7 +211,7 @@ struct ClusterLink: Sendable {
       logger.notice("API server reachable again", metadata: ["of": "\(what)"])
     case .unreadable(let text):
       state.failed(what, because: text)
-      logger.error("an object cannot be read, going by what is known", metadata: ["error": "\(text)"])
+      logger.error("cannot parse an API object; keeping the last known state", metadata: ["error": "\(text)"])
     case .listed, .changed, .deleted: break
     }
   }

@@ -91,7 +91,7 @@ final class EventReporter: Sendable {
   ///   - state: is told what does not work.
   func run(_ client: KubeClient, podName: String, state: ClusterState) async {
     guard !podName.isEmpty else {
-      return logger.notice("MY_POD_NAME is not set: no events are made")
+      return logger.notice("MY_POD_NAME is not set; no events will be created")
     }
     var subject: KubeEvent.Subject?
     var streak = FailureStreak()
@@ -115,7 +115,7 @@ final class EventReporter: Sendable {
           }
           guard streak.failed(), !Task.isCancelled else { continue }
           logger.warning(
-            "an event could not be made",
+            "cannot create an event",
             metadata: ["reason": "\(message.reason)", "error": "\(CauseChain.text(error))"])
         }
       }

@@ -54,14 +54,14 @@ final class PodAnnotator: Sendable {
       case .lost(let error, let wait):
         let permission = state.failed(PodAnnotator.reading, error, on: .pods, verbs: "list and watch")
         logger.warning(
-          "cannot read this node's pods from the API server; their annotations wait",
+          "cannot list this node's pods from the API server; pod annotations are delayed",
           metadata: [
             "error": "\(CauseChain.text(error))", "again in": "\(wait.brief)", "permission": "\(permission)",
           ])
       case .recovered:
         state.settled(PodAnnotator.reading)
-        logger.notice("this node's pods are read from the API server again")
-      case .unreadable(let text): logger.warning("a pod cannot be read", metadata: ["error": "\(text)"])
+        logger.notice("this node's pods can be listed again")
+      case .unreadable(let text): logger.warning("cannot parse a Pod object", metadata: ["error": "\(text)"])
       }
     }
   }
@@ -89,11 +89,11 @@ final class PodAnnotator: Sendable {
         case .due: break
         case .written:
           state.settled(PodAnnotator.writing)
-          if streak.succeeded() { logger.notice("pods' annotations are written again") }
+          if streak.succeeded() { logger.notice("pod annotations can be written again") }
         case .failed(let wait, let isConflict):
           // A conflict: the pod changed, and the watch brings how. A pod that is gone is no failure either.
           if wait != nil, !isConflict, streak.failed() {
-            logger.warning("a pod's annotation could not be written, trying again")
+            logger.warning("cannot write a pod annotation; will retry")
           }
           guard let wait else { break }
           group.addTask {
@@ -127,7 +127,8 @@ final class PodAnnotator: Sendable {
       if wait != nil, error.code != .conflict {
         state.failed(PodAnnotator.writing, error, on: .pods, verbs: "patch", for: PodAnnotator.faultSpan)
       }
-      logger.debug("annotation", metadata: ["pod": "\(write.pod)", "error": "\(CauseChain.text(error))"])
+      logger.debug(
+        "cannot write a pod annotation", metadata: ["pod": "\(write.pod)", "error": "\(CauseChain.text(error))"])
       return .failed(wait: wait, isConflict: error.code == .conflict)
     }
   }

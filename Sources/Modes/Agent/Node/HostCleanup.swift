@@ -31,11 +31,11 @@ actor HostCleanup {
       if remains.eniTable == nil, outcome == .removed || outcome == .alreadyGone {
         try PodRules.remove(pod: remains.address, on: socket)
       }
-      logger.debug("host side of a pod", metadata: ["ip": "\(remains.address)", "outcome": "\(outcome)"])
+      logger.debug("pod host interface cleanup done", metadata: ["ip": "\(remains.address)", "outcome": "\(outcome)"])
     } catch {
       // The namespace's end takes the veth along; the next start looks for what is left.
       logger.warning(
-        "the host side of a pod could not be removed, it goes with the pod's namespace",
+        "cannot remove a pod's host interface; it will go with the pod's network namespace",
         metadata: ["ip": "\(remains.address)", "error": "\(CauseChain.text(error))"])
     }
   }

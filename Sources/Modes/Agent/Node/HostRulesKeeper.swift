@@ -111,13 +111,13 @@ actor HostRulesKeeper {
     }
     defer { said.overlaps = overlaps }
     guard overlaps != said.overlaps, !overlaps.isEmpty else { return }
-    logger.warning("settings that do not fit the VPC", metadata: ["conflicts": "\(overlaps)"])
+    logger.warning("settings conflict with the VPC CIDRs", metadata: ["conflicts": "\(overlaps)"])
   }
 
   private func say(_ report: FirewallReport, primary: String) {
     if !report.changes.isEmpty || said.backend != report.backend {
       logger.notice(
-        report.changes.isEmpty ? "the node's firewall rules are in place" : "the node's firewall rules are written",
+        report.changes.isEmpty ? "firewall rules in place" : "firewall rules written",
         metadata: [
           "backend": "\(report.backend.rawValue)", "primary": "\(primary)", "changes": "\(report.changes.prefix(20))",
         ])
@@ -125,14 +125,14 @@ actor HostRulesKeeper {
     said.backend = report.backend
     if !report.left.isEmpty {
       logger.notice(
-        "the node's rules moved to another iptables; a connection that began in this moment may have to begin again",
+        "iptables backend changed; new connections at that moment may need a retry",
         metadata: ["from": "\(report.left.map(\.rawValue))", "to": "\(report.backend.rawValue)"])
     }
     saySubstitution(report)
     sayFallback(report)
     sayFailures(report)
     if report.usesHashedPorts, !said.usesHashedPorts {
-      logger.warning("iptables is too old for --random-fully: source ports of SNAT are chosen by --random")
+      logger.warning("iptables is too old for --random-fully; using --random for SNAT source ports")
     }
     said.usesHashedPorts = report.usesHashedPorts
     sayForwarding(report)
@@ -143,7 +143,7 @@ actor HostRulesKeeper {
     defer { said.substitutes = cause }
     guard let cause, cause != said.substitutes else { return }
     logger.warning(
-      "iptables cannot hold the node's rules, tables of nftables hold all of them",
+      "no working iptables; using nftables for all firewall rules",
       metadata: [
         "error": "\(cause)", "tables": "aws-cni, vpc-cni-host",
         "not covered": "rules that iptables wrote before cannot be removed without it",
@@ -156,7 +156,7 @@ actor HostRulesKeeper {
     defer { said.fallback = cause }
     guard let cause, cause != said.fallback else { return }
     logger.warning(
-      "the iptables that kube-proxy uses refuses the node's rules, and so does nftables; using the other iptables",
+      "kube-proxy's iptables backend and nftables refuse the firewall rules; using the other iptables backend",
       metadata: ["error": "\(cause)", "backend": "\(report.backend.rawValue)"])
   }
 
@@ -164,9 +164,9 @@ actor HostRulesKeeper {
     let failures = report.failures.map { CauseChain.text($0) }
     defer { said.failures = failures }
     guard failures != said.failures else { return }
-    if failures.isEmpty { return logger.notice("the node's firewall rules are whole again") }
+    if failures.isEmpty { return logger.notice("all firewall rules in place again") }
     logger.error(
-      "the node's firewall rules are not all in place, trying again: packets of pods may leave the VPC with the pods' own addresses (no SNAT)",
+      "cannot write all firewall rules; pod traffic may leave the VPC without SNAT; will retry",
       metadata: [
         "errors": "\(failures)",
         "remedy": "see the error; behind a NAT gateway AWS_VPC_K8S_CNI_EXTERNALSNAT=true needs none of them",
@@ -177,9 +177,9 @@ actor HostRulesKeeper {
     let chains = report.droppingForward
     defer { said.droppingForward = chains }
     guard chains != said.droppingForward else { return }
-    if chains.isEmpty { return logger.notice("no chain drops forwarded packets by its policy any more") }
+    if chains.isEmpty { return logger.notice("FORWARD policy no longer drops packets") }
     logger.warning(
-      "forwarded packets are dropped by policy, and with them those from and to pods that no rule accepts",
+      "FORWARD policy drops packets; pod traffic without an accept rule is lost",
       metadata: [
         "chains": "\(chains.map(\.chain))",
         "remedy": "accept them there, or set the policy to accept (iptables -P FORWARD ACCEPT)",

@@ -28,7 +28,7 @@ struct HostRulesWatch: Sendable {
           let text = CauseChain.text(error)
           if text != said {
             logger.error(
-              "the node's firewall rules cannot be looked after, trying again", metadata: ["error": "\(text)"])
+              "cannot verify the firewall rules; will retry", metadata: ["error": "\(text)"])
           }
           said = text
         }

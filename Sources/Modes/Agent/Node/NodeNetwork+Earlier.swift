@@ -35,13 +35,13 @@ extension NodeNetwork {
     let prefixes = Set(now.vethPrefixes).subtracting(before.vethPrefixes)
     if !prefixes.isEmpty {
       logger.notice(
-        "pods run whose interfaces begin with another prefix than AWS_VPC_K8S_CNI_VETHPREFIX; the node's rules hold for them too",
+        "pods with a different veth prefix than AWS_VPC_K8S_CNI_VETHPREFIX are running; keeping rules for them",
         metadata: ["prefix": "\(configuration.vethPrefix)", "others": "\(prefixes.sorted())"])
     }
     let marks = now.marks.filter { !before.marks.contains($0) }
     if !marks.isEmpty {
       logger.notice(
-        "connections may be open that were marked under other settings; their mark leads them until they end",
+        "connections with a connmark of earlier settings may be open; keeping its rules until they end",
         metadata: ["marks": "\(marks)"])
     }
   }
@@ -68,7 +68,7 @@ extension NodeNetwork {
     try marks?.apply(wantedMarks)
     guard !ended.isEmpty else { return }
     try nodeRules.apply(on: socket)
-    logger.notice("no connection of earlier settings is open any more", metadata: ["marks": "\(ended)"])
+    logger.notice("no connection with a connmark of earlier settings is left", metadata: ["marks": "\(ended)"])
   }
 
   /// Takes in a prefix that a route to a pod has just shown.

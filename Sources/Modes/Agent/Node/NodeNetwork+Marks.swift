@@ -18,7 +18,7 @@ extension NodeNetwork {
     kept = evidence.kept
     if !kept.isEmpty {
       logger.warning(
-        "the listing of ENIs does not show addresses that running pods use; keeping their routes and asking EC2 again",
+        "ENI listing lacks addresses that running pods use; keeping their routes and asking EC2 again",
         metadata: ["kept": "\(kept.map { "\($0.key): \($0.value.sources.sorted())" }.sorted())"])
     }
     return evidence.contested

@@ -59,11 +59,13 @@ extension NodeNetwork {
       guard let failure else { continue }
       // One pod that cannot be reached must not keep the agent from serving the others.
       logger.error(
-        "the way to a pod could not be restored",
+        "cannot restore the route to a pod",
         metadata: ["fault": "\(fault)", "error": "\(CauseChain.text(failure))"])
     }
     guard !faults.isEmpty else { return }
-    logger.notice("pods led by this node's scheme", metadata: ["pods": "\(pods.count)", "changes": "\(faults.count)"])
+    logger.notice(
+      "pod routes migrated to this node's routing scheme",
+      metadata: ["pods": "\(pods.count)", "changes": "\(faults.count)"])
   }
 
   /// The table of the ENI that EC2 gave a pod's address to; nil where no managed ENI has it.

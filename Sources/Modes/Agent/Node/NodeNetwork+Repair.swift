@@ -27,7 +27,7 @@ extension NodeNetwork {
     } catch {
       // The minute's look takes it in.
       logger.warning(
-        "cannot look at a new interface of a pod yet", metadata: ["error": "\(CauseChain.text(error))"])
+        "cannot read a new pod interface; will retry within a minute", metadata: ["error": "\(CauseChain.text(error))"])
     }
     var known = RepairScope.Known(veths: veths, fresh: fresh, routing: routing)
     for (id, eni) in enis {

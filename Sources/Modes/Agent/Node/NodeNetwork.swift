@@ -132,7 +132,7 @@ actor NodeNetwork {
     for rule in try PolicyRule.list(.ipv4, on: socket) where rule.mark.map({ marks.contains($0.value) }) ?? false {
       tables.insert(rule.table)
     }
-    report(try ENIWiring.removeDead(besides: tables, family: .ipv4, on: socket), what: "rules of ENIs that are gone")
+    report(try ENIWiring.removeDead(besides: tables, family: .ipv4, on: socket), what: "policy rules of removed ENIs")
   }
 
   /// Writes the source map for the first time. A kernel that refuses it, as one whose nf_tables has no ip family, gets the
@@ -145,7 +145,7 @@ actor NodeNetwork {
     } catch {
       guard error.code == .refused, !error.isTransient else { throw error }
       logger.warning(
-        "nftables refuses the source map, using one pair of policy rules for each pod",
+        "nftables refuses the source map; using per-pod policy rules",
         metadata: ["error": "\(CauseChain.text(error))"])
       self.marks = nil
       report(try nodeRules.apply(on: socket), what: "policy rules")
@@ -164,11 +164,11 @@ actor NodeNetwork {
     ]
     do {
       try socket.perform(.setMTU(configuration.mtu, of: link.index))
-      logger.notice("the primary interface's MTU is lowered", metadata: metadata)
+      logger.notice("MTU of the primary interface lowered", metadata: metadata)
     } catch {
       // The wiring of the ENI tries it again, and tells.
       logger.warning(
-        "the primary interface's MTU cannot be lowered yet",
+        "cannot lower the MTU of the primary interface; will retry",
         metadata: metadata.merging(["error": "\(CauseChain.text(error))"]) { old, _ in old })
     }
   }
@@ -180,7 +180,7 @@ actor NodeNetwork {
     }
     guard !strangers.isEmpty else { return }
     logger.warning(
-      "interfaces that are no pod's are called like pods', and rules for pods' packets mean theirs too",
+      "interfaces of other programs match the veth prefix; pod rules apply to their traffic too",
       metadata: [
         "prefix": "\(configuration.vethPrefix)", "interfaces": "\(strangers.prefix(10).map(\.name))",
         "remedy": "another AWS_VPC_K8S_CNI_VETHPREFIX (and vethPrefix of the plugin), or other names",
@@ -205,7 +205,7 @@ actor NodeNetwork {
       marks = ENIMarkTable(socket: try nftables())
     } catch {
       logger.warning(
-        "no nftables, using one pair of policy rules for each pod", metadata: ["error": "\(CauseChain.text(error))"])
+        "nftables is not available; using per-pod policy rules", metadata: ["error": "\(CauseChain.text(error))"])
     }
   }
 
@@ -226,7 +226,7 @@ actor NodeNetwork {
     let removed = changes.compactMap { if case .foreignAddress(let address) = $0 { "\(address)" } else { nil } }
     guard !removed.isEmpty else { return }
     logger.warning(
-      "addresses were taken off an ENI's interface: all that EC2 assigns to an ENI of this agent is for pods",
+      "removed foreign addresses from an ENI's interface; all EC2 addresses of a managed ENI are for pods",
       metadata: [
         "addresses": "\(removed)",
         "remedy": "put addresses of your own on an ENI with the tag node.k8s.amazonaws.com/no_manage=true",
@@ -252,7 +252,7 @@ actor NodeNetwork {
     let links = ENILinks(try Link.find(mac: mac, on: socket))
     if let link = links.best, !links.rivals.isEmpty, told.insert(mac).inserted {
       logger.error(
-        "several interfaces have an ENI's MAC, taking the first",
+        "several interfaces have the ENI's MAC address; using the first",
         metadata: [
           "mac": "\(mac)", "taken": "\(link.name)", "others": "\(links.rivals.map(\.name))",
           "remedy": "give the others a MAC of their own",
@@ -280,7 +280,7 @@ actor NodeNetwork {
       mac: mac, address: address, subnet: subnet, mtu: configuration.mtu, table: managed.table, mark: mark)
     wiring.slots = managed.slots
     wiring.keepsMarkRule = otherSchemeStands
-    report(try wiring.apply(to: link, on: socket), what: "wiring of an ENI")
+    report(try wiring.apply(to: link, on: socket), what: "network setup of an ENI")
     guard let now = try Link.find(index: link.index, on: socket) else {
       throw NodeNetworkError.noLink(eni.id, mac)
     }
@@ -296,7 +296,8 @@ actor NodeNetwork {
     // No longer wanted from here on, whatever follows: nobody may repair it.
     enis[eni]?.wiring = nil
     if let gone = enis[eni] {
-      report(try ENIWiring.remove(table: gone.table, family: .ipv4, on: socket), what: "wiring of a leaving ENI")
+      report(
+        try ENIWiring.remove(table: gone.table, family: .ipv4, on: socket), what: "network setup of a detaching ENI")
       enis[eni] = nil
     }
     kept[eni] = nil
@@ -311,12 +312,12 @@ actor NodeNetwork {
     report(try nodeRules.apply(on: socket), what: "policy rules")
     for eni in enis.values {
       guard let wiring = eni.wiring, let link = try Link.find(index: wiring.link, on: socket) else { continue }
-      report(try wiring.wanted.apply(to: link, on: socket), what: "wiring of an ENI")
+      report(try wiring.wanted.apply(to: link, on: socket), what: "network setup of an ENI")
     }
     // Without nf_tables there is no table to remove.
     guard let nftables = try? nftables() else { return }
     do throws(NftablesError) {
-      if try ENIMarkTable(socket: nftables).remove() { logger.notice("source map removed: each pod has its own rules") }
+      if try ENIMarkTable(socket: nftables).remove() { logger.notice("source map removed; using per-pod policy rules") }
     } catch {
       // Without the rules by mark it leads nobody anywhere.
       logger.warning("cannot remove the source map", metadata: ["error": "\(CauseChain.text(error))"])

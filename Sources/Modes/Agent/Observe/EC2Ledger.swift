@@ -49,7 +49,7 @@ extension CredentialsProvider.Notice {
     switch self {
     case .usesExpired(let credentials, let reason):
       logger.warning(
-        "AWS credentials have expired by this node's clock; using them, EC2 decides whether they are still good",
+        "AWS credentials have expired by this node's clock; using them anyway",
         metadata: ["credentials": "\(credentials)", "reason": "\(CauseChain.text(reason))"])
     case .renewed(let credentials):
       logger.notice("AWS credentials are valid again", metadata: ["credentials": "\(credentials)"])

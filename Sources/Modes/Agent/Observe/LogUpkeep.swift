@@ -33,11 +33,11 @@ struct LogUpkeep: Sendable {
       for log in logs {
         let outcome = await compression.compressBackups(of: log)
         if outcome.compressed > 0 {
-          logger.info("logs compressed", metadata: ["log": "\(log)", "count": "\(outcome.compressed)"])
+          logger.info("rotated logs compressed", metadata: ["log": "\(log)", "count": "\(outcome.compressed)"])
         }
         if let problem = outcome.problem, problem != told, !Task.isCancelled {
           told = problem
-          logger.warning("a put-aside log stays as it is", metadata: ["log": "\(log)", "error": "\(problem)"])
+          logger.warning("cannot compress a rotated log", metadata: ["log": "\(log)", "error": "\(problem)"])
         }
       }
       do {

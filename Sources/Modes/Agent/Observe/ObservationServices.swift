@@ -69,7 +69,7 @@ struct ObservationServices: Sendable {
         logger.info("listening", metadata: ["service": "\(what)", "address": "\(address)"])
       case .failed(let error):
         logger.warning(
-          "cannot listen, trying again until it works",
+          "cannot listen; will retry",
           metadata: ["service": "\(what)", "address": "\(address)", "error": "\(error)"])
       }
     }

@@ -121,7 +121,7 @@ actor AddressPool {
   }
 
   private func giveUp() {
-    logger.warning("leaving pool actions behind", metadata: ["count": "\(running.count)"])
+    logger.warning("shutdown timed out with EC2 calls still in flight", metadata: ["count": "\(running.count)"])
     for task in running.values { task.cancel() }
     ended?.resume()
     ended = nil
@@ -197,14 +197,14 @@ actor AddressPool {
     } catch {
       let reason = CauseChain.text(error)
       metrics?.checkpointFailed()
-      logger.error("the checkpoint could not be written, giving no new address", metadata: ["error": "\(reason)"])
+      logger.error("cannot write the checkpoint; assigning no new addresses", metadata: ["error": "\(reason)"])
       return reason
     }
   }
 
   private func start(_ action: PoolAction) {
     guard let id = action.id else { return }
-    logger.debug("begin", metadata: ["action": "\(action)"])
+    logger.debug("pool action started", metadata: ["action": "\(action)"])
     metrics?.began(action)
     running[id] = Task {
       let result = await self.perform(action)
@@ -216,9 +216,9 @@ actor AddressPool {
   private func end(_ id: ActionID, _ action: PoolAction, _ result: ActionResult) {
     running[id] = nil
     if case .failed(let failure) = result {
-      logger.warning("failed", metadata: ["action": "\(action)", "error": "\(failure)"])
+      logger.warning("pool action failed", metadata: ["action": "\(action)", "error": "\(failure)"])
     } else {
-      logger.notice("done", metadata: ["action": "\(action)"])
+      logger.notice("pool action done", metadata: ["action": "\(action)"])
     }
     feed(.ended(id, result))
     guard running.isEmpty else { return }

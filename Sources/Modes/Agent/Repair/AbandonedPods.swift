@@ -84,11 +84,11 @@ struct AbandonedPods: Sendable {
         guard (try? await time.sleep(AbandonedPods.interval)) != nil else { return }
         do {
           try await look(&evidence)
-          if streak.succeeded() { logger.notice("pods' interfaces can be listed again") }
+          if streak.succeeded() { logger.notice("pod interfaces can be listed again") }
         } catch {
           guard streak.failed() else { continue }
           logger.warning(
-            "cannot list pods' interfaces; addresses of pods without a DEL are freed later",
+            "cannot list pod interfaces; reclaiming addresses of pods without a DEL is delayed",
             metadata: ["error": "\(CauseChain.text(error))"])
         }
       } while !evidence.isEmpty
@@ -105,7 +105,7 @@ struct AbandonedPods: Sendable {
     guard let freed = await pool.reclaim(assignment, quiet: AbandonmentEvidence.patience) else { return }
     metrics.addressReclaimed()
     logger.warning(
-      "the pod is gone without a DEL (no interface and no route for 45 s); its address is free again",
+      "pod is gone without a DEL (no interface, no route for 45 s); address reclaimed",
       metadata: [
         "pod": "\(freed.pod)", "container": "\(freed.key.containerID)", "ip": "\(freed.address)",
         "eni": "\(freed.eni?.text ?? "none")",

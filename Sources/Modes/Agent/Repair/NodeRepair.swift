@@ -79,7 +79,7 @@ struct NodeRepair: Sendable {
           try await watch.open()
           isOpen = true
           record.update { $0.watchFailure = nil }
-          logger.notice("the kernel tells of changes again")
+          logger.notice("watching kernel changes again")
           // Of what happened meanwhile nobody tells.
           work.add(.everything)
         }
@@ -96,7 +96,7 @@ struct NodeRepair: Sendable {
         record.update { $0.watchFailure = reason }
         logger.log(
           level: isOpen ? .error : .debug,
-          "cannot read the kernel's notices of changes; opening them again, and looking at the node once a minute meanwhile",
+          "cannot watch kernel changes; will reopen the sockets, checking the node once a minute meanwhile",
           metadata: ["error": "\(reason)", "in": "\(wait.brief)"])
         isOpen = false
         guard (try? await time.sleep(wait)) != nil else { return }
@@ -110,7 +110,7 @@ struct NodeRepair: Sendable {
     defer { work.gathered() }
     try await time.sleep(NodeRepair.gathering)
     let changes = try await watch.take(leavingOut: network.ownPorts)
-    if changes.isLost { logger.warning("notices of the kernel were lost, looking at everything") }
+    if changes.isLost { logger.warning("lost kernel notifications; checking the whole node") }
     let scope = await network.follow(changes)
     if scope != .nothing { work.add(scope, changes.origin, noticed: noticed) }
   }
@@ -127,7 +127,7 @@ struct NodeRepair: Sendable {
       while let next = await work.next() {
         do {
           try await repair(next, &state)
-          if state.streak.succeeded() { logger.notice("the node's network can be compared again") }
+          if state.streak.succeeded() { logger.notice("node network can be checked again") }
         } catch {
           guard !Task.isCancelled else { return }
           failed(error, &state)
@@ -146,7 +146,7 @@ struct NodeRepair: Sendable {
     record.update { $0.failures += 1 }
     guard state.streak.failed() else { return }
     logger.error(
-      "the node's network could not be compared with what it must be, trying again within a minute",
+      "cannot check the node network; will retry within a minute",
       metadata: ["error": "\(CauseChain.text(error))"])
   }
 
@@ -224,7 +224,7 @@ struct NodeRepair: Sendable {
       metrics.repairFailed()
       record.update { $0.failures += 1 }
       if state.pacing.isNews("failed: \(fault.subject)", counting: time.now()) {
-        logger.error("not put right, trying again", metadata: ["fault": "\(fault.text)", "error": "\(reason)"])
+        logger.error("repair failed; will retry", metadata: ["fault": "\(fault.text)", "error": "\(reason)"])
       }
     }
     let held = state.pacing.held(at: time.now())
@@ -233,7 +233,8 @@ struct NodeRepair: Sendable {
     let adopted = mended.filter { $0.reason == .takeover }
     if !adopted.isEmpty {
       logger.notice(
-        "taken over from another scheme", metadata: ["count": "\(adopted.count)", "first": "\(adopted[0].text)"])
+        "pod network state migrated to this node's routing scheme",
+        metadata: ["count": "\(adopted.count)", "first": "\(adopted[0].text)"])
     }
     let repaired = mended.filter { $0.reason == .repair }
     guard !repaired.isEmpty else { return }
@@ -253,11 +254,12 @@ struct NodeRepair: Sendable {
     if news.isEmpty {
       // Of a fight one line tells; each round of it would only fill the log.
       let isOld = repaired.allSatisfy { held.contains($0.subject) && !$0.removesAddress }
-      logger.log(level: isOld ? .debug : .warning, "somebody changed the node's network, put right", metadata: metadata)
+      logger.log(
+        level: isOld ? .debug : .warning, "another program changed the node network; repaired", metadata: metadata)
     } else {
       metadata["held"] = "\(news.sorted().prefix(8))"
       logger.warning(
-        "somebody keeps changing the node's network: put right again after ever longer waits, up to a minute",
+        "another program keeps changing the node network; backing off repairs, up to a minute apart",
         metadata: metadata)
     }
   }

@@ -28,7 +28,7 @@ struct CloudWatchConnection: Sendable {
     if name == nil { name = await findCluster(cloud, logger) }
     let connection = CloudWatchConnection(client: client, clusterID: name ?? unknownCluster)
     logger.info(
-      "values go to CloudWatch", metadata: ["region": "\(region ?? "")", "cluster": "\(connection.clusterID)"])
+      "publishing metrics to CloudWatch", metadata: ["region": "\(region ?? "")", "cluster": "\(connection.clusterID)"])
     return connection
   }
 
@@ -39,11 +39,11 @@ struct CloudWatchConnection: Sendable {
       let tags = try await cloud.ec2(region: instance.region).instanceTags(instance.instanceID, keys: clusterTags)
       if let name = choose(tags) { return name }
       logger.warning(
-        "no tag of the instance names the cluster: set AWS_CLUSTER_ID",
+        "no instance tag names the cluster; set AWS_CLUSTER_ID",
         metadata: ["instance": "\(instance.instanceID)", "used": "\(unknownCluster)"])
     } catch {
       logger.warning(
-        "the cluster's name cannot be found out",
+        "cannot determine the cluster name",
         metadata: [
           "error": "\(CauseChain.text(error))", "used": "\(unknownCluster)",
           "remedy": "set AWS_CLUSTER_ID, or allow ec2:DescribeTags and let the helper's pod reach IMDS (hop limit 2)",

@@ -103,7 +103,7 @@ actor CloudWatchPublisher {
       }
     }
     showQueue(since: queue.overflowed)
-    if failures > 0, sent > 0 { logger.info("CloudWatch takes values again", metadata: ["values": "\(sent)"]) }
+    if failures > 0, sent > 0 { logger.info("CloudWatch accepts metrics again", metadata: ["values": "\(sent)"]) }
     if sent > 0 { failures = 0 }
   }
 
@@ -123,7 +123,7 @@ actor CloudWatchPublisher {
   private func drop(_ batch: [MetricDatum], _ error: CloudWatchError) {
     metrics.dropped.increment(by: Double(batch.count), "refused")
     logger.error(
-      "CloudWatch refuses these values, they are dropped",
+      "CloudWatch rejected metrics; dropping them",
       metadata: ["values": "\(batch.count)", "error": "\(CauseChain.text(error))"])
   }
 
@@ -135,9 +135,9 @@ actor CloudWatchPublisher {
     ]
     // Once for each row of failures; the counters tell of the rest.
     if failures == 1 {
-      logger.warning("CloudWatch takes no values, they are kept", metadata: metadata)
+      logger.warning("cannot publish metrics to CloudWatch; keeping them for the next attempt", metadata: metadata)
     } else {
-      logger.debug("CloudWatch takes no values", metadata: metadata)
+      logger.debug("cannot publish metrics to CloudWatch", metadata: metadata)
     }
   }
 

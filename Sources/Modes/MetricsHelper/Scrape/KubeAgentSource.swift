@@ -109,13 +109,13 @@ final class KubeAgentSource: AgentSource {
     case .deleted(let pod):
       pods.withLock { _ = $0.removeValue(forKey: pod.metadata.name) }
     case .unreadable(let text):
-      logger.warning("a pod cannot be read, it is passed over", metadata: ["error": "\(text)"])
+      logger.warning("cannot parse a Pod object; skipping it", metadata: ["error": "\(text)"])
     case .lost(let error, let wait):
       logger.warning(
-        "the API server does not answer, the agents known so far are still asked",
+        "cannot list agents from the API server; scraping the known ones",
         metadata: ["error": "\(CauseChain.text(error))", "retry.in": "\(wait)"])
     case .recovered:
-      logger.info("the API server answers again")
+      logger.info("API server reachable again")
     }
   }
 }

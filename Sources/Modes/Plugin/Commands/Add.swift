@@ -158,9 +158,10 @@ extension PluginCall {
   private func release() {
     do {
       let reply = try agent.delete(deletion(reason: "SetupNSFailed"), timeout: Patience.delete)
-      if !reply.success { log.warning("address not given back, the DEL to come will") }
+      if !reply.success { log.warning("cannot release the address; the kubelet's DEL will") }
     } catch {
-      log.warning("address not given back, the DEL to come will", metadata: [LogKey.cause: "\(CauseChain.text(error))"])
+      log.warning(
+        "cannot release the address; the kubelet's DEL will", metadata: [LogKey.cause: "\(CauseChain.text(error))"])
     }
   }
 

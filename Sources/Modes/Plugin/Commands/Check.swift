@@ -20,7 +20,7 @@ extension PluginCall {
       throw CNIError(.invalidConfiguration, "network config: prevResult holds no entry of this plugin for the pod")
     }
     guard previous.vlan == 0 else {
-      log.info("pod with a branch ENI is not checked", metadata: [LogKey.vlan: "\(previous.vlan)"])
+      log.info("CHECK skipped for a pod with a branch ENI", metadata: [LogKey.vlan: "\(previous.vlan)"])
       return
     }
     let interfaces = try expected(previous, interface)

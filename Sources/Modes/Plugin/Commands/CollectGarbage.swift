@@ -60,7 +60,7 @@ extension PluginCall {
         case .unreadable, .version:
           throw CNIError(.io, "gc cmd: cannot read the agent's checkpoint: \(finding)")
         case .entry, .duplicateAddress, .duplicateKey, .cooldown, .givenBack:
-          log.warning("checkpoint entry passed over", metadata: [LogKey.cause: "\(finding)"])
+          log.warning("checkpoint entry skipped", metadata: [LogKey.cause: "\(finding)"])
         }
       }
       for allocation in result.checkpoint.allocations where allocation.key.networkName == configuration.name {

@@ -21,7 +21,7 @@ extension PluginCall {
   /// - Throws: code 999, sentences of the contract.
   func delete() throws(CNIError) {
     for problem in configuration.problems {
-      log.warning("configuration is damaged, deleting without it", metadata: [LogKey.cause: "\(problem)"])
+      log.warning("invalid network configuration; DEL continues without it", metadata: [LogKey.cause: "\(problem)"])
     }
     guard let interface = request.interface else { return }
     let previous = configuration.previousResult.flatMap {
@@ -34,7 +34,7 @@ extension PluginCall {
       reply = try agent.delete(deletion(reason: "PodDeleted"), timeout: Patience.delete)
     } catch {
       if error.status.message.contains(PluginCall.unknownPod) {
-        log.debug("the agent does not know the pod")
+        log.debug("agent does not know the pod")
       } else {
         deleteWithoutAgent(previous, because: error)
       }
@@ -51,10 +51,10 @@ extension PluginCall {
     do {
       let pod = try kernel.open(namespace: request.netns, allowsOwn: request.allowsOwnNamespace)
       if try pod.removeUnfinished(interface, hostSuffix: suffix(0, of: request.arguments)) {
-        log.info("interface of an ADD that did not end removed")
+        log.info("removed the interface of an incomplete ADD")
       }
     } catch {
-      log.debug("pod's namespace not looked at", metadata: [LogKey.cause: "\(CauseChain.text(error))"])
+      log.debug("cannot check the pod's network namespace", metadata: [LogKey.cause: "\(CauseChain.text(error))"])
     }
   }
 
@@ -82,7 +82,7 @@ extension PluginCall {
 
   private func deleteWithoutAgent(_ previous: PreviousPod?, because error: RPCError) {
     log.warning(
-      "agent failed, deleting from prevResult; the agent takes the address back when it can",
+      "DelNetwork failed; deleting from prevResult, the agent reclaims the address later",
       metadata: [LogKey.cause: "\(CauseChain.text(error))"])
     guard let previous else { return }
     for interface in previous.interfaces {
@@ -93,7 +93,8 @@ extension PluginCall {
             eniTable: interface.eniTable,
             deletesVeth: true))
       } catch {
-        log.warning("host side not removed, keeping on", metadata: [LogKey.cause: "\(CauseChain.text(error))"])
+        log.warning(
+          "cannot remove the pod's host interface; continuing", metadata: [LogKey.cause: "\(CauseChain.text(error))"])
       }
     }
   }
@@ -105,7 +106,7 @@ extension PluginCall {
     for (index, metadata) in reply.ipallocationMetadata.prefix(PodNetwork.maximumInterfaces).enumerated() {
       let text = metadata.ipv4Addr.isEmpty ? metadata.ipv6Addr : metadata.ipv4Addr
       guard let address = IPAddress(text) else {
-        log.warning("the agent returned no address", metadata: [LogKey.address: "\(text.quoted)"])
+        log.warning("DelNetwork reply has an invalid address", metadata: [LogKey.address: "\(text.quoted)"])
         continue
       }
       let branch = (1...4094).contains(reply.podVlanID)

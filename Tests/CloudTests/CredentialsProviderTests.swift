@@ -123,7 +123,7 @@ private final class ScriptedSource: CredentialsSource {
     #expect(await eventually { await (try? provider.credentials().accessKeyID) == "two" })
     #expect(
       notices.withLock { $0 } == [
-        "expired one: get AWS credentials from script: what it gives has expired", "renewed two",
+        "expired one: get AWS credentials from script: its credentials have expired", "renewed two",
       ])
     source.set(.success(nil))
     await provider.invalidate(try await provider.credentials())

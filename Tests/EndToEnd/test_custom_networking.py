@@ -134,7 +134,7 @@ def test_fresh_node_waits_for_its_config_and_not_for_ever(
         assert 25 < lost.agent.clock.elapsed() - began < 60
     with pytest.raises(PluginFailure) as failure:
         lost.pod("too-early").add()
-    assert "no ENI can be made: the API server" in failure.value.error["msg"], failure.value.error
+    assert "cannot create an ENI: " in failure.value.error["msg"], failure.value.error
     api.up()
     with lost.hurry(10):
         wait_for(lambda: "using ENIConfig for new ENIs" in lost.agent.log(), "the config", 30)

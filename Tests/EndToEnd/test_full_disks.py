@@ -44,7 +44,7 @@ def test_a_full_disk_gives_nothing_out_and_takes_everything_back(make_node: Call
     for _ in range(3):
         with pytest.raises(PluginFailure) as failure:
             late.add()
-        assert "the checkpoint could not be written" in failure.value.error["msg"]
+        assert "cannot write the checkpoint" in failure.value.error["msg"]
         assert "no space left" in failure.value.error["msg"].lower()
     assert len(node.pod_veths()) == 2, "nothing of it is left on the host"
     node.delete_pods([gone])

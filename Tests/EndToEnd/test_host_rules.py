@@ -298,7 +298,7 @@ def test_settings_that_do_not_go_together(vpc: Simulator, make_node: Callable[..
     assert [text.split(" is ")[0] for text in conflicts] == ["POD_MTU", "AWS_VPC_K8S_CNI_EXCLUDE_SNAT_CIDRS"], conflicts
     unfit = firewall.lines(node, "settings conflict with the VPC CIDRs")
     assert len(unfit) == 1, unfit
-    assert "192.168.200.0/24 overlaps 192.168.0.0/16" in unfit[0]["conflicts"] and "192.168.7.0/24 lies within" in unfit[0]["conflicts"]
+    assert "192.168.200.0/24 overlaps 192.168.0.0/16" in unfit[0]["conflicts"] and "192.168.7.0/24 is within" in unfit[0]["conflicts"]
     assert seen_outside(vpc, pod) == {node.instance.address}
 
 

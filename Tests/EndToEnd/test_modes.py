@@ -43,7 +43,7 @@ def test_provisioning_off(vpc: Simulator, make_node: Callable[..., Node]) -> Non
             NetworkInterfaceIds=[primary(vpc, node)["eni"]])["NetworkInterfaces"][0]["SubnetId"],
         SecondaryPrivateIpAddressCount=3)["NetworkInterface"]["NetworkInterfaceId"]
     ec2.attach_network_interface(NetworkInterfaceId=made, InstanceId=node.instance.instance_id, DeviceIndex=1)
-    wait_for(lambda: f"wire {made}" in node.agent.log(), "the new ENI", deadline=100, pause=0.5)
+    wait_for(lambda: f"set up {made}" in node.agent.log(), "the new ENI", deadline=100, pause=0.5)
     more = node.add_pods(4, prefix="more")
     assert more[0].ping(more[-1].address)
     assert not MUTATING & set(asked(vpc, node)), asked(vpc, node)
@@ -86,7 +86,7 @@ def test_pod_limit_by_file(vpc: Simulator, make_node: Callable[..., Node], line:
         return
     with pytest.raises(PluginFailure) as failure:
         node.pod("beyond").add()
-    assert f"all {limit} addresses that the node's pod limit allows" in failure.value.error["msg"]
+    assert f"all {limit} addresses allowed by max pods" in failure.value.error["msg"]
 
 
 def test_http_timeout(vpc: Simulator, make_node: Callable[..., Node]) -> None:

@@ -40,7 +40,7 @@ def test_volumes_take_the_slots_of_enis(vpc: Simulator, make_node: Callable[...,
     node.add_pods(9)
     node.wait_quiet()
     said = refusal(node, "tenth")
-    assert "EC2 attaches no more ENIs to this instance (AttachmentLimitExceeded): 1 are attached, its type allows 3" in said
+    assert "EC2 refuses to attach more ENIs (AttachmentLimitExceeded): 1 attached, the instance type allows 3" in said
     assert "EBS volumes" in said and "EC2 says: Interface count 2 exceeds the limit for m5.large" in said
     assert status(node)["pool"]["blockedCause"] == "attachment_limit"
     vpc.counts(reset=True)

@@ -364,7 +364,7 @@ def test_folders_that_cannot_be_used(node: Node) -> None:
         assert left(node, "/run/real") == left(node, "/run/small") == left(node, "/run/fixed") == []
         # Whatever has the name already is kept, a link too.
         node.instance.run(["ln", "-s", "/run/victim", f"{OUT}/a.tar.gz"])
-        refused(node, "something stands there already", output=f"{OUT}/a.tar.gz")
+        refused(node, "the file exists already", output=f"{OUT}/a.tar.gz")
         assert left(node, OUT) == ["a.tar.gz"] and "victim" not in left(node, "/run")
     finally:
         node.instance.run(["sh", "-c", f"rm -f {OUT}/a.tar.gz /run/link; umount /run/small; umount /run/fixed"])

@@ -63,7 +63,7 @@ struct NetlinkSocketTests {
       }
     }
     #expect(changes == 5 && error?.code == .interrupted && error?.isTransient == true)
-    #expect(error?.description == "list: changed while it was read, each time it was tried")
+    #expect(error?.description == "list: changed during every attempt to read it")
     // The socket is as good as before.
     #expect(try Link.find(index: link, on: socket)?.index == link)
   }

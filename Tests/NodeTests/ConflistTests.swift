@@ -45,7 +45,7 @@ import VPCModel
     let settings = try Self.settings(["ENABLE_BANDWIDTH_PLUGIN": "true", "AWS_VPC_K8S_CNI_RANDOMIZESNAT": "hashrandom"])
     let made = try Conflist(template: template, path: "/app/10-aws.conflist", settings: settings)
     #expect(Array(made.text.utf8) == (try Self.golden("\(name).conflist")), "\(made.text)")
-    #expect(made.notes == (hasUnknownWord ? ["__CLUSTER__ is no placeholder and stays as it is"] : []))
+    #expect(made.notes == (hasUnknownWord ? ["__CLUSTER__ is not a placeholder and stays unchanged"] : []))
   }
 
   @Test func podMTUIsTheENIsWhereUnset() throws {

@@ -43,22 +43,22 @@ struct HelperMetrics: Sendable {
     }
     self.plain = plain
     sums = registry.gauge(name("sum"), "sums of gauges over the agents that answered", labels: ["metric"])
-    counts = registry.counter(name("increments_total"), "what all agents counted", labels: ["metric"])
+    counts = registry.counter(name("increments_total"), "increments of counters over all agents", labels: ["metric"])
     latency = registry.gauge(
       name("aws_api_latency_p99_ms"), "highest 0.99 quantile of an EC2 request of any agent, milliseconds")
     agents = registry.gauge(name("agents"), "agents in the last round", labels: ["state"])
     silent = registry.gauge(name("silent_agent"), "1 for an agent without an answer", labels: ["pod", "node"])
     failures = registry.counter(name("agent_failures_total"), "readings of an agent that failed", labels: ["cause"])
     skippedLines = registry.counter(name("skipped_lines_total"), "lines of agents that were no samples")
-    duplicates = registry.counter(name("duplicate_samples_total"), "samples of a series that had one already")
+    duplicates = registry.counter(name("duplicate_samples_total"), "duplicate samples of a series")
     roundSeconds = registry.histogram(
       name("round_seconds"), "time to read all agents", buckets: [0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60])
     lastRound = registry.gauge(name("last_round_timestamp_seconds"), "end of the last round with an answer")
-    published = registry.counter(name("cloudwatch_values_total"), "values that CloudWatch has taken")
+    published = registry.counter(name("cloudwatch_values_total"), "values published to CloudWatch")
     publishFailures = registry.counter(
-      name("cloudwatch_failures_total"), "failed calls of CloudWatch", labels: ["code"])
-    dropped = registry.counter(name("cloudwatch_dropped_total"), "values given up", labels: ["reason"])
-    waiting = registry.gauge(name("cloudwatch_waiting"), "values that wait to be sent to CloudWatch")
+      name("cloudwatch_failures_total"), "failed CloudWatch calls", labels: ["code"])
+    dropped = registry.counter(name("cloudwatch_dropped_total"), "values dropped", labels: ["reason"])
+    waiting = registry.gauge(name("cloudwatch_waiting"), "values waiting to be sent to CloudWatch")
     process = ProcessMetrics(in: registry)
     forgetSums()
     lastRound.replaceAll([:])

@@ -50,12 +50,12 @@ struct Conflist {
     } catch {
       throw ConflistError(path: path, problem: "\(error) (offset after placeholders were filled in)")
     }
-    var notes = filled.unknown.map { "\($0) is no placeholder and stays as it is" }
+    var notes = filled.unknown.map { "\($0) is not a placeholder and stays unchanged" }
     var plugins = try Conflist.plugins(of: document, path)
 
     plugins.removeAll { $0["type"]?.string == Conflist.egressType }
     if settings.asksForEgress {
-      notes.append("egress for the other address family is not offered by this release: the list has no egress-cni")
+      notes.append("this release does not support egress for the other address family: the conflist has no egress-cni")
     }
     if !plugins.contains(where: { $0["type"]?.string == "aws-cni" }) {
       notes.append("the template has no entry of type aws-cni: pods get no address from this agent")

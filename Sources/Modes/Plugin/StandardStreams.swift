@@ -49,7 +49,7 @@ enum StandardStreams {
     var poll = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
     // A failure shows itself in the read that follows.
     if Glibc.poll(&poll, 1, Int32(clamping: milliseconds)) == 0 {
-      throw CNIError(.io, "the network config did not come to an end on standard input in time")
+      throw CNIError(.io, "timed out reading the network config from standard input")
     }
   }
 }

@@ -147,17 +147,17 @@ import VPCModel
     Damage(name: "empty key", text: file(entry("", "10.0.0.5")), left: [], finding: "is empty"),
     Damage(
       name: "address twice, later first", text: file(entry("a", "10.0.0.5", at: "9"), entry("b", "10.0.0.5", at: "3")),
-      left: ["a"], finding: "10.0.0.5 stands twice"),
+      left: ["a"], finding: "10.0.0.5 appears twice"),
     Damage(
       name: "address twice, later last", text: file(entry("a", "10.0.0.5", at: "3"), entry("b", "10.0.0.5", at: "9")),
-      left: ["b"], finding: "10.0.0.5 stands twice"),
+      left: ["b"], finding: "10.0.0.5 appears twice"),
     Damage(
       name: "address twice, same time", text: file(entry("a", "10.0.0.5"), entry("b", "10.0.0.5")), left: ["b"],
-      finding: "10.0.0.5 stands twice"),
+      finding: "10.0.0.5 appears twice"),
     Damage(
       name: "attachment twice", text: file(entry("a", "10.0.0.5", at: "3"), entry("a", "10.0.0.6", at: "9")),
       left: ["a"],
-      finding: "container a stands twice"),
+      finding: "container a appears twice"),
     Damage(
       name: "timestamp no number", text: file(entry("a", "10.0.0.5", at: #""x""#)), left: ["a"], finding: ""),
   ]

@@ -93,12 +93,12 @@ import VPCModel
     var settings = Self.m5large
     settings.usesCustomNetworking = true
     var rig = PoolRig(settings)
-    rig.feed(.subnetsUnknown("there is no ENIConfig default"))
+    rig.feed(.subnetsUnknown("ENIConfig default does not exist"))
     rig.start()
     let early = rig.add("a")
     rig.advance(.seconds(1))
     let said = rig.cause(early).map { "\($0)" } ?? ""
-    #expect(said.hasPrefix("no ENI can be made: there is no ENIConfig default; "))
+    #expect(said.hasPrefix("cannot create an ENI: ENIConfig default does not exist; "))
     rig.advance(.seconds(600))
     #expect(rig.calls["attach"] == nil)
     rig.feed(.subnets([try #require(SubnetID("subnet-7"))]))
@@ -151,15 +151,15 @@ import VPCModel
   /// A pod's event says what is wrong, with its values, and what to do.
   @Test(
     arguments: [
-      (.notReady, ["not ready"], "log"), (.shuttingDown, ["shutting down"], "tries again"),
+      (.notReady, ["not ready"], "log"), (.shuttingDown, ["shutting down"], "kubelet retries"),
       (.provisioningOff, ["DISABLE_NETWORK_RESOURCE_PROVISIONING"], "unset"),
       (.nodeCordoned, ["AWS_MANAGE_ENIS_NON_SCHEDULABLE"], "uncordon"),
       (.maxPodsReached(29), ["all 29 addresses"], "--max-pods"),
       (.eniLimitReached(attached: 3, limit: 4), ["3 of 4"], "larger instance type"),
-      (.enisTakeNoPods(attached: 4, limit: 4, idle: 2), ["4 of 4", "2 of them"], "no_manage"),
+      (.enisTakeNoPods(attached: 4, limit: 4, idle: 2), ["4 of 4", "2 not usable"], "no_manage"),
       (
         .attachmentLimit(attached: 2, limit: 3, retryIn: .seconds(7), words: "Interface count 3"),
-        ["AttachmentLimitExceeded", "2 are attached", "allows 3", "7 s"], "EBS volumes"
+        ["AttachmentLimitExceeded", "2 attached", "allows 3", "7 s"], "EBS volumes"
       ),
       (.noENIConfig("ENIConfig z: broken"), ["ENIConfig z: broken"], "correct"),
       (.throttled(call: "CreateTags", retryIn: .seconds(7)), ["CreateTags", "7 s"], "rate"),
@@ -167,7 +167,7 @@ import VPCModel
       (.callFailed("CreateTags: Odd: why", retryIn: .seconds(7)), ["CreateTags: Odd: why", "7 s"], "aws-cni doctor"),
       (.onlyCooling(count: 5, freeIn: .seconds(7)), ["(5)", "7 s"], "IP_COOLDOWN_PERIOD"),
       (.tooManyWaiting(4096), ["4096 requests"], "aws-cni status"),
-      (.checkpointNotWritten("write /run/x: full"), ["write /run/x: full"], "make room"),
+      (.checkpointNotWritten("write /run/x: full"), ["write /run/x: full"], "free space"),
     ] as [(FailureCause, [String], String)])
   func eachCauseNamesItsValuesAndTheRemedy(_ cause: FailureCause, _ values: [String], _ remedy: String) throws {
     try namesThem(cause, values, remedy)

@@ -23,7 +23,7 @@ import VPCModel
     rig.advance(.seconds(1))
     #expect(
       text(rig.cause(refused)).hasPrefix(
-        "EC2 attaches no more ENIs to this instance (AttachmentLimitExceeded): 2 are attached, its type allows 4, next try in"
+        "EC2 refuses to attach more ENIs (AttachmentLimitExceeded): 2 attached, the instance type allows 4, next try in"
       ), "\(text(rig.cause(refused)))")
     #expect(text(rig.cause(refused)).hasSuffix("EC2 says: Interface count 3 exceeds the limit for m5.large"))
     #expect(rig.pool.learntENILimit == 2)
@@ -196,7 +196,7 @@ import VPCModel
     rig.advance(.seconds(1))
     #expect(
       text(rig.cause(refused)).contains(
-        "eni-a1 is attached and cannot be used yet: no interface has its MAC, next try in"),
+        "eni-a1 is attached but not usable yet: no interface has its MAC, next try in"),
       "\(text(rig.cause(refused)))")
     #expect(rig.violations == [])
   }
@@ -213,7 +213,7 @@ import VPCModel
     let late = rig.add("second", timeout: .seconds(20))
     rig.advance(.seconds(25))
     #expect(text(rig.cause(late)).hasPrefix("no address within 20 s: "), "\(text(rig.cause(late)))")
-    #expect(text(rig.cause(late)).contains("eni-a1 is attached, and its interface is not ready on the node after"))
+    #expect(text(rig.cause(late)).contains("eni-a1 is attached, but its interface is not ready after"))
     #expect(rig.violations == [])
   }
 

@@ -29,18 +29,18 @@ import VPCModel
         [excluded: "0.0.0.0/0,10.0.0.0/8"],
         [
           "\(excluded) is \"0.0.0.0/0\": nothing is translated",
-          "\(excluded) is \"10.0.0.0/8\": no effect, it lies within 0.0.0.0/0",
+          "\(excluded) is \"10.0.0.0/8\": no effect, it is within 0.0.0.0/0",
         ]
       ),
       (
         [services: "10.0.0.0/16,10.0.5.0/24,10.0.0.9/16"],
-        ["\(services) is \"10.0.5.0/24\": no effect, it lies within 10.0.0.0/16"]
+        ["\(services) is \"10.0.5.0/24\": no effect, it is within 10.0.0.0/16"]
       ),
       (
         ["AWS_VPC_K8S_CNI_CONNMARK": "0x4000", "VPC_CNI_ENI_MARK_MASK": "0x3000"],
         [
-          "AWS_VPC_K8S_CNI_CONNMARK is \"0x4000\": has a bit of kube-proxy",
-          "VPC_CNI_ENI_MARK_MASK is \"0x3000\": has a bit of the portmap",
+          "AWS_VPC_K8S_CNI_CONNMARK is \"0x4000\": shares a bit with kube-proxy",
+          "VPC_CNI_ENI_MARK_MASK is \"0x3000\": shares a bit with the portmap",
         ]
       ),
     ] as [([String: String], [String])])

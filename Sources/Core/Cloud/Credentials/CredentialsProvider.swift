@@ -117,7 +117,7 @@ package actor CredentialsProvider {
       return keepOld(error, now: now)
     }
     let source = held?.source ?? "any source"
-    return keepOld(CredentialsError(.unreachable, source: source, detail: "what it gives has expired"), now: now)
+    return keepOld(CredentialsError(.unreachable, source: source, detail: "its credentials have expired"), now: now)
   }
 
   private func keepOld(_ error: CredentialsError, now: UTCTime) -> Result<Credentials, CredentialsError> {
@@ -139,7 +139,8 @@ package actor CredentialsProvider {
     } catch {
       return .failure(error)
     }
-    let detail = "no source has any: environment, web identity, shared files, container endpoint, instance profile"
+    let detail =
+      "no source has credentials: environment, web identity, shared files, container endpoint, instance profile"
     return .failure(CredentialsError(.notFound, source: "any source", detail: detail))
   }
 }

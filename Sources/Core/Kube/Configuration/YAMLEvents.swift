@@ -31,7 +31,7 @@ final class YAMLEvents {
     _ = text.initialize(from: bytes)
     // Where this throws, `deinit` runs all the same: a parser that could not be made is empty.
     guard yaml_parser_initialize(parser) == 1 else {
-      throw YAMLReader.Failure(line: 1, reason: "no memory is left")
+      throw YAMLReader.Failure(line: 1, reason: "out of memory")
     }
     // SAFETY: `text` has at least so many bytes, and is freed after the parser.
     yaml_parser_set_input_string(parser, text.baseAddress, bytes.count)
@@ -71,7 +71,7 @@ final class YAMLEvents {
   }
 
   private func failure() -> YAMLReader.Failure {
-    let reason = parser.pointee.problem.map { String(cString: $0) } ?? "no memory is left"
+    let reason = parser.pointee.problem.map { String(cString: $0) } ?? "out of memory"
     // A fault of the encoding has an offset and no mark.
     let line = parser.pointee.error == YAML_READER_ERROR ? parser.pointee.mark.line : parser.pointee.problem_mark.line
     return YAMLReader.Failure(line: Int(line) + 1, reason: reason)

@@ -109,7 +109,7 @@ package struct YAMLReader {
       }
       guard name != "<<" || !isPlain else { throw Failure(line: event.line, reason: "a merge key (<<)") }
       guard names.insert(name).inserted else {
-        throw Failure(line: event.line, reason: "\"\(name.prefix(64))\" stands twice")
+        throw Failure(line: event.line, reason: "\"\(name.prefix(64))\" appears twice")
       }
       let member = try node(try events.next(), depth: depth + 1)
       members.append(JSONObject.Member(key: name, value: member.value))

@@ -50,7 +50,7 @@ package struct NewFile: ~Copyable {
       try checkSpace(place, folder, needed)
       var status = stat()
       guard fstatat(place, name, &status, AT_SYMLINK_NOFOLLOW) != 0 else {
-        throw FileError(verb: "make", path: "\(folder)/\(name)", reason: "something stands there already; it is kept")
+        throw FileError(verb: "make", path: "\(folder)/\(name)", reason: "the file exists already and is kept")
       }
       let descriptor = openat(place, temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0o600)
       guard descriptor >= 0 else { throw FileError(verb: "write into", path: folder, errno: errno) }

@@ -21,14 +21,14 @@ extension ENIMarkTable {
     for (identifier, eni) in wanted.enis.sorted(by: { $0.key < $1.key }) {
       guard let address = eni.address else { continue }
       if present.maps[ENIMarks.Name.enis]?.elements[IPPrefix(single: address)] != identifier.text {
-        faults.append("answers to connections with \(address) are not led to \(identifier)")
+        faults.append("replies on connections with \(address) do not leave by \(identifier)")
       }
     }
     let elements = present.maps.filter { $0.key != ENIMarks.Name.enis }.values.flatMap(\.elements)
     for (address, eni) in pods.sorted(by: { $0.key < $1.key }) {
       // The single address wins over a prefix around it.
       let hit = elements.filter { $0.key.contains(address) }.max { $0.key.length < $1.key.length }
-      if hit?.value != eni.text { faults.append("packets from \(address) are not led to \(eni)") }
+      if hit?.value != eni.text { faults.append("packets from \(address) do not leave by \(eni)") }
     }
     return faults
   }

@@ -92,7 +92,7 @@ extension NetlinkError.Code {
   fileprivate var phrase: String {
     switch self {
     case .timedOut: "no answer in time"
-    case .interrupted: "changed while it was read, each time it was tried"
+    case .interrupted: "changed during every attempt to read it"
     case .malformed: "the answer breaks the netlink protocol"
     case .invalid: "the request does not fit a message"
     default: description

@@ -108,13 +108,13 @@ package struct CommandError: CausedError, Equatable {
   package var description: String {
     let what =
       switch code {
-      case .notFound: "find the program of"
-      case .notStarted: "start"
-      case .timedOut: "wait in vain for the end of"
-      case .interrupted: "wait any longer for the end of"
-      case .tooMuchOutput: "take all the output of"
-      default: "run"
+      case .notFound: "cannot find \(command)"
+      case .notStarted: "cannot start \(command)"
+      case .timedOut: "\(command) timed out"
+      case .interrupted: "\(command) was interrupted"
+      case .tooMuchOutput: "\(command) wrote too much output"
+      default: "\(command) failed"
       }
-    return "\(what) \(command)" + (errno == 0 ? "" : ": " + SystemErrorText.text(errno))
+    return what + (errno == 0 ? "" : ": " + SystemErrorText.text(errno))
   }
 }

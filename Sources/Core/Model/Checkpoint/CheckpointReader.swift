@@ -26,13 +26,13 @@ package struct CheckpointReader {
       switch self {
       case .unreadable(let why): "the checkpoint cannot be read: \(why)"
       case .version(let text): "the checkpoint's version is \"\(text)\", not \"\(Checkpoint.version)\""
-      case .entry(let index, let why): "allocation \(index) is passed over: \(why)"
+      case .entry(let index, let why): "allocation \(index) is skipped: \(why)"
       case .duplicateAddress(let address, let key):
-        "\(address) stands twice: the older entry, of container \(key.containerID), is passed over"
+        "\(address) appears twice: the older entry, of container \(key.containerID), is skipped"
       case .duplicateKey(let key, let address):
-        "container \(key.containerID) stands twice: the older entry, with \(address), is passed over"
-      case .cooldown(let index, let why): "cooldown \(index) is passed over: \(why)"
-      case .givenBack(let index, let why): "entry \(index) of returns is passed over: \(why)"
+        "container \(key.containerID) appears twice: the older entry, with \(address), is skipped"
+      case .cooldown(let index, let why): "cooldown \(index) is skipped: \(why)"
+      case .givenBack(let index, let why): "entry \(index) of returns is skipped: \(why)"
       }
     }
   }

@@ -67,67 +67,68 @@ extension FailureCause: CustomStringConvertible {
   /// What to do, in few words; nil where nothing is to be done, or what is named says it already.
   private var remedy: String? {
     switch self {
-    case .notReady: "the kubelet tries again; the agent's log says what it waits for"
-    case .shuttingDown: "the kubelet tries again once it runs anew"
-    case .provisioningOff: "assign addresses by other means and restart the agent, or unset it"
+    case .notReady: "kubelet retries; the agent's log says what it is waiting for"
+    case .shuttingDown: "kubelet retries once the agent runs again"
+    case .provisioningOff: "assign addresses by other means and restart the agent, or unset the variable"
     case .nodeCordoned: "uncordon the node, or set the variable"
-    case .maxPodsReached: "fewer pods on this node (the kubelet's --max-pods), or more nodes"
+    case .maxPodsReached: "run fewer pods on this node (kubelet --max-pods), or add nodes"
     case .eniLimitReached:
-      "fewer pods on this node (--max-pods), a larger instance type or MAX_ENI, or ENABLE_PREFIX_DELEGATION"
+      "run fewer pods on this node (--max-pods), use a larger instance type, raise MAX_ENI, or set ENABLE_PREFIX_DELEGATION"
     case .enisTakeNoPods:
-      "aws-cni status marks them; detach them, or let them take pods (tags node.k8s.amazonaws.com/no_manage and "
+      "aws-cni status marks them; detach them, or make them usable for pods (tags node.k8s.amazonaws.com/no_manage and "
         + "kubernetes.io/role/cni, MANAGE_UNTAGGED_ENI)"
     case .attachmentLimit:
-      "EBS volumes and ENIs share the attachment slots of many Nitro types: fewer volumes on this node, a larger "
+      "EBS volumes and ENIs share the attachment slots of many Nitro types: use fewer volumes on this node, a larger "
         + "instance type, or ENABLE_PREFIX_DELEGATION"
-    case .eniNotReady: "look for its interface on the node (ip link, dmesg); the agent's log tells each try"
+    case .eniNotReady: "check its interface on the node (ip link, dmesg); the agent's log has each attempt"
     case .noENIConfig: "correct the ENIConfig, or the node's label or annotation that names it"
     case .subnetFull:
       "free addresses there (leaked ENIs, smaller warm targets), or tag a larger subnet kubernetes.io/role/cni=1"
-    case .noFreePrefix: "reserve a block by a subnet CIDR reservation for prefixes, or use a new subnet"
-    case .throttled: "look for who calls so often (CloudTrail), or ask AWS for a higher rate"
+    case .noFreePrefix: "create a subnet CIDR reservation for prefixes, or use a new subnet"
+    case .throttled: "find the caller in CloudTrail, or ask AWS for a higher rate limit"
     case .missingPermission(_, _, let words):
       // What another policy denies is not helped by adding it to the role.
       words.contains("explicit deny")
         ? "remove the deny from the policy that EC2 names"
         : "add it to the role of the node or of the service account aws-node"
-    case .callFailed: "aws-cni doctor on the node looks further"
+    case .callFailed: "run aws-cni doctor on the node"
     case .onlyCooling: "wait, or lower IP_COOLDOWN_PERIOD"
-    case .tooManyWaiting: "aws-cni status on the node says who waits, and for what"
-    case .checkpointNotWritten: "make room there, or make it writable"
+    case .tooManyWaiting: "aws-cni status on the node shows the waiting pods and the cause"
+    case .checkpointNotWritten: "free space there, or make it writable"
     case .deadline, .cancelled, .badRequest: nil
     }
   }
 
   private var what: String {
     switch self {
-    case .notReady: "the agent is not ready: it has not read yet what is attached"
+    case .notReady: "the agent is not ready: it has not listed the node's ENIs yet"
     case .shuttingDown: "the agent is shutting down"
-    case .provisioningOff: "no free address, and DISABLE_NETWORK_RESOURCE_PROVISIONING forbids asking EC2 for more"
+    case .provisioningOff: "no free address, and DISABLE_NETWORK_RESOURCE_PROVISIONING prevents growth"
     case .nodeCordoned: "no free address, and the node is cordoned (AWS_MANAGE_ENIS_NON_SCHEDULABLE is not set)"
-    case .maxPodsReached(let limit): "all \(limit) addresses that the node's pod limit allows are in use"
+    case .maxPodsReached(let limit): "all \(limit) addresses allowed by max pods are in use"
     case .eniLimitReached(let attached, let limit):
-      "ENI limit reached: \(attached) of \(limit) attached, and each is full"
+      "ENI limit reached: \(attached) of \(limit) attached, all full"
     case .enisTakeNoPods(let attached, let limit, let idle):
-      "ENI limit reached: \(attached) of \(limit) attached, \(idle) of them take no pods, and the others are full"
+      "ENI limit reached: \(attached) of \(limit) attached, \(idle) not usable for pods, the others full"
     case .attachmentLimit(let attached, let limit, let wait, _):
-      "EC2 attaches no more ENIs to this instance (AttachmentLimitExceeded): \(attached) are attached, its type allows "
+      "EC2 refuses to attach more ENIs (AttachmentLimitExceeded): \(attached) attached, the instance type allows "
         + "\(limit), next try in \(wait.brief)"
     case .eniNotReady(let eni, let why, let wait):
-      "\(eni) is attached and cannot be used yet: \(why), next try in \(wait.brief)"
-    case .noENIConfig(let why): "no ENI can be made: \(why)"
+      "\(eni) is attached but not usable yet: \(why), next try in \(wait.brief)"
+    case .noENIConfig(let why): "cannot create an ENI: \(why)"
     case .subnetFull(let subnet, let wait): "subnet \(subnet) is full, next try in \(wait.brief)"
     case .noFreePrefix(let subnet, let wait): "subnet \(subnet) has no free prefix, next try in \(wait.brief)"
     case .throttled(let call, let wait): "EC2 throttles \(call), next try in \(wait.brief)"
     case .missingPermission(let permission, let wait, _):
       "missing permission \(permission), next try in \(wait.brief)"
     case .callFailed(let text, let wait): "\(text), next try in \(wait.brief)"
-    case .onlyCooling(let count, let wait): "all free addresses are in cooldown (\(count)), the next in \(wait.brief)"
+    case .onlyCooling(let count, let wait):
+      "all free addresses are in cooldown (\(count)), next one free in \(wait.brief)"
     case .deadline(let waited, let reason): "no address within \(waited.brief): \(reason)"
-    case .cancelled: "the request was withdrawn"
+    case .cancelled: "the request was cancelled"
     case .badRequest(let what): "bad request: \(what)"
-    case .tooManyWaiting(let count): "\(count) requests wait already, and the agent keeps no more"
-    case .checkpointNotWritten(let why): "the checkpoint could not be written: \(why)"
+    case .tooManyWaiting(let count): "\(count) requests are already waiting, the queue is full"
+    case .checkpointNotWritten(let why): "cannot write the checkpoint: \(why)"
     }
   }
 

@@ -75,7 +75,7 @@ extension Pool {
     guard let oldest else { return "EC2 has not answered yet" }
     let time = (now - oldest.since).brief
     if case .wire(let slot, _) = oldest.work {
-      return "\(book.enis[slot].id) is attached, and its interface is not ready on the node after \(time)"
+      return "\(book.enis[slot].id) is attached, but its interface is not ready after \(time)"
     }
     return "EC2 has not answered yet: \(text(of: oldest.work)), for \(time)"
   }
@@ -94,9 +94,9 @@ extension Backoff {
     case .unauthorized(let permission): .missingPermission(permission, retryIn: wait, words: words)
     case .subnetFull: .callFailed("the subnet is full", retryIn: wait)
     case .noFreePrefix: .callFailed("the subnet has no free prefix", retryIn: wait)
-    case .addressLimit: .callFailed("EC2 counts more addresses on the ENI than are known", retryIn: wait)
-    case .attachmentLimit: .callFailed("EC2 attaches no more ENIs to this instance", retryIn: wait)
-    case .deviceTaken: .callFailed("EC2 calls several device indices taken that nothing known has", retryIn: wait)
+    case .addressLimit: .callFailed("EC2 reports more addresses on the ENI than the agent knows", retryIn: wait)
+    case .attachmentLimit: .callFailed("EC2 refuses to attach more ENIs to this instance", retryIn: wait)
+    case .deviceTaken: .callFailed("EC2 reports device indexes as taken that no known ENI has", retryIn: wait)
     case .eniGone: .callFailed("the ENI is gone", retryIn: wait)
     case .other(let text): .callFailed(text, retryIn: wait)
     }

@@ -99,7 +99,7 @@ extension Pool {
     // A listing without the primary ENI contradicts itself: an instance cannot be without it.
     guard book.enis.allSatisfy({ !$0.isPresent || !$0.observation.isPrimary || seen.contains($0.id) }) else {
       needsListing = true
-      holdBack(.list, ActionFailure(.other("EC2 listed the ENIs without the primary one")), now)
+      holdBack(.list, ActionFailure(.other("EC2 listing lacks the primary ENI")), now)
       return false
     }
     reconciledAt = max(reconciledAt ?? listing.askedAt, listing.askedAt)
@@ -149,7 +149,9 @@ extension Pool {
     tidy(from: now)
     guard unclearAttachAt != nil || book.enis.contains(where: { $0.isPresent && $0.isUnclear }) else { return true }
     needsListing = true
-    if listing.isAuthoritative { holdBack(.list, ActionFailure(.other("what EC2 did is not clear yet")), now) }
+    if listing.isAuthoritative {
+      holdBack(.list, ActionFailure(.other("outcome of an EC2 call is not clear yet")), now)
+    }
     return false
   }
 

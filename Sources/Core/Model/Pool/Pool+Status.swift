@@ -39,7 +39,7 @@ extension Pool {
   /// Work under way, in words, the oldest first.
   package var workUnderWay: [String] {
     inFlight.sorted { $0.key < $1.key }.prefix(AgentStatus.listLimit).map { entry in
-      let held = entry.value.heldBy.map { ", held by EC2's rate of \($0)" } ?? ""
+      let held = entry.value.heldBy.map { ", delayed by EC2 throttling of \($0)" } ?? ""
       return text(of: entry.value.work) + held
     }
   }
@@ -49,10 +49,10 @@ extension Pool {
     switch work {
     case .attach(let request): return "attach an ENI with \(request.count) \(request.kind.plural) in \(request.subnet)"
     case .assign(let slot, _, let kind, let count): return "assign \(count) \(kind.plural) to \(eni(slot))"
-    case .unassign(let slot, let cidrs): return "give back \(cidrs.count) of \(eni(slot))"
+    case .unassign(let slot, let cidrs): return "unassign \(cidrs.count) from \(eni(slot))"
     case .free(let slot): return "detach and delete \(eni(slot))"
-    case .wire(let slot, _): return "wire \(eni(slot))"
-    case .list: return "list what is attached"
+    case .wire(let slot, _): return "set up \(eni(slot))"
+    case .list: return "list ENIs"
     }
   }
 
@@ -82,8 +82,8 @@ extension ActionFailure.Fault {
     case .unauthorized(let permission): "missing permission \(permission)"
     case .subnetFull: "the subnet is full"
     case .noFreePrefix: "the subnet has no free prefix"
-    case .addressLimit: "the ENI holds more than is known"
-    case .attachmentLimit: "EC2 attaches no more ENIs"
+    case .addressLimit: "EC2 reports more addresses on the ENI than the agent knows"
+    case .attachmentLimit: "EC2 refuses to attach more ENIs"
     case .deviceTaken: "the device index is taken"
     case .eniGone: "the ENI is gone"
     case .other(let text): text

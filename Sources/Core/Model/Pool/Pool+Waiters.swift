@@ -125,7 +125,7 @@ extension Pool {
   private func refusal(_ now: PoolInstant) -> FailureCause {
     let promised = book.open.assigned + book.aside.assigned + pendingAddresses + book.awaiting.free
     if mayProvision, promised >= settings.maxPods { return .maxPodsReached(settings.maxPods) }
-    return blockingCause(now) ?? .callFailed("no address can be had", retryIn: .zero)
+    return blockingCause(now) ?? .callFailed("no address available", retryIn: .zero)
   }
 
   /// Addresses that may become free before an instant: under way, cooling, or still to be asked for.

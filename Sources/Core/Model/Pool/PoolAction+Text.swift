@@ -11,9 +11,9 @@ extension PoolAction: CustomStringConvertible {
     case .answerDelete(_, .unknown): "answer DEL of an unknown pod"
     case .attachENI(_, let request): "attach an ENI: \(request)"
     case .assign(_, let eni, let kind, let count): "assign \(kind.text(count)) to \(eni)"
-    case .unassign(_, let eni, let cidrs): "give back \(cidrs.count) of \(eni)"
+    case .unassign(_, let eni, let cidrs): "unassign \(cidrs.count) from \(eni)"
     case .freeENI(_, let eni): "free \(eni)"
-    case .wireENI(_, let eni): "wire \(eni.id), device \(eni.device), \(eni.cidrs.count) addresses or prefixes"
+    case .wireENI(_, let eni): "set up \(eni.id), device \(eni.device), \(eni.cidrs.count) addresses or prefixes"
     case .listENIs: "list the ENIs"
     case .wake: "wake later"
     }
@@ -42,7 +42,7 @@ extension ActionFailure: CustomStringConvertible {
       // What has no name of its own is told in EC2's words already.
       if case .other = fault { text = record } else { text += ": \(record)" }
     }
-    return mayBeDone ? "\(text) (it may have been done all the same)" : text
+    return mayBeDone ? "\(text) (EC2 may have done it anyway)" : text
   }
 }
 
@@ -53,8 +53,8 @@ extension ActionFailure.Fault: CustomStringConvertible {
     case .unauthorized(let permission): "missing permission \(permission)"
     case .subnetFull: "the subnet has no free address"
     case .noFreePrefix: "the subnet has no free prefix"
-    case .addressLimit: "EC2 counts more addresses on the ENI than are known here"
-    case .attachmentLimit: "EC2 allows no more ENIs on this instance"
+    case .addressLimit: "EC2 reports more addresses on the ENI than the agent knows"
+    case .attachmentLimit: "EC2 refuses to attach more ENIs to this instance"
     case .deviceTaken: "the device index is taken"
     case .eniGone: "the ENI is gone"
     case .other(let text): text

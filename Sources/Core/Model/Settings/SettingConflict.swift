@@ -31,12 +31,12 @@ extension Settings {
       found.append(
         SettingConflict(
           .podMTU, "\(podMTU)",
-          "more than AWS_VPC_ENI_MTU \(eniMTU): large packets of pods are fragmented or refused by the node; set it to \(eniMTU) or less"
+          "more than AWS_VPC_ENI_MTU \(eniMTU): the node fragments or drops large packets of pods; set it to \(eniMTU) or less"
         ))
     }
     if usesExternalSNAT {
       let idle =
-        "no effect with AWS_VPC_K8S_CNI_EXTERNALSNAT=true, which leaves all translation to others; unset one of them"
+        "no effect with AWS_VPC_K8S_CNI_EXTERNALSNAT=true, which disables SNAT on the node; unset one of them"
       if !excludedSNATCIDRs.isEmpty {
         found.append(SettingConflict(.excludeSNATCIDRs, Settings.text(excludedSNATCIDRs), idle))
       }
@@ -45,7 +45,7 @@ extension Settings {
       found.append(
         SettingConflict(
           .excludeSNATCIDRs, "\(all)",
-          "nothing is translated any more: AWS_VPC_K8S_CNI_EXTERNALSNAT=true says the same without rules for every packet"
+          "this disables SNAT; AWS_VPC_K8S_CNI_EXTERNALSNAT=true does the same without rules for every packet"
         ))
     }
     found += Settings.nested(.excludeSNATCIDRs, excludedSNATCIDRs)
@@ -55,7 +55,7 @@ extension Settings {
         found.append(
           SettingConflict(
             setting, "0x\(String(bits, radix: 16))",
-            "has a bit of \(foreign.owner): each would undo what the other marks; choose other bits"))
+            "shares a bit with \(foreign.owner): their marks would overwrite each other; choose other bits"))
       }
     }
     return found
@@ -65,7 +65,7 @@ extension Settings {
   private static func nested(_ setting: Setting, _ list: [IPPrefix]) -> [SettingConflict] {
     list.compactMap { inner in
       guard let outer = list.first(where: { $0 != inner && $0.contains(inner) }) else { return nil }
-      return SettingConflict(setting, "\(inner)", "no effect, it lies within \(outer) of the same list; leave it out")
+      return SettingConflict(setting, "\(inner)", "no effect, it is within \(outer) of the same list; remove it")
     }
   }
 

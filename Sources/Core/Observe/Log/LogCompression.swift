@@ -34,7 +34,7 @@ package struct LogCompression: Sendable {
     LogRotation.removePartials(of: path)
     for backup in LogRotation.backups(of: path) where !backup.hasSuffix(".gz") && !Task.isCancelled {
       guard let gzip else {
-        outcome.problem = "no gzip on this system, put-aside logs stay as they are"
+        outcome.problem = "no gzip on this system; rotated logs stay uncompressed"
         break
       }
       switch await compress(backup, with: gzip) {

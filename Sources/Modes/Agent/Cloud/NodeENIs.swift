@@ -52,7 +52,7 @@ struct NodeENIs: ENIOperations {
   ) async -> ActionResult {
     guard !subnets.isExcluded(request.subnet) else {
       return .failed(
-        ActionFailure(.other("subnet \(request.subnet) is excluded by its tags, and no other may be used")))
+        ActionFailure(.other("subnet \(request.subnet) is excluded by its tags, and there is no other")))
     }
     subnets.hint(.growing)
     directory.noteChange()
@@ -214,7 +214,7 @@ struct NodeENIs: ENIOperations {
         subnet: entries[eni].flatMap { directory.cidr(of: $0.subnet) }, entries: entries)
       {
         // The pool asks for a listing before it gives out anything of this ENI.
-        return .failed(ActionFailure(.other("EC2's answer cannot be true: \(fault)"), mayBeDone: true))
+        return .failed(ActionFailure(.other("EC2 response is inconsistent: \(fault)"), mayBeDone: true))
       }
       do {
         try await network.addSources(assigned, of: eni)
@@ -249,7 +249,7 @@ struct NodeENIs: ENIOperations {
   func wire(_ eni: ENIObservation) async -> ActionResult {
     do {
       guard let entry = directory.entry(for: eni.id) else {
-        return .failed(ActionFailure(.other("\(eni.id) is not known to the agent")))
+        return .failed(ActionFailure(.other("agent does not know \(eni.id)")))
       }
       var eni = eni
       if eni.primaryAddress == nil {

@@ -39,7 +39,7 @@ enum NodeIdentityError: Error, CustomStringConvertible {
     switch self {
     case .noPrimary(let mac): "IMDS does not describe the primary interface \(mac)"
     case .noIPv4(let eni): "the primary interface \(eni) has no IPv4 address or subnet"
-    case .unknownType(let type): "the network limits of instance type \(type) are not known, and EC2 does not tell them"
+    case .unknownType(let type): "cannot get the network limits of instance type \(type) from EC2"
     }
   }
 }

@@ -48,7 +48,7 @@ struct ClusterFollower: Sendable {
     if let config = known.eniConfig, config.spec != told.eniConfig?.spec {
       told.eniConfig = config
       if let fault = await use(config, customNetwork) {
-        let inForce = customNetwork.choice.map { "ENIConfig \($0.name), \($0.subnet)" } ?? "none: no ENI can be made"
+        let inForce = customNetwork.choice.map { "ENIConfig \($0.name), \($0.subnet)" } ?? "none, cannot create ENIs"
         logger.error("cannot use the ENIConfig", metadata: ["error": "\(fault)", "in force": "\(inForce)"])
         await tell(problem: fault, customNetwork, &told)
       } else {

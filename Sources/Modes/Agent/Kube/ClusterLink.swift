@@ -47,7 +47,7 @@ struct ClusterLink: Sendable {
         )
         state.failed(
           "node", because: "MY_NODE_NAME is not set in the agent's environment (fieldRef spec.nodeName)")
-        state.update { $0.eniConfigProblem = "MY_NODE_NAME is not set, so the node's ENIConfig is not known" }
+        state.update { $0.eniConfigProblem = "MY_NODE_NAME is not set, so the node's ENIConfig is unknown" }
         return
       }
       group.addTask { await watchNode(client) }
@@ -71,7 +71,7 @@ struct ClusterLink: Sendable {
         else {
           state.update {
             $0.isExpected = false
-            $0.eniConfigProblem = "no API server is named (KUBERNETES_SERVICE_HOST, CLUSTER_ENDPOINT or KUBECONFIG)"
+            $0.eniConfigProblem = "no API server configured (KUBERNETES_SERVICE_HOST, CLUSTER_ENDPOINT or KUBECONFIG)"
           }
           logger.notice("no API server configured; running without Kubernetes")
           return nil
@@ -83,7 +83,7 @@ struct ClusterLink: Sendable {
       } catch {
         let text = CauseChain.text(error)
         state.failed(ClusterLink.configuration, because: text)
-        state.update { $0.eniConfigProblem = "the API server is not known: \(text)" }
+        state.update { $0.eniConfigProblem = "cannot load the API server configuration: \(text)" }
         if streak.failed() {
           logger.error(
             "cannot load the API server configuration; running without Kubernetes, will retry",
@@ -108,7 +108,7 @@ struct ClusterLink: Sendable {
           logger.warning("the API server has no Node with this name yet", metadata: ["node": "\(settings.nodeName)"])
           // One that cannot be read has been told of just before.
           if !state.hasFault(nodeSubject) {
-            state.failed(nodeSubject, because: "the API server has no node of this name (MY_NODE_NAME)")
+            state.failed(nodeSubject, because: "the API server has no Node with this name (MY_NODE_NAME)")
           }
         }
       case .changed(let node): take(node)
@@ -157,7 +157,7 @@ struct ClusterLink: Sendable {
     await KubeWatch(ENIConfig.self, client: client, .name(name)).run { event in
       switch event {
       case .listed(let configs):
-        let problem = fault.take() ?? "there is no ENIConfig \(name)"
+        let problem = fault.take() ?? "ENIConfig \(name) does not exist"
         configs.first.map(take) ?? keep(name, problem)
       case .changed(let config): take(config)
       case .deleted: keep(name, "ENIConfig \(name) was deleted")
@@ -187,7 +187,7 @@ struct ClusterLink: Sendable {
   private func keep(_ name: String, _ problem: String) {
     state.failed("ENIConfig \(name)", because: problem)
     guard state.content.eniConfigProblem != problem else { return }
-    let inForce = state.content.eniConfig.map { "ENIConfig \($0.metadata.name)" } ?? "none: no ENI can be made"
+    let inForce = state.content.eniConfig.map { "ENIConfig \($0.metadata.name)" } ?? "none, cannot create ENIs"
     logger.error("cannot use the ENIConfig", metadata: ["error": "\(problem)", "in force": "\(inForce)"])
     state.update {
       $0.eniConfigProblem = problem

@@ -15,7 +15,7 @@ final class ClusterState: Sendable {
     /// The ENIConfig of that name, as far as one was ever read.
     var eniConfig: ENIConfig?
     /// Why the ENIConfig in force is not the one that is meant; empty where it is.
-    var eniConfigProblem = "the API server has not told the node's ENIConfig yet"
+    var eniConfigProblem = "the node's ENIConfig has not been read from the API server yet"
     /// Whether the API server has said what it has of it, be it that there is none.
     var isENIConfigAnswered = false
     /// Whether an API server is named at all.

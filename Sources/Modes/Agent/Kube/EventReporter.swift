@@ -64,13 +64,13 @@ final class EventReporter: Sendable {
     say(
       Message(
         reason: "MissingIAMPermissions", action: "ec2:\(call.action)",
-        note: "EC2 refuses \(call.action): the node's role lacks ec2:\(call.action); add it to the role's IAM policy"))
+        note: "EC2 denies \(call.action): the node's role lacks ec2:\(call.action); add it to the role's IAM policy"))
   }
 
   /// Why a pod got no address.
   func noAddress(_ cause: FailureCause) {
     guard let reason = cause.eventReason else { return }
-    say(Message(reason: reason, action: "AssignAddress", note: "a pod of this node got no address: \(cause)"))
+    say(Message(reason: reason, action: "AssignAddress", note: "no address for a pod of this node: \(cause)"))
   }
 
   private func say(_ message: Message) {

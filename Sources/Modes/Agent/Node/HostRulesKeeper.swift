@@ -100,13 +100,13 @@ actor HostRulesKeeper {
     for service in configuration.externalServiceCIDRs {
       guard let vpc = vpcCIDRs.first(where: { $0.overlaps(service) }) else { continue }
       overlaps.append(
-        "AWS_EXTERNAL_SERVICE_CIDRS \(service) overlaps \(vpc) of the VPC: pods on secondary ENIs reach those addresses by the primary ENI, with addresses that are not its own, and the VPC drops them"
+        "AWS_EXTERNAL_SERVICE_CIDRS \(service) overlaps \(vpc) of the VPC: pods on secondary ENIs would send there through the primary ENI, and the VPC drops those packets"
       )
     }
     for excluded in configuration.excludedSNATCIDRs {
       guard let vpc = vpcCIDRs.first(where: { $0.contains(excluded) }) else { continue }
       overlaps.append(
-        "AWS_VPC_K8S_CNI_EXCLUDE_SNAT_CIDRS \(excluded) lies within \(vpc) of the VPC, which is excluded anyway: no effect"
+        "AWS_VPC_K8S_CNI_EXCLUDE_SNAT_CIDRS \(excluded) is within \(vpc) of the VPC, which is always excluded: no effect"
       )
     }
     defer { said.overlaps = overlaps }
@@ -146,8 +146,8 @@ actor HostRulesKeeper {
       "no working iptables; using nftables for all firewall rules",
       metadata: [
         "error": "\(cause)", "tables": "aws-cni, vpc-cni-host",
-        "not covered": "rules that iptables wrote before cannot be removed without it",
-        "remedy": "an iptables of the kind that kube-proxy uses; looked for every minute",
+        "not covered": "rules that iptables wrote earlier stay until iptables works again",
+        "remedy": "install the iptables backend that kube-proxy uses; checked every minute",
       ])
   }
 
@@ -169,7 +169,7 @@ actor HostRulesKeeper {
       "cannot write all firewall rules; pod traffic may leave the VPC without SNAT; will retry",
       metadata: [
         "errors": "\(failures)",
-        "remedy": "see the error; behind a NAT gateway AWS_VPC_K8S_CNI_EXTERNALSNAT=true needs none of them",
+        "remedy": "see errors; behind a NAT gateway, AWS_VPC_K8S_CNI_EXTERNALSNAT=true needs no rules",
       ])
   }
 
@@ -182,7 +182,7 @@ actor HostRulesKeeper {
       "FORWARD policy drops packets; pod traffic without an accept rule is lost",
       metadata: [
         "chains": "\(chains.map(\.chain))",
-        "remedy": "accept them there, or set the policy to accept (iptables -P FORWARD ACCEPT)",
+        "remedy": "accept pod traffic there, or set the policy to accept (iptables -P FORWARD ACCEPT)",
       ])
   }
 }

@@ -183,7 +183,7 @@ actor NodeNetwork {
       "interfaces of other programs match the veth prefix; pod rules apply to their traffic too",
       metadata: [
         "prefix": "\(configuration.vethPrefix)", "interfaces": "\(strangers.prefix(10).map(\.name))",
-        "remedy": "another AWS_VPC_K8S_CNI_VETHPREFIX (and vethPrefix of the plugin), or other names",
+        "remedy": "use another AWS_VPC_K8S_CNI_VETHPREFIX (and the plugin's vethPrefix), or rename the interfaces",
       ])
   }
 
@@ -229,7 +229,7 @@ actor NodeNetwork {
       "removed foreign addresses from an ENI's interface; all EC2 addresses of a managed ENI are for pods",
       metadata: [
         "addresses": "\(removed)",
-        "remedy": "put addresses of your own on an ENI with the tag node.k8s.amazonaws.com/no_manage=true",
+        "remedy": "use an ENI with the tag node.k8s.amazonaws.com/no_manage=true for your own addresses",
       ])
   }
 
@@ -255,7 +255,7 @@ actor NodeNetwork {
         "several interfaces have the ENI's MAC address; using the first",
         metadata: [
           "mac": "\(mac)", "taken": "\(link.name)", "others": "\(links.rivals.map(\.name))",
-          "remedy": "give the others a MAC of their own",
+          "remedy": "give the other interfaces their own MAC addresses",
         ])
     }
     return links.best

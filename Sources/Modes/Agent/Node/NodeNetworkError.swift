@@ -27,13 +27,13 @@ enum NodeNetworkError: Error, CustomStringConvertible {
     case .noLink(let eni, let mac): "no link with the address \(mac) of \(eni) on this node"
     case .noPrimaryLink(let mac): "no link with the address \(mac) of the primary ENI on this node"
     case .vethPrefixOfENI(let prefix, let link):
-      "AWS_VPC_K8S_CNI_VETHPREFIX is \"\(prefix)\", and the primary ENI is \(link): rules for pods would mean it too; choose a prefix with which no interface begins, and set it in the plugin's configuration as well"
+      "AWS_VPC_K8S_CNI_VETHPREFIX is \"\(prefix)\", and the primary ENI is \(link): pod rules would apply to it too; choose a prefix that no interface name begins with, and set it in the plugin's configuration as well"
     case .noAddress(let eni): "\(eni) has no primary address"
     case .noMark(let eni, let device, let card, let mask):
       "no mark for \(eni) (device \(device) of card \(card)) within VPC_CNI_ENI_MARK_MASK 0x\(String(mask, radix: 16))"
     case .notAsWanted(let eni, let left):
-      "wiring of \(eni) does not hold: \(left.map(\.description).joined(separator: ", "))"
-    case .noSubnet(let eni, let subnet): "the CIDR of \(subnet), the subnet of \(eni), is not known"
+      "network setup of \(eni) did not stay in place: \(left.map(\.description).joined(separator: ", "))"
+    case .noSubnet(let eni, let subnet): "unknown CIDR of \(subnet), the subnet of \(eni)"
     case .inUse(let address, let holder, let eni):
       "EC2 assigned \(address) to \(eni), but a pod uses it on \(holder)"
     }

@@ -75,17 +75,17 @@ struct AgentInstruments: Sendable {
     deleteRequests = counter("del_ip_req_count", "DelNetwork calls by reason", ["reason"])
     assignmentFailures = counter("no_available_ip_addresses", "AddNetwork calls that got no address", [])
     eniAllocated = gauge("eni_allocated", "ENIs attached that the pool manages", [])
-    eniMax = gauge("eni_max", "ENIs that may be attached, less those that others manage", [])
-    addressMax = gauge("ip_max", "Addresses for pods that so many ENIs can carry", [])
+    eniMax = gauge("eni_max", "ENIs that may be attached, minus unmanaged ones", [])
+    addressMax = gauge("ip_max", "Addresses for pods that this number of ENIs can hold", [])
     totalAddresses = gauge("total_ip_addresses", "Addresses for pods on this node's ENIs", [])
     assignedAddresses = gauge("assigned_ip_addresses", "Addresses in use", [])
     totalPrefixes = gauge("total_ipv4_prefixes", "IPv4 prefixes delegated to this node's ENIs", [])
     assignedPerCIDR = gauge("assigned_ip_per_cidr", "Addresses in use by address or prefix of an ENI", ["cidr"])
     assignedPerENI = gauge("assigned_ip_per_eni", "Addresses in use by ENI", ["eni"])
-    forcedENIs = counter("force_removed_enis", "ENIs taken away while pods used them", [])
-    forcedAddresses = counter("force_removed_ips", "Addresses taken away while pods used them", [])
+    forcedENIs = counter("force_removed_enis", "ENIs removed while pods used them", [])
+    forcedAddresses = counter("force_removed_ips", "Addresses removed while pods used them", [])
     reconciled = counter("reconcile_count", "ENIs and addresses that a comparison with EC2 added or removed", ["fn"])
-    actionsUnderWay = gauge("ipamd_action_inprogress", "Actions under way", ["fn"])
+    actionsUnderWay = gauge("ipamd_action_inprogress", "Actions in progress", ["fn"])
     errors = counter("ipamd_error_count", "Actions that failed", ["fn"])
     podENIErrors = counter("pod_eni_error_count", "Failures about security groups for pods", ["fn"])
     callLatency = registry.summary(
@@ -101,40 +101,44 @@ struct AgentInstruments: Sendable {
     initializationDuration = registry.histogram(
       "awscni_ipamd_node_initialization_duration_seconds", "From the first look at IMDS to a pool that gives addresses",
       labels: ["success"])
-    connmarkBackend = gauge("connmark_backend", "1 for what marks connections on this node", ["backend"])
+    connmarkBackend = gauge("connmark_backend", "1 for the backend that marks connections on this node", ["backend"])
     connmarkReconciled = counter("connmark_reconcile_total", "Times the connection marks were put in place", ["result"])
     build = gauge("build_info", "1; the release as a label", ["version", "goversion"])
 
     waitingAdds = gauge("waiting_adds", "AddNetwork calls that wait for an address", [])
     addWait = registry.histogram(
-      "awscni_add_wait_seconds", "What an AddNetwork call waited for its address or its refusal", labels: ["success"],
+      "awscni_add_wait_seconds", "Time that an AddNetwork call waited for its result", labels: ["success"],
       buckets: AgentInstruments.waitBuckets)
     addFailures = counter("add_failed_count", "AddNetwork calls that got no address, by cause", ["cause"])
-    freeAddresses = gauge("free_ip_addresses", "Addresses that can be given out now", [])
+    freeAddresses = gauge("free_ip_addresses", "Addresses available now", [])
     coolingAddresses = gauge(
-      "cooling_ip_addresses", "Addresses of deleted pods that rest before they are used again", [])
-    pendingAddresses = gauge("pending_ip_addresses", "Addresses that are asked for or not wired yet", [])
+      "cooling_ip_addresses", "Addresses of deleted pods in cooldown", [])
+    pendingAddresses = gauge("pending_ip_addresses", "Addresses requested from EC2 or not usable yet", [])
     strayAddresses = gauge("stray_ip_addresses", "Addresses in use that EC2 does not show on any ENI", [])
     reclaimedAddresses = counter(
       "reclaimed_ip_addresses_count", "Addresses freed because their pods were gone without a DEL", [])
     growthBlocked = gauge("growth_blocked", "1 while the pool cannot grow for this cause", ["cause"])
     prefixFallback = gauge(
-      "prefix_fallback", "1 while single addresses are asked for in place of prefixes in this subnet", ["subnet"])
+      "prefix_fallback", "1 while the agent requests single addresses instead of prefixes in this subnet", ["subnet"])
     subnetPaused = gauge(
-      "subnet_paused", "1 while nothing is asked for in this subnet, because it was full", ["subnet"])
-    subnetFreeAddresses = gauge("subnet_free_addresses", "Free addresses of the subnet, by EC2's last word", ["subnet"])
-    subnetExcluded = gauge("subnet_excluded", "1 for a subnet in which nothing new is made, else 0", ["subnet"])
-    throttledCalls = counter("ec2api_throttled_count", "EC2 requests refused for their rate", ["fn"])
-    firewallBackend = gauge("firewall_backend", "1 for what holds the node's SNAT and mark rules", ["backend"])
+      "subnet_paused", "1 while the agent requests nothing in this subnet because it was full", ["subnet"])
+    subnetFreeAddresses = gauge(
+      "subnet_free_addresses", "Free addresses of the subnet, as EC2 last reported", ["subnet"])
+    subnetExcluded = gauge("subnet_excluded", "1 for a subnet excluded for new ENIs and addresses, else 0", ["subnet"])
+    throttledCalls = counter("ec2api_throttled_count", "EC2 requests that were throttled", ["fn"])
+    firewallBackend = gauge(
+      "firewall_backend", "1 for the backend that holds the node's SNAT and mark rules", ["backend"])
     firewallInPlace = gauge("firewall_rules_in_place", "1 while all of them are in place, else 0", [])
     forwardDropped = gauge("forward_policy_drop", "1 for a chain whose policy drops forwarded packets", ["chain"])
-    nodeRepairs = counter("node_repair_count", "Objects of the node's network that somebody undid, put right", ["kind"])
-    nodeRepairFailures = counter("node_repair_failed_count", "Objects of the node's network not put right", [])
+    nodeRepairs = counter(
+      "node_repair_count", "Objects of the node network that another program changed and the agent repaired", ["kind"])
+    nodeRepairFailures = counter(
+      "node_repair_failed_count", "Objects of the node network that could not be repaired", [])
     nodeRepairDuration = registry.histogram(
-      "awscni_node_repair_duration_seconds", "From the kernel's notice of a change until it was put right",
+      "awscni_node_repair_duration_seconds", "From the kernel's notification of a change until it was repaired",
       buckets: AgentInstruments.repairBuckets)
     nodeRepairsHeld = gauge(
-      "node_repair_held", "Objects that somebody keeps undoing, put right at intervals of up to a minute", [])
-    logLinesDropped = counter("log_lines_dropped_count", "Lines that the agent's log could not take in time", [])
+      "node_repair_held", "Objects that another program keeps changing, repaired at most once a minute", [])
+    logLinesDropped = counter("log_lines_dropped_count", "Log lines dropped because the log's disk is too slow", [])
   }
 }

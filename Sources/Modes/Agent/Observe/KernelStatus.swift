@@ -43,7 +43,8 @@ extension AgentStatus.Kernel {
     iptables = firewall
     // Where the kernel does not answer nothing is said, and the log has the reason.
     differences = (try? await network.faults(in: .everything)).map { faults in
-      faults.prefix(AgentStatus.listLimit).map(\.text) + report.held.map { "undone again and again: \($0)" }
+      faults.prefix(AgentStatus.listLimit).map(\.text)
+        + report.held.map { "changed repeatedly by another program: \($0)" }
     }
     repairs = report.counts.values.reduce(0, +)
     guard let last = report.last else { return }

@@ -176,7 +176,7 @@ actor AddressPool {
           continue
         }
         // An agent that starts later would not know that EC2 may take it away at any moment.
-        let fault = ActionFailure.Fault.other("checkpoint not written, so nothing is given back to EC2: \(failure)")
+        let fault = ActionFailure.Fault.other("cannot write the checkpoint, so nothing is unassigned: \(failure)")
         refused.append(.ended(id, .failed(ActionFailure(fault))))
       default: start(action)
       }

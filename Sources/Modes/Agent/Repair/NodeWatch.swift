@@ -40,5 +40,5 @@ actor NodeWatch {
 enum NodeWatchError: Error, CustomStringConvertible {
   case notOpen
 
-  var description: String { "the kernel's notices could not be opened" }
+  var description: String { "cannot open the kernel notification sockets" }
 }

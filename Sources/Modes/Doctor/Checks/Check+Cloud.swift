@@ -66,7 +66,7 @@ extension Check {
       let remedy =
         "a higher WARM_ENI_TARGET or WARM_IP_TARGET so that pods wait less often; prefixes; "
         + "find out who calls (CloudTrail); ask AWS for a higher rate"
-      if !held.isEmpty || status.actions.contains(where: { $0.contains("held by EC2's rate") }) {
+      if !held.isEmpty || status.actions.contains(where: { $0.contains("delayed by EC2 throttling") }) {
         return .broken("held back now: \(listed(held.map { "\($0.work), \($0.because)" } + throttled))", remedy: remedy)
       }
       guard throttled.isEmpty else { return .warning("refused since the start: \(listed(throttled))", remedy: remedy) }

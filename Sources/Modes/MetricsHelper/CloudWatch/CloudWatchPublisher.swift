@@ -99,7 +99,7 @@ actor CloudWatchPublisher {
         return failed(
           error,
           error.isMissingPermission
-            ? "allow cloudwatch:PutMetricData for the helper's role" : "tried again until it works")
+            ? "allow cloudwatch:PutMetricData for the helper's role" : "none; will retry")
       }
     }
     showQueue(since: queue.overflowed)

@@ -67,7 +67,7 @@ final class KubeAgentSource: AgentSource {
     } catch let error as HTTPError {
       throw AgentFailure(error)
     } catch {
-      throw AgentFailure(.unreachable, "reading broke off", cause: error)
+      throw AgentFailure(.unreachable, "connection lost while reading", cause: error)
     }
     return try reader.finish()
   }
@@ -127,7 +127,7 @@ enum HelperError: Error, CustomStringConvertible {
   var description: String {
     switch self {
     case .noAPIServer:
-      "nothing names the API server: neither KUBERNETES_SERVICE_HOST (run it in a pod) nor CLUSTER_ENDPOINT nor KUBECONFIG"
+      "no API server configured: set KUBERNETES_SERVICE_HOST (run in a pod), CLUSTER_ENDPOINT or KUBECONFIG"
     }
   }
 }

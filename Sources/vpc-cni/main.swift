@@ -54,32 +54,34 @@ struct Mode {
 
 let modes = [
   Mode(
-    subcommand: "plugin", names: ["aws-cni"], summary: "CNI plugin, one process for each pod event",
+    subcommand: "plugin", names: ["aws-cni"], summary: "CNI plugin, one process per CNI command",
     details: "Called by the container runtime: CNI_COMMAND and the other variables of the CNI specification, and the\n"
       + "network configuration on standard input (docs/configuration.md)."
   ) { _ in
     PluginMode.run()
   },
-  Mode(subcommand: "node", names: ["aws-vpc-cni", "aws-node"], summary: "entrypoint of the node's container") {
+  Mode(subcommand: "node", names: ["aws-vpc-cni", "aws-node"], summary: "entrypoint of the aws-node container") {
     arguments in
     NodeMode.run(arguments: arguments)
   },
-  Mode(subcommand: "init", names: ["aws-vpc-cni-init"], summary: "sets up the host, then ends") { arguments in
+  Mode(subcommand: "init", names: ["aws-vpc-cni-init"], summary: "sets up the host, then exits") { arguments in
     InitMode.run(arguments: arguments)
   },
   Mode(
-    subcommand: "agent", names: ["aws-k8s-agent", "ipamd"], summary: "the node's address agent",
+    subcommand: "agent", names: ["aws-k8s-agent", "ipamd"], summary: "the node's IPAM agent",
     details: "Takes no arguments; its settings are environment variables (docs/configuration.md)."
   ) { arguments in
     AgentMode.run(arguments: arguments)
   },
   Mode(
-    subcommand: "health", names: ["grpc-health-probe"], summary: "probe of a gRPC health service",
+    subcommand: "health", names: ["grpc-health-probe"], summary: "probes a gRPC health service",
     details: HealthMode.usage
   ) { arguments in
     HealthMode.run(arguments: arguments)
   },
-  Mode(subcommand: "metrics-helper", names: ["cni-metrics-helper"], summary: "sums of all agents of a cluster") {
+  Mode(
+    subcommand: "metrics-helper", names: ["cni-metrics-helper"], summary: "sums the metrics of all agents in a cluster"
+  ) {
     arguments in
     MetricsHelperMode.run(arguments: arguments)
   },

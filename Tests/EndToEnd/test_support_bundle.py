@@ -395,7 +395,7 @@ def test_an_interrupted_run_leaves_nothing(node: Node, number: signal.Signals) -
 
 def test_only_root_is_served(node: Node) -> None:
     done = subprocess.run([*AS_NOBODY, str(paths.BINARY), "support"], capture_output=True, text=True, check=False)
-    assert done.returncode == 77 and done.stderr == "vpc-cni support: only root can read what belongs into the bundle: run it with sudo\n"
+    assert done.returncode == 77 and done.stderr == "vpc-cni support: only root can read the files of the bundle; run it with sudo\n"
 
 
 def test_standard_output_and_a_reader_that_goes_away(node: Node) -> None:

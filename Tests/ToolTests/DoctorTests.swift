@@ -67,8 +67,8 @@ import VPCModel
   @Test(
     arguments: [
       (nil, false, 100, [], Verdict.unknown, "release"),
-      ("", false, 100, [], .ok, "none is named"),
-      ("https://a", true, 100, [], .ok, "tells node n1"),
+      ("", false, 100, [], .ok, "no API server"),
+      ("https://a", true, 100, [], .ok, "serves node n1"),
       ("https://a", false, 5, [], .unknown, "has not answered yet"),
       ("https://a", false, 100, [], .broken, "does not answer"),
       ("https://a", false, 100, [("node n1", "list and watch nodes", true)], .broken, "list and watch nodes"),

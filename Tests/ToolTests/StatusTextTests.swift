@@ -121,11 +121,11 @@ import VPCModel
         cluster    https://10.100.0.1:443, node n1: 58 pods, cordoned, ENIConfig eu-west-1a
                    cannot use events: POST /apis: 403 no; missing permission: create events.events.k8s.io (for 1m1s)
 
-        addresses  4 used, 3 free, 2 cooling, 9 in all, 1 on their way
+        addresses  4 used, 3 free, 2 cooling, 9 total, 1 requested
         capacity   2 of 3 ENIs, 9 addresses each by secondary addresses; 29 pods
         targets    WARM_ENI_TARGET=1: 6 addresses short
         growth     blocked: subnet subnet-1 is full, next try in 2 s
-        under way  attach an ENI with 9 addresses in subnet-1
+        running    attach an ENI with 9 addresses in subnet-1
 
         ENI    DEVICE  SUBNET    ADDRESS   TABLE  USED  FREE  COOLING  PREFIXES
         eni-1  0       subnet-1  10.0.0.5  main   4     3     2        -         primary
@@ -138,13 +138,13 @@ import VPCModel
         shop/web-1  3s     17s
 
         SUBNET    FREE  EC2 ASKED
-        subnet-1  0     2m10s ago  was full, left alone for now
+        subnet-1  0     2m10s ago  was full, paused
 
         EC2 CALL                MADE  FAILED  THROTTLED  LAST
         CreateNetworkInterface  5     2       1          InsufficientFreeAddressesInSubnet, 4s ago
-        held back  attach: the subnet is full; for pods in 2s, for warm targets in 4s
+        delayed    attach: the subnet is full; for pods in 2s, for warm targets in 4s
 
-        network    constant rules, firewall: iptables-nft, 1 differences from what is wanted
+        network    constant rules, firewall: iptables-nft, 1 differences from the desired state
                    no rule 512: lookup 20512
         repairs    2, the last 5s ago: rule 512, by systemd-networkd
         reconciled 30s ago
@@ -163,7 +163,7 @@ import VPCModel
     (far.id, far.card, far.isManaged, far.isOutdated, far.keptBack) = ("eni-3", 1, true, false, 0)
     status.enis.append(far)
     let text = StatusText(status, podLimit: 0).text
-    #expect(text.contains("addresses  4 used, 3 free, 2 cooling, 3 kept back, 9 in all, 1 on their way\n"))
+    #expect(text.contains("addresses  4 used, 3 free, 2 cooling, 3 kept back, 9 total, 1 requested\n"))
     #expect(text.contains("capacity   2 of 3 ENIs"))
     #expect(text.contains("8 pods run outside ENIConfig's subnet until they end; recycle the node to move them\n"))
     #expect(text.contains("USED  FREE  COOLING  KEPT BACK  PREFIXES"))
@@ -177,10 +177,10 @@ import VPCModel
 
   @Test(
     arguments: [
-      ("", [], false, "no API server is named; running without Kubernetes\n"),
+      ("", [], false, "no API server configured; running without Kubernetes\n"),
       (
         "", ["configuration of the API server"], false,
-        "API server not known\n           cannot use configuration of the API server: why (for 0s)\n"
+        "API server configuration not usable\n           cannot use configuration of the API server: why (for 0s)\n"
       ),
       ("https://a", [], false, "https://a, no answer yet\n"),
       ("https://a", ["node n1"], false, "https://a\n           cannot use node n1: why (for 0s)\n"),

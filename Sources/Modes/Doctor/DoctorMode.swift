@@ -8,9 +8,9 @@ package import VPCModel
 /// Finds what is wrong with the node's pod network, and says what mends it. Changes nothing.
 package enum DoctorMode {
   package static let description = ModeDescription(
-    subcommand: "doctor", names: [], summary: "finds what is wrong with the node's pod network; changes nothing",
+    subcommand: "doctor", names: [], summary: "diagnoses the node's pod network; changes nothing",
     details: """
-      Looks at the agent, the kernel, the firewall, the host, IMDS and EC2, five seconds at most; works without an agent.
+      Checks the agent, the kernel, the firewall, the host, IMDS and EC2 in at most five seconds; works without an agent.
       Run it as root on the node, or in aws-node's container. Exit status: 0 nothing found, 1 warnings, 2 something is
       broken, 64 wrong arguments.
       """, syntax: syntax)
@@ -18,10 +18,10 @@ package enum DoctorMode {
   private static let syntax = CommandSyntax(
     mode: "doctor",
     options: [
-      .flag("json", "for machines"), .flag("all", "tell what was looked at where nothing is wrong, too"),
-      .flag("list", "list the checks, look at nothing"),
-      .value("check", "ID", "this check alone", choices: checkIDs),
-      .value("address", "ADDRESS", "where introspection listens: ADDRESS:PORT or unix:/path (the agent's own setting)"),
+      .flag("json", "print JSON"), .flag("all", "print details of checks without findings too"),
+      .flag("list", "list the checks and exit"),
+      .value("check", "ID", "run only this check", choices: checkIDs),
+      .value("address", "ADDRESS", "introspection address: ADDRESS:PORT or unix:/path (default: the agent's setting)"),
     ])
 
   /// The identifiers of all checks, in their order.

@@ -26,7 +26,7 @@ struct DoctorText {
       text += check.id + String(repeating: " ", count: width - check.id.count) + finding.found.visible + "\n"
       guard finding.verdict == .broken || finding.verdict == .warning || isWhole else { continue }
       let margin = String(repeating: " ", count: 16)
-      text += "\(margin)looked at  \(check.looksAt)\n\(margin)hurts      \(check.why)\n"
+      text += "\(margin)checks     \(check.looksAt)\n\(margin)impact     \(check.why)\n"
       if !finding.remedy.isEmpty { text += "\(margin)remedy     \(finding.remedy.visible)\n" }
     }
     let counts = Verdict.allCases.map { verdict in

@@ -40,7 +40,7 @@ package enum HelpMode {
       usage: vpc-cni MODE [ARGUMENT ...]
 
       \(rows.joined())
-      vpc-cni help MODE tells more of one of them.
+      vpc-cni help MODE explains one mode.
 
       """
   }
@@ -67,14 +67,14 @@ package enum HelpMode {
   }
 
   private static let versionSyntax = CommandSyntax(
-    mode: "version", options: [.flag("json", "the same as a JSON object")])
+    mode: "version", options: [.flag("json", "print JSON")])
   private static let completionSyntax = CommandSyntax(
     mode: "completion", options: [], operands: Completion.Shell.allCases.map(\.rawValue), operandLimit: 1)
 
   package static let helpDescription = ModeDescription(
     subcommand: "help", names: [], summary: "lists the modes, or explains one", details: "vpc-cni help MODE")
   package static let versionDescription = ModeDescription(
-    subcommand: "version", names: [], summary: "says which release this is and how it was built",
+    subcommand: "version", names: [], summary: "prints the release and how it was built",
     syntax: versionSyntax)
   package static let completionDescription = ModeDescription(
     subcommand: "completion", names: [], summary: "prints a shell's completions",

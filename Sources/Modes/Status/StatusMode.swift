@@ -8,7 +8,7 @@ internal import VPCObserve
 /// `vpc-cni status`: the node at a glance, by one request to its agent.
 package enum StatusMode {
   package static let description = ModeDescription(
-    subcommand: "status", names: [], summary: "shows the node at a glance, as its agent knows it",
+    subcommand: "status", names: [], summary: "shows the node's pool, ENIs and pods as the agent knows them",
     details: """
       One request to the agent's introspection, at most 3 seconds. Exit status: 0 shown, 1 no answer, 64 wrong
       arguments.
@@ -17,12 +17,12 @@ package enum StatusMode {
   private static let syntax = CommandSyntax(
     mode: "status",
     options: [
-      .flag("json", "what the agent answered, as JSON"),
-      .flag("watch", "show it again and again until Ctrl-C"),
-      .value("interval", "SECONDS", "pause of --watch, 1 to 3600 (2)"),
-      .value("pods", "COUNT", "show at most so many pods, 0 to 10000 (20)"),
+      .flag("json", "print the agent's answer as JSON"),
+      .flag("watch", "refresh until Ctrl-C"),
+      .value("interval", "SECONDS", "refresh interval of --watch, 1 to 3600 (default 2)"),
+      .value("pods", "COUNT", "maximum number of pods to show, 0 to 10000 (default 20)"),
       .value(
-        "address", "ADDRESS", "where introspection listens: ADDRESS:PORT or unix:/path (the agent's own setting)"),
+        "address", "ADDRESS", "introspection address: ADDRESS:PORT or unix:/path (default: the agent's setting)"),
     ])
 
   package static func run(arguments: [String]) -> Int32 {
@@ -60,8 +60,8 @@ package enum StatusMode {
     } catch {
       let remedy =
         error.isRefused
-        ? "no agent listens there: is aws-node running, and is this its node? `aws-cni doctor` says more"
-        : "`aws-cni doctor` says more"
+        ? "no agent listens there: is aws-node running on this node? run `aws-cni doctor`"
+        : "run `aws-cni doctor`"
       Terminal.complain("vpc-cni status: \("\(error)".visible); \(remedy)\n")
       return 1
     }

@@ -28,7 +28,9 @@ struct StatusText {
     guard let cluster = status.cluster else { return "" }
     var text = "cluster    "
     if cluster.server.isEmpty {
-      text += cluster.faults.isEmpty ? "no API server is named; running without Kubernetes" : "API server not known"
+      text +=
+        cluster.faults.isEmpty
+        ? "no API server configured; running without Kubernetes" : "API server configuration not usable"
     } else {
       text += cluster.server
       if cluster.isNodeKnown {
@@ -53,9 +55,9 @@ struct StatusText {
     // The same words and sums as in the table of ENIs.
     let keptBack = status.enis.reduce(0) { $0 + $1.keptBack }
     if keptBack > 0 { text += ", \(keptBack) kept back" }
-    text += ", \(pool.total) in all"
-    if pool.pending > 0 { text += ", \(pool.pending) on their way" }
-    if pool.stray > 0 { text += ", \(pool.stray) used that EC2 does not show" }
+    text += ", \(pool.total) total"
+    if pool.pending > 0 { text += ", \(pool.pending) requested" }
+    if pool.stray > 0 { text += ", \(pool.stray) in use but not listed by EC2" }
     // Other network cards have limits of their own.
     let managed = status.enis.count { $0.isManaged && $0.card == 0 }
     let unit = pool.usesPrefixes ? "prefixes" : "secondary addresses"
@@ -64,11 +66,11 @@ struct StatusText {
     text += "targets    \(targetText): "
     switch (targets.shortage, targets.surplus) {
     case (0, 0): text += "met"
-    case (0, let surplus): text += "met, \(surplus) can go back"
+    case (0, let surplus): text += "met, \(surplus) more than needed"
     case (let shortage, _): text += "\(shortage) addresses short"
     }
     if let blocked = pool.blockedText { text += "\ngrowth     blocked: \(blocked)" }
-    for action in status.actions { text += "\nunder way  \(action)" }
+    for action in status.actions { text += "\nrunning    \(action)" }
     if let old = outdated { text += "\ncustom networking  \(old)" }
     return text + "\n"
   }
@@ -97,7 +99,7 @@ struct StatusText {
     let rows = status.enis.map { eni -> [String] in
       let state =
         !eni.isManaged
-        ? "left alone"
+        ? "unmanaged"
         : eni.isExcluded
           ? "excluded" : !eni.isOpen ? "not ready" : eni.isPrimary ? "primary" : eni.isOutdated ? "old subnet" : ""
       return [
@@ -140,8 +142,8 @@ struct StatusText {
     guard !status.subnets.isEmpty else { return "" }
     let rows = status.subnets.map { subnet -> [String] in
       let notes = [
-        subnet.isExcluded ? "excluded by tags" : nil, subnet.isPaused ? "was full, left alone for now" : nil,
-        subnet.isFragmented ? "no free prefix, single addresses for now" : nil,
+        subnet.isExcluded ? "excluded by tags" : nil, subnet.isPaused ? "was full, paused" : nil,
+        subnet.isFragmented ? "no free prefix, using single addresses" : nil,
       ]
       let age = subnet.freeSeconds.map { "\(StatusText.span($0)) ago" } ?? "-"
       let free = subnet.free.map { "\($0)" } ?? "unknown"
@@ -161,7 +163,7 @@ struct StatusText {
     }
     var text = StatusText.table([["EC2 CALL", "MADE", "FAILED", "THROTTLED", "LAST"]] + rows)
     for hold in ec2.held {
-      text += "held back  \(hold.work): \(hold.because); for pods in \(StatusText.span(hold.urgentSeconds)), "
+      text += "delayed    \(hold.work): \(hold.because); for pods in \(StatusText.span(hold.urgentSeconds)), "
       text += "for warm targets in \(StatusText.span(hold.patientSeconds))\n"
     }
     return text
@@ -171,7 +173,7 @@ struct StatusText {
     let kernel = status.kernel
     var text = "network    \(kernel.scheme) rules, firewall: \(kernel.iptables)"
     if let differences = kernel.differences {
-      text += differences.isEmpty ? ", all as wanted" : ", \(differences.count) differences from what is wanted"
+      text += differences.isEmpty ? ", no differences" : ", \(differences.count) differences from the desired state"
       for difference in differences { text += "\n           \(difference)" }
     }
     if kernel.repairs > 0 {

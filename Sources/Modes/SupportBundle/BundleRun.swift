@@ -66,7 +66,7 @@ struct BundleRun {
     for part in queue.missing(records) {
       records.append(
         PartRecord(
-          path: part.path, origin: part.origin, outcome: .failed, reason: "did not come back in time", size: 0,
+          path: part.path, origin: part.origin, outcome: .failed, reason: "timed out", size: 0,
           seconds: BundleRun.timeLimit.inSeconds, redacted: [:]))
     }
     return records

@@ -38,7 +38,7 @@ struct PartCollector: Sendable {
     let left = began.duration(to: end)
     guard room > 0, left > .zero, !interruption.isRaised else {
       record.outcome = .leftOut
-      record.reason = room > 0 ? "no time is left" : "the bundle has reached its size"
+      record.reason = room > 0 ? "no time left" : "the bundle has reached its size limit"
       return Result(record: record, content: nil)
     }
     if let needs = part.needs, !FileInstallation.isThere(needs) {
@@ -57,7 +57,7 @@ struct PartCollector: Sendable {
       record.redacted = done.redacted
       if done.lost > 0 {
         record.outcome = .partial
-        record.add("no time was left for the last \(done.lost) bytes")
+        record.add("no time left for the last \(done.lost) bytes")
       }
       if done.cutLines > 0 {
         if record.outcome == .collected { record.outcome = .partial }
@@ -154,7 +154,7 @@ struct PartCollector: Sendable {
       return Finding(outcome: capture.output.isEmpty ? .failed : .partial, reason: "ended by signal \(number)")
     case .timedOut:
       return Finding(
-        outcome: capture.output.isEmpty ? .failed : .partial, reason: "did not end within \(deadline.brief), was ended")
+        outcome: capture.output.isEmpty ? .failed : .partial, reason: "timed out after \(deadline.brief), killed")
     case .interrupted:
       return Finding(outcome: .leftOut, reason: "interrupted")
     case .notFound:

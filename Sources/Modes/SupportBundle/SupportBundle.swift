@@ -32,8 +32,8 @@ struct SupportBundle {
     let now = UTCTime.now
     let stem = BundleName.stem(instance: instance, at: now, version: Release.version)
     var index = BundleIndex(version: Release.version, instance: instance, began: now, seconds: 0)
-    if ignoresIntrospection { index.notes.append("Left out on demand: what the agent's introspection tells.") }
-    if ignoresMetrics { index.notes.append("Left out on demand: the agent's metrics.") }
+    if ignoresIntrospection { index.notes.append("Left out on request: the agent's introspection.") }
+    if ignoresMetrics { index.notes.append("Left out on request: the agent's metrics.") }
     do {
       let plan = BundlePlan(
         ignoresIntrospection: ignoresIntrospection, ignoresMetrics: ignoresMetrics, agentProcess: agent
@@ -68,7 +68,7 @@ struct SupportBundle {
       if !isQuiet {
         Terminal.complain("\(index.summary)\n")
         Terminal.complain(
-          "\(made.size) bytes in \(BundleIndex.text(index.seconds)) s; read it before you give it away\n")
+          "\(made.size) bytes in \(BundleIndex.text(index.seconds)) s; read it before you share it\n")
       }
       Terminal.say("\(path)\n")
       return 0
@@ -83,7 +83,7 @@ struct SupportBundle {
     let now = index.began.seconds
     var signal: Int32?
     guard let records = try run.fill(&archive, folder: stem, now: now, signal: &signal) else {
-      Terminal.complain("vpc-cni support: interrupted, no archive is left\n")
+      Terminal.complain("vpc-cni support: interrupted, no archive written\n")
       return (128 + (signal ?? SIGTERM), 0)
     }
     index.records = records

@@ -13,7 +13,7 @@ internal import VPCObserve
 package enum SupportBundleMode {
   package static let description = ModeDescription(
     subcommand: "support", names: ["aws-cni-support.sh", "aws-cni-support"],
-    summary: "collects what support needs to see into one archive",
+    summary: "collects a support bundle into one archive",
     details: """
       Run it as root on the node. It works without agent, IMDS, container runtime and iptables, needs no program of the
       node, and takes less than 30 seconds. Secrets are replaced by [redacted KIND]; read the archive before you give it
@@ -25,21 +25,23 @@ package enum SupportBundleMode {
     mode: "support",
     options: [
       .value(
-        "output", "PATH", "a folder, a file name in .tar.gz, or - for standard output (/var/log)", isPath: true),
-      .flag("quiet", "say nothing but errors and the archive's path"),
-      .value("ignore_introspection", "BOOL", "leave out what the agent tells (false)", choices: ["true", "false"]),
-      .value("ignore_metrics", "BOOL", "leave out the agent's metrics (false)", choices: ["true", "false"]),
-      .value("eks_hybrid", "BOOL", "a hybrid node: do not ask IMDS (false)", choices: ["true", "false"]),
+        "output", "PATH", "a folder, a file name in .tar.gz, or - for standard output (default /var/log)", isPath: true),
+      .flag("quiet", "print only errors and the archive's path"),
+      .value(
+        "ignore_introspection", "BOOL", "leave out the agent's introspection (default false)",
+        choices: ["true", "false"]),
+      .value("ignore_metrics", "BOOL", "leave out the agent's metrics (default false)", choices: ["true", "false"]),
+      .value("eks_hybrid", "BOOL", "hybrid node: do not read IMDS (default false)", choices: ["true", "false"]),
     ])
 
   package static func run(arguments: [String]) -> Int32 {
     description.run(arguments, syntax) { given throws(CommandSyntax.Refusal) in
       let target = BundleTarget(given["output"], current: workingFolder())
       if target == .standardOutput, isatty(STDOUT_FILENO) == 1 {
-        throw syntax.refusal("--output=-: standard output is a terminal; lead it into a file")
+        throw syntax.refusal("--output=-: standard output is a terminal; redirect it to a file")
       }
       guard geteuid() == 0 else {
-        Terminal.complain("vpc-cni support: only root can read what belongs into the bundle: run it with sudo\n")
+        Terminal.complain("vpc-cni support: only root can read the files of the bundle; run it with sudo\n")
         return 77
       }
       return SupportBundle(

@@ -7,29 +7,30 @@ internal import VPCModel
 extension Check {
   static let agentServes = Check(
     id: "agent-serves", looksAt: "the agent's health service at /var/run/aws-node/ipamd.sock",
-    why: "without an agent no pod of this node can start"
+    why: "without an agent, no pod can start on this node"
   ) { facts in
     facts.agent.judged { agent in
       if agent.serves { return .ok("serving, answered after \(agent.after.brief)") }
       return .broken(
         agent.said,
         remedy: "kubectl -n kube-system logs ds/aws-node -c aws-node --previous; "
-          + "/var/log/aws-routed-eni/ipamd.log says why it does not run")
+          + "/var/log/aws-routed-eni/ipamd.log says why it is not running")
     }
   }
 
   static let apiServer = Check(
     id: "api-server", looksAt: "what the agent reads from the API server: its node, its ENIConfig, events",
-    why: "without its node the agent uses the instance type's pod limit and misses a cordon; without its ENIConfig "
-      + "no ENI is made"
+    why:
+      "without the Node object the agent uses the instance type's pod limit and misses a cordon; without the ENIConfig "
+      + "it creates no ENIs"
   ) { facts in
     facts.status.judged { status in
-      guard let cluster = status.cluster else { return .unknown("this agent's release does not tell") }
+      guard let cluster = status.cluster else { return .unknown("the agent's release does not report it") }
       if !cluster.faults.isEmpty {
         let missing = cluster.faults.map(\.permission).filter { !$0.isEmpty }
         let remedy =
           missing.isEmpty
-          ? "the node's way to the API server, its token and CA; CLUSTER_ENDPOINT avoids kube-proxy; "
+          ? "check the network path to the API server, its token and CA; CLUSTER_ENDPOINT bypasses kube-proxy; "
             + "/var/log/aws-routed-eni/ipamd.log has every failure"
           : "allow the ClusterRole aws-node to \(listed(missing)): kubectl apply -k manifests/overlays/default, or "
             + "kubectl edit clusterrole aws-node"
@@ -37,33 +38,33 @@ extension Check {
         return cluster.faults.contains(where: \.isEssential)
           ? .broken(text, remedy: remedy) : .warning(text, remedy: remedy)
       }
-      guard !cluster.server.isEmpty else { return .ok("none is named: the agent runs without Kubernetes") }
+      guard !cluster.server.isEmpty else { return .ok("no API server configured; the agent runs without Kubernetes") }
       guard cluster.isNodeKnown else {
         // The first request ends after 15 s at most.
         guard status.agent.upSeconds > 20 else { return .unknown("\(cluster.server) has not answered yet") }
         return .broken(
-          "\(cluster.server) does not answer", remedy: "the node's way to the API server; CLUSTER_ENDPOINT")
+          "\(cluster.server) does not answer", remedy: "check the network path to the API server; set CLUSTER_ENDPOINT")
       }
-      return .ok("\(cluster.server) tells node \(cluster.node)")
+      return .ok("\(cluster.server) serves node \(cluster.node)")
     }
   }
 
   static let probes = Check(
     id: "probes", looksAt: "the agent's answer time, its restarts (/var/log/pods) and its CPU limit (cpu.stat)",
-    why: "a probe that is tighter than the node is slow kills a working agent, and pods wait while it starts anew"
+    why: "a probe timeout shorter than the agent's answer time kills a working agent, and pods wait while it restarts"
   ) { facts in
     let remedy =
       "raise timeoutSeconds and failureThreshold of aws-node's probes, or its CPU request and limit "
       + "(kubectl -n kube-system edit ds/aws-node)"
     var signs: [String] = []
     if let agent = facts.agent.value, agent.serves, agent.after > .seconds(1) {
-      signs.append("the health service took \(agent.after.brief), and a probe's default is 1 s")
+      signs.append("the health service took \(agent.after.brief); the default probe timeout is 1 s")
     }
     if let percent = facts.host.throttledPercent, percent >= 25 {
-      signs.append("its CPU limit holds the agent in \(percent) % of the periods")
+      signs.append("the CPU limit throttles the agent in \(percent) % of the periods")
     }
     if let restarts = facts.host.restarts.value, restarts >= 3 {
-      signs.append("the container was started \(restarts) times anew")
+      signs.append("the container restarted \(restarts) times")
     }
     if !signs.isEmpty { return .warning(signs.joined(separator: "; "), remedy: remedy) }
     guard let agent = facts.agent.value, agent.serves else { return .unknown("no agent answers") }
@@ -72,7 +73,7 @@ extension Check {
 
   static let settings = Check(
     id: "settings", looksAt: "the agent's environment",
-    why: "a refused setting keeps the agent from starting; two that contradict each other do what nobody meant"
+    why: "an invalid setting keeps the agent from starting; conflicting settings have unintended effects"
   ) { facts in
     let remedy = "kubectl -n kube-system set env ds/aws-node NAME=VALUE (docs/configuration.md)"
     if let refused = facts.settings.refused { return .broken(refused, remedy: remedy) }
@@ -84,13 +85,13 @@ extension Check {
       faults.append("neither ENABLE_IPv4 nor ENABLE_IPv6 is set: the manifest is older than the image")
     }
     if settings.minimumIPTarget > 0, settings.warmIPTarget == 0 {
-      faults.append("MINIMUM_IP_TARGET without WARM_IP_TARGET: the pool never grows ahead beyond the minimum")
+      faults.append("MINIMUM_IP_TARGET without WARM_IP_TARGET: the pool keeps no warm addresses above the minimum")
     }
     let asides = ["WARM_ENI_TARGET", "WARM_PREFIX_TARGET"].filter {
       isSet($0) && !["0", "1"].contains(variables[$0] ?? "")
     }
     if settings.warmIPTarget > 0 || settings.minimumIPTarget > 0, !asides.isEmpty {
-      faults.append("\(asides.joined(separator: ", ")) without effect beside WARM_IP_TARGET or MINIMUM_IP_TARGET")
+      faults.append("\(asides.joined(separator: ", ")) has no effect with WARM_IP_TARGET or MINIMUM_IP_TARGET")
     }
     if settings.usesPrefixes, settings.warmPrefixTarget == 0, settings.warmIPTarget == 0, settings.minimumIPTarget == 0
     {
@@ -103,34 +104,34 @@ extension Check {
   static let conflist = Check(
     id: "conflist", looksAt: "/etc/cni/net.d",
     why:
-      "the runtime takes the first file by name; without ours, or with another before it, pods get another network or none"
+      "the runtime uses the first file by name; if 10-aws.conflist is not the first, pods get another network or none"
   ) { facts in
     facts.host.conflists.judged { files in
-      let restart = "kubectl -n kube-system delete pod of aws-node on this node (it writes 10-aws.conflist)"
+      let restart = "delete the aws-node pod of this node (the new one writes 10-aws.conflist)"
       guard let first = files.first else {
         return .broken("no network configuration: the node stays NotReady", remedy: restart)
       }
       if let bad = files.first(where: { $0.plugins == nil }) {
-        return .broken("\(bad.name) is no JSON", remedy: "rm /etc/cni/net.d/\(bad.name); \(restart)")
+        return .broken("\(bad.name) is not valid JSON", remedy: "rm /etc/cni/net.d/\(bad.name); \(restart)")
       }
       guard let ours = files.first(where: { $0.plugins?.contains("aws-cni") ?? false }) else {
         return .broken("\(listed(files.map(\.name))): none runs aws-cni", remedy: restart)
       }
       guard ours.name == first.name else {
         return .broken(
-          "\(first.name) comes before \(ours.name), so the runtime uses that",
-          remedy: "rm /etc/cni/net.d/\(first.name), if its network is not wanted")
+          "\(first.name) comes before \(ours.name), so the runtime uses it",
+          remedy: "rm /etc/cni/net.d/\(first.name), if you do not want its network")
       }
       if let settings = facts.settings.settings {
         if let prefix = ours.vethPrefix, prefix != settings.vethPrefix {
           return .broken(
             "vethPrefix is \"\(prefix)\" in \(ours.name) and \"\(settings.vethPrefix)\" for the agent",
-            remedy: "the same AWS_VPC_K8S_CNI_VETHPREFIX for both: \(restart)")
+            remedy: "use the same AWS_VPC_K8S_CNI_VETHPREFIX for both; \(restart)")
         }
         if let mtu = ours.mtu, mtu > settings.eniMTU {
           return .warning(
-            "pods' MTU is \(mtu), the ENIs' \(settings.eniMTU): large packets are lost",
-            remedy: "POD_MTU at most AWS_VPC_ENI_MTU; \(restart)")
+            "pod MTU \(mtu) is larger than ENI MTU \(settings.eniMTU): large packets are lost",
+            remedy: "set POD_MTU to at most AWS_VPC_ENI_MTU; \(restart)")
         }
       }
       return .ok("\(ours.name): \(ours.plugins?.joined(separator: ", ") ?? "")")
@@ -139,11 +140,11 @@ extension Check {
 
   static let versionSkew = Check(
     id: "version-skew", looksAt: "the installed plugin /opt/cni/bin/aws-cni and the agent",
-    why: "after an upgrade or downgrade that stopped half way, plugin and agent may not understand each other"
+    why: "after an incomplete upgrade or downgrade, plugin and agent may be incompatible"
   ) { facts in
     facts.host.plugin.judged { plugin in
       let remedy =
-        "kubectl -n kube-system delete pod of aws-node on this node: its init container installs the plugin anew"
+        "delete the aws-node pod of this node (the new one's init container reinstalls the plugin)"
       guard let commit = plugin.commit else {
         return .warning("\(plugin.path) is not this project's binary", remedy: remedy)
       }
@@ -158,7 +159,7 @@ extension Check {
 
   static let checkpoint = Check(
     id: "checkpoint", looksAt: "the checkpoint and the pods' interfaces",
-    why: "addresses of pods that are gone are lost to others; pods that it does not know may lose theirs"
+    why: "addresses of deleted pods stay reserved; pods missing from the checkpoint may lose their addresses"
   ) { facts in
     facts.pods.judged { pods in
       let restart = "restart the agent, which compares the checkpoint with the kernel"
@@ -167,13 +168,13 @@ extension Check {
           "\(pods.path): \(listed(pods.findings, limit: 3))",
           remedy: "\(restart); \(pods.path).damaged keeps the old file")
       }
-      guard let kernel = facts.kernel.value else { return .unknown("the pods' interfaces cannot be listed") }
+      guard let kernel = facts.kernel.value else { return .unknown("cannot list pod interfaces") }
       let veths = kernel.podVeths
       guard pods.exists else {
         guard veths.isEmpty else {
-          return .broken("\(pods.path) is missing, and \(veths.count) pods' interfaces are there", remedy: restart)
+          return .broken("\(pods.path) is missing, but \(veths.count) pod interfaces exist", remedy: restart)
         }
-        return .ok("none, and no pods")
+        return .ok("no checkpoint, no pods")
       }
       let stale = pods.pods.filter { pod in
         guard let suffix = pod.suffix, pod.ageSeconds > 60 else { return false }
@@ -182,14 +183,14 @@ extension Check {
       guard stale.isEmpty else {
         return .warning(
           "addresses of pods without an interface: \(listed(stale.map { "\($0.address) of \($0.name)" }))",
-          remedy: "the agent frees them within two minutes (its log names each); where it does not, \(restart)")
+          remedy: "the agent frees them within two minutes (its log names each); if not, \(restart)")
       }
       if pods.hasDamaged {
         return .warning(
-          "\(pods.path).damaged: an earlier checkpoint could not be used whole",
-          remedy: "look into it, then rm \(pods.path).damaged")
+          "\(pods.path).damaged: an earlier checkpoint was damaged",
+          remedy: "inspect it, then rm \(pods.path).damaged")
       }
-      return .ok("\(pods.pods.count) addresses in use, \(veths.count) pods' interfaces")
+      return .ok("\(pods.pods.count) addresses in use, \(veths.count) pod interfaces")
     }
   }
 }

@@ -6,7 +6,7 @@ internal import VPCModel
 extension Check {
   static let metadata = Check(
     id: "imds", looksAt: "the instance metadata service",
-    why: "without it the agent cannot start, and has no credentials from the instance's role"
+    why: "without IMDS, the agent cannot start and has no credentials from the instance role"
   ) { facts in
     facts.metadata.judged { metadata in
       guard let error = metadata.error else { return .ok("answered after \(metadata.after.brief)") }
@@ -19,13 +19,13 @@ extension Check {
       return .broken(
         error,
         remedy: "aws ec2 modify-instance-metadata-options --instance-id ID --http-endpoint enabled; "
-          + "look for a firewall rule against 169.254.169.254")
+          + "look for a firewall rule that blocks 169.254.169.254")
     }
   }
 
   static let permissions = Check(
-    id: "permissions", looksAt: "what EC2 denied to the agent, and dry runs of its calls",
-    why: "an action that the role lacks is never done: no ENIs, no addresses, or ENIs that are never given back"
+    id: "permissions", looksAt: "EC2 calls denied to the agent, and dry runs of its calls",
+    why: "without the permission, ENIs and addresses cannot be added, or ENIs are never deleted"
   ) { facts in
     let codes: Set<String> = ["UnauthorizedOperation", "AccessDenied", "AccessDeniedException"]
     let refused = facts.status.value?.ec2.calls.filter { codes.contains($0.lastError ?? "") }.map { "ec2:\($0.action)" }
@@ -43,8 +43,8 @@ extension Check {
     case .known(let cloud): dryRuns = Set(cloud.granted)
     case .unknown(let why):
       return facts.status.value == nil
-        ? .unknown("no agent tells, and EC2 cannot be asked: \(why)")
-        : .ok("nothing was denied to the agent; dry runs: \(why)")
+        ? .unknown("the agent does not answer, and EC2 cannot be asked: \(why)")
+        : .ok("EC2 denied no call of the agent; dry runs: \(why)")
     }
     let calls = facts.status.value?.ec2.calls.filter { $0.lastError == nil && $0.count > 0 }.map { "ec2:\($0.action)" }
     let used = Set(calls ?? []).subtracting(dryRuns)
@@ -57,29 +57,31 @@ extension Check {
   private static let withoutDryRun = ["ec2:AssignPrivateIpAddresses", "ec2:UnassignPrivateIpAddresses"]
 
   static let throttling = Check(
-    id: "throttling", looksAt: "EC2's refusals for the rate of calls",
-    why: "pods wait for addresses until EC2 takes calls again; the limit is the account's, not the node's"
+    id: "throttling", looksAt: "EC2 calls that were throttled",
+    why: "pods wait for addresses while EC2 throttles; the limit applies to the account, not the node"
   ) { facts in
     facts.status.judged { status in
       let throttled = status.ec2.calls.filter { $0.throttled > 0 }.map { "\($0.action) \($0.throttled) of \($0.count)" }
       let held = status.ec2.held.filter { $0.because.hasPrefix("EC2 throttles") }
       let remedy =
-        "a higher WARM_ENI_TARGET or WARM_IP_TARGET so that pods wait less often; prefixes; "
-        + "find out who calls (CloudTrail); ask AWS for a higher rate"
+        "raise WARM_ENI_TARGET or WARM_IP_TARGET so that pods wait less often; use prefixes; "
+        + "find the caller in CloudTrail; ask AWS for a higher rate limit"
       if !held.isEmpty || status.actions.contains(where: { $0.contains("delayed by EC2 throttling") }) {
-        return .broken("held back now: \(listed(held.map { "\($0.work), \($0.because)" } + throttled))", remedy: remedy)
+        return .broken("throttled now: \(listed(held.map { "\($0.work), \($0.because)" } + throttled))", remedy: remedy)
       }
-      guard throttled.isEmpty else { return .warning("refused since the start: \(listed(throttled))", remedy: remedy) }
-      return .ok("no call was refused for its rate")
+      guard throttled.isEmpty else {
+        return .warning("throttled since the agent started: \(listed(throttled))", remedy: remedy)
+      }
+      return .ok("no call was throttled")
     }
   }
 
   static let subnetAddresses = Check(
     id: "subnet-addresses", looksAt: "free addresses of the node's subnets",
-    why: "a full subnet gives no address: pods stay in ContainerCreating"
+    why: "in a full subnet, pods stay in ContainerCreating"
   ) { facts in
     let remedy =
-      "a larger subnet (tag it kubernetes.io/role/cni=1), fewer warm addresses (WARM_IP_TARGET), leaked ENIs deleted"
+      "use a larger subnet (tag it kubernetes.io/role/cni=1), lower warm targets (WARM_IP_TARGET), delete leaked ENIs"
     if let pool = facts.status.value?.pool, pool.blockedCause == "subnet_full" {
       return .broken(pool.blockedText ?? "the subnet is full", remedy: remedy)
     }
@@ -94,7 +96,7 @@ extension Check {
       free[subnet.id] = subnet.free
       ages[subnet.id] = nil
     }
-    guard !free.isEmpty else { return .unknown("neither the agent nor EC2 tells of subnets") }
+    guard !free.isEmpty else { return .unknown("neither the agent nor EC2 reports subnets") }
     let sorted = free.sorted { $0.key < $1.key }
     let text = listed(
       sorted.map { id, count in
@@ -107,12 +109,12 @@ extension Check {
 
   static let subnetFragmentation = Check(
     id: "subnet-fragmentation", looksAt: "whether subnets have free prefixes of 16 addresses",
-    why: "without one the pool takes single addresses, fewer for each ENI, so that the node carries fewer pods"
+    why: "without a free prefix the pool uses single addresses, so the node can run fewer pods"
   ) { facts in
     facts.status.judged { status in
       guard status.pool.usesPrefixes else { return .ok("prefixes are not used") }
       let remedy =
-        "aws ec2 create-subnet-cidr-reservation --reservation-type prefix for the node's subnet, or a new subnet"
+        "aws ec2 create-subnet-cidr-reservation --reservation-type prefix for the node's subnet, or use a new subnet"
       if status.pool.blockedCause == "no_free_prefix" {
         return .broken(status.pool.blockedText ?? "no free prefix", remedy: remedy)
       }
@@ -120,49 +122,50 @@ extension Check {
       guard fragmented.isEmpty else {
         return .warning("no free prefix in \(listed(fragmented)): single addresses for now", remedy: remedy)
       }
-      return .ok("prefixes are given")
+      return .ok("EC2 assigns prefixes")
     }
   }
 
   static let growth = Check(
-    id: "growth", looksAt: "pods that wait for an address, and why the pool does not grow",
+    id: "growth", looksAt: "pods waiting for an address, and why the pool does not grow",
     why: "pods stay in ContainerCreating"
   ) { facts in
     facts.status.judged { status in
       let pool = status.pool
       if let text = pool.blockedText {
         let waiting = pool.waiting > 0 ? "\(pool.waiting) pods wait: " : ""
-        let remedy = "by the cause: docs/troubleshooting.md, \"A pod gets no address\""
+        let remedy = "see the cause in docs/troubleshooting.md, \"A pod gets no address\""
         return pool.waiting > 0 || pool.free == 0
           ? .broken(waiting + text, remedy: remedy) : .warning(waiting + text, remedy: remedy)
       }
       if pool.waiting > 0 {
         return .warning(
-          "\(pool.waiting) pods wait, \(pool.pending) addresses are on their way",
+          "\(pool.waiting) pods wait, \(pool.pending) addresses requested",
           remedy: "look again in a few seconds; `aws-cni status --watch`")
       }
-      return .ok("\(pool.free) addresses free, nobody waits")
+      return .ok("\(pool.free) addresses free, no pod waits")
     }
   }
 
   static let podLimit = Check(
-    id: "pod-limit", looksAt: "the kubelet's maxPods against the ENIs and addresses that the instance can have",
-    why: "pods beyond what the ENIs carry are scheduled here and never get an address"
+    id: "pod-limit", looksAt: "kubelet's maxPods against the ENIs and addresses that the instance supports",
+    why: "pods beyond the ENIs' capacity are scheduled here and never get an address"
   ) { facts in
     let limits = ["eni_limit", "enis_take_no_pods", "attachment_limit", "max_pods"]
     if let pool = facts.status.value?.pool, let cause = pool.blockedCause, limits.contains(cause) {
       return .broken(
         pool.blockedText ?? "no more ENIs",
-        remedy: "fewer pods on this node (--max-pods), a larger instance type, or ENABLE_PREFIX_DELEGATION=true")
+        remedy: "run fewer pods on this node (--max-pods), use a larger instance type, or ENABLE_PREFIX_DELEGATION=true"
+      )
     }
     // A container does not see the kubelet; its agent has read the node's object.
     let limit = facts.host.maxPods.value ?? facts.status.value?.cluster?.podCapacity
     return (limit.map { .known($0) } ?? facts.host.maxPods).judged { maxPods in
-      guard let capacity = capacity(facts) else { return .unknown("the instance's limits are not known") }
+      guard let capacity = capacity(facts) else { return .unknown("the instance's limits are unknown") }
       guard maxPods <= capacity else {
         return .warning(
-          "the kubelet takes \(maxPods) pods, the ENIs carry \(capacity) (2 of them on the host's network)",
-          remedy: "--max-pods=\(capacity) for the kubelet, or ENABLE_PREFIX_DELEGATION=true")
+          "kubelet allows \(maxPods) pods, the ENIs support \(capacity) (2 of them on the host network)",
+          remedy: "set kubelet --max-pods=\(capacity), or ENABLE_PREFIX_DELEGATION=true")
       }
       return .ok("kubelet \(maxPods), ENIs \(capacity)")
     }
@@ -180,8 +183,8 @@ extension Check {
   }
 
   static let leakedENIs = Check(
-    id: "leaked-enis", looksAt: "ENIs of the cluster that no instance has, older than an hour",
-    why: "each keeps its addresses, and its security group and subnet cannot be deleted"
+    id: "leaked-enis", looksAt: "unattached ENIs of the cluster, older than an hour",
+    why: "each holds its addresses, and its security groups and subnet cannot be deleted"
   ) { facts in
     facts.cloud.judged { cloud in
       guard cloud.leaked.isEmpty else {

@@ -6,13 +6,13 @@ internal import VPCModel
 /// What the kernel holds, and who changes it.
 extension Check {
   static let forwarding = Check(
-    id: "ip-forward", looksAt: "net.ipv4.ip_forward", why: "without it no packet gets from or to any pod"
+    id: "ip-forward", looksAt: "net.ipv4.ip_forward", why: "without IP forwarding, no traffic reaches or leaves pods"
   ) { facts in
     facts.kernel.judged { kernel in
-      guard let value = kernel.forwarding else { return .unknown("net.ipv4.ip_forward cannot be read") }
+      guard let value = kernel.forwarding else { return .unknown("cannot read net.ipv4.ip_forward") }
       guard value == "1" else {
         return .broken(
-          "net.ipv4.ip_forward is \(value)", remedy: "sysctl -w net.ipv4.ip_forward=1, and in /etc/sysctl.d")
+          "net.ipv4.ip_forward is \(value)", remedy: "sysctl -w net.ipv4.ip_forward=1, and set it in /etc/sysctl.d")
       }
       return .ok("1")
     }
@@ -20,7 +20,7 @@ extension Check {
 
   static let forwardPolicy = Check(
     id: "forward-policy", looksAt: "the policy of FORWARD in iptables, and of nftables chains at the forward hook",
-    why: "packets from and to pods are forwarded: a policy of drop loses those that no rule accepts"
+    why: "the node forwards pod traffic: a drop policy loses packets that no rule accepts"
   ) { facts in
     facts.firewall.judged { firewall in
       guard !firewall.droppingForward.isEmpty else { return .ok("accept") }
@@ -33,7 +33,7 @@ extension Check {
 
   static let reversePath = Check(
     id: "rp-filter", looksAt: "net.ipv4.conf.*.rp_filter of all and of the ENIs",
-    why: "the strict check asks for the way back without the packet's mark: packets for pods on other ENIs are dropped"
+    why: "the strict check ignores the packet's mark: it drops packets for pods on secondary ENIs"
   ) { facts in
     facts.kernel.judged { kernel in
       let all = Int(kernel.reversePath["all"] ?? "0") ?? 0
@@ -49,7 +49,7 @@ extension Check {
 
   static let macPolicy = Check(
     id: "mac-address-policy", looksAt: "MACs of pods' host interfaces, and systemd's MACAddressPolicy",
-    why: "a pod sends to the MAC that its host interface had at first: changed, the pod is cut off"
+    why: "a pod sends to the original MAC of its host interface: if it changes, the pod is cut off"
   ) { facts in
     let remedy =
       "MACAddressPolicy=none in /etc/systemd/network/98-pods.link ([Match] OriginalName=eni*), then delete the pods"
@@ -58,14 +58,15 @@ extension Check {
     }
     guard let file = facts.host.persistentMACs else { return .ok("no policy that changes MACs") }
     if case .known(let plugin) = facts.host.plugin, plugin.commit == nil {
-      return .warning("MACAddressPolicy=persistent in \(file), and another plugin", remedy: remedy)
+      return .warning(
+        "MACAddressPolicy=persistent in \(file), and the installed plugin is not this project's", remedy: remedy)
     }
-    return .ok("\(file) asks for persistent MACs; systemd leaves those alone that the plugin sets at creation")
+    return .ok("\(file) sets persistent MACs; systemd keeps the MACs that the plugin sets at creation")
   }
 
   static let cloudSetup = Check(
     id: "nm-cloud-setup", looksAt: "policy rules and tables 30200… and 30400…, and the service nm-cloud-setup",
-    why: "it replaces the node's rules and routes with its own: pods on secondary ENIs lose their way"
+    why: "it replaces the node's rules and routes with its own: pods on secondary ENIs lose connectivity"
   ) { facts in
     facts.kernel.judged { kernel in
       let foreign = kernel.rules.filter { rule in
@@ -74,16 +75,16 @@ extension Check {
       let remedy = "systemctl disable --now nm-cloud-setup.timer nm-cloud-setup.service; reboot, or restart the agent"
       if !foreign.isEmpty { return .broken("rules \(listed(foreign))", remedy: remedy) }
       if facts.host.cloudSetupEnabled { return .warning("nm-cloud-setup is enabled", remedy: remedy) }
-      return .ok("no rule of its")
+      return .ok("no nm-cloud-setup rules")
     }
   }
 
   static let networkd = Check(
     id: "networkd-rules", looksAt: "systemd-networkd and ManageForeignRoutingPolicyRules",
-    why: "at its restart networkd removes policy rules and routes that it did not make"
+    why: "when networkd restarts, it removes policy rules and routes that it did not create"
   ) { facts in
     facts.host.networkdRemovesRules.judged { removes in
-      guard removes else { return .ok("networkd does not run, or leaves other programs' rules alone") }
+      guard removes else { return .ok("networkd is not running, or keeps other programs' rules") }
       return .warning(
         "systemd-networkd runs with ManageForeignRoutingPolicyRules=yes (its default)",
         remedy: "printf '[Network]\\nManageForeignRoutingPolicyRules=no\\nManageForeignRoutes=no\\n' "
@@ -92,23 +93,23 @@ extension Check {
   }
 
   static let iptablesMode = Check(
-    id: "iptables-mode", looksAt: "kubelet's and our chains in iptables-legacy and iptables-nft",
-    why: "rules in two backends do not know of each other: SNAT and NodePorts work by luck of their order"
+    id: "iptables-mode", looksAt: "kubelet's and vpc-cni's chains in iptables-legacy and iptables-nft",
+    why: "rules in two backends are independent: whether SNAT and NodePorts work depends on their order"
   ) { facts in
     facts.firewall.judged { firewall in
       let remedy =
-        "one backend for all: let the image's iptables follow kubelet's, remove the other's rules "
+        "use one backend: let the image's iptables follow kubelet's, remove the other backend's rules "
         + "(iptables-legacy -t nat -F, …), restart the agent"
       if firewall.kubelet.count > 1 {
-        return .warning("kubelet's chains stand in both: \(firewall.kubelet.joined(separator: ", "))", remedy: remedy)
+        return .warning("kubelet's chains exist in both: \(firewall.kubelet.joined(separator: ", "))", remedy: remedy)
       }
       guard let kubelet = firewall.kubelet.first else {
-        return .ok("no chain of kubelet's; ours: \(listed(firewall.ours))")
+        return .ok("no kubelet chains; vpc-cni's: \(listed(firewall.ours))")
       }
       let elsewhere = firewall.ours.filter { $0 != kubelet }
       guard elsewhere.isEmpty else {
         return .broken(
-          "kubelet uses iptables-\(kubelet), our rules stand in iptables-\(listed(elsewhere))", remedy: remedy)
+          "kubelet uses iptables-\(kubelet), vpc-cni's rules are in iptables-\(listed(elsewhere))", remedy: remedy)
       }
       return .ok("all in iptables-\(kubelet)")
     }
@@ -116,23 +117,23 @@ extension Check {
 
   static let xtablesLock = Check(
     id: "xtables-lock", looksAt: "/run/xtables.lock",
-    why: "whoever writes iptables waits for the lock: the agent's start, and every change of its rules"
+    why: "every iptables write waits for the lock: the agent's startup and every rule change"
   ) { facts in
     facts.lock.judged { lock in
       if lock.isDirectory {
         return .broken(
-          "\(lock.path) is a directory: it was mounted before the file was there",
-          remedy: "rmdir \(lock.path) (drain first), and hostPath type FileOrCreate in the manifest")
+          "\(lock.path) is a directory: it was mounted before the file existed",
+          remedy: "rmdir \(lock.path) (drain first), and use hostPath type FileOrCreate in the manifest")
       }
       guard let holder = lock.holder else { return .ok("free") }
       return .warning(
-        "held for longer than a moment by \(holder)", remedy: "look at \(holder); ps, then end it if it hangs")
+        "held by \(holder)", remedy: "check \(holder) with ps; end it if it hangs")
     }
   }
 
   static let nodeNetwork = Check(
-    id: "node-network", looksAt: "rules, routes, links, the source map and SNAT, against what they should be",
-    why: "packets of pods go by the wrong ENI, with the wrong source, or nowhere"
+    id: "node-network", looksAt: "rules, routes, links, the source map and SNAT against the desired state",
+    why: "pod packets leave by the wrong ENI, with the wrong source, or are lost"
   ) { facts in
     facts.differences.judged { differences in
       let told = facts.status.value?.kernel.differences ?? []
@@ -140,19 +141,19 @@ extension Check {
       guard all.isEmpty else {
         return .broken(
           listed(all),
-          remedy: "restart the agent, which mends it (kubectl -n kube-system delete pod of aws-node); "
-            + "find out who changes it")
+          remedy: "restart the agent, which repairs it (delete the aws-node pod of this node); "
+            + "find the program that changes it")
       }
-      return .ok("as wanted")
+      return .ok("no differences")
     }
   }
 
   static let podReturn = Check(
-    id: "pod-return-path", looksAt: "the route to each pod and the interface that it leads to",
-    why: "answers to the pod go elsewhere or nowhere"
+    id: "pod-return-path", looksAt: "the route to each pod and its interface",
+    why: "packets to the pod are misrouted or lost"
   ) { facts in
     guard let pods = facts.pods.value, let kernel = facts.kernel.value else {
-      return .unknown("the checkpoint or the routes cannot be read")
+      return .unknown("cannot read the checkpoint or the routes")
     }
     let veths = kernel.podVeths
     let links = Dictionary(kernel.links.map { ($0.index, $0) }) { first, _ in first }

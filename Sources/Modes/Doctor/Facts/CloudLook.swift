@@ -66,17 +66,17 @@ struct CloudLook: Sendable {
 
   /// What is attached by IMDS, for the comparison with the kernel.
   func wanted(_ settings: SettingsFacts, _ metadata: Metadata) -> Fact<WantedNetwork> {
-    guard let settings = settings.settings else { return .unknown("the agent's settings are not known") }
-    guard settings.family == .ipv4 else { return .unknown("IPv6 clusters are not compared by this release") }
+    guard let settings = settings.settings else { return .unknown("the agent's settings are unknown") }
+    guard settings.family == .ipv4 else { return .unknown("this release does not compare IPv6 clusters") }
     guard let interfaces = metadata.interfaces else {
-      return .unknown("IMDS does not tell what is attached: \(metadata.problem)")
+      return .unknown("cannot list ENIs from IMDS: \(metadata.problem)")
     }
     return .known(WantedNetwork(settings: settings, interfaces: interfaces))
   }
 
   func cloud(_ metadata: Metadata) async -> Fact<CloudFacts> {
     guard let access, let identity = metadata.identity, let interfaces = metadata.interfaces else {
-      return .unknown("EC2 is not asked without IMDS: \(metadata.problem)")
+      return .unknown("cannot ask EC2 without IMDS: \(metadata.problem)")
     }
     let ec2: EC2Client
     do throws(InvalidSetting) {

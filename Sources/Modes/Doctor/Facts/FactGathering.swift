@@ -133,12 +133,12 @@ extension AgentFacts {
     do throws(RPCError) {
       let status = try client.check(service: "", timeout: .seconds(3), connectTimeout: .seconds(1))
       let after = began.duration(to: .now)
-      let said = status == .serving ? "SERVING" : "the agent answers and does not serve: it starts or ends"
+      let said = status == .serving ? "SERVING" : "the agent answers but is not serving: it is starting or stopping"
       return AgentFacts(serves: status == .serving, said: said, after: after)
     } catch {
       let said =
         error.isConnectFailure
-        ? "nobody listens at /var/run/aws-node/ipamd.sock (\(error.status))" : "no answer: \(error.status)"
+        ? "no process listens at /var/run/aws-node/ipamd.sock (\(error.status))" : "no answer: \(error.status)"
       return AgentFacts(serves: false, said: said, after: began.duration(to: .now))
     }
   }

@@ -67,11 +67,11 @@ extension HostFacts {
 
   private static func maxPods(_ processes: ProcessTable) -> Fact<Int> {
     guard let kubelet = processes.first(named: "kubelet") else {
-      return .unknown("the kubelet's process cannot be seen from here")
+      return .unknown("cannot see the kubelet process from here")
     }
     if let number = kubelet.option("--max-pods").flatMap({ Int($0) }) { return .known(number) }
     guard let path = kubelet.option("--config"), let text = text(path) ?? text("/host\(path)") else {
-      return .unknown("the kubelet has no --max-pods, and its configuration cannot be read")
+      return .unknown("kubelet has no --max-pods, and its configuration cannot be read")
     }
     // JSON is YAML, too.
     do throws(YAMLReader.Failure) {
@@ -86,7 +86,7 @@ extension HostFacts {
       let names = list(folder).filter { name in [".conf", ".conflist", ".json"].contains { name.hasSuffix($0) } }
       return .known(names.sorted().map { conflist($0, folder) })
     }
-    return .unknown("neither /etc/cni/net.d nor /host/etc/cni/net.d can be seen from here")
+    return .unknown("cannot see /etc/cni/net.d or /host/etc/cni/net.d from here")
   }
 
   private static func conflist(_ name: String, _ folder: String) -> Conflist {
@@ -119,7 +119,7 @@ extension HostFacts {
         if let number = Int(file.dropLast(4)) { most = max(most ?? 0, number) }
       }
     }
-    return most.map { .known($0) } ?? .unknown("/var/log/pods has no log of aws-node, or cannot be seen from here")
+    return most.map { .known($0) } ?? .unknown("no aws-node log in /var/log/pods, or it is not visible from here")
   }
 
   /// Of the agent's control group: periods in which its limit was reached, in percent.

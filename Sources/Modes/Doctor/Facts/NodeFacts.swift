@@ -5,18 +5,18 @@ internal import VPCModel
 
 /// Everything that the checks judge by, gathered once (`FactGathering`).
 struct NodeFacts: Sendable {
-  var agent: Fact<AgentFacts> = .unknown("not looked at")
-  var status: Fact<AgentStatus> = .unknown("not looked at")
+  var agent: Fact<AgentFacts> = .unknown("not checked")
+  var status: Fact<AgentStatus> = .unknown("not checked")
   var settings = SettingsFacts()
-  var kernel: Fact<KernelFacts> = .unknown("not looked at")
+  var kernel: Fact<KernelFacts> = .unknown("not checked")
   /// What differs from what the node's network should be, in words.
-  var differences: Fact<[String]> = .unknown("not looked at")
-  var firewall: Fact<FirewallFacts> = .unknown("not looked at")
-  var lock: Fact<LockFacts> = .unknown("not looked at")
-  var pods: Fact<PodFacts> = .unknown("not looked at")
+  var differences: Fact<[String]> = .unknown("not checked")
+  var firewall: Fact<FirewallFacts> = .unknown("not checked")
+  var lock: Fact<LockFacts> = .unknown("not checked")
+  var pods: Fact<PodFacts> = .unknown("not checked")
   var host = HostFacts()
-  var metadata: Fact<MetadataFacts> = .unknown("not looked at")
-  var cloud: Fact<CloudFacts> = .unknown("not looked at")
+  var metadata: Fact<MetadataFacts> = .unknown("not checked")
+  var cloud: Fact<CloudFacts> = .unknown("not checked")
 }
 
 /// The agent's health service.
@@ -88,7 +88,7 @@ struct PodFacts: Sendable {
   var hasDamaged = false
   var pods: [Pod] = []
   /// Host interfaces whose MAC is not the one that their pod sends to, `eniX of NAMESPACE`.
-  var wrongMACs: Fact<[String]> = .unknown("not looked at")
+  var wrongMACs: Fact<[String]> = .unknown("not checked")
 }
 
 /// What files and processes of the host say.
@@ -96,17 +96,17 @@ struct HostFacts: Sendable {
   /// systemd's .link file that asks for persistent MACs of virtual interfaces; nil where none does.
   var persistentMACs: String?
   /// systemd-networkd runs and may remove rules that it did not make: the setting that is missing.
-  var networkdRemovesRules: Fact<Bool> = .unknown("not looked at")
+  var networkdRemovesRules: Fact<Bool> = .unknown("not checked")
   /// nm-cloud-setup is installed and enabled.
   var cloudSetupEnabled = false
   /// `--max-pods` or maxPods of the kubelet.
-  var maxPods: Fact<Int> = .unknown("the kubelet's process cannot be seen from here")
-  var conflists: Fact<[Conflist]> = .unknown("not looked at")
-  var plugin: Fact<PluginFile> = .unknown("not looked at")
+  var maxPods: Fact<Int> = .unknown("cannot see the kubelet process from here")
+  var conflists: Fact<[Conflist]> = .unknown("not checked")
+  var plugin: Fact<PluginFile> = .unknown("not checked")
   /// The commit of the binary that asks.
   var ownCommit = "unknown"
   /// Times that the agent's container was started anew, by the pod's log files.
-  var restarts: Fact<Int> = .unknown("/var/log/pods cannot be seen from here")
+  var restarts: Fact<Int> = .unknown("cannot see /var/log/pods from here")
   /// Part of its periods in which the agent was kept from running by its CPU limit, in percent; nil without a limit.
   var throttledPercent: Int?
 

@@ -36,7 +36,7 @@ extension PodFacts {
   /// Compares, in each namespace under /run/netns, the permanent neighbour of the pod's gateway with the MAC of the host's
   /// end. Containerd and CRI-O keep pods' namespaces there.
   private static func wrongMACs(folder: String = "/run/netns") -> Fact<[String]> {
-    guard var entries = FolderNames(folder) else { return .unknown("\(folder) cannot be seen from here") }
+    guard var entries = FolderNames(folder) else { return .unknown("cannot see \(folder) from here") }
     var names: [String] = []
     while names.count < namespaceLimit, let name = entries.next() {
       if !name.hasPrefix(".") { names.append(name) }

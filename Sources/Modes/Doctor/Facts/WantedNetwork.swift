@@ -124,14 +124,16 @@ struct WantedNetwork: Sendable {
       rules.randomization = randomization
       return rules.nat.restoreText(present: save.table("nat")) == nil
     }
-    if !isWanted { found.append("SNAT rules (nat table of iptables-\(backend.rawValue)) are not as they should be") }
+    if !isWanted {
+      found.append("SNAT rules (nat table of iptables-\(backend.rawValue)) differ from the desired state")
+    }
     if rules.mangle.restoreText(present: save.table("mangle")) != nil {
-      found.append("NodePort marks (mangle table of iptables-\(backend.rawValue)) are not as they should be")
+      found.append("NodePort marks (mangle table of iptables-\(backend.rawValue)) differ from the desired state")
     }
     if let changes = try? NftablesSocket().changes(to: [(HostRules.connmarkTable, rules.connmarkTable)]),
       !changes.steps.isEmpty
     {
-      found.append("nftables \(HostRules.connmarkTable) is not as it should be")
+      found.append("nftables \(HostRules.connmarkTable) differs from the desired state")
     }
     return found
   }

@@ -122,7 +122,7 @@ import VPCObserve
       return collector.collect(part, room: room)
     }
     #expect(try collect(.seconds(60), room: 1000).record.outcome == .collected)
-    #expect(try collect(.seconds(60), room: 0).record.reason == "the bundle has reached its size")
+    #expect(try collect(.seconds(60), room: 0).record.reason == "the bundle has reached its size limit")
     #expect(try collect(.zero, room: 1000).record.reason == "no time left")
   }
 

@@ -28,7 +28,7 @@ import VPCModel
       (
         [excluded: "0.0.0.0/0,10.0.0.0/8"],
         [
-          "\(excluded) is \"0.0.0.0/0\": nothing is translated",
+          "\(excluded) is \"0.0.0.0/0\": this disables SNAT",
           "\(excluded) is \"10.0.0.0/8\": no effect, it is within 0.0.0.0/0",
         ]
       ),

@@ -2,9 +2,9 @@
 
 internal import DequeModule
 
-/// What is attached: ENIs and CIDRs come and go, a restart puts back who had what.
+/// Adds and removes ENIs and CIDRs, and restores allocations after a restart.
 extension AddressBook {
-  /// Enters an ENI in the lowest free place, without its CIDRs.
+  /// Adds an ENI without its CIDRs, in the lowest free slot.
   mutating func addENI(_ observation: ENIObservation, state: ENIRecord.State, now: PoolInstant) -> Int {
     let record = ENIRecord(observation: observation, state: state, now: now)
     let slot: Int
@@ -22,7 +22,7 @@ extension AddressBook {
     return slot
   }
 
-  /// Changes what the ENI is good for, and with it where its addresses count.
+  /// Changes the state of an ENI, and with it the sums that its addresses count in.
   mutating func setState(_ slot: Int, _ state: ENIRecord.State) {
     for cidr in enis[slot].cidrs { count(cidr, slot, adding: false) }
     enis[slot].state = state
@@ -33,7 +33,7 @@ extension AddressBook {
     }
   }
 
-  /// Forgets an ENI with no CIDR left.
+  /// Removes an ENI that has no CIDR left.
   mutating func removeENI(_ slot: Int) {
     slotOf[enis[slot].id] = nil
     enis[slot].state = .absent
@@ -41,9 +41,9 @@ extension AddressBook {
     slots[slot].isOpen = false
   }
 
-  /// Enters a CIDR of an ENI; strays that lie in it become ordinary allocations.
+  /// Adds a CIDR of an ENI; stray allocations inside it become ordinary ones.
   ///
-  /// - Returns: its index, or nil where it is known already or overlaps with another.
+  /// - Returns: its index, or nil if it is already known or overlaps another CIDR.
   @discardableResult
   mutating func addCIDR(_ prefix: IPPrefix, slot: Int, standing: CIDRRecord.Standing) -> Int? {
     guard cidrOf[prefix] == nil, holder(of: prefix.address) == nil else { return nil }
@@ -69,7 +69,7 @@ extension AddressBook {
     return cidr
   }
 
-  /// Forgets a CIDR. What is in use of it becomes stray; its cooldowns hold should it come back.
+  /// Removes a CIDR. Its allocations become stray; its cooldowns still apply if it comes back.
   mutating func removeCIDR(_ cidr: Int) {
     let slot = cidrs[cidr].slot
     if cidrs[cidr].cooling > 0 {
@@ -101,9 +101,9 @@ extension AddressBook {
     return IPPrefix(containing: address, length: length).flatMap { cidrOf[$0] }
   }
 
-  /// Enters an allocation of the checkpoint; where no CIDR holds its address it is a stray.
+  /// Adds an allocation of the checkpoint; it is stray if no CIDR holds its address.
   ///
-  /// - Returns: false where key or address are in use already.
+  /// - Returns: false if the key or the address is already in use.
   mutating func restore(_ entry: CheckpointAllocation) -> Bool {
     guard allocations[entry.key] == nil, strays[entry.address] == nil else { return false }
     journal.note(entry.key)

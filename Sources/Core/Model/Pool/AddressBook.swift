@@ -2,11 +2,11 @@
 
 internal import DequeModule
 
-/// The book of what is attached and who uses it: ENIs, their CIDRs, the attachments that hold addresses.
+/// The address book: ENIs, their CIDRs, and the pod attachments that hold addresses.
 ///
-/// It keeps count and decides nothing but the order in which addresses are given out: CIDRs in part used first (so that
-/// others stay whole and can go back), then whole ones, in the ENI with the lowest place, the longest free first.
-/// Giving out and taking back cost the same for any number of addresses: CIDRs with free addresses stand in lists,
+/// It keeps counts and decides only the order in which addresses are assigned: partly used CIDRs first (so that others
+/// stay idle and can be unassigned), then idle ones, in the ENI with the lowest slot, the longest free address first.
+/// Assigning and releasing take constant time for any number of addresses: CIDRs with free addresses are in lists,
 /// cooldowns in one queue.
 struct AddressBook: Sendable {
   var enis: [ENIRecord] = []
@@ -16,26 +16,26 @@ struct AddressBook: Sendable {
   var cidrOf: [IPPrefix: Int] = [:]
   var generation: UInt32 = 0
   var allocations: [AttachmentKey: Allocation] = [:]
-  /// What of `allocations` the checkpoint does not say yet.
+  /// Changes of `allocations` that the checkpoint does not contain yet.
   var journal = CheckpointJournal()
-  /// Addresses in use that no CIDR holds: EC2 took them away, or they come from a checkpoint.
+  /// Addresses in use that no CIDR holds: EC2 removed them, or they come from a checkpoint.
   var strays: [IPAddress: AttachmentKey] = [:]
   var cooling: Deque<Cooling> = []
-  /// Addresses in cooldown whose CIDR was taken away: it may come back before the cooldown ends.
+  /// Addresses in cooldown whose CIDR was removed: it may come back before the cooldown ends.
   var resting: [IPAddress: PoolInstant] = [:]
 
-  /// Lists and sums of one ENI, beside its record so that the hot path touches small values only.
+  /// Lists and sums of one ENI, kept apart from its record so that the hot path touches small values only.
   struct Slot: Sendable {
     var isOpen = false
     var partial = CIDRChain()
     var empty = CIDRChain()
-    /// What can be given out once the ENI is open.
+    /// Addresses that can be assigned once the ENI is open.
     var usable = AddressCounts()
     /// The rest: draining, leaving, lost.
     var aside = AddressCounts()
   }
   var slots: [Slot] = []
-  /// ENIs whose addresses are given out only where no other has any.
+  /// ENIs whose addresses are assigned only if no other ENI has a free one.
   var lastResort: Set<Int> = []
   /// No other has any.
   var lendsLastResort = true
@@ -44,7 +44,7 @@ struct AddressBook: Sendable {
 
   /// Sums over usable CIDRs of open ENIs.
   private(set) var open = AddressCounts()
-  /// The same of ENIs whose wiring is under way for the first time.
+  /// The same for ENIs whose first network setup is in progress.
   private(set) var awaiting = AddressCounts()
   /// Everything else that is attached.
   private(set) var aside = AddressCounts()
@@ -55,14 +55,14 @@ struct AddressBook: Sendable {
     let pod: PodName
     let unixNanoseconds: Int64
     let interfacesCount: Int
-    /// When an ADD was last answered with it; nil where that was before the agent's start.
+    /// When an ADD last got it; nil if that was before the agent started.
     var askedAt: PoolInstant?
-    /// -1 where no CIDR holds it.
+    /// -1 if no CIDR holds it.
     var cidr: Int
     var offset: Int
   }
 
-  /// An address that nobody may have until an instant.
+  /// An address that no pod may get before an instant.
   struct Cooling: Sendable {
     let cidr: Int
     let generation: UInt32
@@ -74,7 +74,7 @@ struct AddressBook: Sendable {
     }
   }
 
-  /// Whether somebody has an address in a CIDR that no ENI is known to hold, or had it a moment ago.
+  /// Whether a pod has, or recently had, an address in a CIDR that no known ENI holds.
   func isUsed(_ prefix: IPPrefix) -> Bool {
     if prefix.isSingle { return strays[prefix.address] != nil || resting[prefix.address] != nil }
     return strays.keys.contains(where: prefix.contains) || resting.keys.contains(where: prefix.contains)
@@ -82,7 +82,7 @@ struct AddressBook: Sendable {
 
   // MARK: giving out and taking back
 
-  /// Gives the attachment an address, or nil where none is free.
+  /// Assigns an address to the attachment; nil if none is free.
   mutating func assign(
     _ key: AttachmentKey, pod: PodName, unixNanoseconds: Int64, interfacesCount: Int, now: PoolInstant
   ) -> Allocation? {
@@ -112,9 +112,9 @@ struct AddressBook: Sendable {
     return nil
   }
 
-  /// Takes the attachment's address back; it may be given out again at `until`, or at once where that is nil.
+  /// Releases the attachment's address; it may be assigned again at `until`, or at once if that is nil.
   ///
-  /// - Returns: what it had, or nil where it had nothing.
+  /// - Returns: the released allocation; nil if it had none.
   mutating func release(_ key: AttachmentKey, until: PoolInstant?) -> Allocation? {
     guard let allocation = allocations.removeValue(forKey: key) else { return nil }
     journal.note(key)
@@ -136,7 +136,7 @@ struct AddressBook: Sendable {
     return allocation
   }
 
-  /// Cooldowns are equally long, so the queue is in order but for those of a restart.
+  /// All cooldowns have the same length, so the queue is in order except for those of a restart.
   mutating func cool(_ entry: Cooling) {
     var index = cooling.endIndex
     while index > cooling.startIndex, cooling[index - 1].until > entry.until { index -= 1 }
@@ -158,7 +158,7 @@ struct AddressBook: Sendable {
 
   // MARK: the sums
 
-  /// Changes a record and carries lists and sums along.
+  /// Changes a record and updates lists and sums.
   mutating func change(_ cidr: Int, _ body: (inout CIDRRecord) -> Void) {
     let slot = cidrs[cidr].slot
     count(cidr, slot, adding: false)

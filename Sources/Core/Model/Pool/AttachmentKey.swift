@@ -15,23 +15,23 @@ package struct AttachmentKey: Sendable, Hashable {
     self.ifName = ifName
   }
 
-  /// The key that the reference gave to allocations which it took over from the container runtime's socket: it knew
-  /// neither network nor interface then. DEL looks under it after the exact key.
+  /// The key that amazon-vpc-cni-k8s gave to allocations migrated from the container runtime's socket, without network
+  /// and interface. DEL tries it after the exact key.
   package static func migrated(containerID: String) -> AttachmentKey {
     AttachmentKey(networkName: "_migrated-from-cri", containerID: containerID, ifName: "unknown")
   }
 
-  /// Whether no part is empty: the reference refuses a request with an empty part.
+  /// Whether no part is empty: amazon-vpc-cni-k8s refuses a request with an empty part.
   package var isComplete: Bool { !networkName.isEmpty && !containerID.isEmpty && !ifName.isEmpty }
 
-  /// The container alone: there is one network, a sandbox has few interfaces, and hashing is a third of what an assignment
-  /// costs.
+  /// Hashes only the container: there is one network, a sandbox has few interfaces, and hashing is a third of the cost
+  /// of an assignment.
   package func hash(into hasher: inout Hasher) {
     hasher.combine(containerID)
   }
 }
 
-/// A pod's namespace and name; both empty where the checkpoint did not know them.
+/// A pod's namespace and name; both empty if the checkpoint does not have them.
 package struct PodName: Sendable, Hashable, CustomStringConvertible {
   package let namespace: String
   package let name: String

@@ -1,40 +1,39 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// When one class of calls may be tried again after failures.
+/// When one class of calls may be retried after failures.
 ///
-/// The wait doubles with each failure in a row, of which a random half is taken off, so that nodes that failed together
-/// do not return together; what no pod waits for stands back twice as long. A success takes two failures off.
+/// The wait doubles with each consecutive failure. Random jitter removes up to half of it, so that nodes that failed
+/// together do not retry together. Calls that no pod waits for wait twice as long. A success subtracts two failures.
 ///
-/// Throttling has a rule of its own. EC2 refuses for the rate of a whole account, so it must do for a node alone and for
-/// one of five hundred that were refused at the same moment. The wait grows by half each time, soon to ten times the
-/// first: short of the time that a pod waits, so that the pod is still there when its address comes. Then it grows with
-/// the time since the first refusal: the longer that is, the more others there must be, and the seldomer all of them
-/// ask, while the last is served one wait after the crowd is through. What no pod waits for (warm targets, tidying)
-/// stands back for minutes: behind the pods of other nodes, of which this node knows only that EC2 refuses calls.
-/// docs/scale.md has what came of it.
+/// Throttling has its own rule. EC2 throttles the whole account, so the rule must suit a single node as well as one of
+/// five hundred nodes throttled at the same moment. The wait grows by half each time, up to ten times the first:
+/// shorter than an ADD's timeout, so that the pod still waits when its address arrives. After that the wait grows with
+/// the time since the first throttled call: a longer time means more competing nodes, so each of them asks less often.
+/// Work that no pod waits for (warm targets, tidying) pauses for minutes, to let pods of other nodes go first.
+/// docs/scale.md has the results.
 struct Backoff: Sendable {
-  /// Failures in a row, less what successes took off.
+  /// Consecutive failures, minus two for each success.
   private(set) var failures = 0
   private(set) var urgentAt: PoolInstant?
   private(set) var patientAt: PoolInstant?
   private(set) var fault: ActionFailure.Fault?
   /// EC2's own words for it.
   private(set) var words = ""
-  /// When the first of them was.
+  /// When the first of these failures was.
   private var since: PoolInstant?
   private var failedAt: PoolInstant?
 
-  /// Under throttling the wait stays below that many times the shortest one until so many of them …
+  /// Under throttling the wait stays below this multiple of the shortest wait until the limit …
   static let early: Int64 = 10
-  /// … are less than this part of the time since the first failure.
+  /// … is less than this fraction of the time since the first failure.
   static let part: Int64 = 8
-  /// What no pod waits for is left alone that long after EC2 refused a call for its rate, and up to as long again.
+  /// Work that no pod waits for pauses this long after throttling, and up to twice as long.
   static let calm = Duration.seconds(120)
-  /// Or for so many times the wait of what a pod waits for, if that is longer.
+  /// Or this multiple of the wait for work that pods wait for, if that is longer.
   static let calmFactor: Int64 = 8
 
-  /// - Parameter asked: when the call that succeeded was made. One made before the last failure says nothing about that,
-  ///   unless EC2 refuses for its rate alone: then it has calls to give away again.
+  /// - Parameter asked: when the call that succeeded was made. A call made before the last failure proves nothing,
+  ///   except under throttling: then EC2 accepts calls again.
   mutating func succeeded(asked: PoolInstant) {
     if let failedAt, asked < failedAt, let fault {
       guard case .throttled = fault else { return }
@@ -49,7 +48,7 @@ struct Backoff: Sendable {
     _ fault: ActionFailure.Fault, words: String = "", range: ClosedRange<Duration>, now: PoolInstant,
     random: inout SplitMix64
   ) {
-    // Long ago says nothing about now.
+    // An old failure says nothing about the present.
     if let failedAt, now > failedAt + range.upperBound + range.upperBound {
       failures = 0
       since = nil
@@ -74,9 +73,10 @@ struct Backoff: Sendable {
     self.words = words
   }
 
-  /// The longest wait after so many failures in a row, in nanoseconds.
+  /// The longest wait after this number of consecutive failures, in nanoseconds.
   ///
-  /// - Parameter throttled: the time since the first of them, in nanoseconds; nil where it is not for the rate.
+  /// - Parameter throttled: the time since the first throttled call, in nanoseconds; nil if the failure is not
+  ///   throttling.
   private static func longestWait(_ failures: Int, _ range: ClosedRange<Duration>, _ throttled: Int64?) -> Int64 {
     let shortest = range.lowerBound.saturatedNanoseconds
     var longest = range.upperBound.saturatedNanoseconds
@@ -86,7 +86,7 @@ struct Backoff: Sendable {
     return min(wait, longest)
   }
 
-  /// When the next try is due, nil where nothing holds it back.
+  /// When the next try is due; nil if nothing delays it.
   func dueAt(urgent: Bool) -> PoolInstant? { urgent ? urgentAt : patientAt }
 
   func isHolding(_ now: PoolInstant, urgent: Bool) -> Bool {
@@ -95,7 +95,7 @@ struct Backoff: Sendable {
   }
 }
 
-/// Calls that are held back together: EC2 refuses by call.
+/// Calls that are delayed together: EC2 throttles by action.
 enum ActionClass: Int, Sendable, CaseIterable {
   case attach, assign, unassign, free, wire, list
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// A doubly linked list through the records of the arena: taking one out of its middle costs the same as at its ends.
+/// A doubly linked list through the records of the arena: removal takes constant time anywhere.
 struct CIDRChain: Sendable {
   /// -1 where the list is empty.
   private(set) var head = -1

@@ -4,24 +4,24 @@ internal import DequeModule
 
 /// One secondary address or delegated prefix of an ENI, with the state of each of its addresses.
 ///
-/// An address that was never used costs nothing: those from `nextUnused` on are free unless `reserved`. Offsets that
-/// came back out of cooldown wait in `returned`, the longest free first.
+/// A never-used address takes no memory: those from `nextUnused` on are free unless `reserved`. Offsets whose cooldown
+/// ended are in `returned`, the longest free first.
 struct CIDRRecord: Sendable {
   enum Standing: UInt8, Sendable {
-    /// Its free addresses may be given out once its ENI is open.
+    /// Its free addresses may be assigned once its ENI is open.
     case usable
-    /// Nothing new from it: the other mode's kind, or an excluded ENI. Goes back to EC2 once idle.
+    /// No new assignments: it is of the other mode's kind, or on an excluded ENI. It is unassigned once idle.
     case draining
-    /// On its way back to EC2. Where its ENI has no action under way it is given back again: the answer was lost, or an
-    /// earlier agent began, and EC2 may still carry that call out.
+    /// Being unassigned. If its ENI has no action in progress, the unassign is repeated: the answer was lost, or an
+    /// earlier agent began it, and EC2 may still carry out that call.
     case leaving
-    /// EC2 took it away while pods use it.
+    /// EC2 removed it while pods use it.
     case lost
   }
 
   let prefix: IPPrefix
   let slot: Int
-  /// Tells this record from an earlier one in the same place of the arena.
+  /// Distinguishes this record from an earlier one in the same slot of the arena.
   let generation: UInt32
   let capacity: Int
   var standing: Standing
@@ -30,7 +30,7 @@ struct CIDRRecord: Sendable {
   var nextUnused = 0
   var returned: Deque<Int> = []
   var reserved: Set<Int> = []
-  /// The intrusive list it stands in.
+  /// The intrusive list that contains it.
   var list = FreeList.none
   var previous = -1
   var next = -1
@@ -54,10 +54,10 @@ struct CIDRRecord: Sendable {
 
   var kind: CIDRKind { prefix.isSingle ? .address : .prefix }
   var free: Int { capacity &- assigned &- cooling }
-  /// Whether it can go back to EC2.
+  /// Whether it can be unassigned.
   var isIdle: Bool { assigned == 0 && cooling == 0 }
 
-  /// Takes the address that was free the longest, never-used ones after those; there is one if `free > 0`.
+  /// Takes the address that was free the longest, then never-used ones; requires `free > 0`.
   mutating func take() -> Int? {
     if let offset = returned.popFirst() { return offset }
     while nextUnused < capacity, reserved.contains(nextUnused) { nextUnused &+= 1 }
@@ -68,7 +68,7 @@ struct CIDRRecord: Sendable {
 
   /// Takes one particular address, for a restart.
   ///
-  /// - Returns: false where it is taken already or lies outside.
+  /// - Returns: false if it is already taken or outside the CIDR.
   mutating func reserve(_ offset: Int) -> Bool {
     guard offset >= nextUnused, offset < capacity, !reserved.contains(offset) else {
       guard let index = returned.firstIndex(of: offset) else { return false }

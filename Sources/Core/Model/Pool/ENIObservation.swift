@@ -8,22 +8,22 @@ package struct ENIObservation: Sendable, Hashable {
   /// The network card.
   package var card: Int
   package var subnet: SubnetID
-  /// The ENI's own address, never given to a pod.
+  /// The ENI's primary address, never assigned to a pod.
   package var primaryAddress: IPAddress?
   /// Secondary addresses (/32, /128) and delegated prefixes (/28, /80), the primary address left out.
   package var cidrs: [IPPrefix]
-  /// False for an ENI that the pool leaves alone: it takes a place and nothing else.
+  /// False for an unmanaged ENI: it only takes an ENI slot of the instance.
   package var isManaged: Bool
-  /// An ENI in an excluded subnet: no new pod on it, and its free addresses go back.
+  /// An ENI in an excluded subnet: no new pods on it, and its free addresses are unassigned.
   package var isExcluded: Bool
   package var isTrunk: Bool
   package var isEFA: Bool
-  /// False where only IMDS or the kernel shows the ENI: neither knows tags and types, so the pool asks nothing of EC2 for
-  /// it, and gives nothing of it back, until EC2 has shown it.
+  /// False if only IMDS or the kernel shows the ENI. Neither knows tags and types, so the pool neither assigns to nor
+  /// unassigns from it until EC2 lists it.
   package var isConfirmed = true
-  /// Whether link, table and rules of the ENI stand on the node already; otherwise the pool asks for it.
+  /// Whether link, table and rules of the ENI are already set up on the node; otherwise the pool requests it.
   package var isWired: Bool
-  /// The table of the ENI where it is not the one that `RouteTable.eni` computes.
+  /// The ENI's route table, if it differs from the one that `RouteTable.eni` computes.
   package var routeTable: RouteTable?
 
   package init(

@@ -3,18 +3,19 @@
 /// One attached ENI as the pool knows it.
 struct ENIRecord: Sendable {
   enum State: UInt8, Sendable {
-    /// The place in the table is free.
+    /// The slot is free.
     case absent
-    /// Attached, its links not verified: nothing of it is given out.
+    /// Attached but not verified on the node: none of its addresses is assigned.
     case wiring
-    /// Wiring failed and will be tried again; its addresses are not counted on.
+    /// Network setup failed and will be retried; growth does not count on its addresses.
     case broken
     case open
-    /// On its way out. Without an action it is freed again: the answer to the last try was lost, or an earlier agent began.
+    /// Being detached. If no action is in progress, the detach is repeated: the last answer was lost, or an earlier
+    /// agent began it.
     case freeing
-    /// Gone behind the agent's back, with pods on it.
+    /// Detached by somebody else while pods use it.
     case lost
-    /// Not ours: takes a place and a device index.
+    /// Unmanaged: it only takes an ENI slot and a device index.
     case unmanaged
   }
 
@@ -23,13 +24,13 @@ struct ENIRecord: Sendable {
   var state: State
   /// When the pool first saw it.
   var since: PoolInstant
-  /// When an action last changed its addresses: an older listing says nothing about it.
+  /// When an action last changed its addresses: older listings are ignored for it.
   var changedAt: PoolInstant
   /// Indices of its CIDRs in the arena, in no order.
   var cidrs: [Int] = []
-  /// The action under way, at most one.
+  /// The action in progress, at most one.
   var action: ActionID?
-  /// The answer to an action was lost: what it holds at EC2 is known again after the next listing.
+  /// The answer to an action was lost: only the next listing tells what EC2 assigned to it.
   var isUnclear = false
 
   init(observation: ENIObservation, state: State, now: PoolInstant) {
@@ -40,7 +41,7 @@ struct ENIRecord: Sendable {
     changedAt = now
   }
 
-  /// Changes what is known of the ENI itself.
+  /// Updates the known attributes of the ENI.
   mutating func update(_ change: (inout ENIObservation) -> Void) {
     change(&observation)
     observation.cidrs = []
@@ -48,13 +49,13 @@ struct ENIRecord: Sendable {
 
   var id: ENIID { observation.id }
   var isPresent: Bool { state != .absent }
-  /// Whether it takes one of the places that the instance type allows.
+  /// Whether it counts against the ENI limit of the instance type.
   var takesPlace: Bool { isPresent && state != .lost }
 }
 
-/// Sums over CIDRs that count, kept up to date with every change so that a decision costs the same for any pool.
+/// Sums over CIDRs that count, updated with every change so that a decision takes constant time.
 package struct AddressCounts: Sendable, Hashable {
-  /// Addresses that can be given out or are in use or in cooldown.
+  /// Addresses that are free, in use or in cooldown.
   package internal(set) var total = 0
   package internal(set) var assigned = 0
   package internal(set) var cooling = 0
@@ -63,7 +64,7 @@ package struct AddressCounts: Sendable, Hashable {
   /// All CIDRs counted.
   package internal(set) var cidrs = 0
 
-  /// Addresses that can be given out now.
+  /// Addresses that can be assigned now.
   package var free: Int { total &- assigned &- cooling }
 
   static func += (left: inout AddressCounts, right: AddressCounts) {

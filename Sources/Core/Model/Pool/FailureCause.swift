@@ -1,39 +1,39 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// Why a pod got no address: what stands in the pod's event behind the contract's sentence.
+/// Why a pod got no address: the text in the pod's event after the contract's sentence.
 ///
-/// `description` is one line of plain text, without a full stop: what it is with its values, then, behind a semicolon, what
-/// the operator can do.
+/// `description` is one line of plain text without a full stop: the cause with its values, then, after a semicolon, the
+/// remedy.
 package enum FailureCause: Error, Sendable, Hashable {
-  /// The agent has not yet read what is attached.
+  /// The agent has not listed the node's ENIs yet.
   case notReady
-  /// The agent ends; nothing new is asked of EC2.
+  /// The agent is shutting down; it makes no new EC2 calls.
   case shuttingDown
   /// DISABLE_NETWORK_RESOURCE_PROVISIONING is set.
   case provisioningOff
   /// The node is marked unschedulable and AWS_MANAGE_ENIS_NON_SCHEDULABLE is not set.
   case nodeCordoned
-  /// As many addresses are in use as the node may have pods.
+  /// The number of addresses in use equals max pods.
   case maxPodsReached(Int)
   /// Every ENI that the instance (or MAX_ENI) allows is attached and full.
   case eniLimitReached(attached: Int, limit: Int)
-  /// The same, but some of the ENIs take no pods: left alone, excluded, a trunk. The others are full.
+  /// The same, but some of the ENIs take no pods: unmanaged, excluded or a trunk. The others are full.
   case enisTakeNoPods(attached: Int, limit: Int, idle: Int)
-  /// EC2 attaches no more ENIs although the type allows more: on many Nitro types volumes take the same slots.
+  /// EC2 refuses to attach more ENIs although the type allows more: on many Nitro types volumes share the slots.
   case attachmentLimit(attached: Int, limit: Int, retryIn: Duration, words: String)
-  /// An ENI with free addresses is attached and cannot be used yet, and why: its interface is missing, say.
+  /// An ENI with free addresses is attached but not usable yet, with the reason, such as a missing interface.
   case eniNotReady(ENIID, String, retryIn: Duration)
-  /// Under custom networking: which subnet new ENIs belong in is not known, and why.
+  /// Custom networking: the subnet for new ENIs is unknown, with the reason.
   case noENIConfig(String)
-  /// No free address in the subnet; the next try is that far away.
+  /// No free address in the subnet; retried after `retryIn`.
   case subnetFull(SubnetID, retryIn: Duration)
   /// The subnet has no free block of the delegated size, and no single addresses either.
   case noFreePrefix(SubnetID, retryIn: Duration)
-  /// EC2 refuses calls for their rate.
+  /// EC2 throttles the call.
   case throttled(call: String, retryIn: Duration)
-  /// EC2 does not let the node's role do something, such as `ec2:AttachNetworkInterface`; with EC2's own words for it.
+  /// EC2 denies the node's role an action, such as `ec2:AttachNetworkInterface`; with EC2's message.
   case missingPermission(String, retryIn: Duration, words: String = "")
-  /// A call failed for another reason, given as EC2 gave it.
+  /// A call failed for another reason, as EC2 reported it.
   case callFailed(String, retryIn: Duration)
   /// Every address of the pool is in use or in cooldown.
   case onlyCooling(count: Int, freeIn: Duration)
@@ -41,22 +41,22 @@ package enum FailureCause: Error, Sendable, Hashable {
   case deadline(waited: Duration, because: String)
   /// The caller went away, or the same attachment was deleted while it waited.
   case cancelled
-  /// The request itself is wrong: an empty part of the key.
+  /// The request is invalid: a part of the key is empty.
   case badRequest(String)
-  /// More callers wait than the agent keeps.
+  /// The queue of waiting callers is full.
   case tooManyWaiting(Int)
-  /// The address could not be written down, so it was taken back.
+  /// The checkpoint could not be written, so the address was released.
   case checkpointNotWritten(String)
 }
 
 extension FailureCause: CustomStringConvertible {
   package var description: String {
     guard let remedy else { return what }
-    // EC2's words last: they are what may be cut off.
+    // EC2's message comes last: it may be truncated.
     return words.isEmpty ? "\(what); \(remedy)" : "\(what); \(remedy); EC2 says: \(words)"
   }
 
-  /// EC2's own words, where they say more than the cause does.
+  /// EC2's message, if it says more than the cause.
   private var words: String {
     switch self {
     case .attachmentLimit(_, _, _, let words), .missingPermission(_, _, let words): words
@@ -64,7 +64,7 @@ extension FailureCause: CustomStringConvertible {
     }
   }
 
-  /// What to do, in few words; nil where nothing is to be done, or what is named says it already.
+  /// The remedy, in few words; nil if there is none or the cause already says it.
   private var remedy: String? {
     switch self {
     case .notReady: "kubelet retries; the agent's log says what it is waiting for"
@@ -87,7 +87,7 @@ extension FailureCause: CustomStringConvertible {
     case .noFreePrefix: "create a subnet CIDR reservation for prefixes, or use a new subnet"
     case .throttled: "find the caller in CloudTrail, or ask AWS for a higher rate limit"
     case .missingPermission(_, _, let words):
-      // What another policy denies is not helped by adding it to the role.
+      // Adding the action to the role does not help if another policy denies it.
       words.contains("explicit deny")
         ? "remove the deny from the policy that EC2 names"
         : "add it to the role of the node or of the service account aws-node"

@@ -1,26 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// Asking EC2 again about what running pods use and its listing does not show, until that is settled: the listing shows it
-/// again, or the last pod that used it is gone.
+/// Asks EC2 again about addresses that running pods use but its listing does not show, until the listing shows them
+/// again or the last such pod is gone.
 ///
-/// EC2's listings are eventually consistent, so one of them, or two, may be stale. The waits double, so that an address
-/// which is really gone costs two listings an hour.
+/// EC2's listings are eventually consistent, so one of them, or two, may be stale. The waits double, so that a
+/// permanently missing address costs two listings an hour.
 struct Inquiry: Sendable {
   /// Nil while there is nothing to ask.
   private(set) var askAt: PoolInstant?
-  /// EC2's listings since the question came up.
+  /// EC2 listings since the difference appeared.
   private(set) var answers = 0
   private var wait = Inquiry.shortest
 
   static let shortest = Duration.seconds(5)
   static let longest = Duration.seconds(1800)
-  /// After so many listings that say the same (75 s after the first), EC2 is believed.
+  /// After this number of identical listings (75 s after the first), EC2 is believed.
   static let sufficient = 4
 
-  /// There is a question.
+  /// A difference exists.
   mutating func raise(_ now: PoolInstant) { if askAt == nil { askAt = now + wait } }
 
-  /// Whether it is time to ask; the next time is later.
+  /// Whether it is time to ask; if so, schedules the next time.
   mutating func isDue(_ now: PoolInstant) -> Bool {
     guard let due = askAt, due <= now else { return false }
     wait = min(wait * 2, Inquiry.longest)
@@ -33,8 +33,8 @@ struct Inquiry: Sendable {
   mutating func settle() { if askAt != nil { self = Inquiry() } }
 }
 
-/// The CIDRs of one ENI as the pool knows them and as IMDS shows them; nil where the ENI is not there at all. EC2 is asked
-/// about a difference at once, and again after waits that double while it lasts.
+/// The CIDRs of one ENI as the pool knows them and as IMDS shows them; nil if the ENI is absent. EC2 is asked about a
+/// difference at once, and again after doubling waits while it lasts.
 struct Doubt: Sendable {
   let known: Set<IPPrefix>?
   let shown: Set<IPPrefix>?
@@ -47,7 +47,7 @@ struct Doubt: Sendable {
     askAt = now + wait
   }
 
-  /// Whether EC2 is to be asked about the same difference again.
+  /// Whether to ask EC2 about the same difference again.
   mutating func isDue(_ now: PoolInstant) -> Bool {
     guard askAt <= now else { return false }
     wait = min(wait * 2, Inquiry.longest)
@@ -56,12 +56,13 @@ struct Doubt: Sendable {
   }
 }
 
-/// A listing showed a CIDR that pods use on another ENI than the one that the pool knows.
+/// A listing showed a CIDR in use on a different ENI than the pool has it on.
 struct Move: Sendable {
   let eni: ENIID
-  /// When that listing was asked for.
+  /// When that listing was requested.
   let askedAt: PoolInstant
-  /// A listing asked for that much later, and saying the same, is believed: EC2's may be stale for about a minute.
+  /// A listing requested this much later that says the same is believed: EC2's listings may be stale for about a
+  /// minute.
   static let confirmation = Duration.seconds(60)
 }
 
@@ -72,7 +73,7 @@ extension Pool {
     if inquiry.isDue(now) { needsListing = true }
   }
 
-  /// Pods use what no listing shows, or an ENI is there that EC2 has not shown yet.
+  /// Pods use addresses that no listing shows, or an ENI is attached that EC2 has not listed yet.
   private var hasQuestion: Bool {
     if !book.strays.isEmpty { return true }
     for (slot, eni) in book.enis.enumerated() where eni.isPresent {
@@ -83,7 +84,7 @@ extension Pool {
     return false
   }
 
-  /// Whether EC2 is asked again about what running pods use.
+  /// Whether EC2 must be asked again about addresses that running pods use.
   package var isInquiring: Bool { inquiry.askAt != nil }
 
   /// Whether an ENI may be freed: an address in use that no listing shows may be on any of them.

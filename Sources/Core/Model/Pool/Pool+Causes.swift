@@ -2,7 +2,7 @@
 
 /// Why there are no more addresses: each cause with its own name and remedy.
 extension Pool {
-  /// What stands in the way of more addresses now; nil where nothing does.
+  /// What prevents growth now; nil if nothing does.
   func blockingCause(_ now: PoolInstant) -> FailureCause? {
     if isShutDown { return .shuttingDown }
     if !isStarted { return .notReady }
@@ -57,7 +57,7 @@ extension Pool {
       : .eniLimitReached(attached: count, limit: settings.eniLimit)
   }
 
-  /// What a waiter waited for in vain. While addresses are under way, it is their way.
+  /// Why a waiter got no address in time. While addresses are being requested, it names that request.
   func lateness(_ now: PoolInstant) -> String {
     let isComing = pendingAddresses > 0 || book.awaiting.free > 0
     return switch blockingCause(now) {
@@ -67,7 +67,7 @@ extension Pool {
     }
   }
 
-  /// The oldest work that brings addresses, and how long it has taken.
+  /// The oldest action in progress that adds addresses, and its age.
   private func underWay(_ now: PoolInstant) -> String {
     let oldest = inFlight.values.filter { flight in
       if case .wire = flight.work { true } else { flight.supply > 0 }
@@ -85,7 +85,7 @@ extension Backoff {
   /// EC2 refuses the calls for their rate.
   var isThrottled: Bool { if case .throttled = fault { true } else { false } }
 
-  /// The failure that it waits for, nil where it does not wait.
+  /// The failure whose backoff delays it; nil if it is not delayed.
   func cause(_ now: PoolInstant) -> FailureCause? {
     guard let fault, let urgentAt, urgentAt > now else { return nil }
     let wait = urgentAt - now

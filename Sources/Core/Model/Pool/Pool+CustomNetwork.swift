@@ -7,8 +7,9 @@
 ///                       no other address can be had, and it goes once its last pod has gone
 ///   any other           as without custom networking
 extension Pool {
-  /// Whether an address or prefix on an ENI is not the agent's: it is neither given to pods nor given back to EC2, nor taken
-  /// off the host. Pods say which are: an agent that ran without custom networking gave them out.
+  /// Whether an address or prefix on an ENI does not belong to the agent: it is not assigned to pods, not unassigned
+  /// and not removed from the host. Addresses that pods use belong to the agent: it assigned them while custom
+  /// networking was off.
   func isSpared(_ prefix: IPPrefix, of eni: ENIObservation) -> Bool {
     guard settings.usesCustomNetworking, eni.isPrimary, book.cidrOf[prefix] == nil, recent.lateReturns[prefix] == nil
     else {
@@ -17,7 +18,7 @@ extension Pool {
     return !book.isUsed(prefix)
   }
 
-  /// Whether an ENI is in another subnet than new ones go to.
+  /// Whether an ENI is in a different subnet than new ENIs.
   func isOutdated(_ slot: Int) -> Bool {
     guard settings.usesCustomNetworking, !subnets.isEmpty else { return false }
     let eni = book.enis[slot]
@@ -37,16 +38,16 @@ extension Pool {
     return book.lastResort.reduce(0) { $0 + (book.enis[$1].state == .open ? book.slots[$1].usable.free : 0) }
   }
 
-  /// A pod waits no longer than this for an address of the right subnet while there are others.
+  /// A pod waits at most this long for an address of the right subnet while others are free.
   static let patience = Duration.seconds(5)
 
-  /// When pods that wait get what is withheld, whatever is under way.
+  /// When waiting pods get the withheld addresses, even if growth is in progress.
   var lendAt: PoolInstant? {
     guard withheld > 0 else { return nil }
     return queue.keys.first.flatMap { queue.first(of: $0) }.map { $0.since + Pool.patience }
   }
 
-  /// Whether no address of the right subnet can be had in time.
+  /// Whether no address of the right subnet can arrive in time.
   private func mustLend(_ now: PoolInstant) -> Bool {
     if let first = queue.keys.first.flatMap({ queue.first(of: $0) }), first.since + Pool.patience <= now { return true }
     guard mayProvision else { return true }

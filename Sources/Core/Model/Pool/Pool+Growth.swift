@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// Growth: how much is wanted, and from which ENI or new ENI.
+/// Growth: how many addresses are wanted, and on which existing or new ENI.
 extension Pool {
-  /// What there is, what is on its way and who waits, as the targets see it.
+  /// Current addresses, requested addresses and waiting pods, as input for the targets.
   var targets: Targets {
     let counts = book.open
     let awaiting = book.awaiting
@@ -13,7 +13,7 @@ extension Pool {
       idleCIDRs: counts.idleCIDRs, cidrs: counts.cidrs, stranded: book.aside.assigned)
   }
 
-  /// Asks EC2 for what is wanted: first of ENIs with room, the rest as new ENIs, all at the same time.
+  /// Requests the missing addresses from EC2: first on ENIs with room, the rest on new ENIs, all concurrently.
   mutating func grow(_ now: PoolInstant, _ batch: inout Batch) {
     growthRetryAt = nil
     turnedAway.expire(now)
@@ -28,7 +28,7 @@ extension Pool {
       fills: targets.fillsWholeENIs)
     for slot in book.enis.indices where plan.remaining > 0 { growENI(slot, &plan, now, &batch) }
     for flight in inFlight.values {
-      // A new ENI that is on its way has room for more: cheaper to ask for it then than to attach another now.
+      // An ENI being attached has room for more: assigning to it later is cheaper than attaching another ENI now.
       guard case .attach(let request) = flight.work else { continue }
       plan.leave((settings.slotsPerENI - request.count) * unit(request.kind))
     }
@@ -36,8 +36,8 @@ extension Pool {
     if plan.remaining > 0 || plan.isHeld { growthRetryAt = nextGrowthRetry(now, urgent: plan.isUrgent) }
   }
 
-  /// Whether warm targets may be looked after. Pods come in crowds: what the first one took is asked for together with
-  /// what the others will take, so that one call does for all. A pod that waits ends that at once.
+  /// Whether growth for warm targets may start. Pods arrive in bursts, so growth waits briefly to replace all taken
+  /// addresses in one call. A waiting pod ends the wait at once.
   private mutating func hasGathered(_ targets: Targets, _ now: PoolInstant) -> Bool {
     guard targets.assigned > 0 else { return true }
     let due = gatheredAt ?? now + Pool.gathering
@@ -48,17 +48,17 @@ extension Pool {
   }
 
   struct GrowthPlan {
-    /// Addresses still to be asked for.
+    /// Addresses still to request.
     var remaining: Int
     /// The part of them that pods wait for.
     var urgent: Int
     /// A pod waits.
     let isUrgent: Bool
-    /// Addresses that may be asked for at most.
+    /// The maximum number of addresses to request.
     var allowance: Int
     /// An ENI is filled to its limit.
     let fills: Bool
-    /// Something was left out because a wait is not over.
+    /// Some work was skipped because its backoff is not over.
     var isHeld = false
 
     init(remaining: Int, urgent: Int, allowance: Int, fills: Bool) {
@@ -69,12 +69,12 @@ extension Pool {
       isUrgent = urgent > 0
     }
 
-    /// CIDRs to ask for of an ENI with that much room.
+    /// CIDRs to request for an ENI with this much room.
     func count(room: Int, unit: Int) -> Int {
       min(room, Targets.units(fills ? max(remaining, allowance) : remaining, of: unit))
     }
 
-    /// Addresses that are asked for later, when their ENI may be asked for them.
+    /// Addresses to request later, when their ENI is available.
     mutating func leave(_ addresses: Int) {
       remaining -= addresses
       urgent -= addresses
@@ -92,7 +92,7 @@ extension Pool {
     let eni = book.enis[slot]
     let subnet = eni.observation.subnet
     let kind = kind(in: subnet, now)
-    // What is busy now is asked again when it is done.
+    // A busy ENI is considered again when its action ends.
     guard eni.state == .open, eni.action == nil, !eni.isUnclear else {
       plan.leave(room * unit(kind))
       return
@@ -101,15 +101,15 @@ extension Pool {
       plan.isHeld = true
       return
     }
-    // Refused for a reason of this ENI's own: others, a new one too, may do.
+    // EC2 refused for a reason specific to this ENI: another or a new ENI may work.
     if let refused = refusedENIs[slot], refused.isHolding(now, urgent: plan.isUrgent) {
       plan.isHeld = true
       return
     }
     guard mayTry(.assign, now, urgent: plan.isUrgent) else {
       plan.isHeld = true
-      // A new ENI costs three calls, and others need them more. Where EC2 refuses this call for another reason than its
-      // rate, a new ENI may be the only way.
+      // A new ENI costs three calls, which pods need more. If EC2 refuses the call for a reason other than throttling,
+      // a new ENI may be the only way.
       if !plan.isUrgent || backoffs[ActionClass.assign.rawValue].isThrottled { plan.leave(room * unit(kind)) }
       return
     }
@@ -118,14 +118,14 @@ extension Pool {
     let supply = count * unit(kind)
     let id = start(.assign(slot: slot, subnet, kind, count: count), supply: supply)
     book.enis[slot].action = id
-    // What the cap held back is asked of the same ENI later: a new ENI would find the same subnet.
+    // Addresses beyond the cap are requested on the same ENI later: a new ENI would be in the same subnet.
     plan.asked(wanted * unit(kind))
     batch.work.append(.assign(id, eni.id, kind, count: count))
   }
 
   private mutating func attachENI(_ plan: inout GrowthPlan, _ now: PoolInstant, _ batch: inout Batch) -> Bool {
     guard places(now, urgent: plan.isUrgent) > 0, unclearAttachAt == nil else { return false }
-    // An ENI for the warm target alone comes after the pods that wait, here and on other nodes.
+    // An ENI for the warm target alone yields to waiting pods, here and on other nodes.
     guard plan.urgent > 0 || (queue.isEmpty && turnedAway.isEmpty) else { return false }
     guard mayTry(.attach, now, urgent: plan.isUrgent),
       let subnet = subnets.first(where: { pausedSubnets[$0] == nil }), let device = freeDevice
@@ -144,7 +144,7 @@ extension Pool {
     return true
   }
 
-  /// CIDRs that an ENI can still take, nil where it takes none.
+  /// CIDRs that an ENI can still take; nil if none.
   func room(_ slot: Int, _ now: PoolInstant) -> Int? {
     let eni = book.enis[slot]
     // An ENI in the right subnet first.
@@ -167,7 +167,7 @@ extension Pool {
     let taken = attached + attaching
     let byType = settings.eniLimit - taken
     guard let limit = attachmentLimit else { return byType }
-    // When the wait is over one more is tried: a volume may have gone.
+    // After the wait one more attach is tried: a volume may have been detached.
     return min(byType, limit.attached - taken + (limit.backoff.isHolding(now, urgent: urgent) ? 0 : 1))
   }
 
@@ -178,7 +178,7 @@ extension Pool {
     inFlight.values.count { if case .attach = $0.work { true } else { false } }
   }
 
-  /// The lowest index that nothing attached or on its way has. EC2 allows 0…99 on a card.
+  /// The lowest index that no attached or requested ENI has. EC2 allows 0…99 on a card.
   private var freeDevice: Int? {
     var taken = Set(takenDevices.keys)
     for eni in book.enis where eni.isPresent && eni.observation.card == 0 { taken.insert(eni.observation.device) }
@@ -188,12 +188,12 @@ extension Pool {
 
   func unit(_ kind: CIDRKind) -> Int { kind == .prefix ? PoolSettings.addressesPerPrefix : 1 }
 
-  /// Prefixes where they are wanted and the subnet has them.
+  /// Prefixes, if configured and available in the subnet.
   func kind(in subnet: SubnetID, _ now: PoolInstant) -> CIDRKind {
     settings.usesPrefixes && fallbackSubnets[subnet] == nil ? .prefix : .address
   }
 
-  /// Whether a class of calls is not held back; after a failure one call at a time tries the ground.
+  /// Whether a class of calls is not delayed; after a failure, one call at a time probes.
   func mayTry(_ kind: ActionClass, _ now: PoolInstant, urgent: Bool) -> Bool {
     let backoff = backoffs[kind.rawValue]
     if backoff.isHolding(now, urgent: urgent) { return false }
@@ -206,7 +206,8 @@ extension Pool {
     let ended = fallbackSubnets.filter { $0.value <= now }
     guard !ended.isEmpty else { return }
     for subnet in ended.keys { fallbackSubnets[subnet] = nil }
-    // What stands in for prefixes makes way for them, once there are some again (`shrink` waits for that).
+    // Single addresses that replaced prefixes are unassigned once prefixes are available again (`shrink` waits for
+    // that).
     restand(now)
   }
 
@@ -220,7 +221,7 @@ extension Pool {
 
   // MARK: what can still be had
 
-  /// Addresses that can be asked for before an instant, beyond what is under way.
+  /// Addresses that can be requested before an instant, beyond those already requested.
   func askable(by deadline: PoolInstant, _ now: PoolInstant) -> Int {
     let isOver = { (instant: PoolInstant?) in instant.map { $0 <= deadline } ?? true }
     var sum = 0
@@ -251,7 +252,7 @@ extension Pool {
 }
 
 extension Pool.InFlight.Work {
-  /// The calls that are held back together with it.
+  /// The calls that are delayed together with it.
   var actionClass: ActionClass {
     switch self {
     case .attach: .attach

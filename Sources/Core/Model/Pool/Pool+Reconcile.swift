@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// What is attached, whenever a listing says so.
+/// Reconciles the book with listings.
 ///
-/// A listing can be stale or incomplete. What it says decides what is given out; what running pods use is only ever
-/// written off in the book (`lost`), stays where it is in the kernel, and is asked about until EC2 shows it again or the
-/// pods are gone (`Inquiry`).
+/// A listing can be stale or incomplete. It decides which addresses are assigned to new pods. Addresses of running pods
+/// that it lacks are only marked `lost` in the book, keep their routes in the kernel, and are asked about until EC2
+/// shows them again or the pods are gone (`Inquiry`).
 extension Pool {
-  /// Enters an ENI, or what is new of a known one.
+  /// Adds an ENI, or the new attributes of a known one.
   mutating func adopt(_ observation: ENIObservation, _ now: PoolInstant) {
     if let slot = book.slotOf[observation.id] {
       var isNew = false
@@ -26,24 +26,24 @@ extension Pool {
     tidy(from: now)
   }
 
-  /// Enters a CIDR; one that another ENI has, or that is the ENI's own address, is not believed.
+  /// Adds a CIDR; one that another ENI has, or that is the ENI's own address, is ignored.
   ///
   /// - Returns: whether it is new.
   @discardableResult
   mutating func add(_ prefix: IPPrefix, _ slot: Int) -> Bool {
     if let own = book.enis[slot].observation.primaryAddress, prefix.contains(own) { return false }
     if isSpared(prefix, of: book.enis[slot].observation) { return false }
-    // Taken away under a pod, and now here: the pod's address is this ENI's.
+    // The CIDR was removed under a pod and now appears here: the pod's address belongs to this ENI.
     if let lost = book.cidrOf[prefix], book.cidrs[lost].standing == .lost { book.removeCIDR(lost) }
     return book.addCIDR(prefix, slot: slot, standing: standing(of: prefix, slot: slot)) != nil
   }
 
-  /// Enters a CIDR that a listing shows on an ENI. One that pods use on another ENI moves when a later listing says the
-  /// same: a stale one shows where it was before.
+  /// Adds a CIDR that a listing shows on an ENI. A CIDR in use on another ENI moves only when a later listing confirms
+  /// it: a stale listing shows the old place.
   private mutating func enter(_ prefix: IPPrefix, _ slot: Int, _ listing: ENIListing) -> Bool {
     let eni = book.enis[slot].id
     let isElsewhere = book.cidrOf[prefix].map { book.cidrs[$0].slot != slot && book.cidrs[$0].assigned > 0 } ?? false
-    // At the start the kernel led its pods by another ENI than the listing showed.
+    // At startup the kernel routed its pods by a different ENI than the listing showed.
     let isContested = moves[prefix]?.eni == eni && book.strays.keys.contains(where: prefix.contains)
     if isElsewhere || isContested {
       guard let move = moves[prefix], move.eni == eni else {
@@ -57,15 +57,15 @@ extension Pool {
     return add(prefix, slot)
   }
 
-  /// What the kernel must lead for an ENI: everything that the book has of it. What EC2 took away is led as long as pods
-  /// use it.
+  /// The sources that the kernel must route by an ENI: all its CIDRs in the book, including removed ones that pods
+  /// still use.
   func observation(of slot: Int) -> ENIObservation {
     var observation = book.enis[slot].observation
     observation.cidrs = book.enis[slot].cidrs.map { book.cidrs[$0].prefix }.sorted()
     return observation
   }
 
-  /// Whether new pods may get addresses of a CIDR.
+  /// Whether new pods may get addresses from a CIDR.
   func standing(of prefix: IPPrefix, slot: Int) -> CIDRRecord.Standing {
     let eni = book.enis[slot].observation
     if eni.isExcluded || !eni.isManaged || (eni.isPrimary && settings.usesCustomNetworking) { return .draining }
@@ -73,7 +73,7 @@ extension Pool {
     return prefix.isSingle ? .usable : .draining
   }
 
-  /// Judges every CIDR anew after the rule changed.
+  /// Re-evaluates every CIDR after the rule changed.
   mutating func restand(_ now: PoolInstant) {
     for slot in book.enis.indices where book.enis[slot].isPresent {
       for cidr in book.enis[slot].cidrs {
@@ -86,11 +86,11 @@ extension Pool {
     tidy(from: now)
   }
 
-  /// Compares a listing with the book. EC2 is believed in both directions, IMDS never: it lags, so a difference only
-  /// leads to asking EC2, again and again while the difference lasts. What was given back a moment ago is believed to be
-  /// gone whoever shows it: EC2's listings lag too, and another node may have the address by now.
+  /// Compares a listing with the book. EC2 is believed for additions and removals. IMDS lags, so a difference only
+  /// leads to asking EC2, repeatedly while it lasts. A recently unassigned CIDR counts as gone even if a listing shows
+  /// it: EC2's listings lag too, and another node may have the address by now.
   ///
-  /// - Returns: false where the listing could not settle what it was asked for.
+  /// - Returns: false if the listing did not settle the question that it was requested for.
   @discardableResult
   mutating func reconcile(_ listing: ENIListing, _ now: PoolInstant) -> Bool {
     // By when it was asked for: what is on its way may be as old as that.
@@ -123,7 +123,7 @@ extension Pool {
     for (slot, cidrs) in found {
       var isNew = false
       for prefix in cidrs where enter(prefix, slot, listing) { isNew = true }
-      // The kernel does not lead it yet, or leads it to another ENI.
+      // The kernel does not route it yet, or routes it by another ENI.
       if isNew, book.enis[slot].state == .open { rewire(slot) }
     }
     // Of two listings that differ one is stale: until it is known which, nobody gets it. What is on another ENI by now has
@@ -142,7 +142,7 @@ extension Pool {
         doubt(observation.id, known: nil, shown: Set(observation.cidrs), now)
       }
     }
-    // What neither IMDS nor the pool has any more is no difference.
+    // No difference if neither IMDS nor the pool has it any more.
     if !listing.isAuthoritative { doubts = doubts.filter { seen.contains($0.key) || book.slotOf[$0.key] != nil } }
     if listing.isAuthoritative { inquiry.answered() }
     if listing.isAuthoritative, let unclearAttachAt, unclearAttachAt <= listing.askedAt { self.unclearAttachAt = nil }
@@ -155,7 +155,7 @@ extension Pool {
     return false
   }
 
-  /// Whether the listing can know the ENI as it is now; IMDS may show for a minute what was before.
+  /// Whether the listing can be current for the ENI; IMDS may show the previous state for a minute.
   private func isSettled(_ slot: Int, _ listing: ENIListing) -> Bool {
     let eni = book.enis[slot]
     let lag = listing.isAuthoritative ? .zero : settings.timings.quarantine
@@ -166,7 +166,7 @@ extension Pool {
     Set(book.enis[slot].cidrs.filter { book.cidrs[$0].standing != .lost }.map { book.cidrs[$0].prefix })
   }
 
-  /// IMDS shows something else than is known: EC2 is asked.
+  /// IMDS differs from the book: EC2 is asked.
   private mutating func doubt(
     _ eni: ENIID, known: Set<IPPrefix>?, shown: Set<IPPrefix>?, _ now: PoolInstant
   ) {
@@ -179,7 +179,7 @@ extension Pool {
     doubts[eni] = old
   }
 
-  /// - Returns: the CIDRs that are to be entered.
+  /// - Returns: the CIDRs to add.
   private mutating func compare(
     _ slot: Int, _ seen: ENIObservation, _ listing: ENIListing, _ now: PoolInstant, _ gone: inout [IPPrefix]
   ) -> [IPPrefix] {
@@ -199,7 +199,7 @@ extension Pool {
       return []
     }
     if book.enis[slot].state == .freeing {
-      // It is freed again; where nothing may be asked of EC2, the listing is old enough to be believed.
+      // The free is repeated; if EC2 must not be called, the listing is old enough to be believed.
       guard !settings.provisions else { return [] }
       rewire(slot)
     }
@@ -208,7 +208,7 @@ extension Pool {
     book.enis[slot].update {
       $0.isExcluded = seen.isExcluded
       if $0.primaryAddress == nil { $0.primaryAddress = seen.primaryAddress }
-      // Tags and types are not in IMDS: a start without EC2 learns of them here.
+      // IMDS has no tags and types: after a start without EC2 they become known here.
       $0.isTrunk = seen.isTrunk
       $0.isEFA = seen.isEFA
       $0.isManaged = seen.isManaged || seen.isPrimary
@@ -218,7 +218,7 @@ extension Pool {
       let record = book.cidrs[cidr]
       if shown.contains(record.prefix) {
         moves[record.prefix] = nil
-        // The call that gives it back may still be carried out: it is made again.
+        // The earlier unassign may still be carried out: it is repeated.
         if record.standing == .leaving, settings.provisions { continue }
         if record.standing == .lost, recent.returned[record.prefix] != nil { continue }
         let standing = standing(of: record.prefix, slot: slot)
@@ -232,7 +232,7 @@ extension Pool {
     return seen.cidrs.filter { !recent.isDoubtful($0) }
   }
 
-  /// EC2 has shown an ENI that was not managed: IMDS alone did not say that it may be.
+  /// EC2 has listed an ENI that was unmanaged because only IMDS had shown it.
   private mutating func compareUnmanaged(_ slot: Int, _ seen: ENIObservation) -> [IPPrefix] {
     guard seen.isManaged else {
       book.enis[slot].update { $0.isConfirmed = true }
@@ -243,7 +243,7 @@ extension Pool {
     return seen.cidrs.filter { !recent.isDoubtful($0) }
   }
 
-  /// EC2 took a CIDR away. What pods still use stays accounted until they go.
+  /// EC2 removed a CIDR. Addresses that pods still use stay accounted until the pods are gone.
   mutating func lose(cidr: Int) {
     let assigned = book.cidrs[cidr].assigned
     guard assigned > 0 else { return book.removeCIDR(cidr) }
@@ -251,7 +251,7 @@ extension Pool {
     book.change(cidr) { $0.standing = .lost }
   }
 
-  /// An ENI went without being asked to.
+  /// An ENI was detached by somebody else.
   private mutating func lose(_ slot: Int) {
     if book.slots[slot].usable.assigned + book.slots[slot].aside.assigned > 0 { forcedRemovals.enis += 1 }
     for cidr in book.enis[slot].cidrs { lose(cidr: cidr) }
@@ -259,17 +259,17 @@ extension Pool {
     if book.enis[slot].cidrs.isEmpty { drop(slot) } else { book.setState(slot, .lost) }
   }
 
-  /// Lets the kernel follow the book: what the ENI does not have any more goes out of the source map.
+  /// Updates the kernel from the book: sources that the ENI no longer has are removed from the source map.
   mutating func wireAgain(_ slot: Int) {
     if book.enis[slot].state == .open, unwired[slot] == nil { unwired[slot] = Backoff() }
   }
 
-  /// Asks for wiring of ENIs that have none, or not what the book says.
+  /// Requests network setup of ENIs that have none, or an outdated one.
   mutating func wire(_ now: PoolInstant, _ batch: inout Batch) {
     for (slot, backoff) in unwired.sorted(by: { $0.key < $1.key }) {
       guard book.enis[slot].action == nil, !backoff.isHolding(now, urgent: true) else { continue }
       let wanted = observation(of: slot)
-      // Of two wirings that name one CIDR the later one must be the last.
+      // If two network setups name the same CIDR, the later one must run last.
       guard !isBeingWired(wanted.cidrs, exceptOf: slot) else { continue }
       let id = start(.wire(slot: slot, Set(wanted.cidrs)))
       book.enis[slot].action = id
@@ -277,7 +277,7 @@ extension Pool {
     }
   }
 
-  /// Whether a wiring of another ENI is under way that names one of these: it was asked for before they moved.
+  /// Whether a network setup in progress for another ENI names one of these: it was requested before they moved.
   func isBeingWired(_ cidrs: [IPPrefix], exceptOf slot: Int) -> Bool {
     inFlight.values.contains { flight in
       guard case .wire(let other, let wired) = flight.work, other != slot else { return false }
@@ -285,7 +285,7 @@ extension Pool {
     }
   }
 
-  /// Asks EC2 for everything that is attached.
+  /// Requests a listing of all ENIs from EC2.
   mutating func list(_ now: PoolInstant, _ batch: inout Batch) {
     guard !inFlight.values.contains(where: { $0.work.actionClass == .list }),
       !backoffs[ActionClass.list.rawValue].isHolding(now, urgent: isListingUrgent)
@@ -293,7 +293,8 @@ extension Pool {
     batch.work.append(.listENIs(start(.list)))
   }
 
-  /// Whether growth waits for a listing. A question about what running pods use can wait: the kernel keeps it meanwhile.
+  /// Whether growth waits for a listing. A question about running pods' addresses can wait: the kernel keeps their
+  /// routes meanwhile.
   var isListingUrgent: Bool {
     !queue.isEmpty || unclearAttachAt != nil || book.enis.contains { $0.isPresent && $0.isUnclear }
   }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// How actions end.
+/// Handles the results of actions.
 extension Pool {
   mutating func ended(_ id: ActionID, _ result: ActionResult, _ time: PoolTime, _ batch: inout Batch) {
     guard let flight = inFlight.removeValue(forKey: id) else { return }
@@ -26,7 +26,7 @@ extension Pool {
       raiseCap(subnet)
       let prefixes = given(prefixes, to: book.enis[slot].id, now)
       for prefix in prefixes { add(prefix, slot) }
-      // Until that wiring has ended, the kernel may lead it to the other ENI again.
+      // Until that network setup has ended, the kernel may route it by the other ENI again.
       if isBeingWired(prefixes, exceptOf: slot), book.enis[slot].state == .open { rewire(slot) }
     case (.unassign(let slot, let prefixes), .done):
       succeeded(.unassign, flight)
@@ -42,7 +42,7 @@ extension Pool {
       if book.enis[slot].state == .wiring || book.enis[slot].state == .broken { book.setState(slot, .open) }
     case (.list, .listed(let listing)):
       needsListing = false
-      // A listing that had to be put aside is no success: it is asked for again ever more slowly.
+      // A rejected listing counts as a failure: it is retried with backoff.
       if reconcile(listing, now) { succeeded(.list, flight) }
       forgetOutdatedLimit()
     case (_, .failed(let failure)): failed(flight.work, failure, now)
@@ -54,12 +54,12 @@ extension Pool {
     backoffs[kind.rawValue].succeeded(asked: flight.since)
   }
 
-  /// What EC2 taught of its limit is over once more ENIs are attached than that.
+  /// The learned attachment limit no longer applies once more ENIs than that are attached.
   private mutating func forgetOutdatedLimit() {
     if let limit = attachmentLimit, attached > limit.attached { attachmentLimit = nil }
   }
 
-  /// After a success the next request may ask for twice as much, until the cap means nothing.
+  /// After a success the next request may ask for twice as much, until the cap has no effect.
   private mutating func raiseCap(_ subnet: SubnetID) {
     guard let cap = subnetCaps[subnet] else { return }
     subnetCaps[subnet] = cap * 2 < settings.slotsPerENI ? cap * 2 : nil
@@ -79,7 +79,7 @@ extension Pool {
     drop(slot)
   }
 
-  /// Forgets an ENI; what is in use of it stays accounted as stray.
+  /// Removes an ENI; its addresses in use stay accounted as stray.
   mutating func drop(_ slot: Int) {
     for cidr in book.enis[slot].cidrs { book.removeCIDR(cidr) }
     unwired[slot] = nil
@@ -95,7 +95,7 @@ extension Pool {
       switch work {
       case .assign(let slot, _, _, _), .wire(let slot, _): book.enis[slot].isUnclear = true
       case .attach: unclearAttachAt = now
-      // Made again: a listing cannot tell whether EC2 will still carry the lost call out.
+      // Repeated: a listing cannot tell whether EC2 will still carry out the lost call.
       case .unassign, .free, .list: break
       }
     }
@@ -128,7 +128,7 @@ extension Pool {
     case .deviceTaken:
       takenDevices[request.device] = now + settings.timings.takenDevice
       needsListing = true
-      // The next index is tried at once, but not one after the other: each try costs three calls.
+      // The next index is tried at once, but not several in a row: each try costs three calls.
       if takenDevices.count > 1 { holdBack(.attach, failure, now) }
     default: growthFailed(.attach, request.subnet, request.kind, request.count, failure, now)
     }
@@ -139,7 +139,7 @@ extension Pool {
   ) {
     switch failure.fault {
     case .addressLimit, .eniGone:
-      // Other ENIs can go on, and their success says nothing about this one.
+      // Other ENIs continue, and their success says nothing about this one.
       needsListing = true
       refusedENIs[slot, default: Backoff()].failed(
         failure.fault, words: failure.words, range: settings.timings.backoff, now: now, random: &random)
@@ -147,7 +147,7 @@ extension Pool {
     }
   }
 
-  /// A full subnet is asked for one before it is left alone: EC2 gives all that was asked for or nothing.
+  /// A full subnet is asked for one address before it is paused: EC2 assigns all requested addresses or none.
   private mutating func growthFailed(
     _ kind: ActionClass, _ subnet: SubnetID, _ cidr: CIDRKind, _ count: Int, _ failure: ActionFailure,
     _ now: PoolInstant
@@ -184,7 +184,7 @@ extension Pool {
   }
 
   private mutating func freeFailed(_ slot: Int, _ failure: ActionFailure, _ now: PoolInstant) {
-    // Gone is gone, whoever did it.
+    // Already gone counts as success.
     if failure.fault == .eniGone { return freed(slot, now) }
     holdBack(.free, failure, now)
     let eni = book.enis[slot].id
@@ -194,7 +194,7 @@ extension Pool {
     rewire(slot)
   }
 
-  /// Lets an ENI be verified before its addresses are given out again.
+  /// Requires verification of an ENI before its addresses are assigned again.
   mutating func rewire(_ slot: Int) {
     book.setState(slot, .wiring)
     unwired[slot] = Backoff()
@@ -208,7 +208,7 @@ extension Pool {
 }
 
 extension Pool.InFlight.Work {
-  /// The ENI that it is about, nil for an ENI to come or for all.
+  /// The ENI concerned; nil for a new ENI or for all.
   var slot: Int? {
     switch self {
     case .assign(let slot, _, _, _), .unassign(let slot, _), .free(let slot), .wire(let slot, _): slot

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// The start: what is attached, what the checkpoint says is in use, and what an earlier agent was giving back.
+/// Startup: attached ENIs, allocations of the checkpoint, and unassigns that an earlier agent began.
 ///
-/// What is on its way back to EC2 is written into the checkpoint before the call, because the call may be carried out
-/// long after the agent that made it has gone. After a restart:
+/// Unassigns and detaches are written to the checkpoint before the call, because EC2 may carry out the call long after
+/// the agent that made it has exited. After a restart:
 ///
 ///   being unassigned, EC2 still lists it     kept out of use and unassigned again
 ///   being unassigned, EC2 does not list it   quarantined: the listing that shows it again may be an old one
@@ -30,7 +30,7 @@ extension Pool {
     for entry in start.checkpoint.allocations where !book.restore(entry) { isDropped = true }
     for entry in start.checkpoint.cooldowns {
       let left = Duration.nanoseconds(entry.untilUnixNanoseconds) - .nanoseconds(time.unixNanoseconds)
-      // The calendar may have been set: never longer than a whole cooldown.
+      // The system clock may have been changed: never longer than a full cooldown.
       guard left > .zero else { continue }
       book.restoreCooldown(entry.address, until: now + min(left, settings.cooldown))
     }
@@ -54,7 +54,7 @@ extension Pool {
     }
   }
 
-  /// By the pods of the checkpoint it is known what of the primary ENI is the agent's.
+  /// The pods of the checkpoint show which addresses of the primary ENI belong to the agent.
   private mutating func enterOwnOfPrimary(_ start: PoolStart) {
     for observation in start.enis where observation.isPrimary {
       guard let slot = book.slotOf[observation.id] else { continue }
@@ -62,7 +62,7 @@ extension Pool {
     }
   }
 
-  /// What EC2 has confirmed to be given back is not believed to be there again while listings may lag.
+  /// A confirmed unassign stays in effect while listings may lag.
   private mutating func restoreQuarantine(_ returns: [CheckpointReturn], _ time: PoolTime) {
     for entry in returns {
       guard let until = entry.untilUnixNanoseconds else { continue }
@@ -78,7 +78,7 @@ extension Pool {
     }
   }
 
-  /// Goes on with what an earlier agent was giving back when it ended.
+  /// Continues the unassigns and detaches that an earlier agent began.
   private mutating func resumeReturns(_ returns: [CheckpointReturn], _ now: PoolInstant) {
     let lag = settings.timings.quarantine
     for entry in returns where entry.untilUnixNanoseconds == nil {
@@ -108,19 +108,19 @@ extension Pool {
     book.slots[slot].usable.assigned > 0 || book.slots[slot].aside.assigned > 0
   }
 
-  /// Nobody gets an address of a CIDR before that instant.
+  /// No pod gets an address of the CIDR before that instant.
   mutating func rest(_ cidr: IPPrefix, until: PoolInstant) {
     for offset in 0..<min(cidr.count, PoolSettings.addressesPerPrefix) {
       if let address = cidr.address(at: offset) { book.restoreCooldown(address, until: until) }
     }
   }
 
-  /// IMDS lags, and what an earlier agent gave back is not known: only addresses in use are known to be the node's.
+  /// IMDS lags, and unassigns of an earlier agent are unknown: only addresses in use are known to be the node's.
   mutating func restUnproven(_ now: PoolInstant) {
     for cidr in Array(book.cidrOf.keys).sorted() { rest(cidr, until: now + settings.timings.quarantine) }
   }
 
-  /// What is given back now, or was a moment ago: for the checkpoint.
+  /// Unassigns in progress or recent ones, for the checkpoint.
   package func returns(now time: PoolTime) -> [CheckpointReturn] {
     var returns: [CheckpointReturn] = []
     for (slot, eni) in book.enis.enumerated() where eni.isPresent {
@@ -135,7 +135,7 @@ extension Pool {
         CheckpointReturn(.eni(eni), untilUnixNanoseconds: time.unixNanoseconds(after: until - time.instant)))
     }
     for (cidr, until) in recent.returned.merging(recent.lateReturns, uniquingKeysWith: max) where until > time.instant {
-      // What is leaving stands above already.
+      // ENIs being detached are already included above.
       if let known = book.cidrOf[cidr], book.cidrs[known].standing == .leaving { continue }
       returns.append(
         CheckpointReturn(.cidr(cidr, of: nil), untilUnixNanoseconds: time.unixNanoseconds(after: until - time.instant)))
@@ -145,7 +145,7 @@ extension Pool {
 }
 
 extension Checkpoint {
-  /// Addresses and prefixes that an earlier agent was giving back when it ended.
+  /// Addresses and prefixes that an earlier agent was unassigning when it exited.
   fileprivate var beingUnassigned: Set<IPPrefix> {
     Set(
       returns.compactMap { entry in

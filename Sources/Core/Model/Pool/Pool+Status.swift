@@ -2,7 +2,7 @@
 
 /// What `/v1/status` says beyond counts and ENIs.
 extension Pool {
-  /// ADDs that wait, the longest first.
+  /// Waiting ADDs, the longest first.
   package func waiters(now: PoolInstant) -> [AgentStatus.Waiter] {
     queue.keys.prefix(AgentStatus.listLimit).compactMap { key in
       guard let waiter = queue.first(of: key) else { return nil }
@@ -15,7 +15,7 @@ extension Pool {
     }
   }
 
-  /// Kinds of work that are held back after failures.
+  /// Kinds of work that are delayed after failures.
   package func holds(now: PoolInstant) -> [AgentStatus.EC2.Hold] {
     ActionClass.allCases.compactMap { kind in
       let backoff = backoffs[kind.rawValue]
@@ -30,13 +30,13 @@ extension Pool {
     }
   }
 
-  /// How many ENIs EC2 lets the instance have, where that is fewer than its type allows.
+  /// How many ENIs EC2 allows on the instance, if fewer than its type allows.
   package var learntENILimit: Int? { attachmentLimit?.attached }
 
-  /// How long ago what is attached was last compared with what is known; nil before the start.
+  /// Time since the last reconciliation; nil before the start.
   package func sinceReconciled(now: PoolInstant) -> Duration? { reconciledAt.map { now - $0 } }
 
-  /// Work under way, in words, the oldest first.
+  /// Work in progress, in words, the oldest first.
   package var workUnderWay: [String] {
     inFlight.sorted { $0.key < $1.key }.prefix(AgentStatus.listLimit).map { entry in
       let held = entry.value.heldBy.map { ", delayed by EC2 throttling of \($0)" } ?? ""
@@ -56,7 +56,7 @@ extension Pool {
     }
   }
 
-  /// What the warm targets ask for, against what there is.
+  /// Warm targets against current addresses.
   package var targetStatus: AgentStatus.Targets {
     let targets = targets
     var status = AgentStatus.Targets()
@@ -75,7 +75,7 @@ extension CIDRKind {
 }
 
 extension ActionFailure.Fault {
-  /// Fit for a list: what EC2 said, short.
+  /// For a list: EC2's message, shortened.
   fileprivate var text: String {
     switch self {
     case .throttled(let call): "EC2 throttles \(call)"

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// Giving back: idle addresses beyond the targets, leftovers of the other mode, whole ENIs.
+/// Tidying: unassigns idle addresses beyond the targets and leftovers of the other mode, frees idle ENIs.
 ///
-/// Nothing in cooldown is given back: EC2 might hand the address to another node while others still send to it.
+/// Addresses in cooldown are not unassigned: EC2 might assign them to another node while peers still send to them.
 extension Pool {
-  /// Looks at what can go back once that instant has come, at most once a second: it looks through everything.
+  /// Looks for idle addresses and ENIs once that instant has come, at most once a second, since it scans everything.
   mutating func tidy(from instant: PoolInstant) {
     let earliest = tidiedAt.map { max(instant, $0 + .seconds(1)) } ?? instant
     tidyAt = min(tidyAt ?? earliest, earliest)
@@ -24,7 +24,7 @@ extension Pool {
     if due <= now { shrink(now, &batch) } else if hasSurplus { tidy(from: due) }
   }
 
-  /// Forgets what EC2 took away once the last pod on it is gone.
+  /// Drops a removed CIDR once its last pod is gone.
   mutating func dropLost() {
     for slot in book.enis.indices where book.enis[slot].isPresent {
       for cidr in book.enis[slot].cidrs where book.cidrs[cidr].standing == .lost && book.cidrs[cidr].isIdle {
@@ -49,14 +49,14 @@ extension Pool {
 
   // MARK: whole ENIs
 
-  /// Frees an ENI again that was being freed: the answer was lost, or an earlier agent began.
+  /// Repeats the free of an ENI: the answer was lost, or an earlier agent began it.
   private mutating func freeAgain(_ batch: inout Batch) -> Bool {
     guard let slot = book.enis.firstIndex(where: { $0.state == .freeing && $0.action == nil }) else { return false }
     free(slot, &batch)
     return true
   }
 
-  /// Written down before EC2 is asked: a detach that is carried out late must not meet a pod.
+  /// Written to the checkpoint before the call: a late detach must not hit a pod.
   private mutating func free(_ slot: Int, _ batch: inout Batch) {
     let id = start(.free(slot: slot))
     book.enis[slot].action = id
@@ -65,8 +65,8 @@ extension Pool {
     batch.work.append(.freeENI(id, book.enis[slot].id))
   }
 
-  /// Frees the ENI in the highest place of those that are idle and old enough, if the others alone meet the targets, with
-  /// what they have now.
+  /// Frees the idle ENI in the highest slot that is old enough, if the other ENIs meet the targets with their current
+  /// addresses.
   private mutating func freeENI(_ now: PoolInstant, _ batch: inout Batch) {
     var targets = targets
     targets.total -= pendingAddresses
@@ -75,7 +75,7 @@ extension Pool {
     // A listing showed on them what pods may use: another one tells.
     let contested = Set(recent.unproven.values).union(moves.values.map(\.eni))
     for slot in book.enis.indices.reversed() where isFreeable(slot) && !contested.contains(book.enis[slot].id) {
-      // An outdated ENI goes all the same: one in the right subnet takes its place.
+      // An outdated ENI is freed anyway: an ENI in the right subnet replaces it.
       guard isOutdated(slot) && isReplaceable || targets.without(book.slots[slot].usable).shortage == 0 else {
         continue
       }
@@ -99,7 +99,7 @@ extension Pool {
 
   // MARK: addresses
 
-  /// Gives back idle leftovers of the other mode where pods wait and the slots that those take are what is missing.
+  /// Unassigns idle leftovers of the other mode if pods wait for the slots that they take.
   mutating func makeRoom(_ now: PoolInstant, _ batch: inout Batch) {
     guard mayProvision, targets.urgentShortage > 0, places(now) <= 0 else { return }
     if let due = backoffs[ActionClass.unassign.rawValue].dueAt(urgent: true), due > now { return tidy(from: due) }
@@ -113,7 +113,7 @@ extension Pool {
     }
   }
 
-  /// CIDRs of an ENI that can make way, or are on their way back to EC2, so that others come in their place.
+  /// CIDRs of an ENI that can be unassigned, or are being unassigned, to make room for others.
   func clearable(_ slot: Int) -> Int {
     guard book.enis[slot].state == .open || book.enis[slot].state == .wiring, mayGrow(slot) else { return 0 }
     return book.enis[slot].cidrs.count {
@@ -125,7 +125,7 @@ extension Pool {
   /// One request for each ENI touched, the highest places first, so that ENIs become idle.
   private mutating func shrink(_ now: PoolInstant, _ batch: inout Batch) {
     var (surplus, spare) = (targets.surplus, targets.spare)
-    // What is asked for in place of leftovers, or is about to be, may not be had: then they are of use after all.
+    // The replacement of leftovers may fail: then they are still of use.
     let gathered = gatheredAt ?? now
     if gathered > now { tidy(from: gathered) }
     let mayDrain = gathered <= now && !inFlight.values.contains { $0.supply > 0 }
@@ -159,7 +159,7 @@ extension Pool {
     let prefixes = leaving.map { book.cidrs[$0].prefix }.sorted()
     let id = start(.unassign(slot: slot, prefixes))
     book.enis[slot].action = id
-    // Written down before EC2 is asked: a call that is carried out late must not meet a pod.
+    // Written to the checkpoint before the call: a late unassign must not hit a pod.
     batch.persist()
     batch.work.append(.unassign(id, book.enis[slot].id, prefixes))
   }

@@ -2,7 +2,7 @@
 
 internal import DequeModule
 
-/// What others may look at.
+/// Read-only views for other parts.
 extension Pool {
   /// The sums of the pool.
   package var counts: PoolCounts {
@@ -41,7 +41,7 @@ extension Pool {
     book.allocations.map { assignment($0.key, $0.value, isNew: false) }
   }
 
-  /// What an attachment has, nil where it has nothing.
+  /// An attachment's allocation; nil if it has none.
   package func assignment(of key: AttachmentKey) -> Assignment? {
     book.allocations[key].map { assignment(key, $0, isNew: false) }
   }
@@ -49,7 +49,7 @@ extension Pool {
   /// Subnets without a free prefix, where single addresses are used for now.
   package var fallbackSubnetIDs: [SubnetID] { fallbackSubnets.keys.sorted() }
 
-  /// Whether an attachment still has what it had, and no ADD has asked for it lately.
+  /// Whether an attachment still has the same allocation, and no ADD has asked for it recently.
   package func isQuiet(_ assignment: Assignment, for quiet: Duration, now: PoolInstant) -> Bool {
     guard let allocation = book.allocations[assignment.key], allocation.address == assignment.address,
       allocation.unixNanoseconds == assignment.assignedUnixNanoseconds
@@ -57,24 +57,23 @@ extension Pool {
     return allocation.askedAt.map { now - $0 >= quiet } ?? true
   }
 
-  /// Full subnets, which are left alone for now.
+  /// Full subnets, which are paused for now.
   package var pausedSubnetIDs: [SubnetID] { pausedSubnets.keys.sorted() }
 
-  /// Why the pool does not grow although a pod waits or a warm target is not met; nil where it may, or need not.
+  /// Why the pool does not grow although a pod waits or a warm target is not met; nil if it can grow or need not.
   package func blockedCause(now: PoolInstant) -> FailureCause? {
     guard !isStarted || targets.shortage > 0 else { return nil }
     let cause = blockingCause(now)
     switch cause {
-    // One subnet, the places for ENIs or the free addresses do not stand in the way while more can be had elsewhere.
+    // A full subnet or the ENI limit is no cause while addresses are available elsewhere.
     case .onlyCooling, .eniLimitReached, .subnetFull, .noFreePrefix: return askable(by: now, now) > 0 ? nil : cause
     default: return cause
     }
   }
 
-  /// Brings the checkpoint's document, which tells what must outlive the agent, up to this moment, at the cost of what
-  /// changed since the last time.
+  /// Updates the checkpoint document with the changes since the last call.
   ///
-  /// - Parameter document: the same one each time, or a new one, which gets everything.
+  /// - Parameter document: the same one each time, or a new one, which is written completely.
   package mutating func update(_ document: inout CheckpointDocument) {
     if document.isNew || book.journal.isOverrun {
       document.removeAll()
@@ -93,7 +92,7 @@ extension Pool {
       interfacesCount: allocation.interfacesCount)
   }
 
-  /// Addresses that nobody may have yet.
+  /// Addresses in cooldown.
   package func cooldowns(now time: PoolTime) -> [CheckpointCooldown] {
     var cooldowns: [CheckpointCooldown] = []
     cooldowns.reserveCapacity(book.cooling.count + book.resting.count)
@@ -111,7 +110,7 @@ extension Pool {
   }
 }
 
-/// What EC2 took away while pods used it: counts since the start.
+/// ENIs and addresses that EC2 removed while pods used them, counted since the start.
 package struct ForcedRemovals: Sendable, Hashable {
   package internal(set) var enis = 0
   /// Addresses in use.
@@ -120,37 +119,37 @@ package struct ForcedRemovals: Sendable, Hashable {
 
 /// Sums over the whole pool, in addresses unless said otherwise.
 package struct PoolCounts: Sendable, Hashable {
-  /// At EC2 on this node's ENIs, the ENIs' own addresses left out.
+  /// Assigned by EC2 to this node's ENIs, without the ENIs' primary addresses.
   package let total: Int
   package let assigned: Int
   package let cooling: Int
-  /// Can be given out now.
+  /// Can be assigned now.
   package let free: Int
-  /// On their way.
+  /// Requested, not usable yet.
   package let pending: Int
-  /// The part of them that is at EC2 already, on ENIs that are made ready on the node.
+  /// The part of them that EC2 has assigned, on ENIs whose network setup is in progress.
   package let preparing: Int
-  /// In use although EC2 does not show them on any ENI.
+  /// In use, but not on any ENI in the EC2 listing.
   package let stray: Int
   /// ENIs attached, the primary and unmanaged ones included.
   package let enis: Int
-  /// ENIs on their way.
+  /// ENIs being attached.
   package let attaching: Int
   /// ADDs that wait.
   package let waiting: Int
-  /// Actions under way.
+  /// Actions in progress.
   package let actions: Int
 }
 
 /// One ENI for status and metrics.
 package struct ENISnapshot: Sendable, Hashable {
   package let eni: ENIObservation
-  /// Its addresses may be given out.
+  /// Its addresses may be assigned.
   package let isOpen: Bool
-  /// The kernel leads packets as the pool says; false while the wiring is under way or waits to be tried again.
+  /// The kernel routes as the pool requires; false while the network setup is in progress or waits for a retry.
   package let isWired: Bool
   package let isManaged: Bool
-  /// In another subnet than ENIConfig's: its pods stay, and new ones go elsewhere.
+  /// In a different subnet than the ENIConfig's: its pods stay, new pods go elsewhere.
   package internal(set) var isOutdated = false
   /// By address.
   package let cidrs: [CIDRSnapshot]
@@ -163,6 +162,6 @@ package struct CIDRSnapshot: Sendable, Hashable {
   package let assigned: Int
   package let cooling: Int
 
-  /// Nobody has them and nobody gets them now: they go back to EC2, or their ENI is not ready.
+  /// Free but not assignable: they are being unassigned, or their ENI is not ready.
   package var keptBack: Int { isUsable ? 0 : max(prefix.count - assigned - cooling, 0) }
 }

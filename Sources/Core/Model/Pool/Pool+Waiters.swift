@@ -2,7 +2,7 @@
 
 internal import DequeModule
 
-/// ADD and DEL: who gets an address, who waits, who is refused.
+/// ADD and DEL: assigns addresses, queues and refuses requests.
 extension Pool {
   mutating func add(_ request: AddRequest, _ time: PoolTime, _ batch: inout Batch) {
     let refuse = { (cause: FailureCause, batch: inout Batch) in
@@ -46,7 +46,7 @@ extension Pool {
       assignedUnixNanoseconds: allocation.unixNanoseconds, interfacesCount: allocation.interfacesCount, isNew: isNew)
   }
 
-  /// Gives free addresses to those who wait, in order.
+  /// Assigns free addresses to waiting requests, in order.
   mutating func serve(_ time: PoolTime, _ batch: inout Batch) {
     while let key = queue.keys.first, let waiter = queue.first(of: key), let assignment = assign(waiter.request, time) {
       batch.persist()
@@ -74,7 +74,7 @@ extension Pool {
   private mutating func release(
     _ key: AttachmentKey, _ id: WaiterID, _ now: PoolInstant, _ batch: inout Batch
   ) -> Bool {
-    // Without a cooldown it is free in this very event: whoever waits gets it.
+    // Without a cooldown the address is free at once: a waiting request gets it.
     let until = settings.cooldown > .zero ? now + settings.cooldown : nil
     guard let allocation = book.release(key, until: until) else { return false }
     tidy(from: until ?? now)
@@ -83,7 +83,8 @@ extension Pool {
     return true
   }
 
-  /// Takes back what was given out but not written down. Nobody has seen the addresses: they need no cooldown.
+  /// Releases addresses that were assigned but not written to the checkpoint. No pod has used them: they need no
+  /// cooldown.
   mutating func undo(_ unsent: [UnsentAnswer], _ reason: String, _ batch: inout Batch) {
     for answer in unsent where answer.assignment.isNew {
       guard book.allocations[answer.assignment.key]?.address == answer.assignment.address else { continue }
@@ -99,7 +100,7 @@ extension Pool {
     }
   }
 
-  /// Answers those whose time is over, and those whom nothing can serve in time.
+  /// Refuses requests whose deadline has passed, and those that cannot be served in time.
   mutating func refuse(_ now: PoolInstant, _ batch: inout Batch) {
     for waiter in queue.removeExpired(now) {
       let cause = FailureCause.deadline(waited: now - waiter.since, because: lateness(now))
@@ -121,14 +122,14 @@ extension Pool {
     }
   }
 
-  /// Why nothing more can be had for a waiter, beyond what is under way for those before it.
+  /// Why a waiter cannot get an address, apart from those requested for earlier waiters.
   private func refusal(_ now: PoolInstant) -> FailureCause {
     let promised = book.open.assigned + book.aside.assigned + pendingAddresses + book.awaiting.free
     if mayProvision, promised >= settings.maxPods { return .maxPodsReached(settings.maxPods) }
     return blockingCause(now) ?? .callFailed("no address available", retryIn: .zero)
   }
 
-  /// Addresses that may become free before an instant: under way, cooling, or still to be asked for.
+  /// Addresses that may become free before an instant: requested, in cooldown, or still to request.
   private func supply(by deadline: PoolInstant, _ now: PoolInstant) -> Int {
     if isShutDown { return 0 }
     let cooling = min(book.open.cooling, coolingEnds(by: deadline))
@@ -139,7 +140,7 @@ extension Pool {
     return cooling + underWay + min(askable(by: deadline, now), allowed)
   }
 
-  /// Cooldowns stand in the order of their ends.
+  /// Cooldowns are ordered by their end.
   private func coolingEnds(by deadline: PoolInstant) -> Int {
     var low = 0
     var high = book.cooling.count

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The pool decides in a value: events in, actions out. No I/O, no lock, no clock of its own.
+// The pool is a value: events in, actions out. No I/O, no lock, no clock of its own.
 //
 //   an ENI:      attachENI           wireENI ok               freeENI
 //       (none) ───────────▶ wiring ─────────────▶ open ────────────────▶ freeing ──▶ (none)
@@ -26,10 +26,11 @@
 //   an ADD: answered at once with a free address; else it waits while something that can still serve it before its
 //   deadline is under way, may be asked for, or cools down; it fails at once, with the cause, when nothing is.
 //
-// Every event ends in `settle`, which serves waiters, plans growth, refuses who cannot be served, tidies, and says when
-// to come back. Nothing there waits for anything else: at most one action for each ENI is under way, any number in all.
+// Every event ends in `settle`, which serves waiters, plans growth, refuses requests that cannot be served, tidies, and
+// schedules the next tick. Nothing waits for anything else: at most one action per ENI is in progress, any number in
+// total.
 
-/// The addresses of one network card of a node: who has which, and what to ask of EC2.
+/// The addresses of one network card of a node: their allocations, and the EC2 calls to make.
 ///
 /// Feed every event through `handle` and run the actions that it returns. The first event is `started`.
 package struct Pool: Sendable {
@@ -38,39 +39,39 @@ package struct Pool: Sendable {
   var queue = WaiterQueue()
   var turnedAway = TurnedAway()
   var inFlight: [ActionID: InFlight] = [:]
-  /// Addresses that growth under way brings.
+  /// Addresses that growth in progress will add.
   var pendingAddresses = 0
   var backoffs = [Backoff](repeating: Backoff(), count: ActionClass.allCases.count)
-  /// Subnets that were full, and until when they are left alone.
+  /// Subnets that were full, and until when they are paused.
   var pausedSubnets: [SubnetID: PoolInstant] = [:]
   /// Subnets without a free prefix, and until when single addresses are used there.
   var fallbackSubnets: [SubnetID: PoolInstant] = [:]
-  /// The most that one request asks of a subnet which could not give as much as was asked of it.
+  /// The cap per request for a subnet that could not satisfy an earlier request.
   var subnetCaps: [SubnetID: Int] = [:]
   /// What has just changed, which listings may not show as it is.
   var recent = RecentChanges()
-  /// Where IMDS last differs from what is known, and when EC2 is asked about that again.
+  /// The last difference between IMDS and the book, and when EC2 is asked about it again.
   var doubts: [ENIID: Doubt] = [:]
-  /// What running pods use and EC2's listing does not show.
+  /// Addresses of running pods that EC2's listing lacks.
   var inquiry = Inquiry()
-  /// CIDRs in use that a listing shows on another ENI: they move there when a later listing says so again.
+  /// CIDRs in use that a listing shows on another ENI: they move when a later listing confirms it.
   var moves: [IPPrefix: Move] = [:]
-  /// What EC2 took away under running pods, since the start.
+  /// What EC2 removed under running pods, since the start.
   package internal(set) var forcedRemovals = ForcedRemovals()
   var subnets: [SubnetID] = []
   /// Why no subnet may be used for new ENIs.
   var noSubnet: String?
-  /// ENIs that are not wired yet, and when to try again where it failed.
+  /// ENIs whose network setup is not done, and when to retry a failed one.
   var unwired: [Int: Backoff] = [:]
-  /// ENIs that EC2 refuses more addresses for a reason of their own, and when they are asked for again.
+  /// ENIs for which EC2 refuses more addresses for an ENI-specific reason, and when to retry.
   var refusedENIs: [Int: Backoff] = [:]
-  /// Device indices that EC2 called taken although nothing known has them, and how long that is believed.
+  /// Device indexes that EC2 reported as taken although no known ENI has them, and until when that is believed.
   var takenDevices: [Int: PoolInstant] = [:]
-  /// The answer to an attach was lost then: a listing asked for later says whether there is one more ENI.
+  /// When the answer to an attach was lost: a later listing shows whether there is one more ENI.
   var unclearAttachAt: PoolInstant?
-  /// EC2 refused to attach one more although the type allows it.
+  /// EC2 refused to attach one more ENI although the type allows it.
   var attachmentLimit: AttachmentLimit?
-  /// When what was last compared with the book was asked for: at the start, of IMDS, or of EC2.
+  /// When the last compared listing was requested: at the start, from IMDS, or from EC2.
   var reconciledAt: PoolInstant?
   var isStarted = false
   var isShutDown = false
@@ -79,13 +80,13 @@ package struct Pool: Sendable {
   var isSchedulable = true
   var needsListing = false
   var shrinkAt: PoolInstant?
-  /// When tidying is looked at next.
+  /// When tidying runs next.
   var tidyAt: PoolInstant?
   var tidiedAt: PoolInstant?
   var growthRetryAt: PoolInstant?
-  /// When the warm targets are looked after that pods have fallen short of.
+  /// When growth for unmet warm targets starts.
   var gatheredAt: PoolInstant?
-  /// When the event that is handled happened.
+  /// When the current event happened.
   private(set) var clock = PoolInstant(nanoseconds: 0)
   private var wakeAt: PoolInstant?
   private var lastAction: UInt64 = 0
@@ -97,8 +98,8 @@ package struct Pool: Sendable {
     random = SplitMix64(seed: seed)
   }
 
-  /// What AttachmentLimitExceeded taught. It holds until an attachment beyond it succeeds: no listing shows the volumes
-  /// that take an instance's slots.
+  /// The limit learned from AttachmentLimitExceeded. It applies until an attachment beyond it succeeds: no listing
+  /// shows the volumes that take an instance's slots.
   struct AttachmentLimit: Sendable {
     /// ENIs of network card 0 that were attached then.
     var attached: Int
@@ -106,7 +107,7 @@ package struct Pool: Sendable {
     var backoff = Backoff()
   }
 
-  /// How long a shortage of warm addresses lasts before they are asked for.
+  /// How long a shortage of warm addresses lasts before they are requested.
   static let gathering = Duration.seconds(1)
 
   /// An action that has not ended.
@@ -123,13 +124,13 @@ package struct Pool: Sendable {
     let since: PoolInstant
     /// Addresses that it will bring.
     let supply: Int
-    /// The call that EC2 refuses for its rate, where the action waits for that.
+    /// The throttled call, if the action waits for it.
     var heldBy: String?
   }
 
-  /// The actions of one event, answers apart from work.
+  /// The actions of one event, with answers and work separate.
   struct Batch {
-    /// `persist`, where anything must be written, and the answers.
+    /// `persist`, if the checkpoint changed, and the answers.
     private(set) var answers: [PoolAction] = []
     var work: [PoolAction] = []
     var actions: [PoolAction] { work.isEmpty ? answers : answers + work }
@@ -147,10 +148,10 @@ package struct Pool: Sendable {
     }
   }
 
-  /// Takes in what happened and says what to do about it.
+  /// Handles an event and returns the actions to run.
   ///
   /// - Parameter time: never earlier than with the event before.
-  /// - Returns: `persist` first where the checkpoint changed, then answers, then work, then a `wake`.
+  /// - Returns: `persist` first if the checkpoint changed, then answers, then work, then a `wake`.
   package mutating func handle(_ event: PoolEvent, now time: PoolTime) -> [PoolAction] {
     var batch = Batch()
     let now = time.instant
@@ -189,7 +190,7 @@ package struct Pool: Sendable {
       isUnwritten = false
     }
     if settings.usesCustomNetworking { rankENIs(now) }
-    // Before growth: the slots of what is dropped may be asked for.
+    // Before growth: the freed slots may be used.
     if let tidyAt, tidyAt <= now { dropLost() }
     if !queue.isEmpty { serve(time, &batch) }
     if !isShutDown {
@@ -200,7 +201,7 @@ package struct Pool: Sendable {
       makeRoom(now, &batch)
       refuse(now, &batch)
     }
-    // Nothing was given back while pods waited.
+    // Nothing was unassigned while pods waited.
     if hadWaiters, queue.isEmpty { tidy(from: now) }
     if !isShutDown {
       if let tidyAt, tidyAt <= now { tidy(now, &batch) }
@@ -211,7 +212,7 @@ package struct Pool: Sendable {
     wake(now, &batch)
   }
 
-  /// Enters a new action as under way.
+  /// Records a new action as in progress.
   mutating func start(_ work: InFlight.Work, supply: Int = 0) -> ActionID {
     lastAction += 1
     let id = ActionID(lastAction)
@@ -220,12 +221,12 @@ package struct Pool: Sendable {
     return id
   }
 
-  /// Whether anything may be asked of EC2 that changes the number of addresses or ENIs.
+  /// Whether EC2 calls that change the number of addresses or ENIs are allowed.
   var mayProvision: Bool {
     isStarted && !isShutDown && settings.provisions && (isSchedulable || settings.managesUnschedulable)
   }
 
-  /// The next instant at which something is due without an event. What is due already waits for an event anyway.
+  /// The next instant at which something is due without an event. Work that is already due waits for an event anyway.
   private mutating func wake(_ now: PoolInstant, _ batch: inout Batch) {
     var next: PoolInstant?
     let consider = { (instant: PoolInstant?) in

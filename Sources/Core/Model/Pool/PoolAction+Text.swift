@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 extension PoolAction: CustomStringConvertible {
-  /// One line for a log: what is done, to which ENI, how much.
+  /// One log line: the action, its ENI and the amount.
   package var description: String {
     switch self {
     case .persist: "write the checkpoint"
@@ -39,7 +39,7 @@ extension ActionFailure: CustomStringConvertible {
   package var description: String {
     var text = "\(fault)"
     if !record.isEmpty {
-      // What has no name of its own is told in EC2's words already.
+      // Other faults already carry EC2's message.
       if case .other = fault { text = record } else { text += ": \(record)" }
     }
     return mayBeDone ? "\(text) (EC2 may have done it anyway)" : text

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// Something that the pool wants done. The actor runs the actions of a batch in the order given as far as starting
-/// them goes; those with an `ActionID` end with one `PoolEvent.ended`, in any order and many at a time.
+/// Something that the pool wants done. The actor starts the actions of a batch in the given order; those with an
+/// `ActionID` end with one `PoolEvent.ended`, in any order and concurrently.
 package enum PoolAction: Sendable, Hashable {
-  /// Write the checkpoint (`Pool.checkpoint`) before any answer of this batch is sent. Always first in its batch.
-  /// Where it fails: send the `released` answers all the same (a restart finds no veth and drops the entry), withhold
-  /// the `assigned` ones and feed `PoolEvent.checkpointFailed`.
+  /// Write the checkpoint (`Pool.checkpoint`) before any answer of this batch is sent. Always first in its batch. If it
+  /// fails: send the `released` answers anyway (a restart finds no veth and drops the entry), withhold the `assigned`
+  /// ones and feed `PoolEvent.checkpointFailed`.
   case persist
   /// Answer an ADD.
   case answerAdd(WaiterID, AddAnswer)
@@ -14,19 +14,19 @@ package enum PoolAction: Sendable, Hashable {
   /// Create an ENI with its addresses in the same call, attach it, set delete-on-termination. Ends with `attached`,
   /// or with a failure after which nothing is left behind unless `mayBeDone`.
   case attachENI(ActionID, AttachRequest)
-  /// Add addresses or prefixes to an ENI, and route what comes from them (the source map) before ending with
-  /// `assigned`: the pool gives them out at once.
+  /// Assign addresses or prefixes to an ENI and add them to the source map before ending with `assigned`: the pool uses
+  /// them at once.
   case assign(ActionID, ENIID, CIDRKind, count: Int)
-  /// Give addresses or prefixes back to EC2, then take them out of the source map.
+  /// Unassign addresses or prefixes, then remove them from the source map.
   case unassign(ActionID, ENIID, [IPPrefix])
-  /// Take down the ENI's link state, detach, delete.
+  /// Remove the ENI's network setup, detach and delete it.
   case freeENI(ActionID, ENIID)
-  /// Bring up link, table, rules and source map of an ENI and verify them. None of its addresses is given out before
-  /// this ends with `done`.
+  /// Set up and verify link, table, rules and source map of an ENI. None of its addresses is assigned before this ends
+  /// with `done`.
   case wireENI(ActionID, ENIObservation)
   /// Ask EC2 for all ENIs of the instance. Ends with `listed`.
   case listENIs(ActionID)
-  /// Feed `tick` at this instant or soon after. Replaces an earlier wake; ticks at other times do no harm.
+  /// Feed `tick` at this instant or soon after. Replaces an earlier wake; ticks at other times are harmless.
   case wake(at: PoolInstant)
 
   /// The identifier of an action that must end with `PoolEvent.ended`.
@@ -40,7 +40,7 @@ package enum PoolAction: Sendable, Hashable {
   }
 }
 
-/// What EC2 is asked for: single secondary addresses or delegated prefixes.
+/// The kind to request: single secondary addresses or delegated prefixes.
 package enum CIDRKind: UInt8, Sendable, Hashable {
   case address
   case prefix
@@ -48,7 +48,7 @@ package enum CIDRKind: UInt8, Sendable, Hashable {
 
 /// A new ENI.
 package struct AttachRequest: Sendable, Hashable {
-  /// The lowest index that nothing attached or on its way has.
+  /// The lowest index that no attached or requested ENI has.
   package let device: Int
   package let card: Int
   package let subnet: SubnetID
@@ -62,7 +62,7 @@ package struct Assignment: Sendable, Hashable {
   package let key: AttachmentKey
   package let pod: PodName
   package let address: IPAddress
-  /// Nil where EC2 took the address away while the pod kept it.
+  /// Nil if EC2 removed the address while the pod kept it.
   package let eni: ENIID?
   package let device: Int
   package let card: Int
@@ -71,7 +71,7 @@ package struct Assignment: Sendable, Hashable {
   /// Nanoseconds since 1970 at which it was assigned.
   package let assignedUnixNanoseconds: Int64
   package let interfacesCount: Int
-  /// False where the same attachment had the address before this request.
+  /// False if the same attachment already had the address.
   package let isNew: Bool
 }
 
@@ -82,6 +82,6 @@ package enum AddAnswer: Sendable, Hashable {
 
 package enum DeleteAnswer: Sendable, Hashable {
   case released(Assignment)
-  /// The reference's `datastore: unknown pod`: success to the runtime.
+  /// `datastore: unknown pod` of amazon-vpc-cni-k8s: success for the runtime.
   case unknown
 }

@@ -11,16 +11,16 @@ package enum PoolEvent: Sendable {
   case addCancelled(WaiterID)
   /// CNI DEL: one answer follows in the same batch.
   case delete(AttachmentKey, WaiterID)
-  /// An action that the pool asked for has ended. An unknown identifier is ignored.
+  /// An action has ended. An unknown identifier is ignored.
   case ended(ActionID, ActionResult)
-  /// EC2 refused a call of an action under way for its rate; the action goes on. For the cause that waiters are told.
+  /// EC2 throttled a call of an action in progress; the action continues. Used for the cause in refusals.
   case held(ActionID, call: String)
-  /// What EC2 says of every ENI attached, without having been asked for by the pool.
+  /// An EC2 listing that the pool did not request.
   case observed(ENIListing)
   /// The checkpoint of a batch could not be written. The actor has withheld the `assigned` answers of the batch and
   /// names them here; the assignments made for them are undone, and each is answered with `checkpointNotWritten`.
   case checkpointFailed([UnsentAnswer], reason: String)
-  /// Nothing but time passed; asked for by `PoolAction.wake`.
+  /// Only time passed; requested by `PoolAction.wake`.
   case tick
   /// The node's capacity of pods became known or changed.
   case maxPods(Int)
@@ -28,9 +28,9 @@ package enum PoolEvent: Sendable {
   case schedulable(Bool)
   /// The subnets in which new ENIs may be made, best first. Until told, the primary ENI's.
   case subnets([SubnetID])
-  /// It is not known in which subnet new ENIs must be made, and why: until `subnets` none is made.
+  /// The subnet for new ENIs is unknown, with the reason: no ENI is created until `subnets`.
   case subnetsUnknown(String)
-  /// SIGTERM: nothing more is asked of EC2, waiters are answered now.
+  /// SIGTERM: no more EC2 calls, waiters are answered now.
   case shutdown
 }
 
@@ -51,13 +51,13 @@ package struct ActionID: Sendable, Hashable, Comparable {
 package struct PoolStart: Sendable {
   /// Every ENI attached, unmanaged ones too.
   package var enis: [ENIObservation]
-  /// Allocations of the checkpoint whose pods still exist, its cooldowns, and what was being given back.
+  /// Allocations of the checkpoint whose pods still exist, its cooldowns, and unassigns in progress.
   package var checkpoint: Checkpoint
-  /// True where IMDS alone shows what is attached and the checkpoint, which would know what was given back a moment ago,
-  /// is damaged or gone: no address is given out before IMDS cannot lag any more.
+  /// True if only IMDS shows the ENIs and the checkpoint, which knows recent unassigns, is damaged or missing: no
+  /// address is assigned until IMDS has caught up.
   package var restsUnproven: Bool
-  /// CIDRs that running pods use by another ENI than the one that the listing showed, which is named here. They are left
-  /// out of `enis`.
+  /// CIDRs of running pods that the kernel routes by a different ENI than the listing shows; the value is the listing's
+  /// ENI. `enis` does not contain them.
   package var contested: [IPPrefix: ENIID] = [:]
 
   package init(enis: [ENIObservation], checkpoint: Checkpoint = Checkpoint(), restsUnproven: Bool = false) {
@@ -74,7 +74,7 @@ package struct AddRequest: Sendable {
   package var pod: PodName
   /// When the caller stops waiting.
   package var deadline: PoolInstant
-  /// How many interfaces the pod gets in all; written into the checkpoint.
+  /// The pod's number of interfaces; written to the checkpoint.
   package var interfacesCount: Int
 
   package init(
@@ -102,9 +102,9 @@ package struct UnsentAnswer: Sendable, Hashable {
 /// All ENIs of the instance at one moment.
 package struct ENIListing: Sendable {
   package var enis: [ENIObservation]
-  /// When the request for it was sent: what the pool changed later is not judged by it.
+  /// When it was requested: later changes of the pool are not compared with it.
   package var askedAt: PoolInstant
-  /// False for IMDS, which lags: it can then show what is new, but never take anything away.
+  /// False for IMDS, which lags: such a listing can add, but never remove.
   package var isAuthoritative: Bool
 
   package init(enis: [ENIObservation], askedAt: PoolInstant, isAuthoritative: Bool) {
@@ -116,18 +116,18 @@ package struct ENIListing: Sendable {
 
 /// How an action ended.
 package enum ActionResult: Sendable {
-  /// `attachENI`: created, attached, marked to go with the instance.
+  /// `attachENI`: created, attached, DeleteOnTermination set.
   case attached(ENIObservation)
-  /// `assign`: exactly what was added to the ENI, nothing that was there before.
+  /// `assign`: only what was added to the ENI.
   case assigned([IPPrefix])
-  /// `unassign`, `freeENI` and `wireENI`: done. What was already so is done too.
+  /// `unassign`, `freeENI` and `wireENI`: done, or already in that state.
   case done
   /// `listENIs`.
   case listed(ENIListing)
   case failed(ActionFailure)
 }
 
-/// Why an action did not succeed, and whether it may have been done all the same.
+/// Why an action failed, and whether EC2 may have done it anyway.
 package struct ActionFailure: Error, Sendable, Hashable {
   package enum Fault: Sendable, Hashable {
     /// RequestLimitExceeded and the like, with the call's name.
@@ -138,7 +138,7 @@ package struct ActionFailure: Error, Sendable, Hashable {
     case subnetFull
     /// InsufficientCidrBlocks: no block of the delegated size; single addresses may be free.
     case noFreePrefix
-    /// PrivateIpAddressLimitExceeded: EC2 counts more on the ENI than the pool does.
+    /// PrivateIpAddressLimitExceeded: EC2 has more addresses on the ENI than the pool knows.
     case addressLimit
     /// AttachmentLimitExceeded: more is attached than the pool knows of, or volumes take the instance's slots.
     case attachmentLimit
@@ -146,16 +146,16 @@ package struct ActionFailure: Error, Sendable, Hashable {
     case deviceTaken
     /// InvalidNetworkInterfaceID.NotFound: the ENI is gone.
     case eniGone
-    /// Anything else, in words; it is tried again.
+    /// Anything else, in words; it is retried.
     case other(String)
   }
 
   package let fault: Fault
-  /// True where the answer was lost, so that EC2 may have done it.
+  /// True if the answer was lost, so EC2 may have done it.
   package let mayBeDone: Bool
-  /// EC2's own message, short enough for a pod's event; empty where it did not answer.
+  /// EC2's message, short enough for a pod's event; empty if EC2 did not answer.
   package let words: String
-  /// For the log alone: all that EC2 said, with what only an administrator can decode; empty where `fault` says it.
+  /// For the log only: EC2's full message with the encoded authorization failure; empty if `fault` already says it.
   package let record: String
 
   package init(_ fault: Fault, mayBeDone: Bool = false, words: String = "", record: String = "") {

@@ -25,8 +25,8 @@ package struct PoolInstant: Sendable, Hashable, Comparable {
   }
 }
 
-/// What the pool is told about the time with every event: the monotonic clock, which decides everything, and the
-/// calendar, which is only written down so that another process can read it.
+/// The time of an event: the monotonic clock, which decides everything, and the wall clock, which is only written to
+/// the checkpoint for other processes.
 package struct PoolTime: Sendable, Hashable {
   package var instant: PoolInstant
   /// Nanoseconds since 1970-01-01 UTC.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// A set of small numbers with its smallest member at hand: one word for each 64.
+/// A bit set of small numbers with fast access to its smallest member.
 struct SlotSet: Sendable {
   private var words: [UInt64] = []
 
@@ -12,7 +12,7 @@ struct SlotSet: Sendable {
     return nil
   }
 
-  /// The smallest member that is none of some.
+  /// The smallest member not among the given ones.
   func first(outside others: Set<Int>) -> Int? {
     for (index, word) in words.enumerated() {
       var rest = word

@@ -2,32 +2,32 @@
 
 /// The arithmetic of WARM_ENI_TARGET, WARM_IP_TARGET, MINIMUM_IP_TARGET and WARM_PREFIX_TARGET.
 ///
-/// The reference's formulas with three differences: an address in cooldown is not free, a waiting pod always counts as
-/// demand, and the warm pool never exceeds what the node's pod limit can use.
+/// The formulas of amazon-vpc-cni-k8s with three differences: an address in cooldown is not free, a waiting pod always
+/// counts as demand, and the warm pool never exceeds what the node's pod limit can use.
 struct Targets: Sendable {
   let settings: PoolSettings
-  /// Usable addresses, those on their way included.
+  /// Usable addresses, including requested ones.
   var total: Int
-  /// In use, and promised to attachments that wait.
+  /// In use, plus those needed by waiting attachments.
   var assigned: Int
   var cooling: Int
   /// CIDRs with nothing in use and nothing in cooldown.
   var idleCIDRs: Int
   var cidrs: Int
-  /// In use, but of CIDRs that do not count: the other mode's, an excluded ENI's, taken away by EC2.
+  /// In use, but in CIDRs that do not count: the other mode's, an excluded ENI's, or removed by EC2.
   var stranded: Int
 
-  /// Can be given out; negative where more wait than there is.
+  /// Can be assigned; negative if more pods wait than addresses are free.
   var available: Int { total - assigned - cooling }
 
-  /// Addresses to ask for beyond what is there and on its way, for the warm targets and the waiters together; what
-  /// waiters alone need is the least it can be.
+  /// Addresses to request beyond current and requested ones, for warm targets and waiters together; at least what the
+  /// waiters need.
   var shortage: Int {
     let warm = min(warmShortage, max(settings.maxPods - stranded - total, 0))
     return max(urgentShortage, warm)
   }
 
-  /// What attachments that wait lack, as far as the pod limit has room: cooling addresses do not fill it.
+  /// Addresses that waiting attachments lack, within max pods: addresses in cooldown do not count against it.
   var urgentShortage: Int {
     min(max(-available, 0), max(settings.maxPods - stranded - (total - cooling), 0))
   }
@@ -48,10 +48,10 @@ struct Targets: Sendable {
       : (settings.slotsPerENI, settings.warmENITarget)
   }
 
-  /// Whether growth fills an ENI to its limit rather than asking for the shortage alone.
+  /// Whether growth fills an ENI to its limit instead of requesting only the shortage.
   var fillsWholeENIs: Bool { !settings.isWarmIPMode && !settings.usesPrefixes }
 
-  /// Idle CIDRs that can go back to EC2.
+  /// Idle CIDRs that can be unassigned.
   var surplus: Int {
     if settings.isWarmIPMode {
       guard settings.usesPrefixes else {
@@ -65,8 +65,8 @@ struct Targets: Sendable {
     return settings.usesPrefixes ? max(idleCIDRs - settings.warmPrefixTarget, 0) : 0
   }
 
-  /// Addresses that can go without a shortage. Where single addresses stand in for prefixes, a count of CIDRs says nothing
-  /// of that: what went back would be asked for again, for ever.
+  /// Addresses that can be unassigned without causing a shortage. While single addresses replace prefixes, the count of
+  /// CIDRs is misleading: unassigned ones would be requested again, endlessly.
   var spare: Int {
     if settings.isWarmIPMode {
       return max(min(available - settings.warmIPTarget, total - settings.minimumIPTarget), 0)
@@ -75,7 +75,7 @@ struct Targets: Sendable {
     return max(available - unit * warm, 0)
   }
 
-  /// The same pool without an ENI on which nothing is in use.
+  /// The same pool without one idle ENI.
   func without(_ counts: AddressCounts) -> Targets {
     var rest = self
     rest.total -= counts.total

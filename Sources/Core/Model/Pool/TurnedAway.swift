@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// Pods that were refused an address a short time ago and will ask again: kubelet makes another sandbox 10 to 15 s after
-/// one that failed. Until then they count as demand, so that growth goes on for them and nothing is given back.
+/// Pods that were recently refused an address and will ask again: kubelet creates another sandbox 10 to 15 s after a
+/// failed one. Until then they count as demand, so that growth continues for them and nothing is unassigned.
 struct TurnedAway: Sendable {
   /// A little longer than kubelet takes.
   static let memory = Duration.seconds(20)
-  /// No more pods are kept than that.
+  /// The maximum number of pods kept.
   static let limit = 1024
 
   private var until: [PodName: PoolInstant] = [:]
@@ -14,7 +14,7 @@ struct TurnedAway: Sendable {
 
   var isEmpty: Bool { until.isEmpty }
   var count: Int { until.count }
-  /// When all of them are forgotten, nil where there is none.
+  /// When all of them expire; nil if there is none.
   var latest: PoolInstant? { until.values.max() }
 
   mutating func note(_ pod: PodName, _ now: PoolInstant) {
@@ -29,7 +29,7 @@ struct TurnedAway: Sendable {
     if !until.isEmpty { until[pod] = nil }
   }
 
-  /// Forgets those that did not come back.
+  /// Removes those that did not come back in time.
   mutating func expire(_ now: PoolInstant) {
     guard let earliest, earliest <= now else { return }
     until = until.filter { $0.value > now }

@@ -2,9 +2,9 @@
 
 internal import DequeModule
 
-/// ADDs that wait for an address, in the order in which their attachments first asked.
+/// ADDs waiting for an address, in the order in which their attachments first asked.
 ///
-/// Requests for the same attachment stand together: they need one address and all get the same answer.
+/// Requests for the same attachment are grouped: they need one address and all get the same answer.
 struct WaiterQueue: Sendable {
   struct Waiter: Sendable {
     let request: AddRequest
@@ -32,7 +32,7 @@ struct WaiterQueue: Sendable {
 
   func first(of key: AttachmentKey) -> Waiter? { waiters[key]?.first }
 
-  /// Takes out an attachment with all its waiters.
+  /// Removes an attachment with all its waiters.
   mutating func remove(_ key: AttachmentKey) -> [Waiter] {
     guard let removed = waiters.removeValue(forKey: key) else { return [] }
     for waiter in removed { keyOf[waiter.request.waiter] = nil }
@@ -41,7 +41,7 @@ struct WaiterQueue: Sendable {
     return removed
   }
 
-  /// Takes out one waiter; nil where it does not wait.
+  /// Removes one waiter; nil if it is not waiting.
   mutating func remove(_ id: WaiterID) -> Waiter? {
     guard let key = keyOf.removeValue(forKey: id),
       let index = waiters[key]?.firstIndex(where: { $0.request.waiter == id }),
@@ -51,7 +51,7 @@ struct WaiterQueue: Sendable {
     return waiter
   }
 
-  /// Takes out every waiter whose deadline has come.
+  /// Removes every waiter whose deadline has passed.
   mutating func removeExpired(_ now: PoolInstant) -> [Waiter] {
     guard let earliestDeadline, earliestDeadline <= now else { return [] }
     var expired: [Waiter] = []

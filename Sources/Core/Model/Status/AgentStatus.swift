@@ -64,7 +64,7 @@ package struct AgentStatus: Sendable, Hashable {
     package init() {}
   }
 
-  /// What the warm targets ask for, against what there is.
+  /// Warm targets against current addresses.
   package struct Targets: Sendable, Hashable {
     package var warmENI = 0
     package var warmIP = 0
@@ -87,7 +87,7 @@ package struct AgentStatus: Sendable, Hashable {
     package var mac = ""
     package var table = 0
     package var isManaged = true
-    /// Its addresses may be given out.
+    /// Its addresses may be assigned.
     package var isOpen = true
     package var isExcluded = false
     package var total = 0
@@ -95,7 +95,7 @@ package struct AgentStatus: Sendable, Hashable {
     package var cooling = 0
     /// Nobody has them and nobody gets them now: they go back to EC2, or the ENI is not ready.
     package var keptBack = 0
-    /// In another subnet than ENIConfig's: its pods stay, and new ones go elsewhere.
+    /// In a different subnet than the ENIConfig's: its pods stay, new pods go elsewhere.
     package var isOutdated = false
     package var prefixes: [String] = []
 

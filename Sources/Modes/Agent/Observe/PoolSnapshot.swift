@@ -27,7 +27,7 @@ struct PoolHoldings: Sendable {
   var cooldown: Duration
 }
 
-/// What others may look at.
+/// Read-only views for other parts.
 extension AddressPool {
   func snapshot() -> PoolSnapshot { PoolSnapshot(pool, now: time().instant) }
 

@@ -8,7 +8,7 @@ struct PodHolder: Sendable, Hashable {
   let address: IPAddress
   /// The last part of the name of its host veth; nil for an entry of a checkpoint that names no pod.
   let vethSuffix: String?
-  /// Nil where EC2 took the address away while the pod kept it.
+  /// Nil if EC2 removed the address while the pod kept it.
   let eni: ENIID?
   /// The table of that ENI.
   let eniTable: RouteTable?

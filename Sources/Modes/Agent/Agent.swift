@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The agent's life, in order. Each step needs the one before it.
+// The agent's lifecycle, in order. Each step needs the one before it.
 //
 //   cluster    the API server: beside all that follows                            see Kube/ClusterLink.swift
 //   identify   IMDS: which instance, its primary ENI; limits of its type          tried until IMDS answers
@@ -24,14 +24,14 @@ internal import VPCTransport
 
 /// One run of the agent on one node.
 struct Agent {
-  /// Where the plugin looks for it.
+  /// The socket path that the plugin uses.
   static let socketPath = "/var/run/aws-node/ipamd.sock"
-  /// All of the stop, so that the pod's grace period of 10 s is never needed.
+  /// Limit for the whole shutdown, within the pod's termination grace period of 10 s.
   private static let stopLimit = Duration.seconds(4)
-  /// How long the start waits for another holder of the xtables lock, before nftables has to do until it lets go.
+  /// How long the start waits for the xtables lock; after that nftables is used until the lock is free.
   private static let lockWaitSeconds = 5
-  /// How long the start waits for another agent to end: one that was told to stop, or one that was killed, whose socket the
-  /// kernel closes when it has given back all memory.
+  /// How long the start waits for a previous agent to exit: one that is stopping, or one that was killed and whose
+  /// socket the kernel has not closed yet.
   private static let predecessorLimit = Duration.seconds(10)
 
   let settings: Settings
@@ -48,9 +48,9 @@ struct Agent {
     let pool: AddressPool
     let server: RPCServer
     let health: HealthStatus
-    /// The first reading of the subnets, the second look at young entries, and what goes on beside the pool.
+    /// The first subnet listing, the second check of recent entries, and the background work.
     let tasks: [Task<Void, Never>]
-    /// What people look at; runs until it is cancelled.
+    /// Metrics and introspection; runs until cancelled.
     let observation: Task<Void, Never>
   }
 
@@ -61,7 +61,7 @@ struct Agent {
     do {
       let parts = try await start()
       await Agent.untilCancelled()
-      // The stop must run whole although this task is cancelled.
+      // The shutdown must complete although this task is cancelled.
       await Task { await stop(parts) }.value
       return 0
     } catch is CancellationError {
@@ -75,13 +75,13 @@ struct Agent {
   private func start() async throws -> Parts {
     let began = ContinuousClock.now
     guard settings.family == .ipv4 else { throw AgentError.noIPv6 }
-    // Before anything is touched: two agents on one node would take each other's state apart.
+    // Before anything is changed: two agents on one node would destroy each other's state.
     try await RPCServer.awaitFree(path: Agent.socketPath, within: Agent.predecessorLimit) { [logger] in
       logger.notice(
         "another agent still listens on the socket; waiting for it to exit", metadata: ["socket": "\(Agent.socketPath)"]
       )
     }
-    // Before the first connection, and until the lasting rules stand.
+    // Before the first connection, and until the permanent rules are in place.
     trackConnections(ConnectionTracking.begin)
     defer { trackConnections(ConnectionTracking.end) }
     metrics.initializationBegan()
@@ -93,12 +93,12 @@ struct Agent {
         calls.note($0)
         reporter.ec2($0)
       }, credentials: { [logger] in $0.log(to: logger) })
-    // Where the MTU may have to be lowered, that comes before every connection that lasts.
+    // If the MTU must be lowered, that happens before any long-lived connection.
     let mayLower = settings.eniMTU < Settings.largestMTU
     let follow = { [environment] in Task { await cluster.run(environment: environment, transport: cloud.transport) } }
     let early = mayLower ? nil : follow()
     let identity = try await identify(cloud)
-    // Before the node is set up, so that nothing is done unseen from then on.
+    // Before the node is set up, so that no later change is missed.
     let watch = await openWatch()
     let network = try NodeNetwork(
       configuration: NodeNetwork.Configuration(settings), logger: logger,
@@ -111,7 +111,7 @@ struct Agent {
     let ec2 = try cloud.ec2(region: identity.instance.region)
     let capacity = try await NodeCapacity.read(of: identity.instance.instanceType, settings, ec2, logger)
     let enis = nodeENIs(identity, cloud.imds, ec2, network, cluster.customNetwork)
-    // Beside all that follows, which does not wait for it.
+    // In parallel with the following steps, which do not wait for it.
     let reading = Task { await enis.subnets.read() }
     let found = try readCheckpoint()
     let led = try await network.ledENIs()
@@ -126,7 +126,7 @@ struct Agent {
       for cidr in attached[index].cidrs where contested.contains(cidr) { shownOn[cidr] = attached[index].id }
       attached[index].cidrs.removeAll(where: contested.contains)
     }
-    // On a thread of its own, beside the restoration.
+    // On its own thread, in parallel with the restoration.
     async let hostRules = network.applyHostRules(
       primary: identity.primary.mac, address: identity.primaryAddress, vpcCIDRs: identity.primary.vpcIPv4CIDRs,
       lockWaitSeconds: Agent.lockWaitSeconds)
@@ -145,7 +145,7 @@ struct Agent {
     var told = ClusterFollower.Told(maxPods: capacity.maxPods)
     await follower.follow(&told)
     cluster.restored(restoration.checkpoint)
-    // IMDS lags, and only the checkpoint knows what was given back a moment ago.
+    // IMDS lags, and only the checkpoint knows recent unassigns.
     let restsUnproven = (!listed.isByEC2 || settings.usesIMDSOnly) && !found.isSound && led != nil
     var begin = PoolStart(enis: attached, checkpoint: restoration.checkpoint, restsUnproven: restsUnproven)
     begin.contested = shownOn
@@ -169,9 +169,9 @@ struct Agent {
       eniConfigName: { cluster.state.content.eniConfigName }, report: statusReport(pool, network, enis, cluster, began),
       logger: logger)
     let observation = Task { await services.run(beside: server) }
-    // Before anything else that comes behind "ready": addresses wait for it.
+    // First after "ready": addresses wait for it.
     let secondLook = Task { await lookAgain(at: restoration.unproven, pool, network) }
-    // Of no use to any pod that waits now, so after everything that is.
+    // No waiting pod needs it, so it runs last.
     let work = BackgroundWork(
       settings: settings, enis: enis, pool: pool, network: network, knownSubnets: subnets, isListed: listed.isByEC2,
       cluster: follower, toldByCluster: told, metrics: metrics, watch: watch, repairs: repairs,
@@ -204,7 +204,7 @@ struct Agent {
     parts.health.set(.notServing)
     for task in parts.tasks { task.cancel() }
     await parts.pool.shutDown(within: Agent.stopLimit)
-    // It runs on the server's event loop, so it ends before that.
+    // It runs on the server's event loop, so it stops before the loop.
     parts.observation.cancel()
     await parts.observation.value
     await parts.server.shutdown(within: .seconds(1))
@@ -218,7 +218,7 @@ struct Agent {
 
   // MARK: steps
 
-  /// Without it a connection that is begun before the SNAT rules is dead once they stand, and made anew.
+  /// Without it, a connection opened before the SNAT rules breaks once they are in place, and must be reopened.
   private func trackConnections(_ change: () throws -> Void) {
     do {
       try change()
@@ -227,8 +227,8 @@ struct Agent {
     }
   }
 
-  /// Without it the node is looked at once a minute all the same. Where the kernel's notices cannot be had yet, `NodeRepair`
-  /// opens them later.
+  /// Without it, the node is still checked once a minute. If the notification sockets cannot be opened yet,
+  /// `NodeRepair` opens them later.
   private func openWatch() async -> NodeWatch? {
     do {
       let watch = try NodeWatch()
@@ -243,7 +243,7 @@ struct Agent {
     }
   }
 
-  /// Asks IMDS until it answers: without it nothing is known of the node.
+  /// Asks IMDS until it answers: the agent needs the node's identity.
   private func identify(_ cloud: CloudAccess) async throws -> NodeIdentity {
     var wait = Duration.milliseconds(250)
     while true {
@@ -267,7 +267,7 @@ struct Agent {
   ) -> NodeENIs {
     let directory = ENIDirectory()
     directory.setCIDR(identity.primarySubnetCIDR, of: identity.primarySubnet)
-    // Under custom networking the subnet is ENIConfig's; where nothing is asked of EC2, none is chosen.
+    // With custom networking the ENIConfig names the subnet; without EC2 calls, no subnet is chosen.
     let discovers = settings.discoversSubnets && settings.provisions && !settings.usesCustomNetworking
     let subnets = SubnetDirectory(
       ec2: ec2, identity: identity, clusterName: settings.clusterName, isEnabled: discovers, enis: directory,
@@ -284,7 +284,7 @@ struct Agent {
       time: .system, logger: logger, customNetwork: customNetwork)
   }
 
-  /// The checkpoint, and whether it was there and whole.
+  /// The checkpoint, and whether it existed without damage.
   private struct Found {
     let checkpoint: Checkpoint
     let isSound: Bool
@@ -293,7 +293,7 @@ struct Agent {
   private func readCheckpoint() throws -> Found {
     let checkpoint = CheckpointFile(path: settings.checkpointPath)
     try checkpoint.makeFolder()
-    // Without a file nothing is known of the pods that the kernel has routes to: none of them is taken for deleted.
+    // Without a file, pods that the kernel has routes to are unknown: none of them counts as deleted.
     let wasThere = checkpoint.exists
     let file = checkpoint.read()
     for finding in file.findings {
@@ -320,8 +320,8 @@ struct Agent {
     return restoration
   }
 
-  /// Takes back the addresses of attachments whose veth has not come: their plugin died with the agent, or their pod
-  /// ended unseen.
+  /// Releases the addresses of attachments whose veth never appeared: their plugin died with the agent, or their pod
+  /// ended meanwhile.
   private func lookAgain(at entries: [Restoration.Unproven], _ pool: AddressPool, _ network: NodeNetwork) async {
     guard !entries.isEmpty else { return }
     do {
@@ -356,7 +356,7 @@ struct Agent {
   }
 }
 
-/// Why this release cannot run as it is asked to.
+/// Why this release cannot run with these settings.
 enum AgentError: Error, CustomStringConvertible {
   case noIPv6
 

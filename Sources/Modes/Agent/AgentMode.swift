@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// `vpc-cni agent`: reads the settings, runs the agent, ends it on SIGTERM. Read on: Agent.swift.
+// `vpc-cni agent`: reads the settings, runs the agent, stops it on SIGTERM. Read on: Agent.swift.
 
 internal import Glibc
 internal import Logging
@@ -8,17 +8,17 @@ internal import VPCLinux
 internal import VPCModel
 internal import VPCObserve
 
-/// The node's address agent. It takes no arguments; its settings are environment variables (docs/configuration.md).
+/// The node's IPAM agent. It takes no arguments; its settings are environment variables (docs/configuration.md).
 package enum AgentMode {
   /// Runs until SIGTERM or SIGINT; a second signal ends it at once.
   ///
-  /// - Returns: 1 where a setting or the start failed, 64 for an argument; ends the process by itself otherwise.
+  /// - Returns: 1 if a setting or the start failed, 64 for an argument; otherwise it exits the process itself.
   package static func run(arguments: [String]) -> Int32 {
     guard arguments.isEmpty else {
       say("takes no arguments, got \"\(arguments[0])\"; settings are environment variables")
       return 64
     }
-    // Before anything starts a thread, so that every thread has them blocked.
+    // Before any thread starts, so that every thread blocks these signals.
     let signals = SignalQueue()
     let environment = ProcessEnvironment.variables()
     let settings: Settings
@@ -58,13 +58,13 @@ package enum AgentMode {
     return 1
   }
 
-  /// How long the end waits for what the log has not taken yet.
+  /// How long the exit waits for pending log lines.
   private static let flushLimit = Duration.seconds(1)
 
-  /// For what happens before there is a log.
+  /// For messages before the log is open.
   private static func say(_ text: String) {
     let line = Array("vpc-cni agent: \(text)\n".utf8)
-    // A closed stderr leaves nobody to tell.
+    // With a closed stderr there is no way to report.
     _ = write(STDERR_FILENO, line, line.count)
   }
 }

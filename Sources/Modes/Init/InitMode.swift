@@ -21,7 +21,7 @@ package enum InitMode {
       logger.error("takes no arguments; settings are environment variables", metadata: ["argument": "\(arguments[0])"])
       return 64
     }
-    // Before anything starts a thread, so that every thread has them blocked.
+    // Before any thread starts, so that every thread blocks these signals.
     let signals = SignalQueue()
     let environment = ProcessEnvironment.variables()
     let settings: NodeSettings

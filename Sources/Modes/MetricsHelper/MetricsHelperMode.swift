@@ -26,7 +26,7 @@ package enum MetricsHelperMode {
       put(HelperOptions.usage, to: STDOUT_FILENO)
       return 0
     }
-    // Before anything starts a thread, so that every thread has them blocked.
+    // Before any thread starts, so that every thread blocks these signals.
     let signals = SignalQueue()
     let environment = ProcessEnvironment.variables()
     let settings: MetricsHelperSettings
@@ -50,7 +50,7 @@ package enum MetricsHelperMode {
     return 1
   }
 
-  /// For what happens before there is a log.
+  /// For messages before the log is open.
   private static func say(_ text: String) { put("vpc-cni metrics-helper: \(text)\n", to: STDERR_FILENO) }
 
   private static func put(_ text: String, to file: Int32) {

@@ -23,7 +23,7 @@ package enum NodeMode {
       logger.error("takes no arguments; settings are environment variables", metadata: ["argument": "\(arguments[0])"])
       return 64
     }
-    // Before anything starts a thread, so that every thread has them blocked.
+    // Before any thread starts, so that every thread blocks these signals.
     let signals = SignalQueue([SIGTERM, SIGINT, SIGCHLD])
     logger.info("Validating env variables ...")
     do {

@@ -19,7 +19,7 @@ struct SupportBundle {
 
   /// - Returns: the exit status.
   func make() -> Int32 {
-    // Before anything starts a thread, so that every thread has them blocked.
+    // Before any thread starts, so that every thread blocks these signals.
     let signals = SignalQueue([SIGTERM, SIGINT, SIGHUP])
     let began = ContinuousClock.now
     let processes = ProcessTable.read()

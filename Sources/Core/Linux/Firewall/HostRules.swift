@@ -31,7 +31,7 @@ package struct HostRules: Sendable, Hashable {
   package var primaryInterface: String
   /// What the host ends of pods' veth pairs are called, without the digits.
   package var vethPrefix: String
-  /// Pods and connections from before a change of the settings.
+  /// Pods and connections from before a settings change.
   package var earlier = EarlierSettings()
   package var vpcCIDRs: [IPPrefix]
   /// AWS_VPC_K8S_CNI_EXCLUDE_SNAT_CIDRS.

@@ -129,7 +129,7 @@ package struct AgentStatus: Sendable, Hashable {
 
   package struct Subnet: Sendable, Hashable {
     package var id = ""
-    /// By EC2's last word; nil where it has not said.
+    /// As EC2 last reported; nil if it has not.
     package var free: Int?
     /// How old that word is; nil where there is none.
     package var freeSeconds: Int?

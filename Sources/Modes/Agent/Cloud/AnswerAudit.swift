@@ -3,14 +3,14 @@
 internal import VPCCloud
 internal import VPCModel
 
-/// Whether what EC2 answered can be true. An address is given to a pod only if nothing speaks against it; what is odd is
-/// asked for again by a listing.
+/// Checks EC2 responses for consistency. An address is assigned to a pod only if the response is consistent; otherwise
+/// a new listing is requested.
 enum AnswerAudit {
   /// What is wrong with an answer to "assign so many to this ENI"; nil where it holds. Fewer than asked is not wrong, nor is
   /// an address that a listing showed on another ENI: listings may be stale, and this answer is not.
   ///
   /// - Parameters:
-  ///   - subnet: the ENI's, nil where it is not known.
+  ///   - subnet: the ENI's, nil if unknown.
   ///   - entries: everything attached, the ENI itself included.
   static func fault(
     assigned: [IPPrefix], _ kind: CIDRKind, asked count: Int, to eni: ENIID, subnet: IPPrefix?,
@@ -32,10 +32,10 @@ enum AnswerAudit {
     return nil
   }
 
-  /// Takes out of a listing what cannot be true: addresses outside the ENI's subnet, prefixes of another size, the ENI's
-  /// own address, and what two ENIs hold (of both).
+  /// Removes inconsistent entries from a listing: addresses outside the ENI's subnet, prefixes of another size, the
+  /// ENI's own address, and addresses that two ENIs hold (from both).
   ///
-  /// - Returns: what is sound of each ENI, and a line for each thing that is not.
+  /// - Returns: the consistent addresses of each ENI, and one line per finding.
   static func sound(
     _ listed: [EC2NetworkInterface], subnet: (EC2NetworkInterface) -> IPPrefix?
   ) -> (cidrs: [ENIID: [IPPrefix]], findings: [String]) {

@@ -5,7 +5,7 @@ internal import VPCCloud
 internal import VPCModel
 internal import VPCTransport
 
-/// Looks at what IMDS shows attached, once a minute, and tells the pool: where that differs from what the pool knows, the
+/// Lists the attached ENIs from IMDS once a minute and tells the pool: if the listing differs from the pool's book, the
 /// pool asks EC2. One request for the list and two for each managed ENI; none to EC2.
 struct AttachmentWatch: Sendable {
   let imds: IMDSClient
@@ -34,7 +34,7 @@ struct AttachmentWatch: Sendable {
     }
   }
 
-  /// - Returns: nil where the answers contradict themselves: an instance is never without its primary ENI.
+  /// - Returns: nil if the answers contradict each other: an instance always has its primary ENI.
   func look() async throws(IMDSError) -> ENIListing? {
     let asked = PoolClock.now().instant
     let known = Dictionary(directory.entries.map { ($0.value.mac, ($0.key, $0.value)) }) { first, _ in first }

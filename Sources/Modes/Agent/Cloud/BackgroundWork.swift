@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What goes on beside the pool, from "ready" to the stop. Each is a task that mostly waits, on no thread of its own:
+// Background work from "ready" to shutdown. Each part is a task that mostly waits, without its own thread:
 //
 //   ClusterFollower     pod limit, cordon, ENIConfig         when the API server tells   DescribeSubnets for an ENIConfig
 //   SubnetDirectory     subnets and their free addresses     when growth asks for it     DescribeSubnets
@@ -12,7 +12,7 @@
 //   AbandonedPods       addresses of pods without a DEL      when a pod's veth goes      nothing of AWS
 //   LeakedENISweep      ENIs of ended instances              once an hour a cluster      DescribeNetworkInterfaces
 //
-// An idle node asks EC2 for nothing but its share of the sweep.
+// An idle node calls EC2 only for its share of the leaked-ENI sweep.
 
 internal import Logging
 internal import VPCCloud
@@ -26,17 +26,17 @@ struct BackgroundWork: Sendable {
   let enis: NodeENIs
   let pool: AddressPool
   let network: NodeNetwork
-  /// The choice of subnets that the pool began with.
+  /// The subnet choice that the pool started with.
   let knownSubnets: SubnetChoice
-  /// False where the agent started by IMDS alone, because EC2 did not answer.
+  /// False if the agent started from IMDS only, because EC2 did not answer.
   let isListed: Bool
   let cluster: ClusterFollower
   /// What the pool was told of the cluster at the start.
   let toldByCluster: ClusterFollower.Told
   let metrics: AgentMetrics
-  /// Nil where the kernel's notices cannot be had.
+  /// Nil if kernel changes cannot be watched.
   let watch: NodeWatch?
-  /// What the repair notes; nil where the node's network is not to be looked after, as in a test that has none.
+  /// The repair's records; nil if the node network is not repaired, as in tests without one.
   let repairs: RepairRecord?
   var podObserver = PodObserver()
   let time: TimeSource
@@ -111,7 +111,7 @@ struct BackgroundWork: Sendable {
       network: network, watch: watch, assignments: { await pool.pool.assignments },
       applyHostRules: {
         guard let report = try await network.verifyHostRules() else { return [] }
-        // Rules that follow kubelet to the other iptables were undone by nobody.
+        // A move of the rules to kubelet's iptables backend is no repair.
         return report.isMove ? [] : report.changes
       }, record: repairs, metrics: metrics, time: time, logger: logger)
   }

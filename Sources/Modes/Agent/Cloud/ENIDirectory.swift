@@ -4,8 +4,8 @@ internal import Synchronization
 internal import VPCCloud
 internal import VPCModel
 
-/// What is known of each ENI beyond what the pool needs: how to find its link, how to take it off again, and what it
-/// still lacks at EC2.
+/// Facts about each ENI beyond what the pool needs: its link, its attachment, and tags or attributes still missing in
+/// EC2.
 final class ENIDirectory: Sendable {
   struct Entry: Sendable, Hashable {
     var mac: MACAddress
@@ -13,15 +13,16 @@ final class ENIDirectory: Sendable {
     var device: Int
     var card = 0
     var isManaged: Bool
-    /// `eni-attach-…`; nil until EC2 has said it.
+    /// `eni-attach-…`; nil until EC2 has returned it.
     var attachmentID: String?
     /// The ENI's own address.
     var primaryAddress: IPAddress?
-    /// Its security groups where an agent set them; nil where somebody else did: those stay until the primary's change.
+    /// Its security groups if an agent set them; nil if somebody else did: those stay until the primary's groups
+    /// change.
     var groups: Set<String>?
-    /// Ours, and not marked to go with the instance: an agent died between the two calls.
+    /// Managed, but without DeleteOnTermination: an agent died between the two calls.
     var isUnmarked = false
-    /// Tags that it should have and has not.
+    /// Tags that it lacks.
     var missingTags: [String: String] = [:]
 
     var isPrimary: Bool { device == 0 && card == 0 }
@@ -34,10 +35,10 @@ final class ENIDirectory: Sendable {
     var subnets: [SubnetID: IPPrefix] = [:]
     /// ENIs that are being attached.
     var coming: Set<ENIID> = []
-    /// ENIs that were taken off: IMDS shows them for a while.
+    /// Detached ENIs: IMDS shows them for a while.
     var gone: [ENIID: ContinuousClock.Instant] = [:]
     var changedAt: ContinuousClock.Instant?
-    /// What was said of ENIs and is not said again.
+    /// Log messages about ENIs that are not repeated.
     var told: Set<String> = []
   }
 
@@ -45,7 +46,7 @@ final class ENIDirectory: Sendable {
   /// Rung when an entry needs care.
   let careBell = Bell()
 
-  /// How far IMDS may be behind EC2.
+  /// How long IMDS may lag behind EC2.
   static let imdsLag = Duration.seconds(60)
 
   func set(_ entry: Entry, for eni: ENIID) {
@@ -60,7 +61,7 @@ final class ENIDirectory: Sendable {
 
   var entries: [ENIID: Entry] { content.withLock { $0.entries } }
 
-  /// Changes a known entry; nothing where there is none.
+  /// Changes a known entry; does nothing if there is none.
   func update(_ eni: ENIID, _ change: (inout Entry) -> Void) {
     content.withLock { content in
       guard var entry = content.entries[eni] else { return }
@@ -78,7 +79,7 @@ final class ENIDirectory: Sendable {
     }
   }
 
-  /// Forgets what a listing does not show, unless it was entered after the listing was asked for.
+  /// Removes entries that a listing lacks, unless they were added after the listing was requested.
   func prune(to listed: Set<ENIID>, askedAt: ContinuousClock.Instant) {
     content.withLock { content in
       for (eni, entered) in content.enteredAt where !listed.contains(eni) && entered < askedAt {
@@ -88,12 +89,12 @@ final class ENIDirectory: Sendable {
     }
   }
 
-  /// Whether something is to be said for the first time.
+  /// Whether a message is logged for the first time.
   func isNews(_ text: String) -> Bool {
     content.withLock { content in content.told.count < 1000 && content.told.insert(text).inserted }
   }
 
-  /// The CIDR of a subnet that some ENI of this node is in, or may be made in.
+  /// The CIDR of a subnet in which this node has or may create an ENI.
   func cidr(of subnet: SubnetID) -> IPPrefix? { content.withLock { $0.subnets[subnet] } }
 
   func setCIDR(_ cidr: IPPrefix, of subnet: SubnetID) { content.withLock { $0.subnets[subnet] = cidr } }
@@ -114,14 +115,14 @@ final class ENIDirectory: Sendable {
     }
   }
 
-  /// Notes that EC2 was asked to change something now.
+  /// Records that the agent is changing something in EC2 now.
   func noteChange() { content.withLock { $0.changedAt = .now } }
 
-  /// When EC2 was last asked to change something.
+  /// When the agent last changed something in EC2.
   var changedAt: ContinuousClock.Instant? { content.withLock { $0.changedAt } }
 }
 
-/// Wakes the one task that listens. Rings that nobody has heard yet count once.
+/// Wakes the one listening task. Unheard rings count once.
 final class Bell: Sendable {
   private let stream: AsyncStream<Void>
   private let continuation: AsyncStream<Void>.Continuation
@@ -132,7 +133,7 @@ final class Bell: Sendable {
 
   func ring() { continuation.yield() }
 
-  /// Returns with the next ring, or one that nobody has heard.
+  /// Returns with the next ring, or at once if one is unheard.
   ///
   /// - Returns: false when the task was cancelled.
   func wait() async -> Bool {

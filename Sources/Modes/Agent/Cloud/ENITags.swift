@@ -9,11 +9,11 @@ struct ENITags: Sendable {
   static let createdKey = "node.k8s.amazonaws.com/createdAt"
   static let clusterKey = "cluster.k8s.amazonaws.com/name"
   private static let ownerKey = "eks:eni:owner"
-  /// What every description that an agent writes begins with.
+  /// The prefix of every description that an agent writes.
   static let descriptionPrefix = "aws-K8S-"
 
   let instanceID: String
-  /// CLUSTER_NAME, empty where unset.
+  /// CLUSTER_NAME; empty if unset.
   let clusterName: String
   /// ADDITIONAL_ENI_TAGS, which may replace any but the reserved keys.
   let additional: [String: String]
@@ -25,7 +25,7 @@ struct ENITags: Sendable {
     wanted.merging([ENITags.createdKey: created]) { own, _ in own }
   }
 
-  /// What a managed ENI must carry that has `tags`: nothing but what is absent or has another value.
+  /// The tags that a managed ENI with `tags` lacks or has with a different value.
   func missing(from tags: [String: String]) -> [String: String] { wanted.filter { tags[$0.key] != $0.value } }
 
   private var wanted: [String: String] {

@@ -6,7 +6,7 @@ internal import VPCCloud
 internal import VPCModel
 internal import VPCTransport
 
-/// When this node looks for leaked ENIs, so that a cluster of any size is swept about once an hour
+/// When this node sweeps for leaked ENIs, so that a cluster of any size is swept about once an hour
 /// (docs/decisions/0014). A value.
 ///
 /// Every node sweeps the whole cluster, so with n nodes each should do it once in n hours. Draws of an exponential
@@ -29,7 +29,7 @@ enum SweepRhythm {
   private static func draw(mean: Duration, _ random: Double) -> Duration { mean * -log(1 - random) }
 }
 
-/// Deletes ENIs that agents made and that no instance has any more: an instance ended before its agent could.
+/// Deletes unattached ENIs that agents created: their instance ended before its agent could delete them.
 struct LeakedENISweep: Sendable {
   let ec2: EC2Client
   let vpcID: String
@@ -38,13 +38,13 @@ struct LeakedENISweep: Sendable {
   let time: TimeSource
   let logger: Logger
 
-  /// Where the cluster's size could not be told: a sweep a day is enough then.
+  /// If the cluster's size is unknown: one sweep a day is enough.
   private static let unknownSize = 24
 
   /// What a sweep did.
   struct Outcome: Sendable, Hashable {
     var deleted: [ENIID] = []
-    /// Without a time of creation: tagged with now.
+    /// ENIs without a creation time: tagged with the current time.
     var tagged: [ENIID] = []
     var failed: [ENIID] = []
   }
@@ -61,7 +61,7 @@ struct LeakedENISweep: Sendable {
     }
   }
 
-  /// One look at the cluster's ENIs that nothing has; deletes what is old enough.
+  /// One sweep: lists the cluster's unattached ENIs and deletes those old enough.
   @discardableResult
   func sweep() async -> Outcome {
     var outcome = Outcome()
@@ -86,9 +86,9 @@ struct LeakedENISweep: Sendable {
     return outcome
   }
 
-  /// - Returns: false where EC2 wants fewer calls: the rest is for the next sweep, or for another node's.
+  /// - Returns: false if EC2 throttles: the rest is left to the next sweep, or to another node's.
   private func handle(_ eni: EC2NetworkInterface, _ outcome: inout Outcome) async -> Bool {
-    // By EC2's clock, as the time of creation is: two nodes' clocks may be minutes apart.
+    // Uses EC2's clock, like the creation time: two nodes' clocks may differ by minutes.
     let now = ec2.serviceTime
     do throws(EC2Error) {
       guard let created = eni.tags[ENITags.createdKey].flatMap({ UTCTime(iso8601: $0) }) else {
@@ -96,13 +96,13 @@ struct LeakedENISweep: Sendable {
         outcome.tagged.append(eni.id)
         return true
       }
-      // Also what was made in the future: amazon-vpc-cni-k8s writes the time of its node's clock.
+      // Handles creation times in the future: amazon-vpc-cni-k8s writes the time of its node's clock.
       guard now.seconds(since: created) >= SweepRhythm.minimumAge.components.seconds else { return true }
       _ = try await ec2.deleteNetworkInterface(eni.id)
       outcome.deleted.append(eni.id)
       return true
     } catch {
-      // In use: somebody attached it meanwhile, so it is not leaked.
+      // In use: it was attached meanwhile, so it is not leaked.
       if error.code == .interfaceInUse || error.isStillAttached || error.isNotFound { return true }
       outcome.failed.append(eni.id)
       if !Task.isCancelled {
@@ -114,7 +114,7 @@ struct LeakedENISweep: Sendable {
     }
   }
 
-  /// How many instances of the cluster have an ENI of ours; nil where EC2 does not tell.
+  /// The number of the cluster's instances with an agent's ENI; nil if EC2 does not answer.
   func nodes() async -> Int? {
     do throws(EC2Error) {
       let inUse = try await ec2.describeNetworkInterfaces(filters: filters(status: "in-use"))

@@ -10,9 +10,9 @@ struct NodeCapacity: Sendable {
   let limits: InstanceLimits
   let maxPods: Int
 
-  /// By the built-in table and the file of VPC_CNI_MAX_PODS_FILE; EC2 is asked only about a type that the table lacks.
+  /// From the built-in table and VPC_CNI_MAX_PODS_FILE; EC2 is asked only about a type that the table lacks.
   ///
-  /// - Throws: `NodeIdentityError.unknownType` where EC2 does not know it either; `EC2Error`.
+  /// - Throws: `NodeIdentityError.unknownType` if EC2 does not know it either; `EC2Error`.
   static func read(
     of type: String, _ settings: Settings, _ ec2: EC2Client, _ logger: Logger
   ) async throws -> NodeCapacity {
@@ -52,9 +52,8 @@ extension InstanceLimits {
   }
 
   /// The pods that EKS allows a node of this type: one for each secondary address, and two on the host's network.
-  /// Source: eni-max-pods.txt of amazon-eks-ami, which is this formula for every type.
-  /// With prefixes each of these places holds 16 addresses; what the node may really have is kubelet's --max-pods, which
-  /// this release does not ask for.
+  /// Source: eni-max-pods.txt of amazon-eks-ami, which is this formula for every type. With prefixes each of these
+  /// slots holds 16 addresses; the actual limit is kubelet's --max-pods, which this release does not read.
   func maxPods(_ settings: Settings) -> Int {
     let places = eniLimit * max(ipv4Limit - 1, 0)
     return (settings.usesPrefixes && supportsPrefixes ? places * PoolSettings.addressesPerPrefix : places) + 2

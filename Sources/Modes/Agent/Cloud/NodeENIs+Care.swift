@@ -5,14 +5,14 @@ internal import VPCCloud
 internal import VPCModel
 internal import VPCTransport
 
-/// What attached ENIs still lack at EC2 and no pod waits for: the mark to go with the instance, and tags.
+/// Sets missing attributes of attached ENIs that no pod waits for: DeleteOnTermination and tags.
 ///
-/// An agent that died between two calls leaves the first, an ENI that somebody else attached the second. Neither is fatal:
-/// what does not succeed is told once for each ENI and tried again, ever more slowly.
+/// DeleteOnTermination is missing if an agent died between two calls; tags are missing on an ENI that somebody else
+/// attached. Neither is fatal: a failure is logged once per ENI and retried with backoff.
 extension NodeENIs {
   private static let longestWait = Duration.seconds(3600)
 
-  /// Cares whenever a listing found something to do, until cancelled.
+  /// Runs whenever a listing found something to do, until cancelled.
   func runCare() async {
     var failures = 0
     var told: Set<ENIID> = []
@@ -28,8 +28,8 @@ extension NodeENIs {
 
   /// One round over every ENI that lacks something.
   ///
-  /// - Parameter told: the ENIs whose failure stands in the log already.
-  /// - Returns: true where none lacks anything any more.
+  /// - Parameter told: the ENIs whose failure is already logged.
+  /// - Returns: true if no ENI lacks anything.
   func care(_ told: inout Set<ENIID>) async -> Bool {
     for (eni, entry) in directory.entries.sorted(by: { $0.key.text < $1.key.text }) where entry.needsCare {
       do throws(EC2Error) {

@@ -6,12 +6,12 @@ internal import VPCModel
 /// EC2's errors in the pool's terms.
 extension NodeENIs {
   func failed(_ error: EC2Error) -> ActionResult {
-    // Fewer addresses than the list of subnets says, or a subnet that is no more.
+    // Fewer free addresses than the subnet listing says, or a deleted subnet.
     if error.isInsufficientAddresses || error.code.text == "InvalidSubnetID.NotFound" { subnets.hint(.full) }
     return .failed(NodeENIs.failure(of: error, mayBeDone: error.mayBeDone))
   }
 
-  /// With EC2's own words: short for pods' events, whole for the log.
+  /// With EC2's message: short for pod events, complete for the log.
   static func failure(of error: EC2Error, mayBeDone: Bool) -> ActionFailure {
     ActionFailure(fault(of: error), mayBeDone: mayBeDone, words: error.words, record: CauseChain.text(error))
   }
@@ -33,12 +33,12 @@ extension NodeENIs {
 }
 
 extension EC2Error {
-  /// True where EC2 may have done what was asked although the answer says otherwise or never came.
+  /// True if EC2 may have carried out the call although the answer says otherwise or was lost.
   var mayBeDone: Bool {
     guard !isUnsent, !isThrottling else { return false }
     return code == .noAnswer || code == .malformedAnswer || (status ?? 0) >= 500
   }
 
-  /// EC2's words for an ENI whose detachment is not through yet.
+  /// EC2's message for an ENI whose detachment is not complete.
   var isStillAttached: Bool { code == .invalidParameterValue && message.contains("currently in use") }
 }

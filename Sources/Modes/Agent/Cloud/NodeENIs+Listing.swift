@@ -5,7 +5,7 @@ internal import VPCCloud
 internal import VPCModel
 internal import VPCTransport
 
-/// Reading what is attached.
+/// Listing attached ENIs.
 extension NodeENIs {
   func list() async -> ActionResult {
     do {
@@ -17,7 +17,7 @@ extension NodeENIs {
     }
   }
 
-  /// Asks EC2 until it tells what is attached: 30 s after a start by IMDS alone, then ever more slowly, up to ten minutes.
+  /// Asks EC2 until it lists the ENIs: 30 s after a start from IMDS only, then with backoff up to ten minutes.
   func listUntilKnown(_ tell: @Sendable (ENIListing) async -> Void) async {
     var wait = Duration.seconds(30)
     while (try? await time.sleep(time.jittered(wait))) != nil {
@@ -34,7 +34,7 @@ extension NodeENIs {
     return ENIListing(enis: try await describe(), askedAt: asked, isAuthoritative: true)
   }
 
-  /// IMDS is believed where nothing else may be asked, but only about what was not changed of late: it lags.
+  /// IMDS is trusted in IMDS-only mode, but not for recent changes: it lags.
   private func listFromIMDS() async throws -> ENIListing {
     if let changed = directory.changedAt {
       try await time.sleep(max(.zero, ENIDirectory.imdsLag - changed.duration(to: .now)))
@@ -46,10 +46,10 @@ extension NodeENIs {
     return ENIListing(enis: enis, askedAt: asked, isAuthoritative: true)
   }
 
-  /// Asks EC2 for everything attached to this instance, in one call, and enters it into the directory.
+  /// Lists all ENIs of this instance from EC2 in one call, and updates the directory.
   func describe() async throws(EC2Error) -> [ENIObservation] { try await listing().enis }
 
-  /// - Returns: beside what is attached every ENI that EC2 named, those on their way out included.
+  /// - Returns: the attached ENIs, and every ENI that EC2 listed, including detaching ones.
   func listing() async throws(EC2Error) -> (enis: [ENIObservation], seen: Set<ENIID>) {
     let asked = ContinuousClock.now
     let listed = try await ec2.describeNetworkInterfaces(instanceID: identity.instance.instanceID)
@@ -65,8 +65,7 @@ extension NodeENIs {
     return (listed.compactMap { observe($0, sound.cidrs[$0.id] ?? []) }, seen)
   }
 
-  /// The same from IMDS, which lags and knows no tags: for a start while EC2 does not answer, and where only IMDS may be
-  /// asked.
+  /// The same from IMDS, which lags and has no tags: for a start while EC2 does not answer, and for IMDS-only mode.
   func describe(from imds: IMDSClient) async throws -> [ENIObservation] {
     try await imds.interfaces().compactMap { interface in
       enter(interface)
@@ -74,8 +73,8 @@ extension NodeENIs {
     }
   }
 
-  /// An ENI as IMDS shows it: whether it is managed, a trunk or an EFA stands in what only EC2 tells, so it counts as an
-  /// ordinary one.
+  /// An ENI as IMDS shows it: only EC2 tells whether it is unmanaged, a trunk or an EFA, so it counts as an ordinary
+  /// one.
   func observe(_ interface: IMDSNetworkInterface) -> ENIObservation? {
     guard let subnet = SubnetID(interface.subnetID) else { return nil }
     let singles = interface.ipv4Addresses.dropFirst().map { IPPrefix(single: $0) }
@@ -87,7 +86,7 @@ extension NodeENIs {
       isExcluded: subnets.isExcluded(subnet))
   }
 
-  /// Enters what IMDS knows and EC2's listing lacks: the subnet's CIDR.
+  /// Adds the subnet's CIDR, which IMDS has and EC2's listing lacks.
   func enter(_ interface: IMDSNetworkInterface) {
     guard let subnet = SubnetID(interface.subnetID) else { return }
     if let cidr = interface.subnetIPv4CIDR { directory.setCIDR(cidr, of: subnet) }
@@ -99,9 +98,8 @@ extension NodeENIs {
         primaryAddress: interface.ipv4Addresses.first), for: interface.id)
   }
 
-  /// An instance may have ENIs of other VPCs, whose addresses are of networks where neither the cluster nor its pods are:
-  /// they are left alone. Said once for each.
-  /// Source: "Attach a network interface", EC2 User Guide (multi-VPC ENI attachments, October 2023).
+  /// An instance may have ENIs in other VPCs, where neither the cluster nor its pods are: they are unmanaged. Logged
+  /// once per ENI. Source: "Attach a network interface", EC2 User Guide (multi-VPC ENI attachments, October 2023).
   private func isOfOurVPC(_ eni: ENIID, _ vpc: String) -> Bool {
     let own = identity.primary.vpcID
     guard vpc != own else { return true }
@@ -114,7 +112,7 @@ extension NodeENIs {
   }
 
   private func observe(_ found: EC2NetworkInterface, _ cidrs: [IPPrefix]) -> ENIObservation? {
-    // An ENI on its way out is gone for the pool; one on its way in is there.
+    // For the pool, a detaching ENI is gone and an attaching one is present.
     guard let attachment = found.attachment, attachment.status != "detaching", attachment.status != "detached",
       let subnet = SubnetID(found.subnetID)
     else { return nil }
@@ -138,7 +136,7 @@ extension NodeENIs {
       isTrunk: found.interfaceType == "trunk", isEFA: found.interfaceType.hasPrefix("efa"))
   }
 
-  /// ENIs of further network cards are left alone: they need ENABLE_MULTI_NIC, which this release lacks.
+  /// ENIs on other network cards are unmanaged: they need ENABLE_MULTI_NIC, which this release does not implement.
   private func isManaged(_ found: EC2NetworkInterface) -> Bool {
     if found.tags[ENITags.unmanagedKey] == "true" { return false }
     return mode.managesUntagged || found.tags[ENITags.instanceKey] == identity.instance.instanceID

@@ -5,14 +5,14 @@ internal import VPCCloud
 internal import VPCModel
 internal import VPCTransport
 
-/// What is attached at the agent's start, from all that knows it.
+/// The attached ENIs at startup, from all available sources.
 ///
 ///   EC2 answers             its listing, and beside it what IMDS shows that the listing lacks: the listing can be stale,
 ///                           and an instance is never without its primary ENI
 ///   EC2 does not answer     IMDS, judged by what the node itself knows (`NodeEvidence`)
 ///   neither answers         both are asked again, for as long as it takes
 extension NodeENIs {
-  /// - Returns: false for `isByEC2` where EC2 is yet to be asked.
+  /// - Returns: `isByEC2` is false if EC2 must still be asked.
   func describeAtStart(
     _ evidence: NodeEvidence
   ) async throws -> (enis: [ENIObservation], isByEC2: Bool) {
@@ -43,7 +43,7 @@ extension NodeENIs {
     let listed = try await listing()
     var enis = listed.enis
     var missing: [ENIID] = []
-    // A listing forgets what it lacks.
+    // A listing removes entries that it lacks.
     enter(identity.primary)
     if !enis.contains(where: \.isPrimary), let primary = observe(identity.primary) {
       enis.append(primary)
@@ -51,7 +51,7 @@ extension NodeENIs {
     }
     let known = Set(directory.entries.filter { listed.seen.contains($0.key) }.map(\.value.mac))
     for mac in await shown ?? [] where !known.contains(mac) && mac != identity.primary.mac {
-      // What IMDS cannot show now, its look of every minute will.
+      // If IMDS fails now, the look once a minute will find it.
       guard let interface = try? await imds.interface(mac), !listed.seen.contains(interface.id) else { continue }
       enter(interface)
       guard let eni = observe(interface) else { continue }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the pool asks for, done at EC2 and in the node's kernel.
+// Carries out the pool's actions in EC2 and in the node's kernel.
 //
 //   attach:  create ─▶ attach ─▶ delete-on-termination ─▶ attached        (three mutating calls, no describe)
 //               │         │               │
@@ -22,7 +22,7 @@ struct NodeENIs: ENIOperations {
   struct Mode: Sendable {
     /// MANAGE_UNTAGGED_ENI.
     var managesUntagged = true
-    /// Not DISABLE_NETWORK_RESOURCE_PROVISIONING: otherwise nothing is tagged or marked either.
+    /// False with DISABLE_NETWORK_RESOURCE_PROVISIONING: then nothing is tagged either.
     var provisions = true
     /// ENABLE_IMDS_ONLY_MODE: DescribeNetworkInterfaces is never called.
     var asksIMDSOnly = false
@@ -39,12 +39,12 @@ struct NodeENIs: ENIOperations {
   let mode: Mode
   let time: TimeSource
   let logger: Logger
-  /// Under custom networking: where the groups of new ENIs come from.
+  /// With custom networking: the source of the security groups for new ENIs.
   var customNetwork: CustomNetwork?
 
   // MARK: attach
 
-  /// How often a call is made that EC2 answers by not knowing the ENI it has just made: half a minute at most.
+  /// Retries of a call for which EC2 does not know the new ENI yet: half a minute at most.
   private static let looksForTheNew = 6
 
   func attach(
@@ -75,7 +75,8 @@ struct NodeENIs: ENIOperations {
     } catch {
       switch error.action {
       case "AttachNetworkInterface": await discard(created.id, attachmentID: nil)
-      // Marking takes the ENI back by itself. Anything else is the question whether it is attached.
+      // Setting DeleteOnTermination discards the ENI itself on failure. For any other error it is unclear whether the
+      // ENI is attached.
       case "ModifyNetworkInterfaceAttribute": break
       default: return await unclear(created.id, error)
       }
@@ -96,7 +97,7 @@ struct NodeENIs: ENIOperations {
       tags: tags.forNewENI(created: ec2.serviceTime.description), connectionTracking: primary.connectionTracking)
   }
 
-  /// What of a new ENI's addresses nothing speaks against. The rest is asked for again once IMDS shows it.
+  /// The consistent addresses of a new ENI. If the answer is inconsistent, EC2 is asked again once IMDS shows the ENI.
   private func credible(
     _ created: EC2NetworkInterface, _ request: AttachRequest, _ entry: ENIDirectory.Entry
   ) -> [IPPrefix] {
@@ -113,7 +114,7 @@ struct NodeENIs: ENIOperations {
     return []
   }
 
-  /// Attaches, and where the answer was lost asks EC2 whether it was done.
+  /// Attaches the ENI; if the answer is lost, asks EC2 whether it is attached.
   private func plugIn(
     _ eni: ENIID, _ request: AttachRequest, _ held: (String) -> Void
   ) async throws(EC2Error) -> String {
@@ -135,10 +136,10 @@ struct NodeENIs: ENIOperations {
     }
   }
 
-  /// Marks an attached ENI to go with its instance.
+  /// Sets DeleteOnTermination on an attached ENI.
   ///
-  /// - Returns: false where that must be tried again later: EC2 is busy, and the ENI is of use already.
-  /// - Throws: after having taken the ENI off again, where it can never be marked.
+  /// - Returns: false if it must be retried later: EC2 throttles, and the ENI is already usable.
+  /// - Throws: if it can never be set, after detaching the ENI.
   private func mark(
     _ eni: ENIID, _ attachment: String, _ held: (String) -> Void
   ) async throws(EC2Error) -> Bool {
@@ -154,11 +155,11 @@ struct NodeENIs: ENIOperations {
     }
   }
 
-  /// An ENI that is half made is finished rather than thrown away when EC2 wants fewer calls: making it again takes
-  /// more of them. The waits are random, so that nodes which grow together do not come back together.
+  /// Under throttling, a partly created ENI is completed instead of discarded: creating it again takes more calls. The
+  /// waits are random, so that nodes which grow together do not retry together.
   ///
-  /// EC2 is consistent only after a while: what it made a moment ago it may not know in the next call.
-  /// Source: "Eventual consistency in the Amazon EC2 API", Amazon EC2 Developer Guide.
+  /// EC2 is eventually consistent: the next call may not know a resource that was just created. Source: "Eventual
+  /// consistency in the Amazon EC2 API", Amazon EC2 Developer Guide.
   private func patiently<Value>(
     _ held: (String) -> Void, _ call: () async throws(EC2Error) -> Value
   ) async throws(EC2Error) -> Value {
@@ -176,8 +177,8 @@ struct NodeENIs: ENIOperations {
     }
   }
 
-  /// Nobody tells whether the ENI is attached: it is deleted, which EC2 refuses while it is. Then it is found by the
-  /// listing that the pool asks for.
+  /// It is unclear whether the ENI is attached: it is deleted, which EC2 refuses for an attached ENI. Then the pool's
+  /// listing finds it.
   private func unclear(_ eni: ENIID, _ error: EC2Error) async -> ActionResult {
     do throws(EC2Error) {
       _ = try await ec2.deleteNetworkInterface(eni)
@@ -190,7 +191,7 @@ struct NodeENIs: ENIOperations {
     return .failed(NodeENIs.failure(of: error, mayBeDone: true))
   }
 
-  /// The attachment to this instance, nil where there is none.
+  /// The attachment to this instance; nil if there is none.
   private func attachment(of eni: ENIID) async throws(EC2Error) -> String? {
     let instance = identity.instance.instanceID
     if mode.asksIMDSOnly {
@@ -213,7 +214,7 @@ struct NodeENIs: ENIOperations {
         assigned: assigned, kind, asked: count, to: eni,
         subnet: entries[eni].flatMap { directory.cidr(of: $0.subnet) }, entries: entries)
       {
-        // The pool asks for a listing before it gives out anything of this ENI.
+        // The pool requests a listing before it assigns any address of this ENI.
         return .failed(ActionFailure(.other("EC2 response is inconsistent: \(fault)"), mayBeDone: true))
       }
       do {
@@ -237,7 +238,7 @@ struct NodeENIs: ENIOperations {
     do {
       try await network.removeSources(cidrs, of: eni)
     } catch {
-      // An element too many leads packets of an address that nobody has.
+      // An extra element is harmless: no pod has its address.
       logger.warning(
         "cannot remove an unassigned address from the source map", metadata: ["error": "\(CauseChain.text(error))"])
     }
@@ -253,7 +254,7 @@ struct NodeENIs: ENIOperations {
       }
       var eni = eni
       if eni.primaryAddress == nil {
-        // It was seen before its addresses were: by now they may be there.
+        // The ENI was listed before its addresses: they may be there by now.
         let own = try await imds.addresses(of: entry.mac)?.addresses.first
         directory.update(eni.id) { $0.primaryAddress = own }
         eni.primaryAddress = own
@@ -265,7 +266,7 @@ struct NodeENIs: ENIOperations {
     }
   }
 
-  /// The subnet's CIDR: known already, else from IMDS, which costs no EC2 call, else from EC2.
+  /// The subnet's CIDR: cached, else from IMDS, which needs no EC2 call, else from EC2.
   private func cidr(of eni: ENIObservation, mac: MACAddress) async throws -> IPPrefix {
     if let known = directory.cidr(of: eni.subnet) { return known }
     var found = try await imds.interface(mac)?.subnetIPv4CIDR
@@ -292,7 +293,7 @@ struct NodeENIs: ENIOperations {
       if let attachment { _ = try await ec2.detachNetworkInterface(attachmentID: attachment) }
     } catch {
       guard error.isNotFound else { return failed(error) }
-      // Somebody else was faster. Its addresses may be another ENI's by now.
+      // Somebody else detached it first. Another ENI may have its addresses by now.
       directory.remove(eni)
       return .done
     }
@@ -301,7 +302,7 @@ struct NodeENIs: ENIOperations {
     return .done
   }
 
-  /// Takes back an ENI whose attachment did not come to its end.
+  /// Discards an ENI whose attachment did not complete.
   private func discard(_ eni: ENIID, attachmentID: String?) async {
     if let attachmentID {
       do throws(EC2Error) {
@@ -315,7 +316,7 @@ struct NodeENIs: ENIOperations {
     await delete(eni)
   }
 
-  /// Deletes an ENI that is being detached: EC2 refuses until the detachment is through.
+  /// Deletes an ENI that is being detached: EC2 refuses until the detachment is complete.
   private func delete(_ eni: ENIID) async {
     let policy = RetryPolicy(attempts: 12, base: .milliseconds(200), cap: .seconds(20))
     do throws(EC2Error) {

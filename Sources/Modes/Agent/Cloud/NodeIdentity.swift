@@ -3,12 +3,12 @@
 internal import VPCCloud
 internal import VPCModel
 
-/// What IMDS says of the node at start and what does not change while it runs.
+/// The node's identity from IMDS at startup, which does not change while the agent runs.
 struct NodeIdentity: Sendable {
   let instance: InstanceIdentity
   /// The primary ENI as IMDS shows it.
   let primary: IMDSNetworkInterface
-  /// The primary ENI's own address, which SNAT turns pods' addresses into.
+  /// The primary ENI's primary address, the SNAT source address.
   let primaryAddress: IPAddress
   let primarySubnet: SubnetID
   let primarySubnetCIDR: IPPrefix
@@ -29,7 +29,7 @@ struct NodeIdentity: Sendable {
   }
 }
 
-/// Why the node cannot carry pods at all.
+/// Why the node cannot run pods at all.
 enum NodeIdentityError: Error, CustomStringConvertible {
   case noPrimary(MACAddress)
   case noIPv4(ENIID)

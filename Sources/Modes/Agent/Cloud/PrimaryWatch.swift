@@ -6,7 +6,7 @@ internal import VPCCloud
 internal import VPCModel
 internal import VPCTransport
 
-/// What of the primary ENI may change while the node runs, as IMDS last showed it.
+/// Changeable attributes of the primary ENI, as IMDS last showed them.
 final class PrimaryState: Sendable {
   private let groups: Mutex<[String]>
   private let cidrs: Mutex<[IPPrefix]>
@@ -17,13 +17,13 @@ final class PrimaryState: Sendable {
     cidrs = Mutex(primary.vpcIPv4CIDRs)
   }
 
-  /// The groups of every ENI that is made from now on.
+  /// The security groups of every new ENI.
   var securityGroups: [String] { groups.withLock { $0 } }
-  /// The VPC's IPv4 CIDRs, which the node's rules are made for.
+  /// The VPC's IPv4 CIDRs, as used in the node's rules.
   var vpcCIDRs: [IPPrefix] { cidrs.withLock { $0 } }
 
-  /// Idle timeouts of the primary's tracked connections, which new ENIs get too; nil where EC2's defaults hold or EC2 has
-  /// not told.
+  /// Connection-tracking timeouts of the primary ENI, which new ENIs get too; nil for EC2's defaults or if EC2 has not
+  /// answered.
   var connectionTracking: EC2ConnectionTracking? { tracking.withLock { $0 } }
 
   func setConnectionTracking(_ new: EC2ConnectionTracking?) { tracking.withLock { $0 = new } }
@@ -31,29 +31,29 @@ final class PrimaryState: Sendable {
   func setVPCCIDRs(_ new: [IPPrefix]) { cidrs.withLock { $0 = new } }
 }
 
-/// Looks at the primary ENI every half minute: its security groups, which all managed ENIs follow (under custom networking
-/// they follow ENIConfig's), and the VPC's CIDRs,
-/// which the node's rules follow. Two requests to IMDS, none to EC2 unless something changed.
+/// Reads the primary ENI from IMDS every half minute: its security groups, which all managed ENIs follow (with custom
+/// networking they follow the ENIConfig's), and the VPC's CIDRs, which the node's rules follow. Two requests to IMDS,
+/// none to EC2 unless something changed.
 struct PrimaryWatch: Sendable {
   let imds: IMDSClient
   let ec2: EC2Client
   let primary: MACAddress
   let state: PrimaryState
   let directory: ENIDirectory
-  /// False where nothing may be asked of EC2.
+  /// False if EC2 must not be called.
   let followsGroups: Bool
-  /// The groups of the other ENIs by the primary's: under custom networking those of ENIConfig, where it names some. Nil
-  /// where they are not known, so that they stay as they are.
+  /// The groups for the other ENIs, given the primary's: with custom networking those of the ENIConfig, if it names
+  /// any. Nil if unknown, so that they stay unchanged.
   var groupsOfOthers: @Sendable ([String]) -> [String]? = { $0 }
-  /// Makes the node's rules fit; the CIDRs count as seen only once it has succeeded.
+  /// Updates the node's rules; the CIDRs count as seen only after success.
   let applyCIDRs: @Sendable ([IPPrefix]) async throws -> Void
   let time: TimeSource
   let logger: Logger
 
   static let interval = Duration.seconds(30)
-  /// A change reaches every node within the same half minute; their calls are spread over this.
+  /// A change reaches every node within the same half minute; their calls are spread over this time.
   static let spread = Duration.seconds(20)
-  /// After failed calls: 30 s, doubled by each failure in a row up to this.
+  /// After failed calls: 30 s, doubled by each consecutive failure up to this.
   static let longestWait = Duration.seconds(600)
 
   /// Looks until cancelled.
@@ -64,7 +64,7 @@ struct PrimaryWatch: Sendable {
     }
   }
 
-  /// What one look leaves for the next.
+  /// State from one round to the next.
   struct Round: Sendable {
     var streak = FailureStreak()
     var failures = 0
@@ -77,7 +77,7 @@ struct PrimaryWatch: Sendable {
       let groups = followsGroups ? try await imds.securityGroupIDs(of: primary) : []
       if round.streak.succeeded() { logger.notice("IMDS shows the primary ENI again") }
       await follow(cidrs)
-      // No ENI is without a group: an empty answer is IMDS's fault.
+      // Every ENI has a group: an empty answer is an error of IMDS.
       if followsGroups, !groups.isEmpty { await follow(groups, &round) }
     } catch {
       guard round.streak.failed(), !Task.isCancelled else { return }
@@ -107,7 +107,7 @@ struct PrimaryWatch: Sendable {
     if Set(groups) != Set(old) {
       logger.notice("security groups of the primary ENI changed", metadata: ["from": "\(old)", "to": "\(groups)"])
       state.setSecurityGroups(groups)
-      // Groups that others gave their ENIs hold until now.
+      // Groups that others set on their ENIs stay until now.
       for eni in directory.entries.keys { directory.update(eni) { $0.groups = $0.groups ?? Set(old) } }
       round.failures = 0
       round.dueAt = time.now().advanced(by: PrimaryWatch.spread * time.random())
@@ -115,7 +115,7 @@ struct PrimaryWatch: Sendable {
     guard let groups = groupsOfOthers(groups) else { return }
     let outdated = PrimaryWatch.outdated(directory.entries, groups: Set(groups))
     guard !outdated.isEmpty else { return round.dueAt = nil }
-    // Found at the start: an agent ended between a change and its calls.
+    // Found at startup: an agent exited between a change and its calls.
     let due = round.dueAt ?? time.now().advanced(by: PrimaryWatch.spread * time.random())
     round.dueAt = due
     guard time.now().duration(to: due) < PrimaryWatch.interval else { return }
@@ -127,13 +127,13 @@ struct PrimaryWatch: Sendable {
     round.dueAt = nil
   }
 
-  /// Managed ENIs beside the primary whose groups are known to be others, in a fixed order.
+  /// Managed secondary ENIs whose groups are known to differ, in a fixed order.
   static func outdated(_ entries: [ENIID: ENIDirectory.Entry], groups: Set<String>) -> [ENIID] {
     entries.filter { !$0.value.isPrimary && $0.value.isManaged && $0.value.groups.map { $0 != groups } ?? false }
       .keys.sorted { $0.text < $1.text }
   }
 
-  /// - Returns: false where the rest must wait.
+  /// - Returns: false if the rest must wait.
   private func set(_ groups: [String], of eni: ENIID, _ round: inout Round) async -> Bool {
     do throws(EC2Error) {
       try await ec2.setSecurityGroups(groups, interface: eni)

@@ -10,19 +10,19 @@ internal import VPCModel
 ///   "0"                           excluded                    excluded
 ///   anything else                 used, where the cluster's tags allow it; otherwise excluded
 ///
-/// The cluster's tags allow a subnet that carries none of them, one that names this cluster, and any where CLUSTER_NAME is
-/// unset. A subnet that EC2 does not show (of another account) is not excluded.
+/// The cluster tags allow a subnet without such tags, a subnet that names this cluster, and any subnet if CLUSTER_NAME
+/// is unset. A subnet that EC2 does not show (in another account) is not excluded.
 struct SubnetChoice: Sendable, Hashable {
   /// For new ENIs, most free addresses first; never empty.
   let ordered: [SubnetID]
   let excluded: Set<SubnetID>
-  /// What EC2 told of them, and of those that are excluded.
+  /// Facts from EC2 about them and the excluded subnets.
   let uses: [SubnetUse]
 
   static let roleKey = "kubernetes.io/role/cni"
   static let clusterPrefix = "cni.networking.k8s.aws/cluster/"
 
-  /// The primary subnet alone: nothing else is known.
+  /// Only the primary subnet: no other is known.
   init(primary: SubnetID) {
     ordered = [primary]
     excluded = []
@@ -56,7 +56,7 @@ struct SubnetChoice: Sendable, Hashable {
     candidates.sort { ($1.freeAddresses ?? 0, $0.id) < ($0.freeAddresses ?? 0, $1.id) }
     var ordered = candidates.map(\.id)
     if !isPrimarySeen { ordered.append(primary) }
-    // Where everything is excluded the primary stays named, so that the refusal can say why.
+    // If all subnets are excluded, the primary stays in the list, so that the refusal can name it.
     self.ordered = ordered.isEmpty ? [primary] : ordered
     self.excluded = excluded
     self.uses = candidates + uses.sorted { $0.id < $1.id }
@@ -69,13 +69,13 @@ struct SubnetChoice: Sendable, Hashable {
   }
 }
 
-/// When the subnets are read again. A value: the caller asks, waits and tells how it went.
+/// When the subnets are listed again. A value: the caller asks, waits and reports the result.
 ///
-/// Free addresses are worth little to a node that does not grow, so nothing is read while nothing is asked for.
+/// A node that does not grow does not need free-address counts, so it does not list subnets.
 struct SubnetRhythm: Sendable {
-  /// Why somebody wants to know.
+  /// Why the listing is needed.
   enum Hint: Sendable, Hashable {
-    /// An ENI is being made.
+    /// An ENI is being created.
     case growing
     /// A subnet had no room.
     case full
@@ -83,7 +83,7 @@ struct SubnetRhythm: Sendable {
 
   private(set) var readAt: ContinuousClock.Instant?
   private var failures = 0
-  /// While reading fails: the next try, whether anybody asks or not.
+  /// After a failure: the time of the next try, even without a request.
   private(set) var retryAt: ContinuousClock.Instant?
 
   static let maximumAge = Duration.seconds(300)
@@ -104,7 +104,7 @@ struct SubnetRhythm: Sendable {
     return wait
   }
 
-  /// Whether it is time to read for that reason.
+  /// Whether it is time to list for this reason.
   func isDue(_ hint: Hint, _ now: ContinuousClock.Instant) -> Bool {
     if let retryAt { return retryAt <= now }
     guard let readAt else { return true }

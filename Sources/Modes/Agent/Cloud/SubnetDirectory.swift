@@ -8,8 +8,8 @@ internal import VPCTransport
 
 /// The subnets for new ENIs, kept in memory so that no attachment waits for a describe call.
 ///
-/// Read once at start, beside what else the start does; again when growth is under way and the list is minutes old, or when
-/// a subnet proved full. Where EC2 does not tell, the list stays what it was, at first the primary subnet alone.
+/// Listed once at startup, in parallel with the other steps; again during growth if the list is minutes old, or when a
+/// subnet is full. If EC2 does not answer, the list stays unchanged, initially the primary subnet only.
 final class SubnetDirectory: Sendable {
   private struct Content {
     var choice: SubnetChoice
@@ -22,7 +22,7 @@ final class SubnetDirectory: Sendable {
   private let filters: [EC2Filter]
   private let primary: SubnetID
   private let clusterName: String
-  /// ENABLE_SUBNET_DISCOVERY, where this node asks EC2 for anything at all.
+  /// ENABLE_SUBNET_DISCOVERY, if this node calls EC2 at all.
   private let isEnabled: Bool
   private let enis: ENIDirectory
   private let time: TimeSource
@@ -50,22 +50,22 @@ final class SubnetDirectory: Sendable {
 
   var choice: SubnetChoice { content.withLock { $0.choice } }
 
-  /// Free addresses by subnet, of the last reading; empty where nothing was read.
+  /// Free addresses by subnet from the last listing; empty if there was none.
   var uses: [SubnetUse] { choice.uses }
 
-  /// Since the last reading; nil where nothing was read.
+  /// Time since the last listing; nil if there was none.
   var age: Duration? { content.withLock { $0.rhythm.readAt.map { $0.duration(to: time.now()) } } }
 
   func isExcluded(_ subnet: SubnetID) -> Bool { content.withLock { $0.choice.excluded.contains(subnet) } }
 
-  /// Says that fresher numbers would be of use. Costs nothing and waits for nothing.
+  /// Requests a fresher listing. Returns at once.
   func hint(_ hint: SubnetRhythm.Hint) {
     guard isEnabled else { return }
     content.withLock { if $0.hint != .full { $0.hint = hint } }
     bell.ring()
   }
 
-  /// Asks EC2, one call. Logs the first failure of a row and its end.
+  /// Lists the subnets with one EC2 call. Logs the first of consecutive failures and the recovery.
   func read() async {
     guard isEnabled else { return }
     do throws(EC2Error) {
@@ -79,7 +79,7 @@ final class SubnetDirectory: Sendable {
         content.rhythm.succeeded(time.now())
         return content.streak.succeeded()
       }
-      // Also for the reading that the start begins, before anybody listens.
+      // Also for the first listing at startup, before anybody listens.
       bell.ring()
       if wasFailing { logger.notice("EC2 lists subnets again") }
     } catch {
@@ -96,7 +96,7 @@ final class SubnetDirectory: Sendable {
     }
   }
 
-  /// Reads whenever it is worth it, until cancelled.
+  /// Lists whenever needed, until cancelled.
   ///
   /// - Parameter changed: called with each choice that differs from the one before.
   func run(from known: SubnetChoice, changed: @Sendable (_ old: SubnetChoice, _ new: SubnetChoice) async -> Void) async
@@ -113,7 +113,7 @@ final class SubnetDirectory: Sendable {
     }
   }
 
-  /// Waits until a reading is due, or something else than a reading deserves a look.
+  /// Waits until a listing is due, or another change needs handling.
   private func isDue() async -> Bool {
     if let retryAt = content.withLock({ $0.rhythm.retryAt }) {
       // Cancelled: the caller looks.
@@ -129,17 +129,17 @@ final class SubnetDirectory: Sendable {
   }
 }
 
-/// Says of a row of failures which one is worth a line in the log.
+/// Decides which of consecutive failures is logged.
 struct FailureStreak: Sendable {
   private var isFailing = false
 
-  /// - Returns: true for the first of the row.
+  /// - Returns: true for the first one.
   mutating func failed() -> Bool {
     defer { isFailing = true }
     return !isFailing
   }
 
-  /// - Returns: true where it ends a row of failures.
+  /// - Returns: true if it ends consecutive failures.
   mutating func succeeded() -> Bool {
     defer { isFailing = false }
     return isFailing

@@ -5,7 +5,7 @@ internal import VPCKube
 internal import VPCModel
 internal import VPCTransport
 
-/// Writes into the node's CNINode what the VPC resource controller is to do for it: `SecurityGroupsForPods`, and with an
+/// Writes the features for the VPC resource controller into the node's CNINode: `SecurityGroupsForPods`, and with an
 /// ENIConfig that is not `default` also `CustomNetworking`. Source: contract of amazon-vpc-cni-k8s v1.23, node objects.
 struct CNINodeFeatures: Sendable {
   let nodeName: String
@@ -24,7 +24,7 @@ struct CNINodeFeatures: Sendable {
     return features
   }
 
-  /// Announces, and anew whenever the ENIConfig's name changes, until cancelled.
+  /// Writes the features, and again whenever the ENIConfig's name changes, until cancelled.
   func run(_ client: KubeClient) async {
     var announced: [CNINode.Feature] = []
     for await _ in state.changes() {
@@ -37,7 +37,7 @@ struct CNINodeFeatures: Sendable {
     }
   }
 
-  /// Tries until it is done: the controller makes the object a while after the node.
+  /// Retries until it succeeds: the controller creates the object some time after the node.
   ///
   /// - Returns: false where cancelled.
   private func announce(_ wanted: [CNINode.Feature], _ client: KubeClient) async -> Bool {
@@ -54,7 +54,7 @@ struct CNINodeFeatures: Sendable {
       } catch {
         failures += 1
         if error.code != .conflict { state.failed("CNINode", error, on: .cniNodes, verbs: "get and patch") }
-        // A conflict is no failure: somebody else wrote, and it is read again.
+        // A conflict is no failure: somebody else wrote, and the object is read again.
         if failures == 1, error.code != .conflict, !Task.isCancelled {
           logger.warning("cannot patch the CNINode; will retry", metadata: ["error": "\(CauseChain.text(error))"])
         }

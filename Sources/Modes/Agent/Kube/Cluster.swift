@@ -5,22 +5,23 @@ internal import VPCKube
 internal import VPCModel
 internal import VPCTransport
 
-/// The agent's parts that have to do with Kubernetes, made before all others and followed once there is a pool.
+/// The agent's Kubernetes parts, created before all others and followed once the pool exists.
 struct Cluster: Sendable {
   let settings: Settings
   let state = ClusterState()
   let reporter: EventReporter
-  /// Where ANNOTATE_POD_IP is set.
+  /// Set with ANNOTATE_POD_IP.
   let annotator: PodAnnotator?
-  /// Where AWS_VPC_K8S_CNI_CUSTOM_NETWORK_CFG is set.
+  /// Set with AWS_VPC_K8S_CNI_CUSTOM_NETWORK_CFG.
   let customNetwork: CustomNetwork?
   private let time: TimeSource
   private let logger: Logger
 
-  /// A first look at the node comes with the rest of the start; this much longer is waited for it, so that a cordoned
-  /// node attaches nothing and a pool of 11 pods does not fill as for 58. Nothing is lost where it comes later.
+  /// The start waits this long for the first read of the Node object, so that a cordoned node attaches nothing and a
+  /// pool for 11 pods does not grow as for 58. A later read does no harm.
   static let firstLook = Duration.seconds(1)
-  /// A fresh node under custom networking cannot carry a pod before its ENIConfig is known. The existing system's bound.
+  /// A fresh node with custom networking cannot run a pod before its ENIConfig is known. The limit of
+  /// amazon-vpc-cni-k8s.
   static let firstENIConfig = Duration.seconds(30)
 
   init(settings: Settings, time: TimeSource = .system, logger: Logger) {
@@ -44,9 +45,9 @@ struct Cluster: Sendable {
     await link.run()
   }
 
-  /// Waits for what the start needs of the API server, and never longer than the bounds above.
+  /// Waits for the objects that the start needs from the API server, at most as long as the limits above.
   ///
-  /// - Parameter attached: with an ENI among them that pods can use, nothing is needed at once.
+  /// - Parameter attached: if they include an ENI that pods can use, nothing is needed at once.
   func awaitWhatIsNeeded(attached: [ENIObservation]) async {
     let isFresh = !attached.contains { !$0.isPrimary && $0.isManaged && !$0.isTrunk && !$0.isExcluded }
     guard customNetwork != nil, settings.provisions, isFresh else {
@@ -62,7 +63,7 @@ struct Cluster: Sendable {
       metadata: ["waited": "\(Cluster.firstENIConfig.brief)", "because": "\(state.content.eniConfigProblem)"])
   }
 
-  /// What is told of each pod. Costs a lock and waits for nothing.
+  /// Observer of each pod's address. Takes a lock, never waits.
   var podObserver: PodObserver {
     PodObserver(
       assigned: { [annotator] pod, address in annotator?.assigned(pod, address) },
@@ -81,7 +82,7 @@ struct Cluster: Sendable {
   }
 }
 
-/// Whoever wants to know what became of pods' addresses.
+/// Receives assignments and releases of pod addresses.
 struct PodObserver: Sendable {
   var assigned: @Sendable (PodName, IPAddress) -> Void = { _, _ in }
   var released: @Sendable (PodName, IPAddress) -> Void = { _, _ in }

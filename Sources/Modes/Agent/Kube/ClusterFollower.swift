@@ -5,7 +5,7 @@ internal import VPCCloud
 internal import VPCKube
 internal import VPCModel
 
-/// Tells the pool what the API server says: how many pods the node may have, whether it is cordoned, where ENIs go.
+/// Tells the pool the state from the API server: max pods, cordon, and the subnet for ENIs.
 struct ClusterFollower: Sendable {
   let state: ClusterState
   /// Nil without custom networking.
@@ -65,7 +65,7 @@ struct ClusterFollower: Sendable {
     await pool.tell(.subnetsUnknown(problem))
   }
 
-  /// - Returns: why it is not used, nil where it is.
+  /// - Returns: why it is not used; nil if it is.
   private func use(_ config: ENIConfig, _ customNetwork: CustomNetwork) async -> String? {
     let identity = enis.identity
     do throws(EC2Error) {
@@ -76,7 +76,7 @@ struct ClusterFollower: Sendable {
       }
       if let cidr = subnet?.ipv4CIDR { enis.directory.setCIDR(cidr, of: config.subnet) }
     } catch {
-      // Whether it fits will show when an ENI is made there.
+      // Creating an ENI there will show whether it fits.
       logger.warning(
         "cannot read the ENIConfig's subnet from EC2; using it unchecked",
         metadata: ["subnet": "\(config.subnet)", "error": "\(CauseChain.text(error))"])
@@ -92,8 +92,8 @@ struct ClusterFollower: Sendable {
     return nil
   }
 
-  /// Pods keep their addresses when custom networking is switched on, or the ENIConfig changes, under them. Nothing else
-  /// shows that: it is told with what moves them. Nothing to tell before the pool has started.
+  /// Running pods keep their addresses when custom networking is switched on or the ENIConfig changes. Nothing else
+  /// shows this, so it is logged with the remedy. There is nothing to log before the pool has started.
   private func tellOfPodsOutside() async {
     guard let choice = customNetwork?.choice else { return }
     let enis = await pool.snapshot().enis.filter { $0.isOutdated || $0.eni.isPrimary }
@@ -109,7 +109,7 @@ struct ClusterFollower: Sendable {
 }
 
 extension ENIConfig {
-  /// What of it counts: other members and annotations may change as they like.
+  /// The relevant part: other members and annotations may change.
   fileprivate var spec: CustomNetwork.Choice {
     CustomNetwork.Choice(name: metadata.name, subnet: subnet, groups: securityGroups)
   }

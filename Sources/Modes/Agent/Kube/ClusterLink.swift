@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The agent's side of Kubernetes. Nothing of it keeps pods from getting addresses: what is not known yet is followed once
-// it is, and what was known stays when the API server goes away.
+// The agent's Kubernetes side. It never blocks address assignment: state is followed once it is known, and stays in
+// effect while the API server is unreachable.
 //
 //   ClusterLink         watches this node's objects, by name, and writes them into    ClusterState
 //   ClusterFollower     tells the pool what of it concerns the pool                   maxPods, cordon, subnets
@@ -22,7 +22,7 @@ struct ClusterLink: Sendable {
   let transport: any HTTPStreamTransport
   let state: ClusterState
   let reporter: EventReporter
-  /// Where ANNOTATE_POD_IP is set.
+  /// Set with ANNOTATE_POD_IP.
   let annotator: PodAnnotator?
   let time: TimeSource
   let logger: Logger
@@ -61,7 +61,7 @@ struct ClusterLink: Sendable {
     }
   }
 
-  /// The client by what the environment names; nil where it names no API server.
+  /// The client from the environment; nil if no API server is configured.
   private func client() async -> KubeClient? {
     var streak = FailureStreak()
     while !Task.isCancelled {
@@ -106,7 +106,7 @@ struct ClusterLink: Sendable {
           take(node)
         } else {
           logger.warning("the API server has no Node with this name yet", metadata: ["node": "\(settings.nodeName)"])
-          // One that cannot be read has been told of just before.
+          // An object that cannot be parsed has just been logged.
           if !state.hasFault(nodeSubject) {
             state.failed(nodeSubject, because: "the API server has no Node with this name (MY_NODE_NAME)")
           }
@@ -129,14 +129,14 @@ struct ClusterLink: Sendable {
 
   // MARK: ENIConfig
 
-  /// Watches the one ENIConfig that the node names, and another when it names another.
+  /// Watches the ENIConfig that the node names, and switches when the name changes.
   private func watchENIConfigs(_ client: KubeClient) async {
     while !Task.isCancelled {
       guard let name = await nextName(after: nil) else { return }
       await withTaskGroup(of: Void.self) { group in
         group.addTask { await watchENIConfig(name, client) }
         group.addTask { _ = await nextName(after: name) }
-        // The first to end is the second task, or all are cancelled.
+        // The second task ends first, unless all are cancelled.
         await group.next()
         group.cancelAll()
       }
@@ -152,7 +152,7 @@ struct ClusterLink: Sendable {
 
   private func watchENIConfig(_ name: String, _ client: KubeClient) async {
     let fault = LastFault()
-    // Another ENIConfig, or the agent's end: this one is not asked for any more.
+    // Another ENIConfig, or shutdown: this one is no longer needed.
     defer { state.settled("ENIConfig \(name)") }
     await KubeWatch(ENIConfig.self, client: client, .name(name)).run { event in
       switch event {
@@ -165,7 +165,7 @@ struct ClusterLink: Sendable {
         fault.set(text)
         keep(name, text)
       case .lost(let error, _):
-        // Where one was read before, it holds on.
+        // An ENIConfig read earlier stays in effect.
         let problem = "cannot read ENIConfig \(name) from the API server: \(CauseChain.text(error))"
         if state.content.eniConfig == nil { state.update { $0.eniConfigProblem = problem } }
         report(event, "ENIConfig \(name)")
@@ -183,7 +183,7 @@ struct ClusterLink: Sendable {
     }
   }
 
-  /// What is in force stays so.
+  /// The ENIConfig in effect stays in effect.
   private func keep(_ name: String, _ problem: String) {
     state.failed("ENIConfig \(name)", because: problem)
     guard state.content.eniConfigProblem != problem else { return }

@@ -5,31 +5,31 @@ internal import VPCKube
 internal import VPCModel
 internal import VPCTransport
 
-/// What the API server has told of this node by now. Written by `ClusterLink`, read by whoever follows it.
+/// The state of this node from the API server. Written by `ClusterLink`, read by its followers.
 final class ClusterState: Sendable {
   struct Content: Sendable {
     /// The node as it was last seen; nil until then.
     var node: KubeNode?
-    /// The name of the node's ENIConfig; nil until the node was seen.
+    /// The name of the node's ENIConfig; nil until the node was read.
     var eniConfigName: String?
-    /// The ENIConfig of that name, as far as one was ever read.
+    /// The ENIConfig of that name, if one was ever read.
     var eniConfig: ENIConfig?
-    /// Why the ENIConfig in force is not the one that is meant; empty where it is.
+    /// Why the configured ENIConfig is not in effect; empty if it is.
     var eniConfigProblem = "the node's ENIConfig has not been read from the API server yet"
-    /// Whether the API server has said what it has of it, be it that there is none.
+    /// Whether the API server has answered, even if there is no such ENIConfig.
     var isENIConfigAnswered = false
-    /// Whether an API server is named at all.
+    /// Whether an API server is configured.
     var isExpected = true
   }
 
-  /// A question that the API server does not answer now.
+  /// A request that the API server currently fails.
   struct Fault: Sendable, Hashable {
     let error: String
-    /// What RBAC does not allow; empty where the cause is another.
+    /// The permission that RBAC denies; empty for other causes.
     let permission: String
     let isEssential: Bool
     let since: ContinuousClock.Instant
-    /// When it is told no more, unless it happens again: of what is asked now and then, success comes as rarely.
+    /// When the fault expires unless it recurs: rare requests also succeed rarely.
     let expires: ContinuousClock.Instant?
   }
 
@@ -45,7 +45,7 @@ final class ClusterState: Sendable {
 
   var content: Content { state.withLock { $0.content } }
 
-  /// Changes what is known and tells everybody who listens.
+  /// Updates the state and notifies all listeners.
   func update(_ change: (inout Content) -> Void) {
     let listeners = state.withLock { state in
       change(&state.content)
@@ -54,7 +54,7 @@ final class ClusterState: Sendable {
     for listener in listeners { listener.yield() }
   }
 
-  /// One element at once, and one for each change or several; ends with its task.
+  /// Yields one element at once, then one for one or more changes; ends with its task.
   func changes() -> AsyncStream<Void> {
     AsyncStream(bufferingPolicy: .bufferingNewest(1)) { continuation in
       let number = state.withLock { state in
@@ -109,16 +109,16 @@ extension ClusterState {
 // MARK: what goes wrong
 
 extension ClusterState {
-  /// Subjects that are told of at most: one for each kind of object, and every ENIConfig that a node names in turn.
+  /// The maximum number of subjects: one per kind of object, and every ENIConfig that the node names in turn.
   private static let faultLimit = 32
 
-  /// The server that is asked from now on.
+  /// The server in use from now on.
   func found(server: String) { state.withLock { $0.server = server } }
 
-  /// The question about `subject` has no answer.
+  /// Records that the request for `subject` failed.
   ///
-  /// - Parameter verbs: what the agent does with the resource, for a refusal by RBAC.
-  /// - Returns: the permission that is missing; empty where the cause is another.
+  /// - Parameter verbs: the verbs that the agent needs on the resource, for RBAC errors.
+  /// - Returns: the missing permission; empty for other causes.
   @discardableResult
   func failed(
     _ subject: String, _ error: KubeError, on resource: KubeResource, verbs: String, isEssential: Bool = false,
@@ -129,7 +129,7 @@ extension ClusterState {
     return permission
   }
 
-  /// The same for what is wrong with an answer, or with the question.
+  /// The same for an invalid answer or request.
   func failed(
     _ subject: String, because error: String, permission: String = "", isEssential: Bool = true,
     for span: Duration? = nil
@@ -143,7 +143,7 @@ extension ClusterState {
     }
   }
 
-  /// The question has an answer, or is not asked any more.
+  /// Records that the request succeeded, or is no longer made.
   func settled(_ subject: String) { state.withLock { _ = $0.faults.removeValue(forKey: subject) } }
 
   func hasFault(_ subject: String) -> Bool { state.withLock { $0.faults[subject] != nil } }

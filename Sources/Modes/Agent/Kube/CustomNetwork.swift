@@ -6,8 +6,8 @@ internal import VPCCloud
 internal import VPCKube
 internal import VPCModel
 
-/// Where new ENIs go under AWS_VPC_K8S_CNI_CUSTOM_NETWORK_CFG, by the node's ENIConfig. What was in force stays so while
-/// a new one cannot be used.
+/// The subnet for new ENIs with AWS_VPC_K8S_CNI_CUSTOM_NETWORK_CFG, from the node's ENIConfig. The previous one stays
+/// in effect while a new one is unusable.
 final class CustomNetwork: Sendable {
   struct Choice: Sendable, Hashable {
     let name: String
@@ -18,21 +18,21 @@ final class CustomNetwork: Sendable {
 
   private let state = Mutex<Choice?>(nil)
 
-  /// Nil until the first ENIConfig could be used.
+  /// Nil until the first usable ENIConfig.
   var choice: Choice? { state.withLock { $0 } }
 
   func set(_ choice: Choice) { state.withLock { $0 = choice } }
 
-  /// The groups of a new ENI, and of those there are.
+  /// The security groups of new and existing ENIs.
   ///
-  /// - Returns: nil where nothing is known yet.
+  /// - Returns: nil if nothing is known yet.
   func groups(primary: [String]) -> [String]? {
     choice.map { $0.groups.isEmpty ? primary : $0.groups }
   }
 
-  /// What is wrong with an ENIConfig's subnet on this node, nil where nothing is.
+  /// What is wrong with an ENIConfig's subnet on this node; nil if nothing is.
   ///
-  /// - Parameter subnet: as EC2 tells it; nil where it has none of that id.
+  /// - Parameter subnet: as EC2 describes it; nil if EC2 has no such subnet.
   static func fault(
     _ config: ENIConfig, subnet: EC2Subnet?, zone: String, vpcID: String
   ) -> String? {

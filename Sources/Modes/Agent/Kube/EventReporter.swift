@@ -7,11 +7,11 @@ internal import VPCKube
 internal import VPCModel
 internal import VPCTransport
 
-/// Which causes are worth an event now: each once in an interval. A value.
+/// Rate limit for events: each cause once per interval. A value.
 struct EventLimit: Sendable {
-  /// The same reason and action are not told again before.
+  /// The same reason and action are not reported again before this.
   static let interval = Duration.seconds(600)
-  /// More kinds than there can be; a bound all the same.
+  /// More kinds than can occur; a bound for safety.
   private static let kinds = 64
 
   private var toldAt: [String: ContinuousClock.Instant] = [:]
@@ -25,8 +25,8 @@ struct EventLimit: Sendable {
   }
 }
 
-/// Says in events on the agent's own pod what keeps pods of this node without an address. Where no API server can be
-/// reached what was to be said is dropped: the pods' own events carry each cause, too.
+/// Reports in events on the agent's own pod why pods of this node get no address. Without a reachable API server the
+/// events are dropped: the pods' own events carry each cause too.
 final class EventReporter: Sendable {
   struct Message: Sendable, Hashable {
     let reason: String
@@ -37,7 +37,7 @@ final class EventReporter: Sendable {
   private static let queueLength = 16
   /// Events are rare: an old failure says little about the next one.
   private static let faultSpan = Duration.seconds(3600)
-  /// The namespace of the DaemonSet, where neither the service account nor a kubeconfig names one.
+  /// The namespace of the DaemonSet, if neither the service account nor a kubeconfig names one.
   private static let namespace = "kube-system"
 
   private struct State {
@@ -55,7 +55,7 @@ final class EventReporter: Sendable {
     self.logger = logger
   }
 
-  /// A call that EC2 refused for want of a permission. For `EC2Client`'s observer, which sees every attempt.
+  /// A call that EC2 denied for a missing permission. For `EC2Client`'s observer, which sees every attempt.
   func ec2(_ call: EC2Client.Observation) {
     guard let code = call.error, EC2Error(action: call.action, code: code, status: call.status).isMissingPermission
     else {
@@ -84,11 +84,11 @@ final class EventReporter: Sendable {
     if isNew { bell.ring() }
   }
 
-  /// Sends what was said and is said, until cancelled.
+  /// Sends queued and new events, until cancelled.
   ///
   /// - Parameters:
   ///   - podName: MY_POD_NAME, the subject.
-  ///   - state: is told what does not work.
+  ///   - state: records what does not work.
   func run(_ client: KubeClient, podName: String, state: ClusterState) async {
     guard !podName.isEmpty else {
       return logger.notice("MY_POD_NAME is not set; no events will be created")
@@ -129,7 +129,7 @@ final class EventReporter: Sendable {
       subject: subject, isWarning: true, reason: message.reason, action: message.action, note: message.note,
       controller: "aws-node", instance: subject.metadata.name)
     let now = UTCTime.now
-    // Unique, and short of a name's 253 bytes whatever the pod is called.
+    // Unique, and below the limit of 253 bytes for any pod name.
     let name = "\(subject.metadata.name.prefix(200)).\(String(UInt64.random(in: 0...UInt64.max), radix: 16))"
     let time = String(now.text().dropLast()) + "000Z"
     try await client.create(
@@ -138,7 +138,7 @@ final class EventReporter: Sendable {
 }
 
 extension FailureCause {
-  /// The reason of an event in CamelCase; nil for what no operator can change, or what is told elsewhere.
+  /// The reason of an event in CamelCase; nil for causes that no operator can fix, or that are reported elsewhere.
   var eventReason: String? {
     switch self {
     case .nodeCordoned: "NodeCordoned"
@@ -157,7 +157,7 @@ extension FailureCause {
     case .provisioningOff: "ProvisioningOff"
     case .tooManyWaiting: "TooManyWaiting"
     case .checkpointNotWritten: "CheckpointNotWritten"
-    // Told as MissingIAMPermissions when the call was refused.
+    // Reported as MissingIAMPermissions when the call was denied.
     case .missingPermission: nil
     case .notReady, .shuttingDown, .cancelled, .badRequest: nil
     }

@@ -2,7 +2,7 @@
 
 internal import Synchronization
 
-/// The last thing that was wrong with an object, until somebody asks: a list that lacks the object comes behind it.
+/// The last fault of an object, until it is read: the list that lacks the object follows it.
 final class LastFault: Sendable {
   private let text = Mutex<String?>(nil)
 

@@ -3,11 +3,11 @@
 internal import VPCKube
 internal import VPCModel
 
-/// Which pods' annotations differ from the addresses they have. A value: told what the pool and the API server say, asked
-/// what to write.
+/// Which pods' annotations differ from their addresses. A value: it receives the state of the pool and the API server,
+/// and returns the writes.
 ///
-/// An address is written where the pod shows another or none; after the pod's DEL it is cleared where the pod still shows
-/// it. A pod that is not seen yet is written once it is.
+/// An address is written if the pod's annotation differs; after the pod's DEL it is cleared if the annotation still
+/// shows it. A pod that the watch has not seen yet is written later.
 struct PodAnnotations: Sendable {
   static let key = "vpc.amazonaws.com/pod-ips"
 
@@ -16,7 +16,7 @@ struct PodAnnotations: Sendable {
     let pod: PodName
     /// Empty clears.
     let address: String
-    /// The version that a clearing is meant for: a pod of the same name that came meanwhile is not touched.
+    /// The resource version for a clear: a newer pod of the same name is not touched.
     let version: String?
   }
 
@@ -25,13 +25,13 @@ struct PodAnnotations: Sendable {
     var version: String
   }
 
-  /// By pod: what it should show. One whose address went shows nothing, if what it shows is that address.
+  /// By pod: the wanted annotation. After a release it is empty, if the annotation still shows that address.
   private var wanted: [PodName: String] = [:]
   private var released: [PodName: String] = [:]
   private var shown: [PodName: Shown] = [:]
   /// With the version of the pod that the write began from.
   private var underWay: [PodName: String] = [:]
-  /// Failures in a row, and until when the pod is left alone.
+  /// Consecutive failures, and until when the pod is skipped.
   private var waiting: [PodName: (failures: Int, until: ContinuousClock.Instant)] = [:]
 
   // MARK: what the pool says
@@ -42,11 +42,11 @@ struct PodAnnotations: Sendable {
     waiting[pod] = nil
   }
 
-  /// A DEL of a pod's earlier sandbox may come behind the ADD of the next.
+  /// The DEL of an earlier sandbox may come after the ADD of the next.
   mutating func released(_ pod: PodName, _ address: String) {
     guard wanted[pod] == address else { return }
     wanted[pod] = nil
-    // Where the pod is unknown it is gone already, or its watch is behind: then there is nothing to clear.
+    // If the pod is unknown, it is gone or the watch lags: there is nothing to clear.
     if shown[pod] != nil { released[pod] = address }
     waiting[pod] = nil
   }
@@ -77,7 +77,7 @@ struct PodAnnotations: Sendable {
 
   // MARK: what to do
 
-  /// What may be written now, at most so many beside those under way, which count as begun.
+  /// The writes that may start now, limited by those in progress; they count as started.
   mutating func next(_ now: ContinuousClock.Instant, atOnce limit: Int) -> [Write] {
     var writes: [Write] = []
     for (pod, shown) in shown where underWay.count < limit {
@@ -98,8 +98,8 @@ struct PodAnnotations: Sendable {
     return Write(pod: pod, address: "", version: shown.version)
   }
 
-  /// - Parameter pod: as it is now, as the answer to the write had it. Where the watch has told something since the write
-  ///   began, that stands: it is the same or newer, and with an older version no clearing would ever be accepted.
+  /// - Parameter pod: the pod as returned by the write. If the watch has delivered a version since the write began,
+  ///   that one is kept: it is the same or newer, and a clear with an older version would never be accepted.
   mutating func written(_ write: Write, _ pod: KubePodMetadata) {
     let begunFrom = underWay.removeValue(forKey: write.pod)
     waiting[write.pod] = nil
@@ -107,8 +107,8 @@ struct PodAnnotations: Sendable {
     if write.address.isEmpty { released[write.pod] = nil }
   }
 
-  /// - Parameter isGone: the pod is no more: nothing is to be written.
-  /// - Returns: how long the pod is left alone; nil where nothing is to be written.
+  /// - Parameter isGone: the pod no longer exists: nothing is to be written.
+  /// - Returns: how long the pod is skipped; nil if nothing is to be written.
   mutating func failed(_ write: Write, isGone: Bool, _ now: ContinuousClock.Instant) -> Duration? {
     underWay[write.pod] = nil
     guard !isGone, shown[write.pod] != nil else {

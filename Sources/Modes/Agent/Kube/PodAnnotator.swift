@@ -6,9 +6,9 @@ internal import VPCKube
 internal import VPCModel
 internal import VPCTransport
 
-/// Writes pods' addresses into their annotation, beside and never before the answers to ADD and DEL.
+/// Writes pods' addresses into their annotation, in parallel with ADD and DEL and never delaying them.
 final class PodAnnotator: Sendable {
-  /// Requests at the same time.
+  /// Concurrent requests.
   private static let atOnce = 4
 
   private let plan = Mutex(PodAnnotations())
@@ -31,7 +31,7 @@ final class PodAnnotator: Sendable {
 
   /// Watches the node's own pods and writes until cancelled.
   ///
-  /// - Parameter state: is told what does not work.
+  /// - Parameter state: records what does not work.
   func run(_ client: KubeClient, nodeName: String, state: ClusterState) async {
     guard !nodeName.isEmpty else { return }
     await withTaskGroup(of: Void.self) { group in
@@ -42,7 +42,7 @@ final class PodAnnotator: Sendable {
 
   private static let reading = "pods of this node"
   private static let writing = "annotations of pods"
-  /// Longer than any pause between two tries; where the pod is gone, there is no other.
+  /// Longer than any pause between two tries; if the pod is gone, there is no further try.
   private static let faultSpan = Duration.seconds(600)
 
   private func watch(_ client: KubeClient, _ nodeName: String, _ state: ClusterState) async {
@@ -66,19 +66,19 @@ final class PodAnnotator: Sendable {
     }
   }
 
-  /// Why the plan is looked at again.
+  /// Why the plan is evaluated again.
   private enum Step {
     /// The pool or the API server said something.
     case told
-    /// A pod that was left alone after a failure is due.
+    /// A pod skipped after a failure is due.
     case due
     case written
-    /// - Parameter wait: how long the pod is left alone; nil where nothing is to be written any more.
+    /// - Parameter wait: how long the pod is skipped; nil if nothing is to be written any more.
     case failed(wait: Duration?, isConflict: Bool)
   }
 
-  /// The bell is listened to all the time, and each failure has a timer of its own: a pod whose write fails again and again
-  /// holds up no other, and the last failure is tried again though nothing else changes. A timer ends within a minute.
+  /// The task always listens to the bell, and each failure has its own timer: a pod whose write keeps failing does not
+  /// delay others, and the last failure is retried even if nothing else changes. A timer ends within a minute.
   private func write(_ client: KubeClient, _ state: ClusterState) async {
     var streak = FailureStreak()
     await withTaskGroup(of: Step.self) { group in
@@ -91,7 +91,7 @@ final class PodAnnotator: Sendable {
           state.settled(PodAnnotator.writing)
           if streak.succeeded() { logger.notice("pod annotations can be written again") }
         case .failed(let wait, let isConflict):
-          // A conflict: the pod changed, and the watch brings how. A pod that is gone is no failure either.
+          // On a conflict, the pod changed and the watch delivers it. A deleted pod is no failure either.
           if wait != nil, !isConflict, streak.failed() {
             logger.warning("cannot write a pod annotation; will retry")
           }

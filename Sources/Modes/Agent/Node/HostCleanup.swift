@@ -4,14 +4,14 @@ internal import Logging
 internal import VPCLinux
 internal import VPCModel
 
-/// Removes the host's side of pods that have ended, behind DEL's answer: deleting a veth takes the kernel 8 to 20 ms.
-/// A thread of its own, so that nothing else of the node waits for it (docs/decisions/0007).
+/// Removes the host side of ended pods after DEL is answered: deleting a veth takes the kernel 8 to 20 ms. Has its own
+/// thread, so that nothing else waits for it (docs/decisions/0007).
 actor HostCleanup {
   private let executor: ThreadExecutor
   nonisolated var unownedExecutor: UnownedSerialExecutor { executor.asUnownedSerialExecutor() }
 
   private let socket: NetlinkSocket
-  /// By which the kernel's notices name what is done here.
+  /// The netlink port that kernel notifications name for changes made here.
   nonisolated let port: UInt32
   private let logger: Logger
 
@@ -23,17 +23,17 @@ actor HostCleanup {
     self.logger = logger
   }
 
-  /// Removes route, per-pod rules and veth of one pod. Repeating it does no harm, and what a newer pod has is not touched.
+  /// Removes route, per-pod rules and veth of one pod. It is idempotent and does not touch a newer pod.
   func remove(_ remains: HostRemains) {
     do {
       let outcome = try remains.remove(on: socket)
-      // Of a pod that ended while no agent ran the table is not known: its rules are found by its address.
+      // The table is unknown for pods that ended while no agent was running: their rules are found by address.
       if remains.eniTable == nil, outcome == .removed || outcome == .alreadyGone {
         try PodRules.remove(pod: remains.address, on: socket)
       }
       logger.debug("pod host interface cleanup done", metadata: ["ip": "\(remains.address)", "outcome": "\(outcome)"])
     } catch {
-      // The namespace's end takes the veth along; the next start looks for what is left.
+      // The veth goes with the namespace; the next start looks for leftovers.
       logger.warning(
         "cannot remove a pod's host interface; it will go with the pod's network namespace",
         metadata: ["ip": "\(remains.address)", "error": "\(CauseChain.text(error))"])

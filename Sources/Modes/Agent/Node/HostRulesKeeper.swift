@@ -4,16 +4,16 @@ internal import Logging
 internal import VPCLinux
 internal import VPCModel
 
-/// Keeps the node's firewall rules: SNAT, and the marks that lead replies of NodePort connections back to the primary
-/// ENI. A thread of its own, since another holder of the xtables lock may be waited for, and no ENI shall wait with it.
+/// Maintains the node's firewall rules: SNAT, and the marks that route replies of NodePort connections back to the
+/// primary ENI. Has its own thread, since it may wait for the xtables lock and no ENI must wait for that.
 actor HostRulesKeeper {
-  /// What the rules are made for beside the settings.
+  /// Inputs of the rules besides the settings.
   struct Subject: Sendable {
-    /// Of the primary ENI, whose link is looked up every time: it may have been renamed.
+    /// The primary ENI's MAC. Its link is looked up every time: it may have been renamed.
     var primary: MACAddress
     var address: IPAddress
     var vpcCIDRs: [IPPrefix]
-    /// Pods and connections from before a change of the settings.
+    /// Pods and connections from before a settings change.
     var earlier = EarlierSettings()
   }
 
@@ -26,14 +26,14 @@ actor HostRulesKeeper {
   private let logger: Logger
   private let observe: @Sendable (FirewallReport) -> Void
   private var subject: Subject?
-  /// Rings when something was left to do.
+  /// Rings when something is unfinished.
   nonisolated let unfinished = Bell()
   private var said = Said()
 
-  /// How long another holder of the xtables lock is waited for while nothing else waits for us.
+  /// How long to wait for the xtables lock while nothing else waits for this thread.
   private static let patience = 30
 
-  /// What the log has last been told, so that it is told once.
+  /// The last logged states, so that each is logged once.
   private struct Said {
     var backend: FirewallBackend?
     var primary: String?
@@ -47,7 +47,7 @@ actor HostRulesKeeper {
 
   /// To be made in the node's network namespace.
   ///
-  /// - Parameter observe: gets every report.
+  /// - Parameter observe: receives every report.
   init(
     configuration: NodeNetwork.Configuration, logger: Logger, observe: @escaping @Sendable (FirewallReport) -> Void
   ) throws {
@@ -58,16 +58,16 @@ actor HostRulesKeeper {
     self.observe = observe
   }
 
-  /// Makes the rules fit, and remembers for what.
+  /// Writes the rules for the given inputs, and remembers them.
   ///
-  /// - Parameter lockWaitSeconds: for another holder of the xtables lock.
-  /// - Throws: where the primary ENI has no link. What the firewall refuses is in the report.
+  /// - Parameter lockWaitSeconds: how long to wait for the xtables lock.
+  /// - Throws: if the primary ENI has no link. Refusals of the firewall are in the report.
   func apply(_ subject: Subject, lockWaitSeconds: Int = patience) throws -> FirewallReport {
     self.subject = subject
     return try apply(to: subject, lockWaitSeconds)
   }
 
-  /// Looks whether the rules are as they were last to be, and mends them; nil before the first `apply`.
+  /// Checks the rules against the last `apply` and repairs them; nil before the first `apply`.
   ///
   /// - Parameter earlier: as it is now.
   func verify(_ earlier: EarlierSettings) throws -> FirewallReport? {
@@ -94,7 +94,7 @@ actor HostRulesKeeper {
 
   // MARK: the log
 
-  /// Settings that make no sense in this VPC.
+  /// Settings that conflict with this VPC.
   private func sayOverlaps(_ vpcCIDRs: [IPPrefix]) {
     var overlaps: [String] = []
     for service in configuration.externalServiceCIDRs {

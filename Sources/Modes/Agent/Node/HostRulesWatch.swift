@@ -5,14 +5,14 @@ internal import VPCLinux
 internal import VPCModel
 internal import VPCTransport
 
-/// Tries again what could not be done of the node's firewall rules, until nothing is left. `NodeRepair` looks at them every
-/// minute, and when the kernel tells of a change.
+/// Retries unfinished firewall rules until all are in place. `NodeRepair` checks them every minute, and after a kernel
+/// notification.
 struct HostRulesWatch: Sendable {
   let network: NodeNetwork
   let time: TimeSource
   let logger: Logger
 
-  /// Doubled by each failure in a row, up to the second value.
+  /// Doubled by each consecutive failure, up to the second value.
   static let retries = Duration.seconds(1) ... .seconds(30)
 
   /// Waits for something unfinished, until cancelled.

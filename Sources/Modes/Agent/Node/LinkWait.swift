@@ -3,8 +3,8 @@
 internal import VPCLinux
 internal import VPCModel
 
-/// Waits for the link of an ENI that was just attached, on a thread that lives as long as the wait: the kernel tells of
-/// the link, and nothing else of the node waits meanwhile.
+/// Waits for the link of a newly attached ENI, on a thread that lives as long as the wait: the kernel announces the
+/// link, and nothing else waits meanwhile.
 actor LinkWait {
   private let executor: ThreadExecutor
   nonisolated var unownedExecutor: UnownedSerialExecutor { executor.asUnownedSerialExecutor() }

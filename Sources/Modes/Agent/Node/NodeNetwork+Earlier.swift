@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What was made under other settings keeps working until it ends (EarlierSettings):
+// Pods and connections created under other settings keep working until they end (EarlierSettings):
 //
 //   pods whose veths begin with another prefix    marked, translated and looked after like all others
 //   connections with another mark                 led to the primary ENI by the mark that they have
 //
-// Found at the start, before the first rule is written. Prefixes also later: the plugin's configuration may still name the
-// old one for a moment, or name another one than the agent for ever.
+// Detected at startup, before the first rule is written. Prefixes are also detected later: the plugin's configuration
+// may name the old prefix for a moment, or a different one permanently.
 
 internal import Logging
 internal import VPCLinux
 internal import VPCModel
 
 extension NodeNetwork {
-  /// Takes in what the kernel shows of earlier settings. Before any rule is written.
+  /// Detects earlier settings in the kernel. Runs before any rule is written.
   func findEarlierSettings() throws {
     let sight = try PodPaths.Sight(
       .ipv4,
@@ -46,8 +46,8 @@ extension NodeNetwork {
     }
   }
 
-  /// Compares what is kept of earlier settings with all that runs now: takes in what is new, and lets go of what nobody uses
-  /// any more. What it writes is no repair.
+  /// Compares the kept earlier settings with the running pods and connections: adds new ones, drops unused ones. Its
+  /// writes do not count as repairs.
   ///
   /// - Parameter sight: of all links.
   func settleEarlierSettings(_ sight: PodPaths.Sight) throws {
@@ -58,7 +58,7 @@ extension NodeNetwork {
     now.vethPrefixes = Set(earlier.vethPrefixes).intersection(running).union(found)
       .subtracting([configuration.vethPrefix]).sorted()
     now.marks = earlier.marks.filter { mark in
-      // What the kernel does not tell is taken to be in use.
+      // If the kernel does not answer, the mark counts as in use.
       (try? ConnectionTracking.hasConnections(marked: mark)) ?? true
     }
     guard now != earlier else { return }
@@ -71,9 +71,9 @@ extension NodeNetwork {
     logger.notice("no connection with a connmark of earlier settings is left", metadata: ["marks": "\(ended)"])
   }
 
-  /// Takes in a prefix that a route to a pod has just shown.
+  /// Adds a prefix that a new pod route shows.
   ///
-  /// - Returns: whether there was one: the firewall's rules must be written for it.
+  /// - Returns: whether the prefix is new: firewall rules must be written for it.
   func recognisesVeths(_ changes: NodeChanges) throws -> Bool {
     for route in changes.addedRoutes where route.destination.isSingle && route.table == routing.routeTable {
       guard let device = route.device, !veths.contains(device),

@@ -4,13 +4,13 @@ internal import Logging
 internal import VPCLinux
 internal import VPCModel
 
-/// SNAT, and the marks that lead replies of NodePort connections back to the primary ENI.
+/// SNAT, and the marks that route replies of NodePort connections back to the primary ENI.
 extension NodeNetwork {
-  /// Makes the node's firewall rules what the settings ask for, and remembers for what. Nothing is written where all is
-  /// in place. What the firewall refuses is in the report and in the log, and `HostRulesWatch` tries it again.
+  /// Writes the node's firewall rules for the settings, and remembers the inputs. Writes nothing if all rules are in
+  /// place. Refusals of the firewall are in the report and in the log, and `HostRulesWatch` retries them.
   ///
-  /// - Parameter lockWaitSeconds: how long another holder of the xtables lock is waited for.
-  /// - Throws: where the primary ENI has no link.
+  /// - Parameter lockWaitSeconds: how long to wait for the xtables lock.
+  /// - Throws: if the primary ENI has no link.
   nonisolated func applyHostRules(
     primary: MACAddress, address: IPAddress, vpcCIDRs: [IPPrefix], lockWaitSeconds: Int = 30
   ) async throws -> FirewallReport {
@@ -19,9 +19,8 @@ extension NodeNetwork {
       lockWaitSeconds: lockWaitSeconds)
   }
 
-  /// Looks whether the rules still are what `applyHostRules` was last asked for, mends them, and tells what was written.
-  /// Costs one question to nftables where all stands there and nobody has changed anything, else a process for each
-  /// iptables of the node.
+  /// Checks that the rules still match the last `applyHostRules`, repairs them, and returns what was written. Costs one
+  /// nftables request if all rules are there and nothing changed, else one process per iptables backend.
   ///
   /// - Returns: nil before the first `applyHostRules`.
   nonisolated func verifyHostRules() async throws -> FirewallReport? {

@@ -4,9 +4,10 @@ internal import Logging
 internal import VPCLinux
 internal import VPCModel
 
-/// Which ENI the packets of which pod leave by: the source map, derived from what each ENI has.
+/// The source map: which ENI a pod's packets leave by, derived from the addresses of each ENI.
 extension NodeNetwork {
-  /// The kernel's map is evidence for pods that run: what the listing leaves out, or shows elsewhere, stays as it is.
+  /// The kernel's map is evidence for running pods: addresses that the listing lacks, or shows elsewhere, stay
+  /// unchanged.
   func keepWhatRuns() throws -> Set<IPPrefix> {
     guard let marks, let present = try marks.read(.ipv4) else { return [] }
     let pods = Set(try podRoutes(to: podVeths()).map(\.address))
@@ -24,17 +25,16 @@ extension NodeNetwork {
     return evidence.contested
   }
 
-  /// ENIs that an agent of this node managed since the machine's start, by the kernel's source map; nil where there is
-  /// none.
+  /// ENIs that an agent has managed since boot, from the kernel's source map; nil if there is none.
   func ledENIs() throws -> Set<ENIID>? {
     openMarks()
     return try marks?.read(.ipv4).map { ENIMarks.ledENIs(in: $0) }
   }
 
-  /// MACs of every link in the node's namespace: hardware that is there, whatever a listing says.
+  /// MACs of every link in the node's namespace: attached hardware, whatever a listing says.
   func linkMACs() throws -> Set<MACAddress> { Set(try Link.list(on: socket).compactMap(\.mac)) }
 
-  /// What the source map must hold.
+  /// The desired source map.
   var wantedMarks: ENIMarks {
     var wanted = ENIMarks(mask: configuration.eniMarkMask, vethPrefix: configuration.vethPrefix)
     wanted.earlierVethPrefixes = earlier.vethPrefixes
@@ -45,9 +45,9 @@ extension NodeNetwork {
     return wanted
   }
 
-  /// Leads packets from more addresses by this ENI. Nothing to do for the primary and in the per-pod scheme.
+  /// Routes packets from more addresses by this ENI. Does nothing for the primary ENI and in the per-pod scheme.
   ///
-  /// - Parameter sources: what EC2 has just given to the ENI; no other has it any more.
+  /// - Parameter sources: addresses that EC2 has just assigned to the ENI; no other ENI has them any more.
   /// - Throws: `NodeNetworkError.inUse` where a running pod uses one of them by another ENI; nothing is changed then.
   func addSources(_ sources: [IPPrefix], of eni: ENIID) throws {
     for (other, taken) in takenFromOthers(by: eni, sources) {
@@ -87,9 +87,9 @@ extension NodeNetwork {
     kept[eni] = ENIMarks.ENI(mark: mark, sources: left)
   }
 
-  /// An address belongs to one ENI: whatever had these before has them no more.
+  /// An address belongs to one ENI: these are removed from any other ENI.
   ///
-  /// - Returns: whether anything had.
+  /// - Returns: whether another ENI had one.
   @discardableResult
   func claim(_ sources: some Collection<IPPrefix>, for eni: ENIID) -> Bool {
     var isMoved = false

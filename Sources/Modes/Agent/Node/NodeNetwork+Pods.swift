@@ -4,16 +4,16 @@ internal import Logging
 internal import VPCLinux
 internal import VPCModel
 
-/// What the agent sees and does of single pods' host sides.
+/// The host side of single pods.
 extension NodeNetwork {
   /// One pod's host side as the kernel shows it.
   struct PodRoute: Sendable, Hashable {
     let address: IPAddress
-    /// The last 11 characters of the veth's name, which say which pod it is.
+    /// The last 11 characters of the veth's name, which identify the pod.
     let vethSuffix: String
   }
 
-  /// Every host veth of a pod, by the part of its name that says which pod it is; the value is its index.
+  /// Every host veth of a pod, by the part of its name that identifies the pod; the value is its index.
   func podVeths() throws -> [String: UInt32] {
     var found: [String: UInt32] = [:]
     let links = try Link.list(on: socket)
@@ -25,8 +25,8 @@ extension NodeNetwork {
     return found
   }
 
-  /// Every route to one of the veths: of the pods' table, and of `main`, where the existing system and the per-pod scheme
-  /// have them. Of `main` only those by links that are called as pods' veths are.
+  /// Every route to one of the veths: in the pods' table, and in `main`, where amazon-vpc-cni-k8s and the per-pod
+  /// scheme put them. In `main` only routes by links with a pod veth name count.
   func podRoutes(to veths: [String: UInt32]) throws -> [PodRoute] {
     let names = Dictionary(
       veths.map { ($0.value, $0.key) }, uniquingKeysWith: { first, _ in first })
@@ -41,9 +41,8 @@ extension NodeNetwork {
     return Array(found)
   }
 
-  /// Makes sure that pods which the checkpoint knows are reached by the node's scheme, whichever they were connected by:
-  /// a route in the pods' table, or in `main` with the pod's own rules. What they have of the other scheme stays until
-  /// their ENI is wired.
+  /// Ensures that pods of the checkpoint are routed by the node's scheme, whichever scheme connected them: a route in
+  /// the pods' table, or in `main` with per-pod rules. Their state of the other scheme stays until their ENI is set up.
   ///
   /// - Parameter pods: the index of each one's veth.
   func restorePods(_ pods: [IPAddress: UInt32]) throws {
@@ -57,7 +56,7 @@ extension NodeNetwork {
     let faults = paths.faults(in: try PodPaths.Sight(.ipv4, links: links, on: socket)).values.flatMap { $0 }
     for (fault, failure) in zip(faults, try NodeDifference.mendEach(faults, on: socket)) {
       guard let failure else { continue }
-      // One pod that cannot be reached must not keep the agent from serving the others.
+      // One unreachable pod must not keep the agent from serving the others.
       logger.error(
         "cannot restore the route to a pod",
         metadata: ["fault": "\(fault)", "error": "\(CauseChain.text(failure))"])
@@ -68,7 +67,7 @@ extension NodeNetwork {
       metadata: ["pods": "\(pods.count)", "changes": "\(faults.count)"])
   }
 
-  /// The table of the ENI that EC2 gave a pod's address to; nil where no managed ENI has it.
+  /// The table of the ENI that has a pod's address; nil if no managed ENI has it.
   func eniTable(of address: IPAddress) -> RouteTable? { eni(of: address)?.value.table }
 
   func eni(of address: IPAddress) -> (key: ENIID, value: ManagedENI)? {
@@ -78,10 +77,10 @@ extension NodeNetwork {
     }
   }
 
-  /// Attachments whose pods have nothing on the host: no veth under any prefix, and no route to the address. Of two sandboxes
-  /// of one pod, whose veths have one name, the earlier one has none when no route leads to it.
+  /// Attachments whose pods have nothing on the host: no veth under any prefix, and no route to the address. Two
+  /// sandboxes of one pod share a veth name; the earlier one counts as gone if it has no route.
   ///
-  /// The kernel is read only where what it told so far leaves some in doubt. Entries that name no pod are never among them.
+  /// The kernel is read only if its notifications leave some in doubt. Entries without a pod name are never included.
   func withoutHostSide(_ assignments: [Assignment]) throws -> [Assignment] {
     var latest: [String: Int64] = [:]
     for assignment in assignments {
@@ -109,13 +108,13 @@ extension NodeNetwork {
     }
   }
 
-  /// Removes a pod's host side behind the caller's back. Repeating it does no harm.
+  /// Removes a pod's host side in the background. It is idempotent.
   ///
-  /// Not awaited by anyone: each is bounded by one netlink exchange, and at most one is made for each DEL.
+  /// Not awaited: each is bounded by one netlink exchange, with at most one per DEL.
   nonisolated func removeHostVethSoon(_ remains: HostRemains) {
     removals.start(remains.address) { [cleanup] in await cleanup.remove(remains) }
   }
 
-  /// Returns when nothing of an earlier pod of this address is being removed.
+  /// Returns when no removal for an earlier pod of this address is in progress.
   nonisolated func hostSideSettled(_ address: IPAddress) async { await removals.settled(address) }
 }

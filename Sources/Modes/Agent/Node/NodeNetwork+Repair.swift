@@ -1,22 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the repair asks of the node's network: what to look at, what is wrong, mending it. Which of it is mended when is
-// decided in NodeRepair.
+// The repair's view of the node network: what to check, what is wrong, and how to repair it. NodeRepair decides what is
+// repaired when.
 
 internal import Logging
 internal import VPCLinux
 internal import VPCModel
 
 extension NodeNetwork {
-  /// The agent's own sockets, whose changes need no look.
+  /// The agent's own sockets, whose changes need no check.
   var ownPorts: NodeMonitor.OwnPorts {
     NodeMonitor.OwnPorts(
       route: [socket.port, cleanup.port], netfilter: Set([nftablesPort].compactMap { $0 }).subtracting([0]))
   }
 
-  /// Takes in what the kernel told.
+  /// Processes kernel notifications.
   ///
-  /// - Returns: what must be looked at.
+  /// - Returns: what must be checked.
   func follow(_ changes: NodeChanges) -> RepairScope {
     let gone = veths.gone
     let fresh = veths.follow(changes)
@@ -25,7 +25,7 @@ extension NodeNetwork {
     do {
       isNewPrefix = try recognisesVeths(changes)
     } catch {
-      // The minute's look takes it in.
+      // The check once a minute finds it.
       logger.warning(
         "cannot read a new pod interface; will retry within a minute", metadata: ["error": "\(CauseChain.text(error))"])
     }
@@ -49,7 +49,7 @@ extension NodeNetwork {
     if scope.rules { faults += try nodeRules.verify(on: socket).map { NodeFault($0) } }
     for (id, eni) in enis where scope.allENIs || scope.enis.contains(id) {
       guard let wiring = eni.wiring else { continue }
-      // A link that is gone, or whose index another one has by now: EC2's listing will tell.
+      // A link that is gone, or whose index was reused: EC2's listing will show it.
       guard let link = try Link.find(index: wiring.link, on: socket), link.mac == wiring.wanted.mac else { continue }
       faults += try wiring.wanted.verify(link, on: socket).map { NodeFault($0) }
     }
@@ -68,8 +68,8 @@ extension NodeNetwork {
 
   // MARK: pods
 
-  /// Reads what the kernel holds for pods. To be followed by asking the pool who has an address, in this order: a rule or
-  /// route that is read is of a pod that the pool knows already.
+  /// Reads the kernel's state for pods. Ask the pool for the assignments afterwards, in this order: every rule or route
+  /// read then belongs to a pod that the pool already knows.
   func sight(of scope: RepairScope) throws -> PodPaths.Sight {
     var links: [UInt32: Link] = [:]
     if scope.allPods || scope.leftovers {
@@ -86,13 +86,13 @@ extension NodeNetwork {
     return sight
   }
 
-  /// What is wrong with pods' host sides, and what is left of pods that ended or were led otherwise.
+  /// Faults of pods' host sides, and leftovers of ended pods or of the other scheme.
   ///
   /// - Parameters:
-  ///   - holders: living pods that have an address, asked for after `sight` was read.
-  ///   - held: every address that somebody has.
-  ///   - unixNanoseconds: pods that got their address within the last seconds are passed over where all are looked at:
-  ///     their plugin is at work.
+  ///   - holders: living pods with an address, requested after `sight` was read.
+  ///   - held: every assigned address.
+  ///   - unixNanoseconds: a check of all pods skips pods that got their address within the last seconds: their plugin
+  ///     is at work.
   func podFaults(
     _ seen: PodPaths.Sight, _ scope: RepairScope, _ holders: [PodHolder], held: Set<IPAddress>,
     unixNanoseconds: Int64
@@ -103,7 +103,7 @@ extension NodeNetwork {
     for holder in holders {
       guard let veth = veth(of: holder, routed) else { continue }
       let isAsked = scope.pods.contains(holder.address) || scope.veths.contains(veth)
-      // A pod that was there at the agent's start has been made sure of then.
+      // Pods present at startup were verified then.
       let age = unixNanoseconds.subtractingReportingOverflow(holder.sinceUnixNanoseconds)
       let isYoung =
         holder.sinceUnixNanoseconds > startedUnixNanoseconds && !age.overflow
@@ -125,7 +125,7 @@ extension NodeNetwork {
     let known = Set(pods.map(\.address))
     let leftovers = paths.leftovers(
       in: sight,
-      // Of a pod that was passed over nothing is left over.
+      // A skipped pod has no leftovers.
       isOurs: { address in (!held.contains(address) || known.contains(address)) && eni(of: address) != nil },
       stands: { pod in
         guard broken[pod.address] == nil, let id = holds[pod.address]?.eni, let eni = enis[id] else { return false }
@@ -135,7 +135,7 @@ extension NodeNetwork {
   }
 
   private func veth(of holder: PodHolder, _ routed: [IPAddress: UInt32]) -> UInt32? {
-    // Without a name nothing but the way to it says which veth is a pod's.
+    // Without a pod name, only the route identifies the pod's veth.
     guard let suffix = holder.vethSuffix else { return routed[holder.address] }
     return veths.index(suffix: suffix)
   }
@@ -149,7 +149,7 @@ extension NodeNetwork {
     return found
   }
 
-  /// Pods that have no route of this scheme and one of the other: connected by another plugin, not robbed by anybody.
+  /// Pods with a route of the other scheme only: another plugin connected them, nobody removed their route.
   private func adopted(_ paths: PodPaths, in sight: PodPaths.Sight) -> Set<IPAddress> {
     let here = paths.routing.routeTable
     var tables: [IPAddress: Set<RouteTable>] = [:]
@@ -169,9 +169,9 @@ extension NodeNetwork {
     }
   }
 
-  /// Whether nobody needs the scheme any more that is not the node's: all ENIs are wired and no pod has anything of it.
+  /// Whether the other scheme is no longer needed: all ENIs are set up and no pod has state of it.
   ///
-  /// - Parameter sight: read after the last mending.
+  /// - Parameter sight: read after the last repair.
   func isTakenOver(_ seen: PodPaths.Sight, _ holders: [PodHolder]) -> Bool {
     guard otherSchemeStands, enis.values.allSatisfy({ $0.wiring != nil }) else { return false }
     let routed = routedVeths(seen)
@@ -182,15 +182,15 @@ extension NodeNetwork {
         return PodPaths.Pod(address: holder.address, veth: veth, eniTable: holder.eniTable)
       })
     guard paths.faults(in: seen).isEmpty else { return false }
-    // In the per-pod scheme a pod whose ENI is not known has no rule of its own.
+    // In the per-pod scheme, a pod whose ENI is unknown has no rule.
     return routing != .perPodRules || holders.allSatisfy { $0.eniTable != nil }
   }
 
   // MARK: mending
 
-  /// Mends faults, additions before deletions.
+  /// Repairs faults, additions before deletions.
   ///
-  /// - Returns: for each fault what kept it from being mended; nil for none.
+  /// - Returns: the error of each fault that could not be repaired; nil for success.
   func mend(_ faults: [NodeFault]) throws -> [(any Error)?] {
     var failures = [(any Error)?](repeating: nil, count: faults.count)
     for isDeletion in [false, true] {
@@ -217,10 +217,10 @@ extension NodeNetwork {
     return failures
   }
 
-  /// What the kernel still shows of who did it.
+  /// Traces in the kernel of who made the change.
   func evidence(_ faults: [NodeFault], _ origin: NodeChanges.Origin) throws -> Culprit.Evidence {
     var evidence = Culprit.Evidence(kinds: Set(faults.map(\.kind)), programs: origin.programs)
-    // A number that is no process's own name says nothing.
+    // A port that is no process ID gives no hint.
     evidence.senders = Set(origin.ports.compactMap(ProcessNames.name(of:))).intersection(Culprit.suspects.keys)
     evidence.running = ProcessNames.running(among: Set(Culprit.suspects.keys))
     evidence.showsCloudSetup = try PolicyRule.list(.ipv4, on: socket).contains(where: Culprit.isCloudSetup)

@@ -4,13 +4,13 @@ internal import VPCLinux
 internal import VPCModel
 
 extension NodeNetwork.Configuration {
-  /// What of the agent's settings the node's network depends on.
+  /// The settings that the node network depends on.
   init(_ settings: Settings) {
     mtu = UInt32(settings.eniMTU)
     vethPrefix = settings.vethPrefix
     eniMarkMask = settings.eniMarkMask
     wantsConstantRules = settings.podRules == .constant
-    // Contract, ip rules: needed for NodePort replies and for what is SNATed.
+    // Contract, ip rules: needed for NodePort replies and for SNAT traffic.
     usesPrimaryMark = settings.supportsNodePorts || !settings.usesExternalSNAT
     primaryMark = settings.connmark
     usesExternalSNAT = settings.usesExternalSNAT

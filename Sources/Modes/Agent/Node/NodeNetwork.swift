@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The node's kernel state that is not a pod's own: policy rules, the ENIs' links and tables, the source map, SNAT.
-// What it must be is decided by values of VPCLinux (ENIWiring, NodeRules, ENIMarks, HostRules); here they are applied.
-// The order of docs/decisions/0004 holds everywhere: reverse path, routes, rule 512, source map, rules 1536.
+// The node's kernel state outside of pods: policy rules, the ENIs' links and tables, the source map, SNAT. Values of
+// VPCLinux (ENIWiring, NodeRules, ENIMarks, HostRules) define the desired state; this actor applies it. The order of
+// docs/decisions/0004 applies everywhere: reverse path, routes, rule 512, source map, rules 1536.
 
 internal import Logging
 internal import VPCLinux
 internal import VPCModel
 
-/// Owns the node's network state. All its work blocks, so it has a thread of its own.
+/// Owns the node's network state. All its work blocks, so it has its own thread.
 actor NodeNetwork {
-  /// What of the settings the node's network depends on.
+  /// The settings that the node network depends on.
   struct Configuration: Sendable {
     var mtu: UInt32
     var vethPrefix: String
@@ -38,21 +38,21 @@ actor NodeNetwork {
   /// Nil in the per-pod scheme.
   private(set) var marks: ENIMarkTable?
   private var openNftables: NftablesSocket?
-  /// MACs of which was said that several links have them.
+  /// MACs already logged as shared by several links.
   private var told: Set<MACAddress> = []
   /// Managed ENIs, the primary among them.
   var enis: [ENIID: ManagedENI] = [:]
-  /// What the kernel led running pods' packets by at the start although no listing mentioned it. It goes when an ENI is
-  /// wired that has it, and with the ENI.
+  /// Sources that the kernel routed for running pods at startup although no listing has them. An entry is removed when
+  /// an ENI that has it is set up, and with its ENI.
   var kept: [ENIID: ENIMarks.ENI] = [:]
   /// Pods' host veths as first seen.
   var veths: PodVeths
-  /// What was made under other settings and is still in use.
+  /// State of earlier settings that is still in use.
   var earlier = EarlierSettings()
-  /// Pods may still depend on the scheme that is not the node's: what of it is there stays until they do not.
+  /// Pods may still depend on the other routing scheme: its state stays until none does.
   var otherSchemeStands = true
   let startedUnixNanoseconds = PoolClock.now().unixNanoseconds
-  /// Rings when an ENI was wired: what its pods have of the other scheme can go.
+  /// Rings when an ENI was set up: its pods' state of the other scheme can be removed.
   let wiredBell = Bell()
   /// Rings when a pod's veth is gone.
   let podEndedBell = Bell()
@@ -63,7 +63,7 @@ actor NodeNetwork {
 
   /// To be made in the node's network namespace.
   ///
-  /// - Parameter observe: gets what each application of the firewall rules found and did.
+  /// - Parameter observe: receives the report of each application of the firewall rules.
   init(
     configuration: Configuration, logger: Logger, observe: @escaping @Sendable (FirewallReport) -> Void = { _ in }
   ) throws {
@@ -76,17 +76,17 @@ actor NodeNetwork {
     veths = PodVeths(prefix: configuration.vethPrefix)
   }
 
-  /// An ENI of this node that carries pods.
+  /// An ENI of this node that pods use.
   struct ManagedENI: Sendable {
     let table: RouteTable
     let isPrimary: Bool
-    /// What packets from its pods are marked with; nil for the primary.
+    /// The mark of its pods' packets; nil for the primary.
     let mark: UInt32?
-    /// Its own, which no pod has.
+    /// Its primary address, which no pod has.
     let address: IPAddress?
-    /// Addresses and prefixes that EC2 gave it for pods.
+    /// Addresses and prefixes that EC2 assigned to it for pods.
     var slots: Set<IPPrefix>
-    /// Nil until it was wired: what its link, table and rules must be, and the link's index.
+    /// Desired state of its link, table and rules, and the link's index; nil until it was set up.
     var wiring: (wanted: ENIWiring, link: UInt32)?
 
     init(_ eni: ENIObservation, mark: UInt32?) {
@@ -98,20 +98,20 @@ actor NodeNetwork {
     }
   }
 
-  /// The table for pods' host routes; nil where the contract's per-pod rules hold.
+  /// The table for pods' host routes; nil with the contract's per-pod rules.
   var podRouteTable: RouteTable? { marks == nil ? nil : .pods }
 
-  /// How packets find pods.
+  /// How packets are routed to pods.
   var routing: HostRouting { marks == nil ? .perPodRules : .table(.pods) }
 
   // MARK: start
 
-  /// Puts in place what does not depend on ENIs: rules 512, 1024 and 1535, and the source map.
+  /// Sets up the state that does not depend on ENIs: rules 512, 1024 and 1535, and the source map.
   ///
-  /// - Parameter enis: what is attached, so that the map is whole from its first transaction on.
-  /// - Returns: addresses and prefixes that running pods use by another ENI than the one that the listing shows them on.
-  ///   They stay where they are until EC2 has been asked again.
-  /// - Throws: also where the primary ENI is called like the pods' interfaces.
+  /// - Parameter enis: the attached ENIs, so that the map is complete from its first transaction on.
+  /// - Returns: addresses and prefixes of running pods that the kernel routes by a different ENI than the listing
+  ///   shows. They stay unchanged until EC2 has been asked again.
+  /// - Throws: also if the primary ENI's name matches the veth prefix.
   func setUp(primary: MACAddress, enis: [ENIObservation]) throws -> Set<IPPrefix> {
     try checkVethPrefix(primary)
     try findEarlierSettings()
@@ -124,10 +124,10 @@ actor NodeNetwork {
     return contested
   }
 
-  /// What ENIs have left that are gone with their links.
+  /// Leftovers of ENIs whose links are gone.
   private func removeDeadENIs(besides enis: [ENIObservation]) throws {
     var tables = Set(enis.map { ManagedENI($0, mark: nil).table })
-    // Of an ENI that running pods use, though the listing lacks it, nothing is taken away.
+    // Nothing is removed for an ENI that running pods use, even if the listing lacks it.
     let marks = Set(kept.values.map(\.mark))
     for rule in try PolicyRule.list(.ipv4, on: socket) where rule.mark.map({ marks.contains($0.value) }) ?? false {
       tables.insert(rule.table)
@@ -135,8 +135,8 @@ actor NodeNetwork {
     report(try ENIWiring.removeDead(besides: tables, family: .ipv4, on: socket), what: "policy rules of removed ENIs")
   }
 
-  /// Writes the source map for the first time. A kernel that refuses it, as one whose nf_tables has no ip family, gets the
-  /// other scheme, like one without nf_tables.
+  /// Writes the source map for the first time. If the kernel refuses it, such as without the ip family in nf_tables,
+  /// the per-pod scheme is used, as without nf_tables.
   private func writeMarks() throws {
     guard let marks else { return }
     do throws(NftablesError) {
@@ -152,10 +152,10 @@ actor NodeNetwork {
     }
   }
 
-  /// Lowers the primary interface's MTU to the set one; never raises it.
+  /// Lowers the primary interface's MTU to the configured value; never raises it.
   ///
-  /// The other side of a connection that is older goes on sending segments of the old size, and the interface takes none
-  /// of them: so this comes before every connection that lasts.
+  /// Peers of older connections keep sending segments of the old size, which the interface drops: so this runs before
+  /// any long-lived connection.
   func lowerMTU(of primary: MACAddress) throws {
     guard let link = try Link.list(on: socket).first(where: { $0.mac == primary }), link.mtu > configuration.mtu
     else { return }
@@ -166,7 +166,7 @@ actor NodeNetwork {
       try socket.perform(.setMTU(configuration.mtu, of: link.index))
       logger.notice("MTU of the primary interface lowered", metadata: metadata)
     } catch {
-      // The wiring of the ENI tries it again, and tells.
+      // The ENI's network setup retries and reports it.
       logger.warning(
         "cannot lower the MTU of the primary interface; will retry",
         metadata: metadata.merging(["error": "\(CauseChain.text(error))"]) { old, _ in old })
@@ -187,7 +187,7 @@ actor NodeNetwork {
       ])
   }
 
-  /// The rules that stand once.
+  /// The rules that exist once per node.
   var nodeRules: NodeRules {
     var rules = NodeRules(
       family: .ipv4, leadsToPodsTable: marks != nil,
@@ -198,7 +198,7 @@ actor NodeNetwork {
     return rules
   }
 
-  /// Opens nftables for the constant scheme; without it the contract's per-pod rules are used, and that is said.
+  /// Opens nftables for the constant scheme; without it the contract's per-pod rules are used, which is logged.
   func openMarks() {
     guard configuration.wantsConstantRules, marks == nil else { return }
     do {
@@ -209,7 +209,7 @@ actor NodeNetwork {
     }
   }
 
-  /// The one socket for all tables of ours, opened when it is first needed.
+  /// The one socket for all of the agent's tables, opened on first use.
   func nftables() throws(NftablesError) -> NftablesSocket {
     if let openNftables { return openNftables }
     let socket = try NftablesSocket()
@@ -237,7 +237,7 @@ actor NodeNetwork {
 
   /// Brings an ENI's link, table, rules and source map into place and verifies them.
   ///
-  /// - Throws: `NodeNetworkError.noLink` where the link does not show up in time; what netlink and nftables throw.
+  /// - Throws: `NodeNetworkError.noLink` if the link does not appear in time; errors of netlink and nftables.
   nonisolated func wire(_ eni: ENIObservation, mac: MACAddress, subnet: IPPrefix) async throws {
     if try await findLink(mac) == nil {
       let deadline = ContinuousClock.now.advanced(by: NodeNetwork.linkDeadline)
@@ -272,7 +272,7 @@ actor NodeNetwork {
     enis[eni.id] = managed
     var mark: PacketMark?
     if let marks {
-      // The map before the rule: marks without a rule lead to main, as if there were none.
+      // The map before the rule: marks without a rule have no effect.
       try marks.apply(wantedMarks)
       mark = managed.mark.map { PacketMark(value: $0, mask: configuration.eniMarkMask) }
     }
@@ -291,9 +291,9 @@ actor NodeNetwork {
     wiredBell.ring()
   }
 
-  /// Takes down what `wire` put in place, before the ENI is detached.
+  /// Removes what `wire` set up, before the ENI is detached.
   func unwire(_ eni: ENIID) throws {
-    // No longer wanted from here on, whatever follows: nobody may repair it.
+    // From here on the setup is unwanted, whatever follows: it must not be repaired.
     enis[eni]?.wiring = nil
     if let gone = enis[eni] {
       report(
@@ -304,7 +304,7 @@ actor NodeNetwork {
     try marks?.apply(wantedMarks)
   }
 
-  /// The pods' scheme before this one is needed by none any more.
+  /// No pod needs the other routing scheme any more.
   func dropOtherScheme() throws {
     otherSchemeStands = false
     for id in enis.keys { enis[id]?.wiring?.wanted.keepsMarkRule = false }
@@ -319,7 +319,7 @@ actor NodeNetwork {
     do throws(NftablesError) {
       if try ENIMarkTable(socket: nftables).remove() { logger.notice("source map removed; using per-pod policy rules") }
     } catch {
-      // Without the rules by mark it leads nobody anywhere.
+      // Without the mark rules the map has no effect.
       logger.warning("cannot remove the source map", metadata: ["error": "\(CauseChain.text(error))"])
     }
   }

@@ -3,21 +3,21 @@
 internal import VPCLinux
 internal import VPCModel
 
-/// Why an ENI cannot carry pods.
+/// Why pods cannot use an ENI.
 enum NodeNetworkError: Error, CustomStringConvertible {
   /// No link with the ENI's MAC showed up.
   case noLink(ENIID, MACAddress)
   /// No link has the primary ENI's MAC.
   case noPrimaryLink(MACAddress)
-  /// The primary ENI's link is called as AWS_VPC_K8S_CNI_VETHPREFIX says that pods' are.
+  /// The primary ENI's link name matches AWS_VPC_K8S_CNI_VETHPREFIX.
   case vethPrefixOfENI(prefix: String, link: String)
   /// EC2 shows no primary address for it.
   case noAddress(ENIID)
-  /// Its device index has no place in the mask of marks.
+  /// Its device index does not fit into the mark mask.
   case noMark(ENIID, device: Int, card: Int, mask: UInt32)
-  /// The kernel's state is not what was just written.
+  /// The kernel's state differs from what was just written.
   case notAsWanted(ENIID, [NodeDifference])
-  /// The subnet's CIDR, which gives the gateway, is not known.
+  /// The subnet's CIDR, which determines the gateway, is unknown.
   case noSubnet(ENIID, String)
   /// EC2 has given an address to an ENI, and a pod runs with it by another one.
   case inUse(IPAddress, ENIID, ENIID)

@@ -3,21 +3,21 @@
 internal import Synchronization
 internal import VPCModel
 
-/// Removals that go on behind DEL's answer, by the pod's address.
+/// Removals that continue after DEL is answered, by the pod's address.
 ///
-/// An address may be given out again while the host's side of its last pod is still being removed: with no cooldown, and
-/// a kernel that is slow with links. What the new pod's ADD makes then looks like the old pod's where the name is the
-/// same, and the removal would take it along. So an ADD waits for the removal of its address, and for no other.
+/// An address may be assigned again while the host side of its last pod is still being removed: without a cooldown, and
+/// with a kernel that is slow with links. If the pod name is the same, the new pod's veth looks like the old one and
+/// the removal would delete it. So an ADD waits for the removal of its address, and for no other.
 final class PendingRemovals: Sendable {
   private struct State {
     var latest: UInt64 = 0
-    /// With the number of the removal, by which its own end knows it.
+    /// With the number of the removal, by which its end identifies it.
     var byAddress: [IPAddress: (number: UInt64, task: Task<Void, Never>)] = [:]
   }
 
   private let state = Mutex(State())
 
-  /// Starts `work` and returns at once. Its end forgets it; what was started before for the same address ends first.
+  /// Starts `work` and returns at once. Earlier work for the same address ends first.
   func start(_ address: IPAddress, _ work: @escaping @Sendable () async -> Void) {
     state.withLock { state in
       state.latest += 1
@@ -31,7 +31,7 @@ final class PendingRemovals: Sendable {
     }
   }
 
-  /// Returns when nothing is being removed for the address, at once as a rule.
+  /// Returns when no removal for the address is in progress, usually at once.
   func settled(_ address: IPAddress) async {
     let removal = state.withLock { $0.byAddress[address]?.task }
     if let removal { await removal.value }

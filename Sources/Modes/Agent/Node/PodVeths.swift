@@ -3,11 +3,11 @@
 internal import VPCLinux
 internal import VPCModel
 
-/// The host veths of pods as they were when the agent first saw them.
+/// Pods' host veths as the agent first saw them.
 ///
 /// The plugin gives a veth its MAC when it makes it, and the pod's permanent neighbour entry names that MAC. The agent
-/// cannot look into pods, so it goes by first sight: the kernel's own notice of the new link, or the list at the start
-/// (docs/decisions/0021). Two dictionary entries for a pod; gone with the link.
+/// cannot look into pods, so it uses the MAC at first sight: from the kernel's notification of the new link, or the
+/// list at startup (docs/decisions/0021). Two dictionary entries per pod, removed with the link.
 struct PodVeths: Sendable {
   struct Veth: Sendable, Hashable {
     let name: String
@@ -16,12 +16,12 @@ struct PodVeths: Sendable {
 
   /// AWS_VPC_K8S_CNI_VETHPREFIX.
   let prefix: String
-  /// The same, and what else the names of running pods' veths begin with.
+  /// The same, plus other prefixes of running pods' veths.
   private(set) var prefixes: Set<String>
-  /// Veths that have gone since the beginning.
+  /// Number of veths that have gone.
   private(set) var gone: UInt64 = 0
   private var byIndex: [UInt32: Veth] = [:]
-  /// Two where the setting was changed between two sandboxes of one pod.
+  /// Two if the setting changed between two sandboxes of one pod.
   private var bySuffix: [String: [UInt32]] = [:]
 
   init(prefix: String) {
@@ -38,7 +38,7 @@ struct PodVeths: Sendable {
   /// - Parameter suffix: `HostVethName.suffix`.
   func index(suffix: String) -> UInt32? { bySuffix[suffix]?.max() }
 
-  /// Takes veths with these prefixes for pods' from now on, and those with others no more.
+  /// From now on, only veths with these prefixes count as pods'.
   mutating func recognise(_ earlier: [String]) {
     prefixes = Set(earlier + [prefix])
     for (index, veth) in byIndex where !isPods(veth.name) { forget(index) }
@@ -46,7 +46,7 @@ struct PodVeths: Sendable {
 
   private func isPods(_ name: String) -> Bool { HostVethName.split(name).map { prefixes.contains($0.prefix) } ?? false }
 
-  /// Takes a link as it is, the first time that it is seen. Anything but a pod's veth is passed over.
+  /// Records a link when it is first seen. Anything but a pod's veth is ignored.
   mutating func see(_ link: Link) {
     guard byIndex[link.index] == nil, link.kind == "veth", let name = HostVethName.split(link.name),
       prefixes.contains(name.prefix)
@@ -63,7 +63,7 @@ struct PodVeths: Sendable {
     if bySuffix[suffix]?.isEmpty ?? false { bySuffix[suffix] = nil }
   }
 
-  /// Takes all links there are; those that are not among them are gone.
+  /// Records all existing links; others are gone.
   mutating func see(all links: some Sequence<Link>) {
     var present: Set<UInt32> = []
     for link in links {

@@ -2,10 +2,10 @@
 
 internal import VPCObserve
 
-/// Every series of the agent, the one place where names and labels stand. docs/metrics.md says the same in words.
+/// Every metric series of the agent: the only place that defines names and labels. docs/metrics.md describes them.
 ///
 /// Names and labels of the first part are the contract's (amazon-vpc-cni-k8s v1.23, metrics of the agent); those of the
-/// second part are ours, for what its users miss.
+/// second part are this project's additions.
 struct AgentInstruments: Sendable {
   // MARK: the contract's
 
@@ -62,9 +62,9 @@ struct AgentInstruments: Sendable {
   let nodeRepairsHeld: MetricGauge
   let logLinesDropped: MetricCounter
 
-  /// Seconds; 2 is what is promised.
+  /// Seconds; the target is 2.
   private static let repairBuckets: [Double] = [0.15, 0.25, 0.5, 1, 2, 5, 10, 30, 60]
-  /// Seconds; up to what an ADD may wait by default and beyond.
+  /// Seconds; up to the default ADD timeout and beyond.
   private static let waitBuckets: [Double] = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 60]
 
   init(in registry: MetricRegistry) {

@@ -3,7 +3,7 @@
 internal import VPCModel
 internal import VPCObserve
 
-/// What is read at a scrape. Series of an ENI, CIDR, subnet or cause go with it: each family is set as a whole.
+/// Values read at a scrape. Series of an ENI, CIDR, subnet or cause disappear with it: each family is set as a whole.
 extension AgentMetrics {
   /// The whole text for Prometheus.
   ///

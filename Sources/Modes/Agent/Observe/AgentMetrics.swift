@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the agent counts. Two kinds of numbers:
+// The agent's counters. Two kinds of numbers:
 //
 //   counted as it happens   ADDs and DELs, actions of the pool, EC2 requests; a dictionary look-up under a lock each
 //   read at a scrape        everything that the pool knows anyway: one snapshot, AgentMetrics+Collect.swift
@@ -16,7 +16,7 @@ final class AgentMetrics: Sendable {
   let registry = MetricRegistry()
   let instruments: AgentInstruments
   let process: ProcessMetrics
-  /// The first success counts although nothing may have had to be written.
+  /// The first success counts even if nothing had to be written.
   private let hasConnmark = Atomic(false)
   /// ENIs that this agent attached and has not been able to use yet.
   private let attachedAt = Mutex<[ENIID: ContinuousClock.Instant]>([:])
@@ -57,13 +57,13 @@ final class AgentMetrics: Sendable {
     }
   }
 
-  /// - Parameter reason: of the request; the plugin's two, anything else counts as `other`.
+  /// - Parameter reason: of the request: one of the plugin's two; anything else counts as `other`.
   func deleteAsked(reason: String) {
     let isKnown = reason == "PodDeleted" || reason == "SetupNSFailed"
     instruments.deleteRequests.increment(isKnown ? reason : "other")
   }
 
-  /// Of a pod whose DEL never came.
+  /// An address of a pod whose DEL never came was freed.
   func addressReclaimed() { instruments.reclaimedAddresses.increment() }
 
   // MARK: the pool's actions
@@ -81,9 +81,9 @@ final class AgentMetrics: Sendable {
     noteAttachment(action, result)
   }
 
-  /// amazon-vpc-cni-k8s's name for the wait until an ENI that was just attached can be used: once for each of them, with the
-  /// labels of a successful call; a try that failed counts by itself. ENIs that were attached before, or that are wired
-  /// again, have not been waited for.
+  /// amazon-vpc-cni-k8s's name for the wait until an ENI that was just attached can be used: once for each of them,
+  /// with the labels of a successful call; a failed try counts separately. ENIs attached earlier, or set up again, do
+  /// not count.
   private func noteAttachment(_ action: PoolAction, _ result: ActionResult) {
     let now = ContinuousClock.now
     switch (action, result) {
@@ -103,7 +103,7 @@ final class AgentMetrics: Sendable {
 
   func checkpointFailed() { instruments.errors.increment("checkpointWriteFailed") }
 
-  /// What a listing of EC2 changed in the pool.
+  /// Changes of the pool by an EC2 listing.
   func reconciled(_ before: [ENISnapshot], _ after: [ENISnapshot]) {
     let change = ENIChange(before, after)
     let counts = [
@@ -141,7 +141,7 @@ final class AgentMetrics: Sendable {
     instruments.utilityErrors.increment(function, (error as? IMDSError)?.code.label ?? "other")
   }
 
-  /// EC2's codes are words; what is none was made up by something in between.
+  /// EC2's error codes are words; anything else comes from a proxy.
   private static func code(_ text: String) -> String {
     let isWord = text.utf8.allSatisfy { 48...57 ~= $0 || 65...90 ~= $0 || 97...122 ~= $0 || $0 == UInt8(ascii: ".") }
     return isWord && (1...64).contains(text.utf8.count) ? text : "other"
@@ -163,7 +163,7 @@ final class AgentMetrics: Sendable {
     instruments.build.set(1, version, "")
   }
 
-  /// SNAT and marks were looked at, and put in place where they were not.
+  /// SNAT and marks were checked, and written if missing.
   func firewallApplied(_ report: FirewallReport) {
     instruments.firewallBackend.replaceAll([[report.backend.rawValue]: 1])
     instruments.firewallInPlace.set(report.failures.isEmpty ? 1 : 0)
@@ -173,7 +173,7 @@ final class AgentMetrics: Sendable {
     if !report.failures.isEmpty {
       instruments.connmarkReconciled.increment("error")
     } else if report.connmark != nil {
-      // The first application counts also where all was in place from the run before.
+      // The first application counts even if all rules were in place from the previous run.
       let isFirst = !hasConnmark.exchange(true, ordering: .relaxed)
       if isFirst || !report.changes.isEmpty { instruments.connmarkReconciled.increment("success") }
     }
@@ -181,7 +181,7 @@ final class AgentMetrics: Sendable {
 }
 
 extension PoolAction {
-  /// The contract's name of what is under way; nil for what is done at once.
+  /// The contract's name of an action in progress; nil for actions that complete at once.
   fileprivate var metricName: String? {
     switch self {
     case .attachENI, .assign, .wireENI: AgentMetrics.ActionName.grow
@@ -191,7 +191,7 @@ extension PoolAction {
     }
   }
 
-  /// The contract's name of what failed.
+  /// The contract's name of a failed action.
   fileprivate var failureName: String? {
     switch self {
     case .attachENI: "increaseIPPoolAllocENI"
@@ -206,8 +206,7 @@ extension PoolAction {
 }
 
 extension FailureCause {
-  /// Whether the pool had no address, in contrast to a request that was withdrawn or wrong, or an agent that does not
-  /// serve.
+  /// Whether the pool had no address, unlike a cancelled or invalid request, or an agent that is not serving.
   fileprivate var isLackOfAddresses: Bool {
     switch self {
     case .notReady, .shuttingDown, .cancelled, .badRequest, .tooManyWaiting, .checkpointNotWritten: false

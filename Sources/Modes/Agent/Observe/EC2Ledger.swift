@@ -5,7 +5,7 @@ internal import Synchronization
 internal import VPCCloud
 internal import VPCModel
 
-/// How the calls of each EC2 action went, and how the last one did: for `/v1/status`.
+/// Results of the calls of each EC2 action, and of the last one: for `/v1/status`.
 final class EC2Ledger: Sendable {
   private struct Row {
     var call = AgentStatus.EC2.Call()

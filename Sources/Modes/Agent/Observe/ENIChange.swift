@@ -2,11 +2,11 @@
 
 internal import VPCModel
 
-/// What came and went between two looks at the pool.
+/// Differences between two snapshots of the pool.
 struct ENIChange: Sendable, Hashable {
   let addedENIs: Int
   let removedENIs: Int
-  /// Addresses and prefixes of ENIs that were there before, too.
+  /// Includes addresses and prefixes of ENIs that were already attached.
   let addedCIDRs: Int
   let removedCIDRs: Int
 

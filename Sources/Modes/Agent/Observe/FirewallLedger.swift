@@ -3,7 +3,7 @@
 internal import Synchronization
 internal import VPCLinux
 
-/// What the last look at the node's firewall found: for `/v1/status`.
+/// The last firewall report: for `/v1/status`.
 final class FirewallLedger: Sendable {
   private let last = Mutex<String>("")
 

@@ -2,7 +2,7 @@
 
 internal import VPCModel
 
-/// Moments as Go writes them into JSON.
+/// Times as Go encodes them in JSON.
 enum GoTime {
   /// Go's zero time.
   static let never = "0001-01-01T00:00:00Z"
@@ -24,7 +24,7 @@ enum GoTime {
   }
 }
 
-/// RFC 4648, section 4: what Go makes of a slice of bytes.
+/// RFC 4648, section 4: Go's encoding of a byte slice.
 enum Base64 {
   private static let alphabet = Array("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/".utf8)
 

@@ -3,13 +3,13 @@
 internal import VPCModel
 internal import VPCObserve
 
-/// What a person or the support bundle reads on INTROSPECTION_BIND_ADDRESS: the values in use.
+/// The introspection endpoint on INTROSPECTION_BIND_ADDRESS, for people and the support bundle: the values in use.
 struct Introspection: Sendable {
   let settings: Settings
   let pool: AddressPool
-  /// The name of the node's ENIConfig; nil where the node's object was never read.
+  /// The name of the node's ENIConfig; nil if the Node object was never read.
   var eniConfigName: @Sendable () async -> String? = { nil }
-  /// What `/v1/status` says.
+  /// The content of `/v1/status`.
   let status: @Sendable () async -> AgentStatus
 
   static let paths = [

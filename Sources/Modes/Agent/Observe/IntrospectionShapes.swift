@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The JSON of introspection, as the existing system's tools read it: Go's encoding of its structures, so a mask is
-// base64, a moment that never was is year 1, and an empty list is null.
+// The JSON of introspection, as tools for amazon-vpc-cni-k8s read it: Go's encoding of its structures, so a mask is
+// base64, an unset time is year 1, and an empty list is null.
 //
 // Source: contract of amazon-vpc-cni-k8s v1.23, introspection; /v1/pods: its troubleshooting guide.
 
@@ -9,8 +9,8 @@ internal import VPCModel
 
 /// Values to JSON, one function for each path.
 enum IntrospectionShapes {
-  /// `{"CARD":{"TotalIPs","AssignedIPs","ENIs":{"ENI":{…}}}}`. Container and interface names are left empty: with them
-  /// anybody who may read this could ask for the deletion of a pod's address.
+  /// `{"CARD":{"TotalIPs","AssignedIPs","ENIs":{"ENI":{…}}}}`. Container and interface names are empty: with them, any
+  /// reader could request the release of a pod's address.
   static func enis(_ pool: PoolHoldings) -> JSONValue {
     var addresses: [ENIID: [IPAddress: JSONValue]] = [:]
     for assignment in pool.assignments {
@@ -38,8 +38,8 @@ enum IntrospectionShapes {
         }))
   }
 
-  /// `{"NAME_NAMESPACE_":{"IP","DeviceNumber"}}`: in the place of the container's name stands nothing, or a number where
-  /// a pod has several addresses.
+  /// `{"NAME_NAMESPACE_":{"IP","DeviceNumber"}}`: the container's name is empty, or a number if a pod has several
+  /// addresses.
   static func pods(_ pool: PoolHoldings) -> JSONValue {
     var seen: [String: Int] = [:]
     let members = pool.assignments.sorted { $0.address < $1.address }.map { assignment in
@@ -54,7 +54,7 @@ enum IntrospectionShapes {
     return .object(JSONObject(members: members.sorted { $0.key < $1.key }))
   }
 
-  /// What SNAT, marks and links were made with.
+  /// The settings of SNAT, marks and links in use.
   static func networkSettings(_ settings: Settings) -> JSONValue {
     let ports =
       switch settings.snatPorts {
@@ -74,7 +74,7 @@ enum IntrospectionShapes {
     ]
   }
 
-  /// What the pool works with.
+  /// The pool's settings in use.
   static func poolSettings(_ settings: Settings) -> JSONValue {
     [
       "AWS_MANAGE_ENIS_NON_SCHEDULABLE": .bool(settings.managesUnschedulable),
@@ -127,7 +127,7 @@ enum IntrospectionShapes {
     ]
   }
 
-  /// When it was assigned is not kept.
+  /// The assignment time is not kept.
   private static func coolingAddress(_ entry: CheckpointCooldown, _ cooldown: Duration) -> JSONValue {
     let since = entry.untilUnixNanoseconds &- cooldown.saturatedNanoseconds
     return [

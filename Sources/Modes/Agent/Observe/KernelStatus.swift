@@ -2,10 +2,10 @@
 
 internal import VPCModel
 
-/// The node's network as `/v1/status` tells it: looked at once for all who ask at one moment, and no more than once a
-/// second, since a look at everything reads all links, rules and routes of the node.
+/// The node network for `/v1/status`: concurrent requests share one check, at most one a second, since a full check
+/// reads all links, rules and routes of the node.
 actor KernelLook {
-  /// For how long an answer holds.
+  /// How long an answer is reused.
   static let hold = Duration.seconds(1)
 
   private let look: @Sendable () async -> AgentStatus.Kernel
@@ -21,7 +21,7 @@ actor KernelLook {
     self.look = look
   }
 
-  /// What was seen at most `hold` ago.
+  /// The result of a check at most `hold` ago.
   func status() async -> AgentStatus.Kernel {
     if let last, last.at.duration(to: now()) < KernelLook.hold { return last.kernel }
     if let underWay { return await underWay.value }
@@ -36,12 +36,12 @@ actor KernelLook {
 }
 
 extension AgentStatus.Kernel {
-  /// Looks at the node's network as the repair does, and tells what the repair has done.
+  /// Checks the node network as the repair does, and reports what the repair has done.
   init(network: NodeNetwork, firewall: String, repairs report: RepairReport) async {
     self.init()
     scheme = await network.podRouteTable == nil ? "per-pod" : "constant"
     iptables = firewall
-    // Where the kernel does not answer nothing is said, and the log has the reason.
+    // If the kernel does not answer, omit the field; the log has the reason.
     differences = (try? await network.faults(in: .everything)).map { faults in
       faults.prefix(AgentStatus.listLimit).map(\.text)
         + report.held.map { "changed repeatedly by another program: \($0)" }

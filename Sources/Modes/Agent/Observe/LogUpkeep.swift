@@ -4,8 +4,7 @@ internal import Logging
 internal import VPCModel
 internal import VPCObserve
 
-/// Compresses what rotation has put aside, of this program's log and of the plugins' logs beside it, whose processes
-/// live too short for it.
+/// Compresses rotated logs: the agent's own, and the plugins' next to it, whose processes are too short-lived.
 struct LogUpkeep: Sendable {
   let logs: [String]
   let logger: Logger
@@ -19,14 +18,14 @@ struct LogUpkeep: Sendable {
 
   init(settings: Settings, logger: Logger) {
     self.logger = logger
-    // With the agent's log on standard output the plugins' still lie where they always do.
+    // If the agent logs to standard output, the plugins' logs are still in the default folder.
     var own = LogUpkeep.standard
     if case .file(let path) = LogDestination(settings.logFile, default: own, resultOnStdout: false) { own = path }
     let folder = own.split(separator: "/", omittingEmptySubsequences: false).dropLast().joined(separator: "/")
     logs = [own] + LogUpkeep.pluginLogs.map { "\(folder)/\($0)" }.filter { $0 != own }
   }
 
-  /// Runs until the task is cancelled. A problem is told once, until it is another one.
+  /// Runs until the task is cancelled. A problem is logged once, until it changes.
   func run() async {
     var told: String?
     while !Task.isCancelled {

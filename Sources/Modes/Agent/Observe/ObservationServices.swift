@@ -5,8 +5,8 @@ internal import VPCModel
 internal import VPCObserve
 internal import VPCRPC
 
-/// What runs beside the pool for those who look at the agent: metrics, introspection, and the upkeep of logs. Nothing of
-/// it can keep the agent from serving pods.
+/// Observation services beside the pool: metrics, introspection and log compression. None of them can keep the agent
+/// from serving pods.
 struct ObservationServices: Sendable {
   /// The contract's, on all addresses.
   static let metricsAddress = ListenAddress.tcp(host: nil, port: 61_678)
@@ -16,9 +16,9 @@ struct ObservationServices: Sendable {
   let limits: HTTPEndpoint.Limits
   let pool: AddressPool
   let metrics: AgentMetrics
-  /// What EC2 last told of the subnets in use.
+  /// The last EC2 facts about the subnets in use.
   let subnets: @Sendable () -> [SubnetUse]
-  /// The name of the node's ENIConfig; nil where the node was never seen.
+  /// The name of the node's ENIConfig; nil if the node was never read.
   let eniConfigName: @Sendable () -> String?
   let report: StatusReport
   let logger: Logger
@@ -34,7 +34,7 @@ struct ObservationServices: Sendable {
     }
   }
 
-  /// Metrics and introspection as far as they are not switched off.
+  /// Metrics and introspection, unless disabled.
   private func services(beside server: RPCServer) -> [HTTPService] {
     var services: [HTTPService] = []
     if settings.servesMetrics {

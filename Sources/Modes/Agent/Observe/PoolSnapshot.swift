@@ -2,13 +2,13 @@
 
 internal import VPCModel
 
-/// The pool at one moment, for a scrape: everything is of the same moment, and the pool is asked once.
+/// A consistent snapshot of the pool for a scrape, taken at once.
 struct PoolSnapshot: Sendable {
   var counts: PoolCounts
   var enis: [ENISnapshot]
-  /// ENIs that may be attached, those that others manage included.
+  /// ENIs that may be attached, including unmanaged ones.
   var eniLimit: Int
-  /// Addresses for pods that one ENI can carry.
+  /// Pod addresses that one ENI can hold.
   var addressesPerENI: Int
   var blockedCause: FailureCause?
   var forcedENIs: Int
@@ -17,11 +17,11 @@ struct PoolSnapshot: Sendable {
   var pausedSubnets: [SubnetID]
 }
 
-/// Who has which address at one moment, for introspection.
+/// All assignments at one moment, for introspection.
 struct PoolHoldings: Sendable {
   var enis: [ENISnapshot]
   var assignments: [Assignment]
-  /// Addresses of deleted pods, with the moment at which they may be used again.
+  /// Addresses of deleted pods, with the end of their cooldown.
   var cooldowns: [CheckpointCooldown]
   /// IP_COOLDOWN_PERIOD in use.
   var cooldown: Duration
@@ -52,7 +52,7 @@ extension PoolSnapshot {
 }
 
 extension PoolEvent {
-  /// Whether it can make the pool's ENIs other ones without the pool having asked for that.
+  /// Whether the event can change the pool's ENIs without a request from the pool.
   var bringsListing: Bool {
     switch self {
     case .observed, .ended(_, .listed): true

@@ -3,7 +3,7 @@
 internal import Glibc
 internal import VPCModel
 
-/// What `/v1/status` is put together from.
+/// The parts of `/v1/status`.
 struct StatusReport: Sendable {
   /// What does not change while the agent runs.
   struct Node: Sendable {
@@ -19,10 +19,10 @@ struct StatusReport: Sendable {
   let began: ContinuousClock.Instant
   let directory: ENIDirectory?
   let subnets: @Sendable () -> [SubnetUse]
-  /// Since EC2 was last asked for them; nil where it was not.
+  /// Time since EC2 was last asked for them; nil if never.
   let subnetsAge: @Sendable () -> Duration?
   let calls: @Sendable () -> [AgentStatus.EC2.Call]
-  /// What the node's network should be and is: scheme, iptables, differences, repairs.
+  /// The node network's desired and actual state: scheme, iptables, differences, repairs.
   let kernel: @Sendable () async -> AgentStatus.Kernel
   let cluster: @Sendable () -> AgentStatus.Cluster
 
@@ -54,7 +54,7 @@ struct StatusReport: Sendable {
     return status
   }
 
-  /// What EC2 says of subnets, and what the pool does.
+  /// EC2's facts about subnets, and the pool's use of them.
   static func subnets(
     _ uses: [SubnetUse], age: Duration?, _ pool: [AgentStatus.Subnet]
   ) -> [AgentStatus.Subnet] {
@@ -81,7 +81,7 @@ extension AddressPool {
     status.pool.assigned = counts.assigned
     status.pool.free = counts.free
     status.pool.cooling = counts.cooling
-    // What is on an ENI already is counted there.
+    // Addresses already on an ENI are counted there.
     status.pool.pending = counts.pending - counts.preparing
     status.pool.stray = counts.stray
     status.pool.waiting = counts.waiting

@@ -2,12 +2,12 @@
 
 internal import VPCModel
 
-/// What the cloud side knows of one subnet that this node has or may make ENIs in.
+/// Facts about one subnet in which this node has or may create ENIs.
 struct SubnetUse: Sendable, Hashable {
   let id: SubnetID
-  /// By EC2's last word; nil where it has not said.
+  /// As EC2 last reported; nil if it has not.
   let freeAddresses: Int?
-  /// Nothing new is made there.
+  /// No new ENIs or addresses there.
   let isExcluded: Bool
 
   init(id: SubnetID, freeAddresses: Int?, isExcluded: Bool = false) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The shell around the `Pool` value: feeds it events, carries out its actions, many at a time, and feeds back how they
-// ended. It decides nothing. Read on: Sources/Core/Model/Pool/Pool.swift.
+// The shell around the `Pool` value: feeds it events, runs its actions concurrently, and feeds back their results. It
+// decides nothing. Read on: Sources/Core/Model/Pool/Pool.swift.
 //
 // One batch of actions is carried out in this order, without a suspension in between:
 //
@@ -13,9 +13,9 @@ internal import Logging
 internal import VPCLinux
 internal import VPCModel
 
-/// The node's addresses: answers ADD and DEL, keeps the checkpoint, lets the pool grow and shrink.
+/// The node's address pool: answers ADD and DEL, writes the checkpoint, runs growth and shrinking.
 actor AddressPool {
-  /// Writing the checkpoint blocks (a synced write to tmpfs: 0.01 ms), so the actor has a thread of its own.
+  /// Writing the checkpoint blocks (a synced write to tmpfs: 0.01 ms), so the actor has its own thread.
   private let executor: ThreadExecutor
   nonisolated var unownedExecutor: UnownedSerialExecutor { executor.asUnownedSerialExecutor() }
 
@@ -30,10 +30,10 @@ actor AddressPool {
   private var lastWaiter: UInt64 = 0
   private var adds: [WaiterID: WaitingAdd] = [:]
   private var deletes: [WaiterID: CheckedContinuation<DeleteAnswer, Never>] = [:]
-  /// One task for each action under way, so that a shutdown can end them.
+  /// One task per action in progress, so that shutdown can cancel them.
   private var running: [ActionID: Task<Void, Never>] = [:]
   private var wake: (at: PoolInstant, task: Task<Void, Never>)?
-  /// The shutdown, which waits for the last action.
+  /// The shutdown's continuation, which waits for the last action.
   private var ended: CheckedContinuation<Void, Never>?
 
   init(
@@ -51,10 +51,10 @@ actor AddressPool {
 
   // MARK: what the service asks
 
-  /// Gives an address to an attachment; the same attachment gets the same address again.
+  /// Assigns an address to an attachment; the same attachment gets the same address again.
   ///
-  /// - Parameter deadline: when the caller stops waiting for one.
-  /// - Returns: the assignment, written to the checkpoint, or why there is none.
+  /// - Parameter deadline: when the caller stops waiting.
+  /// - Returns: the assignment, written to the checkpoint, or the failure cause.
   func add(key: AttachmentKey, pod: PodName, deadline: PoolInstant, interfaces: Int = 1) async -> AddAnswer {
     let waiter = nextWaiter()
     return await withTaskCancellationHandler {
@@ -65,12 +65,12 @@ actor AddressPool {
         if Task.isCancelled { feed(.addCancelled(waiter)) }
       }
     } onCancel: {
-      // The caller went away; the pool answers the waiter, which ends the suspended call.
+      // The caller went away; the pool answers the waiter, which resumes the suspended call.
       Task { await self.cancel(waiter) }
     }
   }
 
-  /// Takes an attachment's address back.
+  /// Releases an attachment's address.
   func delete(_ key: AttachmentKey) async -> DeleteAnswer {
     let waiter = nextWaiter()
     return await withCheckedContinuation { continuation in
@@ -79,11 +79,11 @@ actor AddressPool {
     }
   }
 
-  /// Takes the address of a pod back that is gone without a DEL.
+  /// Reclaims the address of a pod that is gone without a DEL.
   ///
-  /// - Parameter quiet: nothing is done where an ADD of the attachment was answered within that time, or the attachment has
-  ///   another address by now.
-  /// - Returns: what was taken back; nil for nothing.
+  /// - Parameter quiet: nothing is released if an ADD of the attachment was answered within this time, or if the
+  ///   attachment has another address by now.
+  /// - Returns: the released assignment; nil for none.
   func reclaim(_ assignment: Assignment, quiet: Duration) async -> Assignment? {
     guard pool.isQuiet(assignment, for: quiet, now: time().instant) else { return nil }
     guard case .released(let released) = await delete(assignment.key) else { return nil }
@@ -92,18 +92,18 @@ actor AddressPool {
 
   // MARK: what the agent tells
 
-  /// Begins with what is attached and who is alive, and writes that down: what the restoration dropped or found must not
-  /// come back with the next start.
+  /// Starts with the attached ENIs and living pods, and writes the checkpoint: entries that the restoration dropped
+  /// must not come back at the next start.
   func start(_ start: PoolStart) {
     feed(.started(start))
     _ = persist()
   }
 
-  /// Anything that is neither a request nor the end of an action.
+  /// Feeds events that are neither requests nor results of actions.
   func tell(_ event: PoolEvent) { feed(event) }
 
-  /// Stops growing, answers everybody who waits, and waits for the actions under way. Those that have not ended when
-  /// the limit is over are cancelled and left behind: not every wait on the kernel can be cut short.
+  /// Stops growth, answers all waiters, and waits for the actions in progress. Those not finished within the limit are
+  /// cancelled and abandoned: not every kernel wait can be interrupted.
   func shutDown(within limit: Duration) async {
     feed(.shutdown)
     wake?.task.cancel()
@@ -127,7 +127,7 @@ actor AddressPool {
     ended = nil
   }
 
-  /// Counts, for the log and for people.
+  /// Counts, for log and status.
   var counts: PoolCounts { pool.counts }
 
   // MARK: events in, actions out
@@ -140,11 +140,11 @@ actor AddressPool {
   private func cancel(_ waiter: WaiterID) { feed(.addCancelled(waiter)) }
 
   private func feed(_ event: PoolEvent) {
-    // Listings are rare: what they change is counted by comparing.
+    // Listings are rare: their changes are counted by comparing snapshots.
     let before = metrics != nil && event.bringsListing ? pool.enis : nil
     defer { if let before { metrics?.reconciled(before, pool.enis) } }
     var next = [event]
-    // A checkpoint that cannot be written makes more events, whose batches hold no new assignment.
+    // A failed checkpoint write causes further events, whose batches hold no new assignment.
     while !next.isEmpty {
       next += carryOut(pool.handle(next.removeFirst(), now: time()))
     }
@@ -155,7 +155,7 @@ actor AddressPool {
     let failure = actions.contains(.persist) ? persist() : nil
     var withheld: [UnsentAnswer] = []
     var refused: [PoolEvent] = []
-    // Told when all are sent: whoever waits for an answer does not wait for the log.
+    // Logged after all answers are sent: callers do not wait for the log.
     var told: [PoolAnswer] = []
     for action in actions {
       switch action {
@@ -175,7 +175,7 @@ actor AddressPool {
           start(action)
           continue
         }
-        // An agent that starts later would not know that EC2 may take it away at any moment.
+        // A later agent would not know that EC2 may remove it at any moment.
         let fault = ActionFailure.Fault.other("cannot write the checkpoint, so nothing is unassigned: \(failure)")
         refused.append(.ended(id, .failed(ActionFailure(fault))))
       default: start(action)
@@ -186,7 +186,7 @@ actor AddressPool {
     return [.checkpointFailed(withheld, reason: failure)] + refused
   }
 
-  /// - Returns: why the checkpoint could not be written, nil where it was.
+  /// - Returns: why the checkpoint could not be written; nil on success.
   private func persist() -> String? {
     do {
       pool.update(&document)

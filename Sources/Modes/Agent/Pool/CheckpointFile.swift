@@ -7,24 +7,24 @@ internal import VPCModel
 /// The checkpoint on disk. Source: contract of amazon-vpc-cni-k8s v1.23, checkpoint file.
 struct CheckpointFile: Sendable {
   let path: String
-  /// Which start of the machine this is; tells how the clocks of an earlier agent compare.
+  /// The boot ID: relates the clocks of an earlier agent to this one.
   let bootID: String
 
   /// 737 pods take about 200 kB; more than this is not a checkpoint.
   private static let limit = 16 << 20
-  /// For root alone, as amazon-vpc-cni-k8s has it: the file names what a DEL must name.
+  /// Readable only for root, as with amazon-vpc-cni-k8s: the file contains the keys that a DEL must name.
   private static let mode: UInt32 = 0o600
 
   private var damagedPath: String { path + ".damaged" }
 
   init(path: String) {
     self.path = path
-    // Without it (no /proc) cooldowns of an earlier agent rest their whole time.
+    // Without it (no /proc) cooldowns of an earlier agent start over.
     let bytes = (try? BoundedFile.read("/proc/sys/kernel/random/boot_id", limit: 64)) ?? []
     bootID = String(decoding: bytes.prefix { $0 > 0x20 }, as: UTF8.self)
   }
 
-  /// Makes the folder (mode 0755) where it is missing: /run is empty after a boot.
+  /// Creates the folder (mode 0755) if it is missing: /run is empty after a boot.
   func makeFolder() throws(FileError) {
     guard let slash = path.lastIndex(of: "/"), slash != path.startIndex else { return }
     let folder = String(path[..<slash])
@@ -33,14 +33,14 @@ struct CheckpointFile: Sendable {
     }
   }
 
-  /// False on a node that was never served since its boot, and where somebody removed the file under running pods.
+  /// False if no agent has run since boot, or if somebody removed the file under running pods.
   var exists: Bool { access(path, F_OK) == 0 }
 
-  /// Replaces the file; returns when it is on the disk.
+  /// Replaces the file; returns after it is synced.
   ///
   /// - Parameters:
-  ///   - document: the allocations; as it was when this returns.
-  ///   - time: now, by which a later agent judges the file's times.
+  ///   - document: the allocations; unchanged when this returns.
+  ///   - time: the current time, which a later agent uses to interpret the file's times.
   func write(
     _ document: inout CheckpointDocument, cooldowns: [CheckpointCooldown], returns: [CheckpointReturn] = [],
     time: PoolTime
@@ -51,16 +51,16 @@ struct CheckpointFile: Sendable {
     }
   }
 
-  /// Reads what is sound in the file; a missing one is an empty checkpoint. What agents that were killed while they wrote
-  /// have left beside it is removed.
+  /// Reads the valid entries of the file; a missing file is an empty checkpoint. Removes temporary files of agents that
+  /// were killed while writing.
   ///
-  /// A file with findings gets a second name, `.damaged`, under which it stays for people once a new one has been written.
-  /// Until then it keeps its own: an agent that is killed before that reads it again.
+  /// A damaged file gets a second name, `.damaged`, under which it stays for inspection after a new one is written. It
+  /// keeps its own name until then: an agent killed before that reads it again.
   ///
-  /// - Returns: what is sound, and a line of text for each thing that is not.
+  /// - Returns: the valid entries, and one line per finding.
   func read() -> (checkpoint: Checkpoint, findings: [String]) {
     AtomicFile.removeLeftovers(of: path, tightening: CheckpointFile.mode)
-    // Earlier releases made them readable for everybody.
+    // Earlier releases made them world-readable.
     for file in [path, damagedPath] { AtomicFile.tighten(file, to: CheckpointFile.mode) }
     let bytes: [UInt8]
     do {
@@ -71,7 +71,7 @@ struct CheckpointFile: Sendable {
     let result = CheckpointReader.read(bytes)
     let findings = result.findings.map { "\($0)" }
     if !findings.isEmpty {
-      // Best effort: the content is told in the findings too.
+      // Best effort: the findings describe the content too.
       unlink(damagedPath)
       link(path, damagedPath)
     }

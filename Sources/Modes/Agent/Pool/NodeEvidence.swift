@@ -3,12 +3,12 @@
 internal import VPCCloud
 internal import VPCModel
 
-/// What the node itself knows at the agent's start of what is attached to it: the checkpoint, the kernel's source map, and
-/// the links. Each can vouch for an ENI; none condemns one.
+/// Local evidence of attached ENIs at startup: the checkpoint, the kernel's source map, and the links. Each can confirm
+/// an ENI; none can disprove one.
 struct NodeEvidence: Sendable, Hashable {
   /// Addresses that the checkpoint says are in use.
   var inUse: Set<IPAddress> = []
-  /// ENIs that the kernel leads pods' packets to.
+  /// ENIs that the kernel routes pods' packets by.
   var led: Set<ENIID> = []
   /// MACs of the links in the node's namespace.
   var links: Set<MACAddress> = []
@@ -22,9 +22,9 @@ struct NodeEvidence: Sendable, Hashable {
     }
   }
 
-  /// An ENI that IMDS shows and EC2 has not: IMDS knows neither tags nor types, and may show an ENI for a while after it was
-  /// detached. Managed is what an agent of this node has managed, and the primary; everything else takes a place and is
-  /// left alone until EC2 has shown it.
+  /// An ENI that IMDS shows and EC2 has not listed: IMDS has neither tags nor types, and may show an ENI for a while
+  /// after it was detached. The primary ENI and ENIs that an agent of this node managed count as managed; all others
+  /// only take an ENI slot until EC2 lists them.
   func judge(_ shown: ENIObservation, mac: MACAddress) -> ENIObservation {
     guard !shown.isPrimary else { return shown }
     var eni = shown

@@ -10,7 +10,7 @@ struct WaitingAdd {
   let continuation: CheckedContinuation<AddAnswer, Never>
 }
 
-/// What was answered, as the log tells it: one line for each.
+/// Logs each answer in one line.
 enum PoolAnswer {
   case add(AttachmentKey, PodName, AddAnswer)
   case delete(DeleteAnswer)

@@ -3,9 +3,9 @@
 internal import Glibc
 internal import VPCModel
 
-/// The two clocks that the pool is told with every event.
+/// The two clocks of every pool event.
 enum PoolClock {
-  /// CLOCK_BOOTTIME, which neither jumps nor stops while the machine sleeps, and the calendar.
+  /// CLOCK_BOOTTIME, which neither jumps nor stops while the machine sleeps, and the wall clock.
   static func now() -> PoolTime {
     PoolTime(
       instant: PoolInstant(nanoseconds: read(CLOCK_BOOTTIME)), unixNanoseconds: read(CLOCK_REALTIME))

@@ -3,7 +3,7 @@
 internal import VPCLinux
 internal import VPCModel
 
-/// What of the checkpoint still holds, judged by the kernel's state at the agent's start. A value, no I/O.
+/// Which checkpoint entries are still valid, judged by the kernel's state at startup. A value, no I/O.
 ///
 ///   entry, its veth is there              kept, and its route made sure of
 ///   young entry, its veth is not there    the plugin may still be at work: kept, and looked at again
@@ -19,24 +19,24 @@ struct Restoration: Sendable, Hashable {
   private(set) var checkpoint = Checkpoint()
   /// Host sides of pods that are gone.
   private(set) var gone: [HostRemains] = []
-  /// Routes to make sure of, by address: the veth's index.
+  /// Routes to verify, by address: the veth's index.
   private(set) var routes: [IPAddress: UInt32] = [:]
-  /// Addresses that only the kernel knew.
+  /// Addresses found only in the kernel.
   private(set) var recovered: [IPAddress] = []
-  /// Entries so young that their plugin may still be at work: looked at again after `youth`.
+  /// Recent entries whose plugin may still be at work: checked again after `youth`.
   private(set) var unproven: [Unproven] = []
 
-  /// An entry whose veth is yet to be seen.
+  /// An entry whose veth has not appeared yet.
   struct Unproven: Sendable, Hashable {
     let key: AttachmentKey
     let vethSuffix: String
   }
 
   /// - Parameters:
-  ///   - isSound: whether the file was read without a finding, or a file was never written.
+  ///   - isSound: whether the file was read without findings, or never existed.
   ///   - podRoutes: the pods' table.
-  ///   - veths: host veths by the part of the name that says whose they are.
-  ///   - cooldown: how long the address of a pod that ended rests.
+  ///   - veths: host veths by the part of the name that identifies the pod.
+  ///   - cooldown: the cooldown of an ended pod's address.
   init(
     checkpoint old: Checkpoint, isSound: Bool, podRoutes: [NodeNetwork.PodRoute], veths: [String: UInt32],
     unixNanoseconds: Int64, cooldown: Duration
@@ -83,18 +83,18 @@ struct Restoration: Sendable, Hashable {
     }
   }
 
-  /// How long a plugin that was answered may take to make its veth. It takes milliseconds; a machine that swaps, longer.
+  /// How long a plugin may take to create its veth after the answer: milliseconds, or longer on a swapping machine.
   static let youth = Duration.seconds(5)
 
   private static func isYoung(_ allocation: CheckpointAllocation, at unixNanoseconds: Int64) -> Bool {
-    // A recovered entry was made because its veth was there: without it the pod has ended.
+    // A recovered entry exists because of its veth: without the veth the pod has ended.
     guard allocation.key.recoveredVethSuffix == nil else { return false }
-    // A time to come says that the calendar was set back since: then its age is not known.
+    // A future time means that the wall clock was set back: the age is unknown.
     let (age, overflow) = unixNanoseconds.subtractingReportingOverflow(allocation.unixNanoseconds)
     return overflow ? allocation.unixNanoseconds > unixNanoseconds : age < youth.saturatedNanoseconds
   }
 
-  /// The entry that a veth's route speaks for, by the veth: of two sandboxes of one pod only that one is alive.
+  /// The entry that a veth's route belongs to, by veth: of two sandboxes of one pod only that one is alive.
   private static func successors(
     _ allocations: [CheckpointAllocation], _ podRoutes: [NodeNetwork.PodRoute]
   ) -> [String: CheckpointAllocation] {
@@ -110,7 +110,7 @@ struct Restoration: Sendable, Hashable {
     return found
   }
 
-  /// Nil for an entry that names no pod: nothing can be said about its veth.
+  /// Nil for an entry without a pod name: its veth is unknown.
   private static func suffix(of allocation: CheckpointAllocation) -> String? {
     if let suffix = allocation.key.recoveredVethSuffix { return suffix }
     guard allocation.pod.isComplete else { return nil }
@@ -123,15 +123,15 @@ struct Restoration: Sendable, Hashable {
 }
 
 extension CheckpointAllocation {
-  /// Whether it was given out after the other. An ADD that was under way when the agent died has no route yet: it is
-  /// the later one, and kept.
+  /// Whether it was assigned after the other. An ADD in progress when the agent died has no route yet: it is the later
+  /// one, and is kept.
   fileprivate func isAfter(_ other: CheckpointAllocation) -> Bool { unixNanoseconds > other.unixNanoseconds }
 }
 
 extension AttachmentKey {
   private static let recoveredNetwork = "_recovered-from-kernel"
 
-  /// The key of an address that was found in use although no checkpoint names it.
+  /// The key of an address in use that no checkpoint contains.
   static func recovered(vethSuffix: String) -> AttachmentKey {
     AttachmentKey(networkName: recoveredNetwork, containerID: vethSuffix, ifName: "unknown")
   }
@@ -141,6 +141,6 @@ extension AttachmentKey {
 }
 
 extension PodName {
-  /// Whether it says which pod: the host veth's name comes from both parts.
+  /// Whether both parts are set: the host veth's name derives from both.
   var isComplete: Bool { !namespace.isEmpty && !name.isEmpty }
 }

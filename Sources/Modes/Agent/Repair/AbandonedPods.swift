@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Frees the addresses of pods that are gone although their DEL never came: the plugin behind us in the list failed its DEL,
-// which the runtime sends first; or the runtime gave up.
+// Frees the addresses of pods that are gone without a DEL: a chained plugin failed its DEL, which the runtime sends
+// first, or the runtime gave up.
 //
 //   resting     until a pod's veth goes                                             no work at all
 //     │ 15 s later, and once after the agent's start
@@ -11,19 +11,19 @@
 //     ▼
 //   freeing     missing in every look for 45 s, and no ADD of it in that time       its address rests like any other
 //
-// A pod that lives has its veth, or at least its route: the kernel takes both away only together with the pod's end of the
-// pair. One look can be wrong (a list that is read while it changes, a veth that is just being made); four are not.
+// A living pod has its veth, or at least its route: the kernel removes both only with the pod's end of the pair. One
+// check can be wrong (a list read while it changes, a veth being created); four in a row are not.
 
 internal import Logging
 internal import VPCLinux
 internal import VPCModel
 internal import VPCTransport
 
-/// What the looks have shown so far. A value; it is told the time.
+/// The results of the checks so far. A value; the caller passes the time.
 struct AbandonmentEvidence: Sendable {
   /// How long a pod's host side must be missing.
   static let patience = Duration.seconds(45)
-  /// How many looks must have missed it.
+  /// How many checks must have missed it.
   static let looks = 3
 
   private struct Entry {
@@ -34,10 +34,10 @@ struct AbandonmentEvidence: Sendable {
 
   private var entries: [AttachmentKey: Entry] = [:]
 
-  /// Something is missing that may come back.
+  /// A missing host side may come back.
   var isEmpty: Bool { entries.isEmpty }
 
-  /// Takes in one look.
+  /// Adds one check.
   ///
   /// - Parameter missing: every attachment whose host side is not there.
   /// - Returns: those whose pods are gone. They are forgotten here.
@@ -46,7 +46,7 @@ struct AbandonmentEvidence: Sendable {
     var gone: [Assignment] = []
     for assignment in missing {
       var entry = Entry(assignment: assignment, since: now)
-      // Of an attachment that has another address by now the count begins anew.
+      // If an attachment has another address by now, its count starts over.
       if let known = entries[assignment.key], known.assignment.isSame(as: assignment) {
         entry = known
         entry.looks += 1
@@ -62,17 +62,17 @@ struct AbandonmentEvidence: Sendable {
   }
 }
 
-/// The watch over pods that end without a DEL, from "ready" to the stop.
+/// The watch for pods that end without a DEL, from "ready" to shutdown.
 struct AbandonedPods: Sendable {
   let network: NodeNetwork
   let pool: AddressPool
   let metrics: AgentMetrics
-  /// Told of each pod that lost its address.
+  /// Notified of each pod whose address was freed.
   let observer: PodObserver
   let time: TimeSource
   let logger: Logger
 
-  /// Between two looks.
+  /// Between two checks.
   static let interval = Duration.seconds(15)
 
   /// Runs until cancelled.
@@ -96,7 +96,7 @@ struct AbandonedPods: Sendable {
   }
 
   private func look(_ evidence: inout AbandonmentEvidence) async throws {
-    // Who has an address is asked first: a pod that gets one while the kernel is read is not among them.
+    // Assignments are read first: a pod that gets an address while the kernel is read is not included.
     let missing = try await network.withoutHostSide(await pool.pool.assignments)
     for assignment in evidence.look(missing, at: time.now()) { await free(assignment) }
   }
@@ -112,14 +112,14 @@ struct AbandonedPods: Sendable {
       ])
     observer.released(freed.pod, freed.address)
     guard let suffix = PodHolder(freed).vethSuffix else { return }
-    // Rules of the pod's own may be left; a veth of that name is a later sandbox's.
+    // Per-pod rules may be left; a veth of that name belongs to a later sandbox.
     network.removeHostVethSoon(
       HostRemains(address: freed.address, vethSuffix: suffix, eniTable: freed.routeTable, deletesVeth: false))
   }
 }
 
 extension Assignment {
-  /// Whether it is the same giving-out of the same address.
+  /// Whether it is the same assignment of the same address.
   fileprivate func isSame(as other: Assignment) -> Bool {
     address == other.address && assignedUnixNanoseconds == other.assignedUnixNanoseconds
   }

@@ -3,9 +3,9 @@
 internal import VPCLinux
 internal import VPCModel
 
-/// Who has probably undone what the agent had put in place: a guess from traces, for a line of the log.
+/// Which program probably changed the agent's network state: a guess from traces, for the log.
 ///
-/// A container that does not see the host's processes has the names from nftables, and what stands in the rules, alone.
+/// A container that does not see the host's processes has only the names from nftables and the rules themselves.
 struct Culprit: Sendable, Hashable {
   /// What the guess is made from.
   struct Evidence: Sendable, Hashable {
@@ -22,7 +22,7 @@ struct Culprit: Sendable, Hashable {
     var showsCloudSetup = false
   }
 
-  /// Programs that are known to do such things, as /proc names them (15 bytes), and by what setting they can be told not to.
+  /// Programs known to make such changes, as /proc names them (15 bytes), and the setting that prevents it.
   static let suspects: [String: String] = [
     "systemd-network": "systemd-networkd: set ManageForeignRoutingPolicyRules=no and ManageForeignRoutes=no",
     "NetworkManager": "NetworkManager: leave the ENIs and pods' links unmanaged",
@@ -45,7 +45,7 @@ struct Culprit: Sendable, Hashable {
     "aws-k8s-agent": "aws-k8s-agent: two agents on one node",
   ]
 
-  /// - Returns: nil where nothing points to anybody.
+  /// - Returns: nil if there are no traces.
   static func likely(_ evidence: Evidence) -> String? {
     let firewall = !evidence.kinds.isDisjoint(with: [.nftables, .iptables])
     if firewall, let program = evidence.programs.sorted().first {

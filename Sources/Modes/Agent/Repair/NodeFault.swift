@@ -2,7 +2,7 @@
 
 internal import VPCLinux
 
-/// What sort of object was repaired: the label of awscni_node_repair_count.
+/// The kind of a repaired object: the label of awscni_node_repair_count.
 enum RepairKind: String, Sendable, Hashable, CaseIterable {
   case rule, route, address, link, mtu, mac, setting, nftables, iptables
 
@@ -20,25 +20,25 @@ enum RepairKind: String, Sendable, Hashable, CaseIterable {
   }
 }
 
-/// One point in which the node is not as it should be, and how it is mended.
+/// One difference from the desired state, and its repair.
 struct NodeFault: Sendable, Hashable {
   enum Mend: Sendable, Hashable {
     case kernel(NodeDifference)
-    /// Our table of nftables, whatever of it differs: it is written in one transaction.
+    /// The agent's nftables table, whatever differs: it is written in one transaction.
     case sourceMap
     /// The firewall of the node: iptables, and the tables of nftables that take its place.
     case hostRules
   }
 
-  /// Why it is mended.
+  /// Why it is repaired.
   enum Reason: Sendable, Hashable {
-    /// Somebody undid it.
+    /// Another program changed it.
     case repair
-    /// The other scheme's, or the existing system's, which is not needed any more.
+    /// State of the other scheme or of amazon-vpc-cni-k8s that is no longer needed.
     case takeover
   }
 
-  /// The object: what is undone again and again has the same subject each time.
+  /// The object: repeated changes of one object have the same subject.
   let subject: String
   let kind: RepairKind
   /// What is wrong.
@@ -62,10 +62,10 @@ struct NodeFault: Sendable, Hashable {
     reason = .repair
   }
 
-  /// An address of a host's interface is never removed without a warning in the log.
+  /// The agent never removes an address of a host interface without a warning in the log.
   var removesAddress: Bool { if case .kernel(.foreignAddress) = mend { true } else { false } }
 
-  /// Additions come before deletions, whatever they are of.
+  /// Additions come before deletions, for all kinds.
   var isDeletion: Bool {
     switch mend {
     case .kernel(.foreignRule), .kernel(.foreignRoute), .kernel(.foreignAddress): true

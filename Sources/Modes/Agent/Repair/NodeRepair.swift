@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Keeps the node's kernel as the agent has made it, whoever changes it.
+// Restores the node's kernel state whenever another program changes it.
 //
 //   resting    nothing to do: one thread waits for the kernel, three tasks for time or a bell     no work at all
 //     │ the kernel tells of a change that is not the agent's own
@@ -22,8 +22,8 @@
 //   when notices were lost, at everything. The notices fail: they are opened again 1, 2, 4 … 50 s later,
 //   and then at everything.
 //
-// The agent's own changes come back as notices too. Those by its sockets are known by their port; those by iptables are
-// looked at once more, found to be in order, and nothing is written: so nothing goes round in a circle.
+// The agent's own changes cause notifications too. Those by its sockets are recognized by their port; those by iptables
+// cause one more check, which finds no difference and writes nothing, so there is no loop.
 //
 // Read on: RepairScope (what to look at), NodeNetwork+Repair (how), RepairPacing, Culprit.
 
@@ -33,25 +33,25 @@ internal import VPCLinux
 internal import VPCModel
 internal import VPCTransport
 
-/// The repair of the node's network, from "ready" to the stop.
+/// The repair of the node network, from "ready" to shutdown.
 struct NodeRepair: Sendable {
   let network: NodeNetwork
-  /// Nil where the kernel's notices cannot be had: then the minute's look alone finds what was undone.
+  /// Nil if kernel changes cannot be watched: then only the check once a minute finds differences.
   let watch: NodeWatch?
-  /// Who has an address now.
+  /// The current assignments.
   let assignments: @Sendable () async -> [Assignment]
-  /// Makes iptables and the tables beside it what they must be; returns what was changed.
+  /// Writes iptables and the nftables tables; returns what was changed.
   let applyHostRules: @Sendable () async throws -> [String]
   let record: RepairRecord
   let metrics: AgentMetrics
   let time: TimeSource
   let logger: Logger
 
-  /// How long changes gather before they are looked at.
+  /// How long changes are collected before a check.
   static let gathering = Duration.milliseconds(100)
   static let interval = Duration.seconds(50)
   private static let rounds = 3
-  /// Before the kernel's notices are opened again; doubled by each failure in a row, up to `interval`.
+  /// Wait before the notification sockets are reopened; doubled by each consecutive failure, up to `interval`.
   static let firstReopening = Duration.seconds(1)
 
   /// Runs until cancelled.
@@ -70,7 +70,7 @@ struct NodeRepair: Sendable {
   // MARK: what brings work
 
   func follow(_ watch: NodeWatch, _ work: PendingWork) async {
-    // In a row; a notice that was read ends the row.
+    // Consecutive failures; a successful read resets them.
     var failures = 0
     var isOpen = true
     while !Task.isCancelled {
@@ -80,7 +80,7 @@ struct NodeRepair: Sendable {
           isOpen = true
           record.update { $0.watchFailure = nil }
           logger.notice("watching kernel changes again")
-          // Of what happened meanwhile nobody tells.
+          // Changes made meanwhile are not reported.
           work.add(.everything)
         }
         while !Task.isCancelled {
@@ -194,7 +194,7 @@ struct NodeRepair: Sendable {
     return (faults, holders, scope.leftovers ? sight : nil)
   }
 
-  /// iptables takes programs to be asked, so it is looked at and mended in one go: what is slowed down is the look.
+  /// Reading iptables needs processes, so check and repair are one step: pacing delays the check.
   private func hostRules(_ state: inout RepairState) async throws -> [NodeFault] {
     let subject = "iptables"
     let now = time.now()
@@ -252,7 +252,7 @@ struct NodeRepair: Sendable {
     if let took { metadata["after"] = "\(took.brief)" }
     let news = Set(repaired.map(\.subject)).filter { state.pacing.isNews($0) }
     if news.isEmpty {
-      // Of a fight one line tells; each round of it would only fill the log.
+      // A repair loop is logged once; each round would only fill the log.
       let isOld = repaired.allSatisfy { held.contains($0.subject) && !$0.removesAddress }
       logger.log(
         level: isOld ? .debug : .warning, "another program changed the node network; repaired", metadata: metadata)

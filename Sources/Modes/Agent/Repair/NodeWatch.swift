@@ -2,8 +2,8 @@
 
 internal import VPCLinux
 
-/// Waits for changes of the node's network on a thread of its own. To be made in the node's network namespace, and opened
-/// before the node is set up: what it has not seen happen it cannot tell of.
+/// Waits for changes of the node network on its own thread. Create it in the node's network namespace and open it
+/// before the node is set up: earlier changes are not reported.
 actor NodeWatch {
   private let executor: ThreadExecutor
   nonisolated var unownedExecutor: UnownedSerialExecutor { executor.asUnownedSerialExecutor() }
@@ -13,12 +13,12 @@ actor NodeWatch {
 
   init() throws { executor = try ThreadExecutor(name: "watch") }
 
-  /// Begins to listen, or begins anew after a failure. What changed before, or since the failure, is not told.
+  /// Starts listening, or restarts after a failure. Changes before that, or since the failure, are not reported.
   func open() throws {
     if let monitor { try monitor.reopen() } else { monitor = try NodeMonitor() }
   }
 
-  /// Returns when something has changed, or the task was cancelled.
+  /// Returns when something has changed, or the task is cancelled.
   func changed() async throws {
     guard let monitor else { throw NodeWatchError.notOpen }
     let interrupt = monitor.interrupt
@@ -29,14 +29,14 @@ actor NodeWatch {
     }
   }
 
-  /// - Throws: what the kernel's socket failed with; `open` makes a new one.
+  /// - Throws: the socket's error; `open` creates a new socket.
   func take(leavingOut own: NodeMonitor.OwnPorts) throws -> NodeChanges {
     guard let monitor else { throw NodeWatchError.notOpen }
     return try monitor.take(leavingOut: own)
   }
 }
 
-/// Why a watch does not tell of changes.
+/// Why a watch reports no changes.
 enum NodeWatchError: Error, CustomStringConvertible {
   case notOpen
 

@@ -3,32 +3,32 @@
 internal import Synchronization
 internal import VPCLinux
 
-/// What waits to be looked at: everything that comes while a look is under way is one more look. While changes gather that
-/// the kernel told of, no look begins: it would find what they did without knowing when and by whom.
+/// Pending checks: all changes that arrive during a check cause one more check. While kernel changes are being
+/// collected, no check starts: it would find the differences without knowing when and by whom they were made.
 final class PendingWork: Sendable {
   struct Work: Sendable {
     var scope = RepairScope.nothing
     var origin = NodeChanges.Origin()
-    /// When the first of the kernel's notices came; nil where none did.
+    /// When the first kernel notification came; nil if none did.
     var noticed: ContinuousClock.Instant?
   }
 
   private struct State {
     var work = Work()
-    /// Gatherings that have begun, and those among them that have ended.
+    /// Collections that have begun, and how many of them have ended.
     var begun = 0
     var ended = 0
-    /// Somebody waits for the end of one.
+    /// A task waits for the end of one.
     var isAwaited = false
   }
 
   private let state = Mutex(State())
   private let bell = Bell()
 
-  /// The kernel has told of something; what it is will be added before `gathered`.
+  /// The kernel has reported a change; it will be added before `gathered`.
   func gathers() { state.withLock { $0.begun += 1 } }
 
-  /// Nothing of it is missing any more.
+  /// The collection is complete.
   func gathered() {
     let isAwaited = state.withLock {
       $0.ended += 1
@@ -37,7 +37,7 @@ final class PendingWork: Sendable {
     if isAwaited { bell.ring() }
   }
 
-  /// - Parameter noticed: when the kernel told of it.
+  /// - Parameter noticed: when the kernel reported it.
   func add(
     _ scope: RepairScope, _ origin: NodeChanges.Origin = NodeChanges.Origin(),
     noticed: ContinuousClock.Instant? = nil
@@ -50,12 +50,12 @@ final class PendingWork: Sendable {
     bell.ring()
   }
 
-  /// Waits for work, and for what is just gathering, and takes all there is.
+  /// Waits for work and running collections, and takes all of it.
   ///
   /// - Returns: nil when the task was cancelled.
   func next() async -> Work? {
     guard await bell.wait() else { return nil }
-    // What begins to gather from here on is the next look's: changes without end hold none up.
+    // Later collections belong to the next check: endless changes do not delay this one.
     let begun = state.withLock {
       $0.isAwaited = true
       return $0.begun
@@ -71,22 +71,22 @@ final class PendingWork: Sendable {
   }
 }
 
-/// What one look leaves for the next.
+/// State from one round to the next.
 struct RepairState: Sendable {
   var pacing = RepairPacing()
   var streak = FailureStreak()
   private var held = RepairScope.nothing
   private var due: ContinuousClock.Instant?
-  /// The wake-up that is under way.
+  /// The scheduled wake-up.
   private var wake: ContinuousClock.Instant?
 
-  /// Something within the scope may be mended again at that time.
+  /// Something in the scope may be repaired again at this time.
   mutating func hold(_ scope: RepairScope, until instant: ContinuousClock.Instant) {
     held.formUnion(scope)
     due = min(due ?? instant, instant)
   }
 
-  /// What may be mended now.
+  /// What may be repaired now.
   mutating func takeHeld(at now: ContinuousClock.Instant) -> RepairScope {
     if let wake, wake <= now { self.wake = nil }
     guard let due, due <= now else { return .nothing }
@@ -97,7 +97,7 @@ struct RepairState: Sendable {
     return held
   }
 
-  /// When to look again, unless a wake-up as early is under way.
+  /// When to check again, unless an earlier wake-up is scheduled.
   mutating func nextWake() -> ContinuousClock.Instant? {
     guard let due, wake.map({ due < $0 }) ?? true else { return nil }
     wake = due

@@ -6,7 +6,7 @@ internal import VPCModel
 /// A pod that has an address, as the pool knows it.
 struct PodHolder: Sendable, Hashable {
   let address: IPAddress
-  /// The last part of the name of its host veth; nil for an entry of a checkpoint that names no pod.
+  /// The last part of its host veth's name; nil for a checkpoint entry without a pod name.
   let vethSuffix: String?
   /// Nil if EC2 removed the address while the pod kept it.
   let eni: ENIID?

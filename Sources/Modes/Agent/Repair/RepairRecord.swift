@@ -3,7 +3,7 @@
 internal import Synchronization
 internal import VPCModel
 
-/// What the agent has put right since its start: for metrics, introspection and `status`.
+/// Repairs since the agent's start: for metrics, introspection and `status`.
 struct RepairReport: Sendable, Hashable {
   struct Last: Sendable, Hashable {
     let unixNanoseconds: Int64
@@ -12,15 +12,15 @@ struct RepairReport: Sendable, Hashable {
     let culprit: String?
   }
 
-  /// By kind, objects put right because somebody undid them.
+  /// By kind, objects repaired because another program changed them.
   var counts: [RepairKind: Int] = [:]
   var failures = 0
-  /// Objects that somebody keeps undoing, so that they are put right at intervals of up to a minute.
+  /// Objects that another program keeps changing, repaired at intervals of up to a minute.
   var held: [String] = []
   var last: Last?
-  /// When the node was last looked at as a whole; nil before the first time.
+  /// When the whole node was last checked; nil before the first check.
   var lookedUnixNanoseconds: Int64?
-  /// Why the kernel's notices do not arrive; nil where they do. Then only the minute's look finds what was undone.
+  /// Why kernel changes cannot be watched; nil if they can. Otherwise only the check once a minute finds differences.
   var watchFailure: String?
 }
 

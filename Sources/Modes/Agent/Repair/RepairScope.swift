@@ -3,11 +3,11 @@
 internal import VPCLinux
 internal import VPCModel
 
-/// What of the node has to be looked at. A value, made from what the kernel told and what the agent knows of the node.
+/// The part of the node to check. A value, derived from kernel notifications and the agent's knowledge of the node.
 struct RepairScope: Sendable, Hashable {
-  /// What the agent knows of the node that tells its own objects from others.
+  /// Facts that distinguish the agent's objects from others.
   struct Known: Sendable {
-    /// Links of wired ENIs.
+    /// Links of ENIs that are set up.
     var eniLinks: [UInt32: ENIID] = [:]
     /// Tables of secondary ENIs.
     var eniTables: [RouteTable: ENIID] = [:]
@@ -15,13 +15,13 @@ struct RepairScope: Sendable, Hashable {
     var secondary: Set<ENIID> = []
     /// Host veths of pods.
     var veths: PodVeths
-    /// Those among them that these changes brought: they were down before they came up.
+    /// New ones among them: they were down before they came up.
     var fresh: Set<UInt32> = []
-    /// How packets find pods.
+    /// How packets are routed to pods.
     var routing: HostRouting = .table(.pods)
   }
 
-  /// The rules that stand once on a node.
+  /// The rules that exist once per node.
   var rules = false
   var enis: Set<ENIID> = []
   /// All ENIs.
@@ -34,7 +34,7 @@ struct RepairScope: Sendable, Hashable {
   /// Pods by the index of their veth.
   var veths: Set<UInt32> = []
   var allPods = false
-  /// What is left of pods that ended, of the existing system and of the other scheme.
+  /// Leftovers of ended pods, of amazon-vpc-cni-k8s and of the other scheme.
   var leftovers = false
 
   static let nothing = RepairScope()
@@ -48,7 +48,7 @@ struct RepairScope: Sendable, Hashable {
     scope.leftovers = true
     return scope
   }()
-  /// An ENI was wired: its pods may be led by it alone from now on.
+  /// An ENI was set up: its pods may be routed by it from now on.
   static let afterWiring: RepairScope = {
     var scope = RepairScope()
     scope.allPods = true
@@ -78,7 +78,7 @@ struct RepairScope: Sendable, Hashable {
 }
 
 extension RepairScope {
-  /// Changes after which something of ours may be missing. A pod's start and end leave nothing to look at.
+  /// Changes after which the agent's state may be incomplete. A pod's start and end need no check.
   init(_ changes: NodeChanges, _ known: Known) {
     guard !changes.isLost else {
       self = .everything
@@ -107,7 +107,7 @@ extension RepairScope {
     }
   }
 
-  /// 512, 1024, 1535, 1536 and from 32764 on: who adds a rule there may have put it before one of ours.
+  /// 512, 1024, 1535, 1536 and from 32764 on: a rule added there may precede one of the agent's.
   private static func isOurs(_ rule: PolicyRule) -> Bool {
     switch rule.priority {
     case RulePriority.toPod, RulePriority.primaryMark, RulePriority.externalService, RulePriority.fromPod,
@@ -128,13 +128,13 @@ extension RepairScope {
       if let eni = known.eniTables[route.table] { enis.insert(eni) }
       guard let device = route.device else { continue }
       if route.table == .main, let eni = known.eniLinks[device], known.secondary.contains(eni) { enis.insert(eni) }
-      // A plugin that was answered by an agent of the other scheme, or the existing system's.
+      // From a plugin that was answered by an agent with the other scheme, or the plugin of amazon-vpc-cni-k8s.
       if route.table == (known.routing == .perPodRules ? .pods : .main), route.destination.isSingle,
         known.veths.contains(device)
       {
         pods.insert(route.destination.address)
       }
-      // A pod's route by anything but a veth was put there by no plugin.
+      // No plugin creates a pod route by anything but a veth.
       if route.table == known.routing.routeTable, route.table != .main, !known.veths.contains(device),
         known.eniLinks[device] != nil || changes.links[device] == nil
       {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the plugin asks of the agent. Source: contract of amazon-vpc-cni-k8s v1.23, gRPC contract and server behaviour.
+// The plugin's requests to the agent. Source: contract of amazon-vpc-cni-k8s v1.23, gRPC contract and server behaviour.
 
 internal import VPCLinux
 internal import VPCModel
@@ -8,33 +8,33 @@ internal import VPCRPC
 
 /// Answers AddNetwork and DelNetwork from the pool.
 struct CNIBackend: CNIBackendService {
-  /// What stands in every reply, whatever the pod.
+  /// Fields of every reply, for all pods.
   struct Facts: Sendable {
     var usesExternalSNAT: Bool
     /// The VPC's CIDRs now: some are added while the node runs.
     var vpcCIDRs: @Sendable () -> [IPPrefix]
-    /// NETWORK_POLICY_ENFORCING_MODE, empty where no policy agent is to be told.
+    /// NETWORK_POLICY_ENFORCING_MODE; empty if no policy agent is to be called.
     var networkPolicyMode: String
-    /// The table for pods' host routes; nil where the contract's per-pod rules hold.
+    /// The table for pods' host routes; nil with the contract's per-pod rules.
     var podRouteTable: RouteTable?
-    /// VPC_CNI_ADD_TIMEOUT: an ADD waits no longer than this, whatever its caller allows.
+    /// VPC_CNI_ADD_TIMEOUT: an ADD waits at most this long, whatever its caller allows.
     var addTimeout: Duration
   }
 
-  /// The version that a plugin must name. Released images of the reference carry an empty one on both sides.
+  /// The version that a plugin must send. Released images of amazon-vpc-cni-k8s have an empty one on both sides.
   static let version = ""
 
-  /// Kept back from the caller's deadline, so that the cause still reaches it.
+  /// Subtracted from the caller's deadline, so that the cause still reaches the caller.
   private static let answerMargin = Duration.milliseconds(250)
 
   let pool: AddressPool
   let facts: Facts
   var metrics = AgentMetrics()
-  /// Told behind the pool, before the answer.
+  /// Notified after the pool, before the answer.
   var observer = PodObserver()
   /// Removes a pod's host side without being waited for.
   let removeSoon: @Sendable (HostRemains) -> Void
-  /// Returns when nothing of an earlier pod of the address is being removed any more.
+  /// Returns when no removal for an earlier pod of the address is in progress.
   let removalSettled: @Sendable (IPAddress) async -> Void
 
   func addNetwork(_ request: AddNetworkRequest, context: RPCContext) async throws -> AddNetworkReply {
@@ -43,7 +43,7 @@ struct CNIBackend: CNIBackendService {
     let key = AttachmentKey(
       networkName: request.networkName, containerID: request.containerID, ifName: request.ifName)
     let pod = PodName(namespace: request.k8SPodNamespace, name: request.k8SPodName)
-    // Its caller is gone, and may have sent its DEL already: nobody would give the address back.
+    // The caller is gone, and may have sent its DEL already: nobody would release the address.
     try Task.checkCancellation()
     let asked = ContinuousClock.now
     let answer = await pool.add(key: key, pod: pod, deadline: deadline(context))
@@ -74,13 +74,13 @@ struct CNIBackend: CNIBackendService {
       networkName: request.networkName, containerID: request.containerID, ifName: request.ifName)
     let asked = PodName(namespace: request.k8SPodNamespace, name: request.k8SPodName)
     guard let assignment = await release(key, of: asked) else {
-      // The sentence that plugins look for.
+      // The text that plugins match.
       throw RPCStatus(.unknown, "datastore: unknown pod")
     }
-    // An address that came from a damaged or very old checkpoint has no pod's name of its own.
+    // An address from a damaged or very old checkpoint has no pod name.
     let pod = assignment.pod.isComplete ? assignment.pod : asked
     observer.released(pod, assignment.address)
-    // Behind the answer: deleting a veth takes the kernel 8 to 20 ms.
+    // After the answer: deleting a veth takes the kernel 8 to 20 ms.
     removeSoon(
       HostRemains(
         address: assignment.address, vethSuffix: HostVethName.suffix(namespace: pod.namespace, pod: pod.name),
@@ -93,8 +93,8 @@ struct CNIBackend: CNIBackendService {
     return reply
   }
 
-  /// Takes the address back under its key, or else under that of a pod which only the kernel knew after a damaged
-  /// checkpoint: there nothing but the name of its veth says whose it is.
+  /// Releases the address by its key, or else by the key of a pod that only the kernel knew after a damaged checkpoint:
+  /// there only the veth's name identifies the pod.
   private func release(_ key: AttachmentKey, of pod: PodName) async -> Assignment? {
     if case .released(let assignment) = await pool.delete(key) { return assignment }
     guard pod.isComplete else { return nil }

@@ -5,15 +5,15 @@
 internal import VPCObserve
 internal import VPCRPC
 
-/// How the agent shares out the descriptors that it may have. What clients can take is bounded so that what the agent opens
-/// itself never fails: libdispatch, under Swift's tasks, ends the process when it cannot open a file of /proc.
+/// How the agent divides its file descriptors. Clients get a bounded share so that the agent's own opens never fail:
+/// libdispatch, under Swift's tasks, ends the process when it cannot open a file of /proc.
 struct DescriptorBudget: Sendable, Equatable {
   /// For the agent itself: threads' event queues, netlink, EC2, IMDS and the API server, logs, children's pipes, files that
   /// are read and written.
   static let reserve = 96
-  /// With less the agent does not start.
+  /// With fewer the agent does not start.
   static let minimum = 128
-  /// What it can make use of.
+  /// The maximum that it can use.
   static let wanted = 1_024
 
   /// Connections of plugins, probes and the network policy agent.

@@ -4,9 +4,9 @@ internal import VPCCloud
 internal import VPCModel
 internal import VPCRPC
 
-/// What the network policy agent asks of this agent at its start.
+/// What the network policy agent requests from this agent at its start.
 struct PolicySettings: ConfigServerBackendService {
-  /// NETWORK_POLICY_ENFORCING_MODE as it was written.
+  /// NETWORK_POLICY_ENFORCING_MODE, verbatim.
   let mode: String
   /// ENABLE_MULTI_NIC.
   let usesAllCards: Bool

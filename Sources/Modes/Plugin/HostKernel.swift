@@ -5,7 +5,7 @@ import VPCModel
 
 /// The kernel of the node that the process runs on.
 ///
-/// Works in the calling thread's namespace and enters the pod's on that thread: the plugin has no other.
+/// Works in the calling thread's namespace and enters the pod's on the same thread: the plugin has no other.
 final class HostKernel: KernelPort {
   private var socket: NetlinkSocket?
 

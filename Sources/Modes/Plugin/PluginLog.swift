@@ -3,7 +3,7 @@
 import Logging
 import VPCObserve
 
-/// The names of what log lines carry beside their message.
+/// The field names of log lines.
 enum LogKey {
   static let address = "ip"
   static let cause = "cause"
@@ -21,7 +21,7 @@ enum LogKey {
 
 /// The plugin's log.
 enum PluginLog {
-  /// A logger of JSON lines to the configuration's file, or to standard error without one, at its level. The file is
+  /// A JSON-lines logger to the configured file, or to standard error without one, at the configured level. The file is
   /// opened with the first line.
   static func make(_ configuration: NetworkConfiguration) -> Logger {
     let file = configuration.pluginLogFile

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The CNI plugin `aws-cni`: one process for each pod event. The way through: `PluginMode.run` gathers environment and
-// standard input, `PluginProcess` reads them into a `CNIRequest` and a `NetworkConfiguration`, `PluginCall` does what is
-// asked by way of the agent (`AgentPort`) and the kernel (`KernelPort`).
+// The CNI plugin `aws-cni`: one process for each pod event. The flow: `PluginMode.run` reads environment and standard
+// input, `PluginProcess` parses them into a `CNIRequest` and a `NetworkConfiguration`, `PluginCall` runs the command
+// with the agent (`AgentPort`) and the kernel (`KernelPort`).
 //
 // The process has one thread, no event loop and no task: it is on the path of every pod's start.
 
@@ -27,7 +27,7 @@ package enum PluginMode {
       agent: SocketAgent(), policy: SocketPolicyAgent(), kernel: HostKernel(),
       checkpoints: { try CheckpointFiles.read() }, log: PluginLog.make, now: { ContinuousClock.now })
     let answer = process.run()
-    // A runtime that does not read the answer learns of it by its own end of the pipe.
+    // A runtime that does not read the answer notices it at its end of the pipe.
     StandardStreams.writeOutput(answer.output)
     return answer.status
   }

@@ -6,7 +6,7 @@ import VPCModel
 /// The plugin's process as a function: environment and standard input in, standard output and exit status out.
 struct PluginProcess {
   let environment: [String: String]
-  /// Standard input, whole; asked for by the commands that need it.
+  /// The complete standard input; read only by commands that need it.
   let input: () throws(CNIError) -> [UInt8]
   let agent: any AgentPort
   let policy: any PolicyPort
@@ -34,7 +34,7 @@ struct PluginProcess {
 
   private func answer(version: inout CNIVersion) throws(CNIError) -> JSONValue? {
     let request = try CNIRequest(environment: environment)
-    // VERSION needs nothing that stands in a configuration.
+    // VERSION does not need the configuration.
     if request.command == .version { return CNIVersion.answer }
     let configuration = try NetworkConfiguration(try input())
     version = configuration.version
@@ -45,7 +45,7 @@ struct PluginProcess {
     return try run(call)
   }
 
-  /// Runs the command and writes the one line that tells of it.
+  /// Runs the command and logs its result in one line.
   private func run(_ call: PluginCall) throws(CNIError) -> JSONValue? {
     let start = now()
     var metadata: Logger.Metadata = [
@@ -74,7 +74,7 @@ struct PluginProcess {
     }
   }
 
-  /// What a configuration's version does not have cannot be asked of it.
+  /// A command must exist in the configuration's version.
   private static func check(_ command: CNICommand, _ version: CNIVersion) throws(CNIError) {
     let allowed =
       switch command {

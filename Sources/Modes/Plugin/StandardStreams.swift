@@ -7,13 +7,13 @@ import VPCModel
 enum StandardStreams {
   /// Reads until the writer closes.
   ///
-  /// - Parameter timeout: for all of it: a runtime that keeps its end open must not keep the pod waiting for ever.
+  /// - Parameter timeout: for the whole read: a runtime that keeps its end open must not block the pod forever.
   /// - Throws: code 6 beyond the configuration's largest size, 5 when reading fails or takes too long.
   static func readInput(timeout: Duration, descriptor: Int32 = STDIN_FILENO) throws(CNIError) -> [UInt8] {
     try readAll(descriptor, limit: NetworkConfiguration.limits.size, until: ContinuousClock.now + timeout)
   }
 
-  /// Writes everything, or as much as the reader takes.
+  /// Writes everything, or as much as the reader accepts.
   static func writeOutput(_ bytes: [UInt8], descriptor: Int32 = STDOUT_FILENO) {
     var rest = bytes[...]
     while !rest.isEmpty {
@@ -47,7 +47,7 @@ enum StandardStreams {
     let left = ContinuousClock.now.duration(to: end).components
     let milliseconds = max(left.seconds * 1000 + left.attoseconds / 1_000_000_000_000_000, 0)
     var poll = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
-    // A failure shows itself in the read that follows.
+    // A failure appears in the following read.
     if Glibc.poll(&poll, 1, Int32(clamping: milliseconds)) == 0 {
       throw CNIError(.io, "timed out reading the network config from standard input")
     }

@@ -5,7 +5,7 @@ internal import Glibc
 
 /// A compressed tar archive written to a descriptor, file by file: one gzip member (RFC 1952) around one deflate stream.
 ///
-/// Needs no program of the node: neither tar nor gzip is on every one.
+/// Needs no programs of the node: not every node has tar and gzip.
 package struct ArchiveStream {
   /// Bytes written, compressed.
   package private(set) var size = 0
@@ -27,9 +27,9 @@ package struct ArchiveStream {
     try write([0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3])
   }
 
-  /// A file with what was compressed elsewhere.
+  /// Adds a file whose content was compressed elsewhere.
   ///
-  /// - Throws: `FileError`, `ArchiveError`; the archive is then of no use.
+  /// - Throws: `FileError`, `ArchiveError`; the archive is then unusable.
   package mutating func add(_ content: DeflatedPiece, name: String, modified: Int64) throws {
     try add(bytes: TarHeader(name: name, size: content.length, modified: modified).bytes)
     try add(content)
@@ -40,7 +40,7 @@ package struct ArchiveStream {
   /// Ends tar, deflate and gzip. The descriptor stays open.
   package mutating func end() throws {
     try add(bytes: TarHeader.end)
-    // A last block, by fixed codes, with nothing in it.
+    // A final empty block with fixed codes.
     var tail: [UInt8] = [0x03, 0x00]
     for value in [checksum, UInt32(truncatingIfNeeded: length)] {
       for shift in stride(from: 0, to: 32, by: 8) { tail.append(UInt8(truncatingIfNeeded: value >> UInt32(shift))) }

@@ -2,11 +2,11 @@
 
 internal import CZlib
 
-/// A piece of a deflate stream (RFC 1951) that stands by itself: pieces put one after the other, whoever made them and
-/// when, are one stream. So parts are compressed side by side and written as they come.
+/// A self-contained piece of a deflate stream (RFC 1951): pieces concatenated in any order are one stream. So parts are
+/// compressed in parallel and written as they finish.
 package struct DeflatedPiece: Sendable {
   package let bytes: [UInt8]
-  /// CRC-32 of what was compressed.
+  /// CRC-32 of the uncompressed bytes.
   package let checksum: UInt32
   /// Bytes before compression.
   package let length: Int
@@ -14,13 +14,13 @@ package struct DeflatedPiece: Sendable {
 
 /// Compresses one piece. Memory: 256 KiB and the compressed bytes.
 package struct Deflate: ~Copyable {
-  // zlib keeps a pointer to the stream it was begun with: it must not move.
+  // zlib keeps a pointer to the stream: it must not move.
   private let stream: UnsafeMutablePointer<z_stream>
   private var output: [UInt8] = []
   private var checksum: UInt32 = 0
   private var length = 0
 
-  /// - Throws: `ArchiveError` where memory is short.
+  /// - Throws: `ArchiveError` if memory is short.
   package init() throws(ArchiveError) {
     stream = .allocate(capacity: 1)
     stream.initialize(to: z_stream())
@@ -85,7 +85,7 @@ package struct Deflate: ~Copyable {
   }
 }
 
-/// An archive that cannot be made or read.
+/// An archive that cannot be written or read.
 package struct ArchiveError: Error, Sendable, CustomStringConvertible {
   package let description: String
 

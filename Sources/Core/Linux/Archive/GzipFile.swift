@@ -3,13 +3,13 @@
 internal import CZlib
 internal import Glibc
 
-/// Reads the end of a file that gzip has compressed, such as a log that was put aside.
+/// Reads the end of a gzip-compressed file, such as a rotated log.
 package enum GzipFile {
   /// - Parameters:
-  ///   - limit: bytes of the content's end that are kept.
-  ///   - inputLimit: compressed bytes that are read at most; a longer file is an error.
-  /// - Returns: the end of the content, and how many bytes stand before it.
-  /// - Throws: `FileError` for what is no regular file; `ArchiveError` for what is damaged or cut.
+  ///   - limit: bytes kept of the content's end.
+  ///   - inputLimit: the maximum of compressed bytes; a longer file is an error.
+  /// - Returns: the end of the content, and the number of bytes before it.
+  /// - Throws: `FileError` if it is not a regular file; `ArchiveError` if it is damaged or truncated.
   package static func tail(_ path: String, limit: Int, inputLimit: Int = 256 << 20) throws -> (
     bytes: [UInt8], dropped: Int
   ) {
@@ -20,7 +20,7 @@ package enum GzipFile {
     guard fstat(descriptor, &status) == 0, status.st_mode & S_IFMT == S_IFREG, status.st_size <= inputLimit else {
       throw FileError(verb: "read", path: path, reason: "no regular file of \(inputLimit) bytes at most")
     }
-    // zlib keeps a pointer to the stream it was begun with: it must not move.
+    // zlib keeps a pointer to the stream: it must not move.
     let stream = UnsafeMutablePointer<z_stream>.allocate(capacity: 1)
     stream.initialize(to: z_stream())
     defer { stream.deallocate() }

@@ -3,10 +3,10 @@
 internal import CProcess
 internal import Glibc
 
-/// A file that is written under a name of its own and gets its final one at the end, or goes without a trace. Never in
-/// the place of another, and never through a symbolic link.
+/// A file that is written under a temporary name and gets its final name at the end, or disappears without a trace. It
+/// never replaces another file and never follows a symbolic link.
 ///
-/// Everything goes by the folder's descriptor: whoever exchanges the folder meanwhile gains nothing.
+/// All operations use the folder's descriptor: replacing the folder meanwhile has no effect.
 package struct NewFile: ~Copyable {
   package let folder: String
   /// The final name.
@@ -17,10 +17,10 @@ package struct NewFile: ~Copyable {
 
   package var path: String { folder == "/" ? "/\(name)" : "\(folder)/\(name)" }
 
-  /// Makes the file, readable for its owner alone.
+  /// Creates the file, readable only for its owner.
   ///
   /// - Parameters:
-  ///   - folder: absolute; it must exist and be no symbolic link.
+  ///   - folder: absolute; it must exist and not be a symbolic link.
   ///   - needed: bytes that the folder's file system must have free.
   /// - Throws: `FileError` with a remedy in its reason.
   package init(folder: String, name: String, needed: UInt64) throws(FileError) {
@@ -62,26 +62,26 @@ package struct NewFile: ~Copyable {
   }
 
   deinit {
-    // Gone already when the file has got its name.
+    // Already gone if the file has its final name.
     unlinkat(place, temporary, 0)
     close(descriptor)
     close(place)
   }
 
-  /// Gives the file its name. One that is not kept goes with this value.
+  /// Gives the file its final name. Without this call the file disappears with this value.
   ///
-  /// - Throws: `FileError`; nothing is left then.
+  /// - Throws: `FileError`; no file is left then.
   package consuming func keep() throws(FileError) {
     guard fsync(descriptor) == 0 else { throw FileError(verb: "write", path: path, errno: errno) }
     if cprocess_rename_new(place, temporary, name) != 0 {
       var code = errno
       if code == EINVAL || code == ENOSYS {
-        // A file system without that call: a second name, which is not made where one stands.
+        // For a file system without that call: a hard link, which fails if the name exists.
         code = linkat(place, temporary, place, name, 0) == 0 ? 0 : errno
       }
       guard code == 0 else { throw FileError(verb: "make", path: path, errno: code) }
     }
-    // What a power cut takes with the folder's entry, the next run makes again.
+    // After a power cut that loses the folder's entry, run it again.
     fsync(place)
   }
 

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// The blocks that stand before a file in a tar archive: ustar (POSIX.1-1988), and before it a pax record (POSIX.1-2001)
-/// for a name that ustar has no room for.
+/// The header blocks of a file in a tar archive: ustar (POSIX.1-1988), preceded by a pax record (POSIX.1-2001) for a
+/// name that does not fit into ustar.
 package struct TarHeader: Sendable {
   package static let blockSize = 512
-  /// What ends an archive.
+  /// The end of an archive.
   package static let end = [UInt8](repeating: 0, count: 2 * blockSize)
 
   /// Relative, with slashes.
@@ -34,7 +34,7 @@ package struct TarHeader: Sendable {
     [UInt8](repeating: 0, count: (blockSize - size % blockSize) % blockSize)
   }
 
-  /// Nil where the name is too long, or has more than ASCII.
+  /// Nil if the name is too long or not ASCII.
   private func split() -> (name: [UInt8], prefix: [UInt8])? {
     let bytes = Array(name.utf8)
     guard bytes.allSatisfy({ $0 < 128 }) else { return nil }

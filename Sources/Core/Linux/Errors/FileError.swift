@@ -4,10 +4,10 @@ internal import Glibc
 
 /// A file that could not be read or written.
 package struct FileError: Error, Sendable, CustomStringConvertible {
-  /// What was tried: `read`, `write`, `rename`…
+  /// The operation: `read`, `write`, `rename`…
   package let verb: String
   package let path: String
-  /// The C errno, or 0 where the reason is our own bound.
+  /// The C errno, or 0 if the reason is a limit of this program.
   package let errno: Int32
   package let reason: String
 

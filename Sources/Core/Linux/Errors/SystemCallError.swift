@@ -7,7 +7,7 @@ package struct SystemCallError: Error, Sendable, Hashable, CustomStringConvertib
   /// Verb and object: `open /proc/sys/net/ipv4/ip_forward`.
   package let call: String
 
-  /// Takes the errno as it was right behind the call.
+  /// Takes the errno right after the call.
   package init(errno: Int32, call: String) {
     self.errno = errno
     self.call = call

@@ -2,12 +2,12 @@
 
 internal import Glibc
 
-/// Replaces a file such that a crash at any moment leaves the old content or the new, never a part.
+/// Replaces a file atomically: a crash at any moment leaves the old or the new content, never a part.
 package enum AtomicFile {
   /// Writes `content` beside `path`, syncs it, renames it over `path` and syncs the directory.
   ///
   /// The directory must exist. A second call replaces the content again. On failure the temporary file is removed and
-  /// the old content stands; where the directory alone could not be synced, the new content does, and a power cut may
+  /// the old content stays. If only the sync of the directory fails, the new content is in place, and a power cut may
   /// bring back the old.
   ///
   /// - Parameter mode: permission bits of a new file, before the umask.
@@ -30,11 +30,11 @@ package enum AtomicFile {
     try syncDirectory(of: path)
   }
 
-  /// Removes what killed processes left of their writes of `path`: temporary files that nobody has written for a minute.
+  /// Removes leftovers of killed writers of `path`: temporary files not written for a minute.
   ///
-  /// Best effort: what cannot be removed stays. At most the folder's first thousand names are looked at.
+  /// Best effort: files that cannot be removed stay. Checks at most the folder's first thousand names.
   ///
-  /// - Parameter mode: for those that are too young to be removed: permission bits beyond these are taken away.
+  /// - Parameter mode: for files too young to be removed: permission bits beyond these are cleared.
   package static func removeLeftovers(of path: String, tightening mode: UInt32 = 0o7777) {
     let folder = directory(of: path)
     let start = (path.split(separator: "/").last ?? "") + suffix
@@ -49,8 +49,7 @@ package enum AtomicFile {
     }
   }
 
-  /// Takes away a file's permission bits beyond `mode`. A file that is missing, or no regular file, stays as it is. Best
-  /// effort.
+  /// Clears a file's permission bits beyond `mode`. A missing or non-regular file stays unchanged. Best effort.
   package static func tighten(_ path: String, to mode: UInt32) {
     var status = stat()
     guard lstat(path, &status) == 0, status.st_mode & S_IFMT == S_IFREG, status.st_mode & 0o7777 & ~mode != 0 else {
@@ -61,7 +60,7 @@ package enum AtomicFile {
 
   private static let suffix = ".tmp"
 
-  /// The file beside `path` that becomes it: one for each process.
+  /// The temporary file beside `path`: one per process.
   static func temporary(for path: String) -> String { "\(path)\(suffix)\(getpid())" }
 
   private static func directory(of path: String) -> String {

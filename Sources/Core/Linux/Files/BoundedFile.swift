@@ -4,8 +4,8 @@ internal import Glibc
 
 /// Reads a whole file that may be anything: missing, a device, larger than memory.
 package enum BoundedFile {
-  /// - Parameter limit: bytes; one more is an error, so that a cut file is never taken for a whole one.
-  /// - Throws: `FileError` (`isNotFound` where there is none), also for what is not a regular file.
+  /// - Parameter limit: bytes; a larger file is an error, so that a truncated file never counts as complete.
+  /// - Throws: `FileError` (`isNotFound` if it is missing), also for a non-regular file.
   package static func read(_ path: String, limit: Int) throws(FileError) -> [UInt8] {
     let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
     guard descriptor >= 0 else { throw FileError(verb: "open", path: path, errno: errno) }

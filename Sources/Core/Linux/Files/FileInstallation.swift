@@ -2,11 +2,11 @@
 
 internal import Glibc
 
-/// Puts programs into a folder that others run them from: whole or not at all, and without disturbing what runs.
+/// Installs programs into a folder from which others run them: atomically, and without disturbing running processes.
 package enum FileInstallation {
   package enum Outcome: Sendable, Hashable {
     case installed
-    /// The same content with the same mode stood there.
+    /// The same content with the same mode was already there.
     case alreadySo
   }
 
@@ -14,7 +14,7 @@ package enum FileInstallation {
   /// renamed. Processes that run the old program keep it.
   ///
   /// - Parameter mode: permission bits; nil is the source's.
-  /// - Throws: `FileError`; the old file then stands and the temporary one is gone.
+  /// - Throws: `FileError`; the old file then stays and the temporary one is gone.
   @discardableResult
   package static func install(
     _ source: String, to target: String, mode: UInt32? = nil
@@ -39,14 +39,14 @@ package enum FileInstallation {
 
   /// The same for a text of ours.
   ///
-  /// - Throws: `FileError`; the old file then stands and the temporary one is gone.
+  /// - Throws: `FileError`; the old file then stays and the temporary one is gone.
   @discardableResult
   package static func install(
     content: [UInt8], to target: String, mode: UInt32
   ) throws(FileError) -> Outcome {
     AtomicFile.removeLeftovers(of: target)
     var there = stat()
-    // A hard link is replaced as well: whoever writes into it later would write into its other name.
+    // A hard link is replaced too: a later write into it would change its other name.
     if lstat(target, &there) == 0, there.st_mode & S_IFMT == S_IFREG, there.st_mode & 0o7777 == mode_t(mode),
       there.st_nlink == 1, there.st_size == content.count,
       (try? BoundedFile.read(target, limit: content.count)) == content
@@ -87,7 +87,7 @@ package enum FileInstallation {
 
   /// Names of the regular files in a folder, sorted.
   ///
-  /// - Throws: `FileError` where the folder cannot be read, or has more than 1,000 entries.
+  /// - Throws: `FileError` if the folder cannot be read, or has more than 1,000 entries.
   package static func files(in folder: String) throws(FileError) -> [String] {
     guard var entries = FolderNames(folder) else { throw FileError(verb: "read", path: folder, errno: errno) }
     var names: [String] = []
@@ -100,14 +100,14 @@ package enum FileInstallation {
     return names.sorted()
   }
 
-  /// Whether anything stands at the path, a link that leads nowhere included.
+  /// Whether anything exists at the path, including a dangling link.
   package static func isThere(_ path: String) -> Bool {
     var status = stat()
     return lstat(path, &status) == 0
   }
 
-  /// Large, because the kernel keeps what one write brings in few large pieces of memory, and a program that lies in
-  /// those starts quicker (docs/performance.md).
+  /// Large, because the kernel stores one write in few large pieces of memory, from which a program starts faster
+  /// (docs/performance.md).
   private static let chunk = 2 << 20
 
   private static func isSame(
@@ -120,7 +120,7 @@ package enum FileInstallation {
     guard fstat(there, &status) == 0, status.st_mode & S_IFMT == S_IFREG, status.st_size == wanted.st_size,
       status.st_mode & 0o7777 == mode
     else { return false }
-    // One that cannot be read whole is replaced.
+    // A file that cannot be read completely is replaced.
     while let ours = read(from), let theirs = read(there) {
       guard ours == theirs else { break }
       if ours.isEmpty { return true }

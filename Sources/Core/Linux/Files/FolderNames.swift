@@ -2,12 +2,12 @@
 
 internal import Glibc
 
-/// The names in a folder, one after the other, in no order; `.` and `..` are left out. Whoever reads sets the bound: what a
-/// folder holds is not ours.
+/// The names in a folder, one after the other, unordered, without `.` and `..`. The reader sets the limit: the folder's
+/// content is not trusted.
 package struct FolderNames: ~Copyable {
   private let stream: OpaquePointer
 
-  /// - Returns: nil where the folder cannot be opened; `errno` says why.
+  /// - Returns: nil if the folder cannot be opened; `errno` says why.
   package init?(_ folder: String) {
     guard let stream = opendir(folder) else { return nil }
     self.stream = stream
@@ -24,7 +24,7 @@ package struct FolderNames: ~Copyable {
     return nil
   }
 
-  /// The next names, at most so many.
+  /// The next names, up to the given number.
   package mutating func next(atMost limit: Int) -> [String] {
     var names: [String] = []
     while names.count < limit, let name = next() { names.append(name) }

@@ -3,17 +3,16 @@ internal import CNetlink
 internal import Glibc
 package import VPCModel
 
-/// Connection tracking of the node, switched on before there are rules that need it.
+/// Connection tracking of the node, enabled before the rules that need it exist.
 ///
-/// The kernel tracks connections in a namespace while some rule there asks for it. On a node that has just booted, where
-/// kube-proxy has not come yet, the agent's SNAT rules are the first. A connection of the node that was begun before
-/// them is met in mid-stream then, taken for a new one, and given another source port: it is dead. So the agent has
-/// its own connections tracked from their first packet: by a table with one rule that decides nothing, until its lasting
-/// rules stand.
+/// The kernel tracks connections in a namespace only while a rule there needs it. On a freshly booted node without
+/// kube-proxy, the agent's SNAT rules are the first. They would treat an older connection of the node as new and change
+/// its source port, which breaks it. So the agent has its own connections tracked from their first packet: by a
+/// temporary table with one rule without effect, until its permanent rules are in place.
 ///
 ///     table ip vpc-cni-start { chain output { type filter hook output priority filter; ct mark } }
 ///
-/// Both calls may block, and may be repeated. A table that a killed agent has left is taken away by the next one.
+/// Both calls may block, and may be repeated. The next agent removes a table left by a killed one.
 package enum ConnectionTracking {
   package static let table = NftablesTableID(family: .ipv4, name: "vpc-cni-start")
 
@@ -25,12 +24,12 @@ package enum ConnectionTracking {
     ])
   }
 
-  /// Switches tracking on.
+  /// Enables tracking.
   ///
-  /// - Throws: `NftablesError` where the kernel has no nftables or does not let us: connections are then as they were.
+  /// - Throws: `NftablesError` if the kernel has no nftables or denies access: tracking is then unchanged.
   package static func begin() throws(NftablesError) { try hold(content) }
 
-  /// Takes the table away; tracking goes on where other rules ask for it.
+  /// Removes the table; tracking continues if other rules need it.
   package static func end() throws(NftablesError) { try hold(nil) }
 
   private static func hold(_ content: NftablesTable?) throws(NftablesError) {
@@ -41,7 +40,7 @@ package enum ConnectionTracking {
 extension ConnectionTracking {
   /// Whether the node tracks a connection that carries this mark. The kernel picks them out.
   ///
-  /// - Throws: `NetlinkError` where the kernel does not say.
+  /// - Throws: `NetlinkError` if the kernel does not answer.
   package static func hasConnections(marked mark: PacketMark) throws(NetlinkError) -> Bool {
     let socket = try NetlinkSocket(family: NETLINK_NETFILTER)
     // struct nfgenmsg: the family, version 0, no resource.
@@ -52,7 +51,7 @@ extension ConnectionTracking {
     var isFound = false
     let request = NetlinkRequest(message: message, text: { "list connections with the mark \(mark)" })
     _ = try socket.dump(request) { (reply) throws(NetlinkError) -> Bool? in
-      // Without support for marks in its filter the kernel lists all: each is looked at.
+      // A kernel without mark filters lists all connections: each is checked here.
       reply.forEachAttribute(after: nfgenmsg.self) { type, value in
         guard type == connectionMark, let found = value.uint32.map({ UInt32(bigEndian: $0) }) else { return }
         if found & mark.mask == mark.value { isFound = true }

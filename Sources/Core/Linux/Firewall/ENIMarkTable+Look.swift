@@ -2,11 +2,11 @@
 package import VPCModel
 
 extension ENIMarkTable {
-  /// What of the source map in the kernel leads packets of pods wrong, in words. Writes nothing.
+  /// Faults of the kernel's source map that misroute pod packets, in words. Writes nothing.
   ///
   /// - Parameters:
   ///   - wanted: marks and ENIs; its sources are not compared, since EC2 and IMDS lag behind each other.
-  ///   - pods: the ENI of each pod's address, secondary ENIs alone.
+  ///   - pods: the ENI of each pod's address, only secondary ENIs.
   package static func faults(
     wanted: ENIMarks, pods: [IPAddress: ENIID], on socket: NftablesSocket, name: String = defaultName
   ) throws(NftablesError) -> [String] {

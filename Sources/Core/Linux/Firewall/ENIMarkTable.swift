@@ -2,8 +2,8 @@
 internal import Glibc
 package import VPCModel
 
-/// The source map in the kernel: our own nftables table, which marks every packet from a pod's address with the ENI
-/// that the address belongs to.
+/// The source map in the kernel: the agent's nftables table, which marks every packet from a pod's address with the
+/// mark of the ENI that has the address.
 ///
 ///     table ip vpc-cni {
 ///       map addresses { type ipv4_addr : verdict; elements = { 10.0.1.5 : goto eni-1 } }
@@ -24,13 +24,13 @@ package import VPCModel
 ///       chain output { type route hook output priority mangle; the same three lookups }
 ///     }
 ///
-/// Knows what it was last told to hold, so that addresses can come and go one by one. Not Sendable: one owner, on a
+/// Keeps its last desired state, so that single addresses can be added and removed. Not Sendable: one owner, on a
 /// thread that may block.
 package final class ENIMarkTable {
-  /// Not `aws-cni`, which the reference manages and removes.
+  /// Not `aws-cni`, which amazon-vpc-cni-k8s manages and removes.
   package static let defaultName = "vpc-cni"
 
-  /// What the table is to hold: as `apply` was given it, with every later `add` and `delete`. Nil before the first.
+  /// The desired state: from `apply`, with every later `add` and `delete`. Nil before the first `apply`.
   package private(set) var desired: ENIMarks?
 
   private let socket: NftablesSocket
@@ -41,10 +41,10 @@ package final class ENIMarkTable {
     self.name = name
   }
 
-  /// Makes the kernel hold exactly this, in one transaction for both families.
+  /// Brings the kernel into exactly this state, in one transaction for both families.
   ///
-  /// - Returns: what had to change; empty where all was in place, and then nothing was written.
-  /// - Throws: `.invalid` for a state that cannot be; `.refused`, `.timedOut`. The kernel keeps its state then.
+  /// - Returns: the changes; empty if all was in place, and then nothing was written.
+  /// - Throws: `.invalid` for an impossible state; `.refused`, `.timedOut`. The kernel keeps its state then.
   @discardableResult
   package func apply(_ desired: ENIMarks) throws(NftablesError) -> [NftablesOperation] {
     let operations = try socket.converge(try tables(desired))
@@ -52,20 +52,20 @@ package final class ENIMarkTable {
     return operations
   }
 
-  /// What would have to change to make the kernel hold this; empty where it does. Writes nothing.
+  /// The changes needed to reach this state; empty if none. Writes nothing.
   ///
-  /// - Parameter wanted: nil for what was last applied.
+  /// - Parameter wanted: nil for the last applied state.
   package func differences(from wanted: ENIMarks? = nil) throws(NftablesError) -> [NftablesOperation] {
     guard let desired = wanted ?? desired else { return [] }
     return try socket.changes(to: try tables(desired)).steps.map(\.operation)
   }
 
-  /// Leads more addresses and prefixes to an ENI that the table knows, without reading it: one transaction of these
-  /// elements alone. Those already there are no error.
+  /// Adds addresses and prefixes to a known ENI, without reading the table: one transaction with only these elements.
+  /// Existing elements are no error.
   ///
-  /// Where the kernel's table is not what it was left as, all of it is made so again.
+  /// If the kernel's table was changed meanwhile, all of it is rewritten.
   ///
-  /// - Throws: `.invalid` where `apply` has not named the ENI, or another ENI has one of the sources; `.refused`.
+  /// - Throws: `.invalid` if the ENI is not part of `apply`, or another ENI has one of the sources; `.refused`.
   package func add(_ sources: some Collection<IPPrefix>, to eni: ENIID) throws(NftablesError) {
     let new = try select(sources, of: eni) { !$0.contains($1) }
     guard !new.isEmpty else { return }
@@ -79,9 +79,9 @@ package final class ENIMarkTable {
     }
   }
 
-  /// Takes addresses and prefixes from an ENI; packets from them get no mark any more. Those already gone are no error.
+  /// Removes addresses and prefixes from an ENI; packets from them get no mark any more. Missing elements are no error.
   ///
-  /// - Throws: `.invalid` where `apply` has not named the ENI; `.refused`.
+  /// - Throws: `.invalid` if the ENI is not part of `apply`; `.refused`.
   package func delete(_ sources: some Collection<IPPrefix>, from eni: ENIID) throws(NftablesError) {
     let present = try select(sources, of: eni) { $0.contains($1) }
     guard !present.isEmpty else { return }
@@ -92,14 +92,14 @@ package final class ENIMarkTable {
     }
   }
 
-  /// What the kernel holds for a family, nil where there is no table.
+  /// The kernel's table of a family; nil if there is none.
   package func read(_ family: AddressFamily) throws(NftablesError) -> NftablesTable? {
     try socket.read(id(family))
   }
 
   /// Deletes the tables of both families.
   ///
-  /// - Returns: false where there was none.
+  /// - Returns: false if there was none.
   @discardableResult
   package func remove() throws(NftablesError) -> Bool {
     let operations = try socket.converge(AddressFamily.allCases.map { (id($0), nil) })
@@ -114,8 +114,8 @@ package final class ENIMarkTable {
     return AddressFamily.allCases.map { (id($0), marks.table($0)) }
   }
 
-  /// Picks sources by the set that the ENI has. The set is not handed out: whoever holds it makes the change that
-  /// follows copy it.
+  /// Selects sources with access to the ENI's set. The set is not returned: a second reference would make the next
+  /// change copy it.
   private func select(
     _ sources: some Collection<IPPrefix>, of eni: ENIID, _ isWanted: (Set<IPPrefix>, IPPrefix) -> Bool
   ) throws(NftablesError) -> [IPPrefix] {
@@ -146,7 +146,7 @@ package final class ENIMarkTable {
         desired = next
       }
     } catch {
-      // Somebody has changed our table: an element is gone or leads elsewhere, or the table itself is gone.
+      // Another program changed the table: an element is missing or differs, or the table is gone.
       guard error.code == .refused, [ENOENT, EEXIST, EBUSY, ENOTEMPTY].contains(error.errno), var next = desired
       else { throw error }
       update(&next[eni])
@@ -156,7 +156,7 @@ package final class ENIMarkTable {
 }
 
 extension ENIMarks {
-  /// The sources of an ENI; none for one that is not known, and setting those does nothing.
+  /// The sources of an ENI; empty for an unknown ENI, for which setting does nothing.
   fileprivate subscript(eni: ENIID) -> Set<IPPrefix> {
     get { enis[eni]?.sources ?? [] }
     _modify {

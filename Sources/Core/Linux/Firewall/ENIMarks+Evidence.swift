@@ -2,25 +2,25 @@
 package import VPCModel
 
 extension ENIMarks {
-  /// What the kernel's source map says of running pods and the wanted state does not.
+  /// Sources of running pods in the kernel's source map that the desired state lacks.
   package struct Evidence: Sendable, Hashable {
-    /// What running pods use and the wanted state leads nowhere, or elsewhere: kept as the kernel has it.
+    /// Sources of running pods that the desired state lacks or has on another ENI: kept as in the kernel.
     package var kept: [ENIID: ENI] = [:]
-    /// Sources that the wanted state leads to another ENI than the kernel does, with running pods on them.
+    /// Sources with running pods that the desired state has on a different ENI than the kernel.
     package var contested: Set<IPPrefix> = []
 
     package init() {}
   }
 
-  /// Compares the wanted state, which comes from one listing, with what the kernel holds: a listing can be stale, and pods
-  /// run on what it does not mention.
+  /// Compares the desired state, which comes from one listing, with the kernel's: a listing can be stale, while pods
+  /// run on addresses that it lacks.
   ///
   /// - Parameters:
-  ///   - table: our table as read from the kernel.
+  ///   - table: the table as read from the kernel.
   ///   - pods: addresses of pods that run.
   ///   - ledByMap: those of them that this map leads: one that it does not hold leaves by the primary ENI. Others have
   ///     rules of their own.
-  ///   - unmarked: addresses and prefixes of the primary ENI, which the map does not hold.
+  ///   - unmarked: addresses and prefixes of the primary ENI, which are not in the map.
   package func evidence(
     in table: NftablesTable, pods: some Sequence<IPAddress>, ledByMap: Set<IPAddress> = [], unmarked: Set<IPPrefix>
   ) -> Evidence {
@@ -58,7 +58,7 @@ extension ENIMarks {
     return nil
   }
 
-  /// The ENIs that the kernel's map leads packets to: an agent of this node managed them since the machine's start.
+  /// The ENIs in the kernel's map: an agent of this node has managed them since boot.
   package static func ledENIs(in table: NftablesTable) -> Set<ENIID> {
     Set(table.chains.keys.compactMap { ENIID($0) })
   }

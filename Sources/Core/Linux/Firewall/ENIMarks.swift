@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 package import VPCModel
 
-/// Which ENI the packets of which pod address leave by: what the source map is to hold.
+/// The desired source map: which ENI each pod address leaves by.
 ///
-/// The primary ENI is not in it: packets from its addresses get no mark and find their way by table `main`.
+/// It does not contain the primary ENI: packets from its addresses get no mark and are routed by table `main`.
 package struct ENIMarks: Sendable, Hashable {
   /// One secondary ENI.
   package struct ENI: Sendable, Hashable {
-    /// The mark that the ENI's policy rule matches, 1… and within the mask.
+    /// The mark that the ENI's policy rule matches, from 1 and within the mask.
     package var mark: UInt32
     /// Its addresses (full length) and delegated prefixes.
     package var sources: Set<IPPrefix>
-    /// The ENI's own, which no pod has: what answers a connection to it leaves by this ENI, whoever answers.
+    /// The ENI's primary address, which no pod has: replies on connections to it leave by this ENI.
     package var address: IPAddress?
 
     package init(mark: UInt32, sources: Set<IPPrefix> = [], address: IPAddress? = nil) {
@@ -21,13 +21,13 @@ package struct ENIMarks: Sendable, Hashable {
     }
   }
 
-  /// The bits of the packet mark that are ours. All others are left as they are.
+  /// The bits of the packet mark that the agent uses. All others stay unchanged.
   package var mask: UInt32
-  /// What the host ends of pods' veth pairs are called, without the digits: `eni`.
+  /// The prefix of pods' host veth names: `eni`.
   package var vethPrefix: String
-  /// The same of pods from before a change of the setting.
+  /// Prefixes of pods from before a settings change.
   package var earlierVethPrefixes: [String] = []
-  /// The families that pods have. A family that is not here has no table.
+  /// The address families of pods. Other families have no table.
   package var families: Set<AddressFamily>
   package var enis: [ENIID: ENI]
 
@@ -43,7 +43,7 @@ package struct ENIMarks: Sendable, Hashable {
 }
 
 extension ENIMarks {
-  /// Names within our table.
+  /// Names in the table.
   enum Name {
     static let addresses = "addresses"
     static let prefixes = "prefixes"
@@ -55,16 +55,16 @@ extension ENIMarks {
     static let fromPods = "from-pods"
   }
 
-  /// Behind destination NAT and behind the connmark chain at -90, whose last rule overwrites the whole mark of packets
-  /// of unconfirmed flows; before the filter hooks at 0.
+  /// After destination NAT and the connmark chain at -90, whose last rule overwrites the whole mark of packets of
+  /// unconfirmed flows; before the filter hooks at 0.
   static let preroutingPriority: Int32 = -50
-  /// `mangle`, where a change of the mark makes the kernel look for the route again.
+  /// `mangle`, where a mark change makes the kernel repeat the route lookup.
   static let outputPriority: Int32 = -150
 
-  /// The wanted content of our table for a family; nil for a family that pods do not have.
+  /// The desired table of a family; nil for a family that pods do not have.
   ///
-  /// Single addresses are in a hash table, prefixes in an interval tree: an address costs a tenth to add and is found
-  /// in the same time however many there are, and it wins over a prefix around it.
+  /// Single addresses are in a hash table, prefixes in an interval tree: adding an address costs a tenth, lookup takes
+  /// constant time, and an address takes precedence over a prefix that contains it.
   func table(_ family: AddressFamily) -> NftablesTable? {
     guard families.contains(family) else { return nil }
     var table = NftablesTable(maps: [
@@ -84,14 +84,14 @@ extension ENIMarks {
     }
     let source = NftablesExpression.networkHeader(offset: family == .ipv4 ? 12 : 8, length: family == .ipv4 ? 4 : 16)
     let look = [Name.addresses, Name.prefixes].map { NftablesRule([source, .verdictMap($0)]) }
-    // One look at the interface's name is all that a packet costs which does not come from a pod.
+    // Packets that do not come from a pod cost only one comparison of the interface name.
     let fromPod = ([vethPrefix] + earlierVethPrefixes).map {
       NftablesRule(NftablesExpression.inputName(prefix: $0) + [.jump(Name.fromPods)])
     }
     let clear = NftablesRule(NftablesExpression.setMark(value: 0, mask: mask))
     table.chains[Name.fromPods] = NftablesChain(rules: [clear] + look)
-    // A NodePort on an ENI's own address: the packets that answer have a pod's source, or come from another node, and get
-    // the ENI's address back behind the routing alone. Which address was asked conntrack knows.
+    // A NodePort on an ENI's primary address: reply packets have a pod's source, or come from another node, and get the
+    // ENI's address only after routing. Conntrack knows the original address.
     let answers = family == .ipv4 ? [NftablesRule(NftablesExpression.answersTo(Name.enis))] : []
     table.chains[Name.prerouting] = NftablesChain(
       hook: NftablesHook(type: "filter", number: NftablesHook.prerouting, priority: ENIMarks.preroutingPriority),

@@ -5,29 +5,28 @@ package import VPCModel
 package enum FirewallBackend: String, Sendable, Hashable, CaseIterable {
   case legacy = "iptables-legacy"
   case nft = "iptables-nft"
-  /// Tables of nftables alone: there is no usable iptables.
+  /// Only nftables tables: there is no usable iptables.
   case nftables = "nftables"
 
   package init(_ backend: IptablesBackend) { self = backend == .nft ? .nft : .legacy }
 }
 
-/// What one application of the node's rules found and did.
+/// The report of one application of the node's rules.
 package struct FirewallReport: Sendable {
   package let backend: FirewallBackend
   /// Where connections are marked: `iptables` or `nftables`; nil where nothing marks them, with external SNAT.
   package let connmark: String?
-  /// What was written, in words; empty where all was in place.
+  /// What was written, in words; empty if all was in place.
   package internal(set) var changes: [String] = []
-  /// The rules stand elsewhere than at the last application, or are others, or are applied for the first time: what changed
-  /// was undone by nobody.
+  /// The rules moved, differ from the last application, or are applied for the first time: the changes are no repair.
   package internal(set) var isMove = false
-  /// What held rules of ours until now, and does not any more.
+  /// The backends that held the rules until now.
   package internal(set) var left: [IptablesBackend] = []
-  /// Why the rules stand in nftables on a node that has an iptables, or why one without has none.
+  /// Why the rules are in nftables: the error of iptables.
   package internal(set) var substitutes: IptablesError?
-  /// Why the rules stand in an iptables that kubelet does not use.
+  /// Why the rules are in an iptables backend that kubelet does not use.
   package internal(set) var fallback: IptablesError?
-  /// What could not be done. The rules may be in place all the same, where what is left is to clean up.
+  /// What failed. The rules may still be in place if only the cleanup failed.
   package internal(set) var failures: [any CausedError] = []
   /// The iptables is too old for `--random-fully`; `--random` is used.
   package internal(set) var usesHashedPorts = false
@@ -40,6 +39,6 @@ package struct FirewallReport: Sendable {
     self.droppingForward = droppingForward
   }
 
-  /// Nothing is left to try again.
+  /// Nothing is left to retry.
   package var isComplete: Bool { failures.isEmpty && !((substitutes ?? fallback)?.isTransient ?? false) }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Keeps the node's rules in the firewall that kubelet uses, and takes them out of the others.
+// Keeps the node's rules in the firewall backend that kubelet uses, and removes them from the others.
 //
 //   look      iptables-save of each backend, at most one process each; nothing at all where nftables' generation says
 //             that nobody has changed anything
@@ -17,13 +17,13 @@ package final class HostFirewall {
   private let runner: any CommandRunner
   private var nftables: NftablesSocket?
   private var programs: [IptablesBackend: Iptables] = [:]
-  /// Where the rules stand; nil before the first application.
+  /// Where the rules are; nil before the first application.
   private var current: IptablesBackend?
   private var last: FirewallBackend?
   private var lastRules: HostRules?
   private var settled: Settled?
 
-  /// The state in which nothing was left to do.
+  /// The last complete state.
   private struct Settled {
     let rules: HostRules
     let generation: UInt32
@@ -33,12 +33,12 @@ package final class HostFirewall {
 
   package init(runner: any CommandRunner = SpawnedCommand()) { self.runner = runner }
 
-  /// Makes the node hold exactly these rules, wherever they have to stand today. Nothing is written where it does, and
-  /// nothing but a number is read where nftables holds all and nobody has changed it.
+  /// Brings the node's rules into exactly this state, in the right backend. Writes nothing if they are in place, and
+  /// reads only the generation number if nftables holds all rules and is unchanged.
   ///
   /// - Parameters:
   ///   - rules: `connmarkBackend` is decided here.
-  ///   - lockWaitSeconds: how long another holder of the xtables lock is waited for, 1…600.
+  ///   - lockWaitSeconds: how long to wait for the xtables lock, 1…600.
   package func apply(_ rules: HostRules, lockWaitSeconds: Int = 30) -> FirewallReport {
     let loaded = HostFirewall.loadedLegacyTables()
     findPrograms()
@@ -59,7 +59,7 @@ package final class HostFirewall {
     do throws(IptablesError) {
       evidence = try look(loaded)
     } catch {
-      // Not knowing what is there, nothing is moved.
+      // While the present state is unknown, nothing is moved.
       var report = FirewallReport(backend: current.map { FirewallBackend($0) } ?? .nftables, connmark: nil)
       report.failures = [error]
       return report
@@ -71,7 +71,7 @@ package final class HostFirewall {
     last = report.backend
     lastRules = rules
     current = IptablesBackend.allCases.first { FirewallBackend($0) == report.backend }
-    // What iptables refused is tried again at every look.
+    // A refusal of iptables is retried at every check.
     let isFinal = report.isComplete && report.substitutes.map { $0.code == .unavailable } ?? true
     if isFinal, report.changes.isEmpty, report.backend != .legacy, let generation {
       settled = Settled(rules: rules, generation: generation, programs: Set(programs.keys), report: report)
@@ -88,10 +88,10 @@ package final class HostFirewall {
     return socket
   }
 
-  /// Looks for the programs that were not there at the last look.
+  /// Looks for programs that were missing at the last check.
   private func findPrograms() {
     for backend in IptablesBackend.allCases where programs[backend] == nil {
-      // Missing is an answer; what else fails is tried again with the next application.
+      // A missing program is a valid result; other failures are retried with the next application.
       programs[backend] = try? Iptables(backend: backend, runner: runner)
     }
   }
@@ -104,7 +104,7 @@ package final class HostFirewall {
     return evidence
   }
 
-  /// - Returns: nil where the backend does not work here.
+  /// - Returns: nil if the backend does not work here.
   private func save(_ backend: IptablesBackend) throws(IptablesError) -> IptablesSave? {
     guard let program = programs[backend] else { return nil }
     do {
@@ -114,7 +114,7 @@ package final class HostFirewall {
         programs[backend] = nil
         return nil
       }
-      // A moment's trouble must not move the rules to the other backend.
+      // A transient failure must not move the rules to the other backend.
       guard backend != current, !error.isTransient else { throw error }
       return nil
     }
@@ -128,7 +128,7 @@ package final class HostFirewall {
     return String(decoding: bytes, as: UTF8.self).split(separator: "\n").map(String.init)
   }
 
-  /// Where an earlier run, or the reference, has left rules.
+  /// Backends with rules of an earlier run or of amazon-vpc-cni-k8s.
   private static func owner(_ evidence: IptablesBackend.Evidence) -> IptablesBackend? {
     let owners = IptablesBackend.allCases.filter { (evidence[$0]?.ownedObjects ?? 0) > 0 }
     return owners.count == 1 ? owners.first : nil
@@ -136,7 +136,7 @@ package final class HostFirewall {
 
   private func droppingForward(_ evidence: IptablesBackend.Evidence) -> [ForwardPolicy] {
     var chains = evidence.legacy?.dropsForward ?? false ? [ForwardPolicy.legacy] : []
-    // A rule set that changes while it is listed is listed at the next look.
+    // A rule set that changes while it is listed is listed at the next check.
     if let nftables, let found = try? nftables.droppingForwardChains() { chains += found }
     return chains
   }
@@ -153,10 +153,10 @@ package final class HostFirewall {
     var refusal: IptablesError?
     if let chosen, let program = programs[chosen] {
       do throws(IptablesError) {
-        // What was read before is not what stands there now.
+        // The earlier read is out of date now.
         try outcome.write(rules, to: program, isBridged ? nil : evidence[chosen], lockWaitSeconds)
       } catch {
-        // Rules that stand there from before do until it works; where there are none, or it never will, nftables has to.
+        // Earlier rules there suffice until it works; without them, or if it never will, nftables is used.
         if error.isTransient && (evidence[chosen]?.ownedObjects ?? 0) > 0 {
           outcome.failures.append(error)
         } else {
@@ -193,7 +193,7 @@ package final class HostFirewall {
     return outcome.report(backend, connmark)
   }
 
-  /// Our tables of nftables: connection marks beside iptables-nft, everything where no iptables holds the rules.
+  /// The agent's nftables tables: connection marks beside iptables-nft, all rules if no iptables holds them.
   private func writeTables(
     _ rules: HostRules, for backend: FirewallBackend, _ unavailable: NftablesError?, _ outcome: inout Outcome
   ) throws(NftablesError) {
@@ -210,8 +210,8 @@ package final class HostFirewall {
     }
   }
 
-  /// Puts the rules into the iptables that kubelet does not use: the one that it uses refuses them, and so does nftables
-  /// itself, as in a kernel whose nf_tables has no ip family.
+  /// Writes the rules into the iptables backend that kubelet does not use: kubelet's backend and nftables refuse them,
+  /// as in a kernel whose nf_tables has no ip family.
   ///
   /// - Returns: whether they are there.
   private func fallBack(
@@ -228,8 +228,8 @@ package final class HostFirewall {
     }
   }
 
-  /// Makes iptables-nft translate by the connections' marks, and brings the marks, where what is translated is about to
-  /// change.
+  /// Makes iptables-nft translate by connection mark, and restores the marks, while the translated destinations are
+  /// about to change.
   ///
   /// - Returns: whether anything was written.
   private func bridge(
@@ -240,7 +240,8 @@ package final class HostFirewall {
     guard let nftables, let program = programs[.nft], let save = evidence.nft,
       let plan = rules.bridge(from: save.table("nat"))
     else { return false }
-    // What fails here is done, and told, right behind: a connection that begins in between then has to begin again.
+    // If this fails, the next step still writes the rules and reports the error: a connection opened in between may
+    // need a retry.
     guard (try? program.apply([plan], present: save, lockWaitSeconds: lockWaitSeconds)) != nil else {
       return false
     }
@@ -258,7 +259,7 @@ package final class HostFirewall {
     var failures: [any CausedError] = []
     var usesHashedPorts = false
 
-    /// By one run of iptables-restore where anything differs.
+    /// One run of iptables-restore if anything differs.
     mutating func write(
       _ rules: HostRules, to program: Iptables, _ present: IptablesSave?, _ lockWaitSeconds: Int
     ) throws(IptablesError) {

@@ -3,16 +3,15 @@
 internal import VPCModel
 
 extension HostRules {
-  /// What iptables' nat table holds while the set of destinations that are not translated changes, or translation begins
-  /// or ends, and the connection marks stand in nftables: two transactions, and no packet may meet a new half and an old
-  /// half.
+  /// The nat table during a change of the destinations without translation, or when translation starts or stops, while
+  /// connection marks are in nftables: there are two transactions, and no packet may see half of the change.
   ///
-  /// A connection that is translated and not marked, or marked and not translated, leaves by an ENI that does not own
-  /// its source. The VPC drops it, and conntrack holds the connection to that for as long as it is tried. So
-  /// translation goes by the mark for the time being: this is written first, then the marks, then what is to stay.
+  /// A connection with only a translation or only a mark leaves by an ENI that does not own its source. The VPC drops
+  /// it, and conntrack keeps the decision while the connection is retried. So translation temporarily depends on the
+  /// mark: this is written first, then the marks, then the final rules.
   ///
-  /// - Returns: nil on a fresh node, where the destinations stay, or where marks stand in iptables too: then one
-  ///   transaction brings both.
+  /// - Returns: nil on a fresh node, if the destinations stay the same, or if the marks are in iptables too: then one
+  ///   transaction changes both.
   package func bridge(from present: IptablesTable) -> IptablesPlan? {
     let chains = present.chains.filter(IptablesPlan.owns(chain:))
     guard connmarkBackend == .nftables, chains == [Name.snatChain] else { return nil }
@@ -40,7 +39,7 @@ extension HostRules {
 private struct SNATChain {
   /// For destinations that are not translated.
   let returns: [[String]]
-  /// What translates the rest, and what it passes over whatever the destination.
+  /// Rules that translate the rest, with their exceptions.
   let translation: [[String]]
 
   init(_ rules: [[String]]) {

@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 internal import VPCModel
 
-// What of the node's rules stands in nftables: the connection marks where kube-proxy does not use iptables-legacy, and
-// all of them where no iptables can be used.
+// The node's rules in nftables: connection marks unless kube-proxy uses iptables-legacy, and all rules if no iptables
+// is usable.
 extension HostRules {
   /// The contract's table for connection marks.
   package static let connmarkTable = NftablesTableID(family: .ipv4, name: "aws-cni")
-  /// Our table for what iptables holds elsewhere. Not `vpc-cni`, which comes and goes with the source map.
+  /// The agent's table for rules that iptables holds on other nodes. Not `vpc-cni`, which comes and goes with the
+  /// source map.
   package static let substituteTable = NftablesTableID(family: .ipv4, name: "vpc-cni-host")
 
-  /// What `table ip aws-cni` is to hold; nil where it must not be there.
+  /// The desired `table ip aws-cni`; nil if it must not exist.
   package var connmarkTable: NftablesTable? {
     guard !externalSNAT && connmarkBackend == .nftables else { return nil }
     let restore: [NftablesExpression] = [
@@ -17,7 +18,7 @@ extension HostRules {
       .metaSet(key: NftablesExpression.metaMark),
     ]
     return NftablesTable(chains: [
-      // Behind kube-proxy's DNAT at -100.
+      // After kube-proxy's DNAT at -100.
       "nat-prerouting": NftablesChain(
         hook: NftablesHook(type: "nat", number: NftablesHook.prerouting, priority: -90),
         rules: [NftablesRule([.destinationType, .isLocal, .returnToCaller])]
@@ -29,18 +30,19 @@ extension HostRules {
     ])
   }
 
-  /// What `table ip vpc-cni-host` is to hold on a node without a usable iptables: SNAT and what its mangle table would
-  /// hold, with the same effect. Nil where the settings ask for neither.
+  /// The desired `table ip vpc-cni-host` on a node without a usable iptables: SNAT and the mangle rules, with the same
+  /// effect. Nil if the settings need neither.
   ///
   ///     chain postrouting { type nat hook postrouting priority 110; … snat to PRIMARY fully-random }
   ///     chain prerouting  { type filter hook prerouting priority mangle; … jump restore-mark }
   ///     chain restore-mark { … }
   package var substituteTable: NftablesTable? {
     var table = NftablesTable()
-    // Without any chain for NAT in the namespace the kernel stops to translate what is open: it stays, empty, for those.
+    // Without any NAT chain in the namespace the kernel stops translating open connections: an empty chain stays for
+    // them.
     if !externalSNAT || !earlier.marks.isEmpty {
       table.chains["postrouting"] = NftablesChain(
-        // Behind kube-proxy's masquerading at 100: the first chain that translates a connection decides.
+        // After kube-proxy's masquerading at 100: the first chain that translates a connection decides.
         hook: NftablesHook(type: "nat", number: NftablesHook.postrouting, priority: 110),
         rules: externalSNAT ? [] : translation)
     }
@@ -82,8 +84,8 @@ extension HostRules {
     return rules.map { NftablesRule($0) }
   }
 
-  /// The connection's mark is either all of the bits or none, so the packet gets all or loses them: one register can
-  /// not join two marks bit by bit.
+  /// The connection's mark has all of the bits or none, so the packet gets all or none: one register cannot combine two
+  /// marks bit by bit.
   private var restoreMark: [NftablesRule] {
     restoredMarks.flatMap { mark in
       let isMarked: [NftablesExpression] = [

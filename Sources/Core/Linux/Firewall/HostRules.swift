@@ -17,11 +17,11 @@ package struct HostRules: Sendable, Hashable {
     case none
   }
 
-  /// Where the rules stand that mark connections which came in by the primary ENI.
+  /// Where the rules are that mark connections arriving by the primary ENI.
   package enum ConnmarkBackend: Sendable, Hashable {
     /// Chains of iptables' nat table: for iptables-legacy.
     case iptables
-    /// The nftables table `ip aws-cni`: for iptables-nft, and where there is no iptables.
+    /// The nftables table `ip aws-cni`: for iptables-nft, and without iptables.
     case nftables
   }
 
@@ -29,14 +29,14 @@ package struct HostRules: Sendable, Hashable {
   package var primaryAddress: IPAddress
   /// The primary ENI's link.
   package var primaryInterface: String
-  /// What the host ends of pods' veth pairs are called, without the digits.
+  /// The prefix of pods' host veth names.
   package var vethPrefix: String
   /// Pods and connections from before a settings change.
   package var earlier = EarlierSettings()
   package var vpcCIDRs: [IPPrefix]
   /// AWS_VPC_K8S_CNI_EXCLUDE_SNAT_CIDRS.
   package var excludedCIDRs: [IPPrefix]
-  /// AWS_VPC_K8S_CNI_EXTERNALSNAT: somebody else translates; we do not.
+  /// AWS_VPC_K8S_CNI_EXTERNALSNAT: no SNAT on the node.
   package var externalSNAT: Bool
   package var randomization: Randomization
   /// AWS_VPC_CNI_NODE_PORT_SUPPORT.
@@ -64,7 +64,7 @@ package struct HostRules: Sendable, Hashable {
 }
 
 extension HostRules {
-  /// What the nat table is to hold: SNAT, and with the iptables backend connmark.
+  /// The desired nat table: SNAT, and connmark with the iptables backend.
   package var nat: IptablesPlan {
     var plan = IptablesPlan(table: "nat", chains: [Name.snatChain: snatChain])
     guard !externalSNAT else { return plan }
@@ -78,12 +78,12 @@ extension HostRules {
         IptablesRule(
           "PREROUTING", ["-i", "\(prefix)+"] + comment("AWS, outbound connections") + ["-j", Name.connmarkChain]))
     }
-    // Behind the jumps: it brings the connection's mark, just set or set before, into the packet.
+    // After the jumps: it restores the connection's mark into the packet.
     plan.rules.append(IptablesRule("PREROUTING", comment("AWS, CONNMARK") + restore(connmark)))
     return plan
   }
 
-  /// What the mangle table is to hold: what marks connections to NodePorts, and brings the mark into their replies.
+  /// The desired mangle table: it marks NodePort connections and restores the mark in their replies.
   package var mangle: IptablesPlan {
     var plan = IptablesPlan(table: "mangle")
     let add = { (plan: inout IptablesPlan, words: [String]) in plan.rules.append(IptablesRule("PREROUTING", words)) }
@@ -101,10 +101,10 @@ extension HostRules {
     return plan
   }
 
-  /// What the host ends of pods' veths begin with: today's, then those from before a change.
+  /// The prefixes of pods' host veths: the current one, then those from before a settings change.
   var vethPrefixes: [String] { [vethPrefix] + earlier.vethPrefixes }
 
-  /// The marks that are brought from the connection into packets of pods.
+  /// The connection marks that are restored into pod packets.
   var restoredMarks: [PacketMark] { (nodePortSupport || !externalSNAT ? [connmark] : []) + earlier.marks }
 
   enum Name {
@@ -129,7 +129,7 @@ extension HostRules {
       case .hashed: ["--random"]
       case .none: []
       }
-    // What leaves by an ENI with that ENI's own address needs no other: the VPC would drop it.
+    // Packets that leave by an ENI with its own address must keep it: the VPC would drop any other.
     let own =
       ["!", "-o", primaryInterface] + comment("AWS SNAT CHAIN, own address")
       + ["-m", "addrtype", "--src-type", "LOCAL", Name.limitedToOutput, "-j", "RETURN"]
@@ -139,7 +139,7 @@ extension HostRules {
     return returns + [own, translate]
   }
 
-  /// Where packets go without translation, each once: the VPC's prefixes, then the excluded ones.
+  /// Destinations without translation, each once: the VPC's prefixes, then the excluded ones.
   var destinations: [(prefix: IPPrefix, isExcluded: Bool)] {
     let vpc = Set(vpcCIDRs.filter { $0.family == .ipv4 })
     let excluded = Set(excludedCIDRs.filter { $0.family == .ipv4 }).subtracting(vpc)

@@ -14,12 +14,12 @@ package struct Iptables: Sendable {
   package let backend: IptablesBackend
   package let version: IptablesVersion
   private let runner: any CommandRunner
-  /// `iptables-nft`, or `iptables` where that is the wanted backend.
+  /// `iptables-nft`, or `iptables` if that is the wanted backend.
   private let name: String
 
   /// Asks for the programs' version.
   ///
-  /// - Throws: `.unavailable` where no program of the backend is installed.
+  /// - Throws: `.unavailable` if no program of the backend is installed.
   package init(backend: IptablesBackend, runner: any CommandRunner = SpawnedCommand()) throws(IptablesError) {
     self.backend = backend
     self.runner = runner
@@ -33,7 +33,7 @@ package struct Iptables: Sendable {
     for name in names {
       do {
         let outcome = try runner.run(Command(name, ["--version"], deadline: .seconds(10), outputLimit: 65_536))
-        // `iptables v1.8.9 (nf_tables)`, or `(legacy)`; before 1.8 there was legacy alone and nothing said so.
+        // `iptables v1.8.9 (nf_tables)`, or `(legacy)`; before 1.8 there was only legacy, without this suffix.
         let isNft = outcome.outputText.contains("nf_tables")
         if outcome.succeeded, isNft == (backend == .nft), let version = IptablesVersion(printed: outcome.outputText) {
           return (name, version)
@@ -45,7 +45,7 @@ package struct Iptables: Sendable {
     throw IptablesError(.unavailable, "find \(names[0])", detail: "no such program on this node")
   }
 
-  /// Reads all tables that are there, and loads none.
+  /// Reads all existing tables, and loads none.
   package func save() throws(IptablesError) -> IptablesSave { IptablesSave(try saveText()) }
 
   private func saveText() throws(IptablesError) -> String {
@@ -60,16 +60,16 @@ package struct Iptables: Sendable {
     return outcome.outputText
   }
 
-  /// Makes tables hold what is wanted: nothing is written where they do, and otherwise one transaction for each table
-  /// that differs, all by one run of the program and so under one hold of the xtables lock.
+  /// Brings tables into the desired state: writes nothing if they match, otherwise one transaction per differing table,
+  /// all in one run of the program and so under one xtables lock.
   ///
   /// - Parameters:
-  ///   - present: what `save` has just given; nil to read it here.
-  ///   - lockWaitSeconds: how long another holder of the xtables lock is waited for, 1…600.
+  ///   - present: the result of a recent `save`; nil to read it here.
+  ///   - lockWaitSeconds: how long to wait for the xtables lock, 1…600.
   /// - Returns: the names of the tables that were written.
-  /// - Throws: `.incompatible` where a table that differs holds what this program cannot show; `.locked` where somebody
-  ///   held the xtables lock for longer than we wait; `.refused` with the program's words. Each table is either as
-  ///   wanted or as it was.
+  /// - Throws: `.incompatible` if a differing table contains rules that this program cannot show; `.locked` if another
+  ///   program held the xtables lock for longer than the wait; `.refused` with the program's message. Each table is
+  ///   either in the desired or in its previous state.
   @discardableResult
   package func apply(
     _ plans: [IptablesPlan], present: IptablesSave? = nil, lockWaitSeconds: Int = 30
@@ -114,7 +114,7 @@ package struct Iptables: Sendable {
   }
 }
 
-/// What iptables could not do.
+/// An iptables failure.
 package struct IptablesError: CausedError {
   package struct Code: Sendable, Hashable {
     private enum Kind { case unavailable, incompatible, locked, refused, failed }
@@ -122,20 +122,20 @@ package struct IptablesError: CausedError {
 
     /// The node has no program for the backend.
     package static let unavailable = Code(kind: .unavailable)
-    /// The table was written by something that iptables cannot show.
+    /// The table contains rules that iptables cannot show.
     package static let incompatible = Code(kind: .incompatible)
-    /// Somebody else holds the xtables lock.
+    /// Another program holds the xtables lock.
     package static let locked = Code(kind: .locked)
-    /// The program or the kernel refused the rules; the table is as it was.
+    /// The program or the kernel refused the rules; the table is unchanged.
     package static let refused = Code(kind: .refused)
     /// The program could not be run, or failed to read.
     package static let failed = Code(kind: .failed)
   }
 
   package let code: Code
-  /// What was tried: `write nat and mangle of iptables-nft`.
+  /// The operation: `write nat and mangle of iptables-nft`.
   package let object: String
-  /// The program's words, on one line, or ours.
+  /// The program's message on one line, or this program's.
   package let detail: String?
   package let cause: (any Error)?
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 extension IptablesBackend {
-  /// What the choice is made from: what each backend's iptables-save prints; nil where there is no such program or it
-  /// does not work here.
+  /// The input of the choice: the output of each backend's iptables-save; nil if the program is missing or does not
+  /// work here.
   package struct Evidence: Sendable, Hashable {
     package var nft: IptablesSave?
     package var legacy: IptablesSave?
@@ -15,15 +15,15 @@ extension IptablesBackend {
     package subscript(backend: IptablesBackend) -> IptablesSave? { backend == .nft ? nft : legacy }
   }
 
-  /// The backend that the node's kubelet uses, so that our rules stand beside kube-proxy's; nil where the node has
+  /// The backend that the node's kubelet uses, so that the agent's rules are beside kube-proxy's; nil if the node has
   /// neither.
   ///
-  /// Kubelet leaves a chain in mangle for this purpose. Without one, the backend with more rules of others. Where that
-  /// does not tell either, the one in use stays, and nft is the first to be used.
+  /// Kubelet leaves a chain in mangle for this purpose. Without it, the backend with more foreign rules is chosen. If
+  /// that does not decide either, the current one stays, and nft is the default.
   ///
-  /// - Parameter current: where our rules stand. It is left for another without kubelet's chain only where nobody else
-  ///   uses it, so that rules of ours and of others do not move to and fro.
-  /// Source: kubernetes-sigs/iptables-wrappers; Kubernetes enhancement 3178.
+  /// - Parameter current: the backend with the agent's rules. Without kubelet's chain, it is left only if no other
+  ///   program uses it, so that rules do not move back and forth. Source: kubernetes-sigs/iptables-wrappers; Kubernetes
+  ///   enhancement 3178.
   package static func choose(_ evidence: Evidence, current: IptablesBackend? = nil) -> IptablesBackend? {
     if evidence.nft?.hasHint ?? false { return .nft }
     if evidence.legacy?.hasHint ?? false { return .legacy }

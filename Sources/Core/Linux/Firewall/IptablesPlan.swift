@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// What one iptables table is to hold of ours, and how to tell what is ours from what is not.
+/// The agent's desired rules of one iptables table, and how to distinguish them from foreign rules.
 package struct IptablesPlan: Sendable, Hashable {
   /// `nat` or `mangle`.
   package let table: String
-  /// Our chains and all of their rules.
+  /// The agent's chains with all of their rules.
   package var chains: [String: [[String]]]
-  /// Our rules in chains of the kernel, in order.
+  /// The agent's rules in built-in chains, in order.
   package var rules: [IptablesRule]
 
   package init(table: String, chains: [String: [[String]]] = [:], rules: [IptablesRule] = []) {
@@ -15,7 +15,7 @@ package struct IptablesPlan: Sendable, Hashable {
     self.rules = rules
   }
 
-  /// The chains that the contract's programs make, this release's and the ones of older releases.
+  /// The chains that the contract's programs create, in this release and in older ones.
   package static func owns(chain: String) -> Bool {
     for prefix in ["AWS-SNAT-CHAIN-", "AWS-CONNMARK-CHAIN-"] where chain.hasPrefix(prefix) {
       let digits = chain.dropFirst(prefix.count)
@@ -24,25 +24,26 @@ package struct IptablesPlan: Sendable, Hashable {
     return false
   }
 
-  /// Whether a rule in a chain of the kernel is ours: it leads to a chain of ours, or is a CONNMARK rule with one of
-  /// the contract's comments.
+  /// Whether a rule in a built-in chain belongs to the agent: it jumps to one of its chains, or is a CONNMARK rule with
+  /// one of the contract's comments.
   package static func owns(rule: IptablesRule) -> Bool {
     guard ["PREROUTING", "POSTROUTING"].contains(rule.chain), let target = rule.target else { return false }
     if owns(chain: target) { return true }
     return target == "CONNMARK" && ["AWS, CONNMARK", "AWS, primary ENI"].contains(rule.comment)
   }
 
-  /// The input for `iptables-restore --noflush` that makes the table so, in one transaction; nil where it is so already.
+  /// The input for `iptables-restore --noflush` that brings the table into this state in one transaction; nil if it is
+  /// already.
   ///
-  /// A chain of ours that differs is written anew as a whole. What is not ours is not named at all. A chain of an
-  /// older release goes, unless a rule that is not ours leads to it: then it stays, empty.
+  /// A differing chain of the agent is rewritten completely. Foreign rules are not mentioned. A chain of an older
+  /// release is deleted, unless a foreign rule jumps to it: then it stays empty.
   package func restoreText(present: IptablesTable) -> String? {
     var lines: [String] = []
     var tail: [String] = []
     for (name, wanted) in chains.sorted(by: { $0.key < $1.key }) {
       let old = present.chains.contains(name) ? present.rules.filter { $0.chain == name }.map(\.words) : nil
       if let old, IptablesPlan.isSame(old, wanted) { continue }
-      // For a chain that is there this line flushes it.
+      // For an existing chain this line flushes it.
       lines.append(":\(name) - [0:0]")
       tail += wanted.map { IptablesRule(name, $0).line("-A") }
     }

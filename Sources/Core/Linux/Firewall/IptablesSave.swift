@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// What iptables-save prints of all tables, read for what this project asks of it.
+/// The relevant facts from the output of iptables-save for all tables.
 ///
-/// On a node with thousands of services the text has megabytes: only the lines that can be about us are taken apart.
+/// On a node with thousands of services the text has megabytes: only lines that may concern the agent are parsed.
 package struct IptablesSave: Sendable, Hashable {
-  /// By name, with the rules that name something of ours and all chains.
+  /// By name, with all chains and the rules that concern the agent.
   private var tables: [String: IptablesTable] = [:]
-  /// Tables that hold what only nft can show: they cannot be changed by iptables-nft either.
+  /// Tables with rules that only nft can show: iptables-nft cannot change them either.
   package private(set) var unreadable: Set<String> = []
   /// Kubelet's chain is there: it uses this backend.
   package private(set) var hasHint = false
-  /// Rules that are not ours.
+  /// Foreign rules.
   package private(set) var foreignRules = 0
-  /// Rules and chains that are ours, of this release or an older one.
+  /// The agent's rules and chains, of this release or an older one.
   package private(set) var ownedObjects = 0
   /// The policy of FORWARD in the filter table is DROP.
   package private(set) var dropsForward = false
@@ -40,7 +40,7 @@ package struct IptablesSave: Sendable, Hashable {
     }
   }
 
-  /// What a table holds of ours, with the names of all its chains; empty where no rule was ever set.
+  /// The agent's part of a table, with the names of all chains; empty if no rule was ever set.
   package func table(_ name: String) -> IptablesTable { tables[name] ?? IptablesTable(name: name) }
 
   private mutating func readChain(_ line: Substring, of table: String) {
@@ -65,7 +65,7 @@ package struct IptablesSave: Sendable, Hashable {
 }
 
 extension Substring.UTF8View {
-  /// Whether the bytes `AWS` stand in it: every chain and comment of ours has them.
+  /// Whether it contains the bytes `AWS`: every chain and comment of the contract does.
   fileprivate var containsOurs: Bool {
     var matched = 0
     let word: [UInt8] = [UInt8(ascii: "A"), UInt8(ascii: "W"), UInt8(ascii: "S")]

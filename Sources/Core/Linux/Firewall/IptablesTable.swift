@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// A rule as iptables-save prints it: the chain, and the words behind it.
+/// A rule as iptables-save prints it: the chain, and the words after it.
 package struct IptablesRule: Sendable, Hashable {
   package let chain: String
   /// Without `-A CHAIN`; quotes taken off.
@@ -11,7 +11,7 @@ package struct IptablesRule: Sendable, Hashable {
     self.words = words
   }
 
-  /// The words behind an option's first appearance: `after("-j")`.
+  /// The words after an option's first occurrence: `after("-j")`.
   package func value(of option: String) -> String? {
     guard let index = words.firstIndex(of: option), index + 1 < words.count else { return nil }
     return words[index + 1]
@@ -22,12 +22,12 @@ package struct IptablesRule: Sendable, Hashable {
 
   package var comment: String? { value(of: "--comment") }
 
-  /// As iptables-restore reads it, behind a command such as `-A`.
+  /// As iptables-restore reads it, after a command such as `-A`.
   package func line(_ command: String) -> String {
     ([command, chain] + words.map(IptablesRule.quote)).joined(separator: " ")
   }
 
-  /// iptables-save's quoting: whatever is not a plain word stands in double quotes.
+  /// iptables-save's quoting: anything but a plain word is in double quotes.
   static func quote(_ word: String) -> String {
     let plain = word.utf8.allSatisfy {
       48...57 ~= $0 || 65...90 ~= $0 || 97...122 ~= $0 || "_-./:,+!=@%".utf8.contains($0)
@@ -41,7 +41,7 @@ package struct IptablesRule: Sendable, Hashable {
     return text + "\""
   }
 
-  /// The words of a line that iptables-save has printed; nil where a quote does not end.
+  /// The words of a line of iptables-save; nil if a quote does not end.
   static func split(_ line: Substring) -> [String]? {
     var words: [String] = []
     var word = ""
@@ -85,10 +85,10 @@ package struct IptablesTable: Sendable, Hashable {
     self.rules = rules
   }
 
-  /// Reads the table out of iptables-save's text; empty where the text does not have it (no rule was ever set).
+  /// Parses the table from iptables-save's output; empty if it is missing (no rule was ever set).
   ///
-  /// Counters, comments and other tables are passed over. A line that is not understood is kept out of the result and
-  /// so left alone: it is not ours.
+  /// Counters, comments and other tables are skipped. An unknown line is left out of the result and so stays unchanged:
+  /// it is foreign.
   package init(name: String, saveText: String) {
     self.init(name: name)
     var inside = false

@@ -12,7 +12,7 @@ package struct IptablesVersion: Sendable, Hashable, Comparable, CustomStringConv
     self.patch = patch
   }
 
-  /// Reads `iptables v1.8.9 (nf_tables)`; nil where no version stands there.
+  /// Reads `iptables v1.8.9 (nf_tables)`; nil if there is no version.
   package init?(printed text: String) {
     guard let word = text.split(whereSeparator: \.isWhitespace).first(where: { $0.hasPrefix("v") }) else { return nil }
     let numbers = word.dropFirst().split(separator: ".").map { Int($0.prefix { $0.isNumber }) ?? 0 }

@@ -34,7 +34,7 @@ struct NetlinkMessages: Sequence, IteratorProtocol {
       header: base.assumingMemoryBound(to: nlmsghdr.self))
   }
 
-  /// struct nlmsgerr behind the header: the error, the refused message's header, and attributes behind that.
+  /// struct nlmsgerr after the header: the error, the refused message's header, then attributes.
   private static func readError(_ message: UnsafeRawBufferPointer, flags: UInt16) -> (number: Int32, text: String?) {
     let attributes = headerSize + 4 + headerSize
     guard message.count >= headerSize + 4 else { return (EBADMSG, nil) }

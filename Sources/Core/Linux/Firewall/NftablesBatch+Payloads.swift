@@ -3,8 +3,8 @@ internal import CNetlink
 internal import Glibc
 internal import VPCModel
 
-// Each function writes one object behind a message's header. A libnftnl object that cannot be made (no memory) leaves
-// the message empty, which the kernel refuses: nothing is done then, and the error names the object.
+// Each function writes one object after a message's header. If a libnftnl object cannot be created (no memory), the
+// message stays empty and the kernel refuses it: nothing is done then, and the error names the object.
 extension NftablesBatch {
   static func fillTable(_ header: UnsafeMutablePointer<nlmsghdr>, _ table: NftablesTableID) {
     guard let object = cnft_nftnl_table_alloc() else { return }
@@ -78,7 +78,7 @@ extension NftablesBatch {
     _ = cnft_nftnl_set_set_str(object, UInt16(NFTNL_SET_NAME.rawValue), map)
     for element in elements {
       appendElement(object, element.key.address, chain: element.chain)
-      // An interval is its first address and, with a flag, the one behind its last; the last one of all has none.
+      // An interval is its first address and, with a flag, the one after its last; the last interval has no end.
       if shape.isInterval, let end = element.key.address.advanced(by: element.key.size) {
         appendElement(object, end, chain: nil)
       }
@@ -92,7 +92,7 @@ extension NftablesBatch {
     let key = address.bytes
     _ = cnft_nftnl_set_elem_set(element, UInt16(NFTNL_SET_ELEM_KEY), key, UInt32(key.count))
     if let chain {
-      // `goto`: behind the ENI's chain comes nothing, so that a single address wins over a prefix around it.
+      // `goto`: no rule follows the ENI's chain, so that a single address takes precedence over a prefix.
       let verdict = UInt32(bitPattern: NFT_GOTO.rawValue)
       cnft_nftnl_set_elem_set_u32(element, UInt16(NFTNL_SET_ELEM_VERDICT), verdict)
       _ = cnft_nftnl_set_elem_set_str(element, UInt16(NFTNL_SET_ELEM_CHAIN), chain)
@@ -109,7 +109,7 @@ extension NftablesMap.Shape {
   /// NFT_DATA_VERDICT.
   static let verdictType: UInt32 = 0xffff_ff00
 
-  /// What nft calls ipv4_addr and ipv6_addr: the numbers are nft's own, the kernel only keeps them.
+  /// nft's types ipv4_addr and ipv6_addr: the numbers are nft's own, the kernel only stores them.
   var keyType: UInt32 { family == .ipv4 ? 7 : 8 }
 
   var flags: UInt32 {
@@ -118,7 +118,7 @@ extension NftablesMap.Shape {
 }
 
 extension IPPrefix {
-  /// The number of addresses; 0 stands for 2^128, which no prefix that EC2 gives has.
+  /// The number of addresses; 0 stands for 2^128, which no EC2 prefix has.
   fileprivate var size: UInt128 {
     let hostBits = family.bitWidth - length
     return hostBits >= 128 ? 0 : UInt128(1) << UInt128(hostBits)

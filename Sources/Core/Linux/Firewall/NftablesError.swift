@@ -2,7 +2,7 @@
 internal import VPCModel
 internal import Glibc
 
-/// What nftables refused, and why.
+/// An nftables failure.
 package struct NftablesError: CausedError, Equatable {
   /// The kind of failure; a struct, so that kinds can be added.
   package struct Code: Sendable, Hashable {
@@ -13,7 +13,7 @@ package struct NftablesError: CausedError, Equatable {
     package static let unavailable = Code(kind: .unavailable)
     /// The kernel refused an object; `errno` says why. Nothing of the transaction was done.
     package static let refused = Code(kind: .refused)
-    /// Somebody else changed the rule set in between, more often than we repeat; nothing of ours was done.
+    /// Other programs kept changing the rule set through all retries; nothing was done.
     package static let interrupted = Code(kind: .interrupted)
     /// The kernel did not answer in time.
     package static let timedOut = Code(kind: .timedOut)
@@ -24,11 +24,11 @@ package struct NftablesError: CausedError, Equatable {
   }
 
   package let code: Code
-  /// What was tried on what: `add chain eni-01 to table ip vpc-cni`.
+  /// The operation and its object: `add chain eni-01 to table ip vpc-cni`.
   package let object: String
   /// The kernel's error number, or 0.
   package let errno: Int32
-  /// The kernel's own words (NLMSGERR_ATTR_MSG), or the loader's, where there are any.
+  /// The kernel's message (NLMSGERR_ATTR_MSG), or the loader's, if any.
   package let detail: String?
 
   package init(_ code: Code, _ object: String, errno: Int32 = 0, detail: String? = nil) {

@@ -6,7 +6,7 @@ internal import Glibc
 private let register = UInt32(NFT_REG_1.rawValue)
 
 extension NftablesExpression {
-  /// A new libnftnl expression; the caller gives it to a rule, which then owns it. Nil where memory is short.
+  /// A new libnftnl expression; the caller adds it to a rule, which then owns it. Nil if memory is short.
   func encode() -> OpaquePointer? {
     switch self {
     case .metaLoad(let key):

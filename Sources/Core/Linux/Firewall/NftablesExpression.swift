@@ -12,19 +12,19 @@ package enum NftablesExpression: Sendable, Hashable {
   case conntrackOriginal(key: UInt32)
   /// register = register & mask ^ xor; four bytes, host order.
   case bitwise(mask: UInt32, xor: UInt32)
-  /// Goes on only where the register begins with these bytes: network order for addresses, host order for numbers.
+  /// Continues only if the register begins with these bytes: network order for addresses, host order for numbers.
   case compareEqual([UInt8])
-  /// Goes on only where the register does not.
+  /// Continues only if the register does not begin with these bytes.
   case compareDifferent([UInt8])
   /// Bytes of the network header.
   case networkHeader(offset: UInt32, length: UInt32)
-  /// Looks the register up in a verdict map of the same table and does what it says.
+  /// Looks the register up in a verdict map of the same table and applies the verdict.
   case verdictMap(String)
   /// `fib daddr type` into the register.
   case destinationType
-  /// `fib daddr . iif type`: the same, asked of the addresses of the interface that the packet came in by.
+  /// `fib daddr . iif type`: the same, limited to the addresses of the packet's input interface.
   case destinationTypeOnInput
-  /// `fib saddr . oif type`: of the source, asked of the addresses of the interface that the packet leaves by.
+  /// `fib saddr . oif type`: for the source, limited to the addresses of the packet's output interface.
   case sourceTypeOnOutput
   /// Puts these bytes into the register.
   case load([UInt8])
@@ -32,12 +32,12 @@ package enum NftablesExpression: Sendable, Hashable {
   case sourceNAT(ports: PortChoice)
   case jump(String)
   case returnToCaller
-  /// Packets and bytes; the numbers are not compared.
+  /// Packets and bytes; the values are not compared.
   case counter
-  /// Found in the kernel and not used by this project; equal to nothing wanted.
+  /// Found in the kernel and not used by this project; never equal to a wanted one.
   case other(String)
 
-  /// How SNAT chooses a source port where the packet's own is taken, or always (NF_NAT_RANGE_PROTO_…).
+  /// How SNAT chooses a source port if the packet's own is taken, or always (NF_NAT_RANGE_PROTO_…).
   package enum PortChoice: UInt32, Sendable, Hashable {
     case first = 0
     /// `random`: NF_NAT_RANGE_PROTO_RANDOM.
@@ -46,7 +46,7 @@ package enum NftablesExpression: Sendable, Hashable {
     case fullyRandom = 16
   }
 
-  /// Equal, where neither is a step that this model cannot express.
+  /// Equal, if the model can express both.
   func matches(_ other: NftablesExpression) -> Bool {
     if case .other = self { return false }
     return self == other

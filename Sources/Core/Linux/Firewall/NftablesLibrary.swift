@@ -3,7 +3,7 @@ internal import CNetlink
 
 /// libmnl and libnftnl, opened on first use.
 package enum NftablesLibrary {
-  /// Opens both once a process; any thread may call it, as often as it likes.
+  /// Opens both once per process; any thread may call it repeatedly.
   ///
   /// - Throws: `.unavailable` with the name of the library or the function that is missing.
   package static func load() throws(NftablesError) {
@@ -12,7 +12,7 @@ package enum NftablesLibrary {
     }
   }
 
-  /// What `load` would throw if the libraries had these names; nil where it would succeed.
+  /// The error of `load` if the libraries had these names; nil if it would succeed.
   package static func probe(mnl: String, nftnl: String) -> NftablesError? {
     outcome({ cnft_probe(mnl, nftnl, $0, $1) }).map {
       NftablesError(.unavailable, "open libmnl and libnftnl", detail: $0)

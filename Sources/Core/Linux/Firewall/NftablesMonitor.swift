@@ -4,25 +4,25 @@ internal import CNetlink
 internal import Glibc
 package import VPCModel
 
-/// A socket on which the kernel tells of every change of nftables in the namespace in which it was opened
-/// (NFNLGRP_NFTABLES), iptables-nft's among them.
+/// A socket that receives a notification of every nftables change in the namespace in which it was opened
+/// (NFNLGRP_NFTABLES), including iptables-nft's.
 ///
-/// Each transaction ends with a message that names the program which made it. Needs neither libmnl nor libnftnl.
+/// Each transaction ends with a message that names the program that made it. Needs neither libmnl nor libnftnl.
 package final class NftablesMonitor {
-  /// One object that came or went, or the end of a transaction.
+  /// One added or removed object, or the end of a transaction.
   package struct Notice: Sendable, Hashable {
     package enum Event: Sendable, Hashable {
       /// A table, or anything within it.
       case table(String, family: AddressFamily)
       /// A rule or chain; `chain` is its name.
       case chain(String, table: String, family: AddressFamily)
-      /// NFT_MSG_NEWGEN: the transaction is whole. The program's name has at most 15 bytes.
+      /// NFT_MSG_NEWGEN: the transaction is complete. The program's name has at most 15 bytes.
       case committed(process: UInt32, program: String)
-      /// The queue was full and notices are missing: everything may have changed.
+      /// The queue was full and notifications are missing: everything may have changed.
       case lost
     }
     package let event: Event
-    /// The port of the socket that asked for it.
+    /// The port of the socket that requested it.
     package let port: UInt32
   }
 
@@ -30,11 +30,11 @@ package final class NftablesMonitor {
   /// The kernel sends several messages at once, up to its own limit of a page or so.
   // SAFETY: allocated in `init` when nothing can fail any more, freed in `deinit`.
   private let buffer: UnsafeMutableRawBufferPointer
-  /// The rest of the last datagram, the next notice last.
+  /// The rest of the last datagram, the next notification last.
   private var pending: [Notice] = []
 
   /// - Parameter queueSize: bytes that the kernel keeps until they are read.
-  /// - Throws: `unsupported` where the kernel has no netfilter netlink.
+  /// - Throws: `unsupported` if the kernel has no netfilter netlink.
   package init(queueSize: Int32) throws(NetlinkError) {
     descriptor = try NetlinkSocket.open(groups: [NFNLGRP_NFTABLES.rawValue], family: NETLINK_NETFILTER)
     buffer = .allocate(byteCount: 65_536, alignment: 16)
@@ -46,7 +46,7 @@ package final class NftablesMonitor {
     buffer.deallocate()
   }
 
-  /// Waits for the next notice.
+  /// Waits for the next notification.
   ///
   /// - Returns: nil when the deadline has passed without one.
   package func next(until deadline: ContinuousClock.Instant) throws(NetlinkError) -> Notice? {
@@ -71,7 +71,7 @@ package final class NftablesMonitor {
 }
 
 extension NftablesMonitor.Notice.Event {
-  /// Nil for a message of another subsystem, of another family than IPv4 and IPv6, and for one that names no table.
+  /// Nil for a message of another subsystem, of a family other than IPv4 and IPv6, or without a table name.
   init?(reply: NetlinkReply) {
     guard reply.type >> 8 == Int(NFNL_SUBSYS_NFTABLES), let header = reply.header(nfgenmsg.self) else { return nil }
     // Type 1 is the table in each object's attributes; a rule has its chain's name in 2, a chain its own in 3.

@@ -3,24 +3,24 @@ package import VPCModel
 
 /// One change to one table.
 package enum NftablesOperation: Sendable, Hashable {
-  /// Succeeds where the table is there already.
+  /// Succeeds if the table exists.
   case addTable
-  /// With all that it holds; the table must be there.
+  /// With all its content; the table must exist.
   case deleteTable
   case addChain(String, hook: NftablesHook?)
-  /// With its rules; no rule or element may still lead to it.
+  /// With its rules; no rule or element may still refer to it.
   case deleteChain(String)
   case addMap(String, NftablesMap.Shape)
   /// Appends.
   case addRule(chain: String, NftablesRule)
   case deleteRule(chain: String, handle: UInt64)
-  /// Elements that are there already with the same chain are no error; with another chain they are (EBUSY).
+  /// Existing elements with the same chain are no error; with another chain they are (EBUSY).
   case addElements(map: String, NftablesMap.Shape, [NftablesElement])
-  /// Elements that are not there are an error (ENOENT).
+  /// Missing elements are an error (ENOENT).
   case deleteElements(map: String, NftablesMap.Shape, [NftablesElement])
 }
 
-/// An address or prefix, and the chain that the map leads it to.
+/// An address or prefix, and the chain that the map sends it to.
 package struct NftablesElement: Sendable, Hashable, Comparable {
   package let key: IPPrefix
   package let chain: String
@@ -34,7 +34,7 @@ package struct NftablesElement: Sendable, Hashable, Comparable {
 }
 
 extension NftablesOperation: CustomStringConvertible {
-  /// What an error says was tried: `add chain eni-01`. Elements are named up to the third.
+  /// The operation in an error: `add chain eni-01`. Names up to three elements.
   package var description: String {
     switch self {
     case .addTable: "add table"
@@ -56,11 +56,11 @@ extension NftablesOperation: CustomStringConvertible {
 }
 
 extension NftablesOperation {
-  /// What makes `present` into `wanted`, in an order that the kernel accepts in one transaction.
+  /// The operations that turn `present` into `wanted`, in an order that the kernel accepts in one transaction.
   ///
-  /// Chains, maps and their elements come before what leads to them; what is no longer wanted goes last. A table whose
-  /// unchangeable parts differ (a hook, the kind of a map, an object that the model cannot express) is replaced as a
-  /// whole, which is as atomic as the rest. Empty where both are equal.
+  /// Chains, maps and their elements come before references to them; deletions come last. A table whose immutable parts
+  /// differ (a hook, the kind of a map, an object that the model cannot express) is replaced as a whole, also
+  /// atomically. Empty if both are equal.
   package static func difference(from present: NftablesTable?, to wanted: NftablesTable?) -> [NftablesOperation] {
     guard let wanted else { return present == nil ? [] : [.deleteTable] }
     guard let present else { return [.addTable] + changes(from: NftablesTable(), to: wanted) }
@@ -97,7 +97,7 @@ extension NftablesOperation {
       additions += new.map { .addRule(chain: name, $0) }
       removals += old.map { .deleteRule(chain: name, handle: $0.handle) }
     }
-    // A chain that goes may lead to another one that goes: all rules first, then the chains.
+    // A deleted chain may refer to another deleted one: all rules first, then the chains.
     let stale = present.chains.keys.filter { wanted.chains[$0] == nil }.sorted()
     for name in stale {
       removals += (present.chains[name]?.rules ?? []).map { .deleteRule(chain: name, handle: $0.handle) }

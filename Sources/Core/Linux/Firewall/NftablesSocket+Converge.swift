@@ -2,16 +2,16 @@
 internal import VPCModel
 
 extension NftablesSocket {
-  /// A table by its name, and what it is to hold; nil for nothing at all.
+  /// A table by its name, and its desired state; nil to delete it.
   package typealias Wanted = (table: NftablesTableID, content: NftablesTable?)
 
-  /// How often the state is read again when somebody else's transaction comes between reading and writing. The try
-  /// after these goes without the kernel's check, so that a busy neighbour (kube-proxy) cannot keep us from writing.
+  /// How often the state is read again when a foreign transaction comes between read and write. The last try omits the
+  /// kernel's check, so that a busy program (kube-proxy) cannot block writes.
   private static var guardedAttempts: Int { 8 }
 
-  /// Makes the tables hold exactly what is wanted, all in one transaction.
+  /// Brings the tables into exactly the desired state, all in one transaction.
   ///
-  /// - Returns: what had to change; empty where all was in place, and then nothing was written.
+  /// - Returns: the changes; empty if all was in place, and then nothing was written.
   /// - Throws: `.refused`, `.timedOut`, `.interrupted`; the kernel keeps its state then.
   @discardableResult
   package func converge(_ wanted: [Wanted]) throws(NftablesError) -> [NftablesOperation] {
@@ -30,7 +30,7 @@ extension NftablesSocket {
     return transaction.steps.map(\.operation)
   }
 
-  /// What would have to change; empty where all is in place. Writes nothing.
+  /// The changes needed; empty if all is in place. Writes nothing.
   package func changes(to wanted: [Wanted]) throws(NftablesError) -> NftablesTransaction {
     var transaction = NftablesTransaction()
     for (table, content) in wanted {

@@ -4,12 +4,12 @@ internal import Glibc
 internal import VPCModel
 
 extension NftablesSocket {
-  /// A node has a few; more are not told.
+  /// A node has a few; more are not reported.
   private static var limit: Int { 16 }
 
-  /// The chains at the forward hook that see IPv4 and whose policy is drop, of whatever table.
+  /// The chains at the forward hook that see IPv4 and have policy drop, of any table.
   ///
-  /// - Throws: `.interrupted` where the list changed while it was read; `.refused`.
+  /// - Throws: `.interrupted` if the list changed while it was read; `.refused`.
   package func droppingForwardChains() throws(NftablesError) -> [ForwardPolicy] {
     var found: Set<ForwardPolicy> = []
     try request(NFT_MSG_GETCHAIN, family: 0, flags: UInt16(NLM_F_DUMP), what: "list the chains of nftables") { _ in
@@ -21,7 +21,7 @@ extension NftablesSocket {
       let text = { (attribute: nftnl_chain_attr) in
         cnft_nftnl_chain_get_str(object, UInt16(attribute.rawValue)).map { String(cString: $0) } ?? ""
       }
-      // NFPROTO_INET is 1, NFPROTO_IPV4 2; NF_DROP is 0, which a chain without a policy has as well.
+      // NFPROTO_INET is 1, NFPROTO_IPV4 2; NF_DROP is 0, as is the policy of a chain without one.
       guard cnft_nftnl_chain_is_set(object, UInt16(NFTNL_CHAIN_HOOKNUM.rawValue)),
         number(NFTNL_CHAIN_HOOKNUM) == NftablesHook.forward, [1, 2].contains(number(NFTNL_CHAIN_FAMILY)),
         cnft_nftnl_chain_is_set(object, UInt16(NFTNL_CHAIN_POLICY.rawValue)), number(NFTNL_CHAIN_POLICY) == 0,

@@ -4,10 +4,10 @@ internal import Glibc
 internal import VPCModel
 
 extension NftablesSocket {
-  /// What a table holds, nil where it is not there.
+  /// A table's content; nil if it does not exist.
   ///
-  /// Takes several requests: somebody may change the table between them. Whoever computes changes from the answer
-  /// takes `generation()` before and gives it to `commit`.
+  /// Takes several requests: another program may change the table between them. To compute changes from the result,
+  /// call `generation()` before and pass it to `commit`.
   ///
   /// - Throws: `.interrupted` where a list changed while it was read; `.refused`.
   package func read(_ table: NftablesTableID) throws(NftablesError) -> NftablesTable? {
@@ -44,7 +44,7 @@ extension NftablesSocket {
         }
       }
     } catch {
-      // "Not there" is an answer.
+      // "Not found" is a valid answer.
       if error.code == .refused && error.errno == ENOENT { return nil }
       throw error
     }
@@ -70,7 +70,7 @@ extension NftablesSocket {
           type: text(NFTNL_CHAIN_TYPE) ?? "",
           number: cnft_nftnl_chain_get_u32(object, UInt16(NFTNL_CHAIN_HOOKNUM.rawValue)),
           priority: cnft_nftnl_chain_get_s32(object, UInt16(NFTNL_CHAIN_PRIO.rawValue)))
-        // NF_ACCEPT is 1; a chain of ours that drops is somebody's change.
+        // NF_ACCEPT is 1; a drop policy was set by another program.
         if cnft_nftnl_chain_get_u32(object, UInt16(NFTNL_CHAIN_POLICY.rawValue)) != 1 {
           foreign.append("policy of chain \(name)")
         }
@@ -150,7 +150,7 @@ extension NftablesSocket {
       try request(
         type, family: table.protocolFamily, flags: UInt16(NLM_F_DUMP), what: what, fill: fill, each: each)
     } catch {
-      // The table was there a moment ago: somebody deletes it, or replaces it, right now.
+      // The table existed a moment ago: another program is deleting or replacing it.
       if error.code == .refused && error.errno == ENOENT {
         throw NftablesError(.interrupted, what, detail: "the table vanished meanwhile")
       }
@@ -202,7 +202,7 @@ private final class ElementReader {
     }
   }
 
-  /// The elements; nil where one is nothing that this model can express: another verdict, a range that is no prefix.
+  /// The elements; nil if the model cannot express one of them: another verdict, a range that is not a prefix.
   func elements() -> [IPPrefix: String]? {
     guard isSound else { return nil }
     var result: [IPPrefix: String] = [:]
@@ -213,7 +213,7 @@ private final class ElementReader {
       }
       return result
     }
-    // An interval's end is the first address behind it, and comes before a start at the same address.
+    // An interval's end is the first address after it, and comes before a start at the same address.
     let sorted = points.sorted {
       $0.address != $1.address ? $0.address < $1.address : ($0.chain == nil && $1.chain != nil)
     }
@@ -228,7 +228,7 @@ private final class ElementReader {
       } else if point.chain != nil {
         open = point
       }
-      // What is left is an end without a start: nft writes one at address zero.
+      // The rest is an end without a start: nft writes one at address zero.
     }
     if let start = open, let chain = start.chain {
       let limit = UInt128(1) << UInt128(shape.family.bitWidth - 1)
@@ -242,7 +242,7 @@ private final class ElementReader {
 }
 
 extension IPPrefix {
-  /// The prefix of `count` addresses from `first`; nil where the range is not one.
+  /// The prefix of `count` addresses from `first`; nil if the range is not a prefix.
   fileprivate init?(from first: IPAddress, count: UInt128) {
     guard count.nonzeroBitCount == 1 else { return nil }
     self.init(address: first, length: first.family.bitWidth - count.trailingZeroBitCount)

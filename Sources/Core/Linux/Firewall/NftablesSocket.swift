@@ -4,7 +4,7 @@ internal import Glibc
 
 /// A connection to nf_tables of the network namespace that the opening thread was in.
 ///
-/// The namespace stays the socket's whatever the thread does later. Every call blocks until the kernel has answered,
+/// The socket stays in this namespace whatever the thread does later. Every call blocks until the kernel has answered,
 /// five seconds at most; one caller at a time, on a thread that may block.
 package final class NftablesSocket {
   // SAFETY: owned here alone and closed in `deinit`; nothing outside this file sees it.
@@ -20,9 +20,9 @@ package final class NftablesSocket {
 
   /// Loads libmnl and libnftnl on first use in the process and opens a socket.
   ///
-  /// - Parameter sequence: the number behind which messages are counted.
-  /// - Throws: `.unavailable` where a library is missing, netfilter's netlink is, or nf_tables does not answer;
-  ///   `.refused` where the process may not open it.
+  /// - Parameter sequence: the number after which messages are counted.
+  /// - Throws: `.unavailable` if a library or netfilter netlink is missing, or nf_tables does not answer; `.refused` if
+  ///   the process may not open it.
   package init(timeoutMilliseconds: Int32 = 5000, sequence: UInt32 = 1) throws(NftablesError) {
     try NftablesLibrary.load()
     let what = "open a netfilter netlink socket"
@@ -38,7 +38,7 @@ package final class NftablesSocket {
     buffer = .allocate(byteCount: Self.bufferSize, alignment: 16)
     // Port 0 lets the kernel choose, so that two sockets of one process do not clash.
     guard cnft_mnl_socket_bind(handle, 0, 0) == 0 else { throw NftablesError(.refused, what, errno: errno) }
-    // Errors come with the kernel's words and without our own message repeated. Both are comfort: failing is harmless.
+    // Errors carry the kernel's message and do not echo the request. Both are optional: failure is harmless.
     for option in [NETLINK_EXT_ACK, NETLINK_CAP_ACK] {
       var on: Int32 = 1
       _ = cnft_mnl_socket_setsockopt(handle, option, &on, socklen_t(MemoryLayout<Int32>.size))
@@ -61,10 +61,10 @@ package final class NftablesSocket {
     buffer.deallocate()
   }
 
-  /// The port that the kernel has given this socket, by which notices name who made a change.
+  /// The port that the kernel has given this socket; notifications name it as the author of a change.
   package var port: UInt32 { NetlinkSocket.port(of: cnft_mnl_socket_get_fd(handle)) }
 
-  /// The number of the rule set's state (NFT_MSG_GETGEN): any transaction of anybody in this namespace raises it.
+  /// The generation of the rule set (NFT_MSG_GETGEN): every transaction in this namespace raises it.
   package func generation() throws(NftablesError) -> UInt32 {
     var result: UInt32?
     try request(NFT_MSG_GETGEN, family: 0, flags: 0, what: "read the rule set's generation") { _ in
@@ -81,27 +81,26 @@ package final class NftablesSocket {
 
   /// Makes all the changes or none. An empty transaction does not reach the kernel.
   ///
-  /// - Parameter generation: as `generation()` gave it before the state was read that the changes were computed from;
-  ///   nil to make them whatever happened since.
-  /// - Throws: `.refused` with the first object that the kernel refused and its error number; `.interrupted` where the
-  ///   generation is no longer that; `.timedOut`.
+  /// - Parameter generation: the result of `generation()` before the state was read; nil to skip the check.
+  /// - Throws: `.refused` with the first object that the kernel refused and its error number; `.interrupted` if the
+  ///   generation has changed; `.timedOut`.
   package func commit(_ transaction: NftablesTransaction, generation: UInt32? = nil) throws(NftablesError) {
     guard !transaction.isEmpty else { return }
     sequence &+= 1
     let batch = try NftablesBatch(transaction, sequence: sequence, generation: generation)
     let first = sequence
-    // The numbers of the batch: its beginning, one a message, its end.
+    // The sequence numbers of the batch: its begin, one per message, its end.
     sequence = batch.lastSequence &+ 1
     try send(batch.bytes, what: "send \(transaction.steps.count) changes of nftables")
     var failure: NftablesError?
     var acknowledged = false
     while !acknowledged {
-      // One error is enough: what follows from it is queued already, since the kernel works within `send`.
+      // One error is enough: further errors are already queued, since the kernel works within `send`.
       guard let datagram = try receive(wait: failure == nil, what: "wait for the kernel's answer") else { break }
       for message in NetlinkMessages(datagram) {
         guard let answer = message.error, message.sequence &- first <= sequence &- first else { continue }
         if answer.number == 0 {
-          // Where an earlier object failed, its error came before this.
+          // If an earlier object failed, its error came before this.
           if message.sequence == batch.lastSequence { acknowledged = true }
         } else if failure == nil {
           let object = batch.objects[message.sequence] ?? "change nftables"
@@ -115,12 +114,12 @@ package final class NftablesSocket {
     if let failure { throw failure }
   }
 
-  /// Asks for objects: one answer, or with NLM_F_DUMP a list.
+  /// Requests objects: one answer, or a list with NLM_F_DUMP.
   ///
   /// - Parameters:
   ///   - fill: writes the attributes that choose the objects.
-  ///   - each: gets every object's message; it is gone when the call returns.
-  /// - Throws: `.interrupted` where the list changed while it was read; `.refused` with the error number otherwise.
+  ///   - each: receives every object's message, valid only during the call.
+  /// - Throws: `.interrupted` if the list changed while it was read; `.refused` with the error number otherwise.
   func request(
     _ type: nf_tables_msg_types, family: UInt16, flags: UInt16, what: @autoclosure () -> String,
     fill: (UnsafeMutablePointer<nlmsghdr>) -> Void, each: (UnsafePointer<nlmsghdr>) -> Void
@@ -159,7 +158,7 @@ package final class NftablesSocket {
 
   private func send(_ bytes: [UInt8], what: @autoclosure () -> String) throws(NftablesError) {
     if bytes.count > 100_000 {
-      // A batch is one datagram and must fit the send buffer; the forced form is not bound by net.core.wmem_max.
+      // A batch is one datagram and must fit into the send buffer; the forced form ignores net.core.wmem_max.
       var size = Int32(clamping: bytes.count * 2)
       let length = socklen_t(MemoryLayout<Int32>.size)
       _ = setsockopt(cnft_mnl_socket_get_fd(handle), SOL_SOCKET, SO_SNDBUFFORCE, &size, length)
@@ -170,12 +169,12 @@ package final class NftablesSocket {
     }
   }
 
-  /// Drops what an earlier call that failed has left unread.
+  /// Drops answers that an earlier failed call left unread.
   private func drain() {
     while cnft_mnl_socket_recvfrom(handle, buffer.baseAddress, buffer.count) > 0 {}
   }
 
-  /// The next datagram; nil where there is none and `wait` is false. The bytes live until the next call.
+  /// The next datagram; nil if there is none and `wait` is false. The bytes are valid until the next call.
   private func receive(wait: Bool, what: @autoclosure () -> String) throws(NftablesError) -> UnsafeRawBufferPointer? {
     while true {
       let count = cnft_mnl_socket_recvfrom(handle, buffer.baseAddress, buffer.count)

@@ -15,14 +15,14 @@ package struct NftablesTableID: Sendable, Hashable, CustomStringConvertible {
   package var description: String { "table \(family == .ipv4 ? "ip" : "ip6") \(name)" }
 }
 
-/// The content of one nftables table, wanted or found: what this project uses of nftables and no more.
+/// The content of one nftables table, wanted or found, limited to the features that this project uses.
 package struct NftablesTable: Sendable, Hashable {
   /// By name.
   package var chains: [String: NftablesChain]
   /// By name.
   package var maps: [String: NftablesMap]
-  /// Found objects that this model cannot express (a set of another kind, a flag on the table): what they are. A table
-  /// that has any is replaced as a whole. Empty in a wanted table.
+  /// Descriptions of found objects that this model cannot express (a set of another kind, a flag on the table). A table
+  /// with any of them is replaced as a whole. Empty in a wanted table.
   package var foreign: [String]
 
   package init(chains: [String: NftablesChain] = [:], maps: [String: NftablesMap] = [:], foreign: [String] = []) {
@@ -32,7 +32,7 @@ package struct NftablesTable: Sendable, Hashable {
   }
 }
 
-/// A chain: where it hooks in, if it does, and its rules in order.
+/// A chain: its hook, if any, and its rules in order.
 package struct NftablesChain: Sendable, Hashable {
   package var hook: NftablesHook?
   package var rules: [NftablesRule]
@@ -43,7 +43,7 @@ package struct NftablesChain: Sendable, Hashable {
   }
 }
 
-/// Where a base chain hooks in. Its policy is accept.
+/// The hook of a base chain. Its policy is accept.
 package struct NftablesHook: Sendable, Hashable {
   /// `filter`, `route` or `nat`.
   package let type: String
@@ -67,7 +67,7 @@ package struct NftablesHook: Sendable, Hashable {
   package static let postrouting: UInt32 = 4
 }
 
-/// A rule: its expressions, and the handle that the kernel gave it where it was read back.
+/// A rule: its expressions, and the kernel's handle if it was read.
 package struct NftablesRule: Sendable, Hashable {
   package let expressions: [NftablesExpression]
   /// NFTNL_RULE_HANDLE; 0 in a wanted rule. Not part of equality.
@@ -88,7 +88,7 @@ package struct NftablesRule: Sendable, Hashable {
 
 /// A verdict map from source addresses to chains.
 package struct NftablesMap: Sendable, Hashable {
-  /// What cannot be changed once the map exists.
+  /// The immutable parts of a map.
   package struct Shape: Sendable, Hashable {
     package let family: AddressFamily
     /// Holds prefixes (NFT_SET_INTERVAL, a tree) rather than single addresses (a hash table).
@@ -101,7 +101,7 @@ package struct NftablesMap: Sendable, Hashable {
   }
 
   package let shape: Shape
-  /// The chain that each address or prefix goes to. Full length only, unless the shape says interval.
+  /// The chain of each address or prefix. Full length only, unless the shape says interval.
   package var elements: [IPPrefix: String]
 
   package init(shape: Shape, elements: [IPPrefix: String] = [:]) {

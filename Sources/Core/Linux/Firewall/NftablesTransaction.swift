@@ -3,8 +3,8 @@ internal import CNetlink
 internal import Glibc
 internal import VPCModel
 
-/// Changes to nftables that the kernel makes all at once or not at all: one batch, from NFNL_MSG_BATCH_BEGIN to
-/// NFNL_MSG_BATCH_END. No packet sees a state in between.
+/// Changes to nftables that the kernel applies atomically: one batch, from NFNL_MSG_BATCH_BEGIN to NFNL_MSG_BATCH_END.
+/// No packet sees a state in between.
 package struct NftablesTransaction: Sendable {
   /// In the order in which the kernel takes them.
   package private(set) var steps: [(table: NftablesTableID, operation: NftablesOperation)] = []
@@ -18,7 +18,7 @@ package struct NftablesTransaction: Sendable {
   }
 }
 
-/// A transaction as bytes for the kernel, and what each message of it was for.
+/// A transaction as bytes for the kernel, and the purpose of each message.
 struct NftablesBatch {
   private(set) var bytes: [UInt8] = []
   /// `add chain eni-01 to table ip vpc-cni`, by sequence number.
@@ -34,8 +34,8 @@ struct NftablesBatch {
   /// Room for one message: 128 elements of 340 bytes twice over. libnftnl does not check it.
   private static let messageCapacity = 131_072
 
-  /// - Parameter generation: the state of the rule set that the changes were computed from (NFNL_BATCH_GENID); the
-  ///   kernel refuses the batch with ERESTART where somebody else has changed it since.
+  /// - Parameter generation: the generation of the rule set that the changes were computed from (NFNL_BATCH_GENID); the
+  ///   kernel refuses the batch with ERESTART if it has changed since.
   init(_ transaction: NftablesTransaction, sequence: UInt32, generation: UInt32?) throws(NftablesError) {
     self.sequence = sequence
     let scratch = UnsafeMutableRawBufferPointer.allocate(byteCount: Self.messageCapacity, alignment: 16)
@@ -125,7 +125,7 @@ struct NftablesBatch {
     append(header, fill: fill)
   }
 
-  /// Names come from ENI ids and settings; whatever else they hold must not reach the kernel as something else.
+  /// Names come from ENI ids and settings; other characters must not reach the kernel.
   private static func check(_ operation: NftablesOperation) throws(NftablesError) {
     switch operation {
     case .addChain(let name, _), .deleteChain(let name), .addMap(let name, _), .addRule(let name, _),
@@ -144,7 +144,7 @@ struct NftablesBatch {
     }
   }
 
-  /// What nft reads back as an identifier, at most as long as a link or ENI name can make it.
+  /// A valid nft identifier, at most as long as a link or ENI name.
   private static func isName(_ name: String) -> Bool {
     guard (1...64).contains(name.utf8.count), let first = name.utf8.first else { return false }
     let isLetter = { (byte: UInt8) in 65...90 ~= byte || 97...122 ~= byte }

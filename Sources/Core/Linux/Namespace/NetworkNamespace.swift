@@ -3,9 +3,9 @@
 internal import CNetlink
 internal import Glibc
 
-/// An open network namespace: the owner of a file descriptor that keeps it in being.
+/// An open network namespace: owns a file descriptor that keeps it alive.
 package final class NetworkNamespace: Sendable {
-  /// What tells one namespace from another while either is open: device and inode of its file in nsfs.
+  /// The identity of an open namespace: device and inode of its file in nsfs.
   package struct Identity: Sendable, Hashable {
     /// st_dev of nsfs.
     package let device: UInt64
@@ -18,7 +18,7 @@ package final class NetworkNamespace: Sendable {
   /// For comparing with another, such as the caller's own.
   package let identity: Identity
 
-  /// Why a path is no network namespace.
+  /// Why a path is not a network namespace.
   package struct Refusal: Error, Sendable, Hashable, CustomStringConvertible {
     /// As given, at most 256 characters.
     package let path: String
@@ -27,11 +27,11 @@ package final class NetworkNamespace: Sendable {
     package var description: String { "open network namespace \(path): \(reason)" }
   }
 
-  /// Opens a namespace by its path (`/var/run/netns/NAME`, `/proc/PID/ns/net`) and makes sure that it is one.
+  /// Opens a namespace by its path (`/var/run/netns/NAME`, `/proc/PID/ns/net`) and verifies its type.
   ///
-  /// - Throws: `SystemCallError` where it cannot be opened; `Refusal` for a file that is no network namespace.
+  /// - Throws: `SystemCallError` if it cannot be opened; `Refusal` if the file is not a network namespace.
   package init(path: String) throws {
-    // An embedded zero would cut the path short in C. O_NONBLOCK: a fifo must not keep us waiting.
+    // An embedded zero would truncate the path in C. O_NONBLOCK: a fifo must not block.
     guard !path.utf8.contains(0), !path.isEmpty, path.utf8.count < Int(PATH_MAX) else {
       throw Refusal(path: String(path.prefix(256)), reason: "not a path")
     }
@@ -48,11 +48,11 @@ package final class NetworkNamespace: Sendable {
 
   /// Opens the calling thread's own.
   package static func current() throws -> NetworkNamespace {
-    // Not /proc/self: that is the first thread's, and a namespace belongs to a thread.
+    // Not /proc/self: that is the main thread's, and a namespace belongs to a thread.
     try NetworkNamespace(path: "/proc/thread-self/ns/net")
   }
 
-  /// Makes a new, empty namespace, without changing any thread that stays. For tests and the simulated node.
+  /// Creates a new, empty namespace, without changing any remaining thread. For tests and the simulated node.
   package static func create() throws -> NetworkNamespace {
     try OneShotThread.run {
       guard cnetlink_unshare_net() == 0 else {
@@ -64,7 +64,7 @@ package final class NetworkNamespace: Sendable {
 
   deinit { close(descriptor) }
 
-  /// A path that leads to this namespace for as long as this object lives and from any process that may see it.
+  /// A path to this namespace, valid while this object lives, for any process that may see it.
   package var path: String { "/proc/\(getpid())/fd/\(descriptor)" }
 
   private static func identify(_ descriptor: Int32, path: String) throws -> Identity {
@@ -102,9 +102,9 @@ extension NetworkNamespace {
 
   /// Runs `body` inside the namespace **on the calling thread** and goes back.
   ///
-  /// For a process of one thread, such as the plugin: costs two system calls instead of a thread. The caller promises
-  /// that the thread is its own for the time of the call; the body must neither suspend nor start a thread.
-  /// Ends the process where the way back fails, since everything later would be done to the wrong namespace.
+  /// For a single-threaded process, such as the plugin: costs two system calls instead of a thread. The caller must own
+  /// the thread during the call; the body must neither suspend nor start a thread. Ends the process if the return to
+  /// the old namespace fails, since all later work would hit the wrong namespace.
   package func runOnThisThread<Value, Failure: Error>(
     _ body: () throws(Failure) -> Value
   ) throws -> Value {

@@ -8,14 +8,14 @@ package import VPCModel
 package struct InterfaceAddress: Sendable, Hashable, CustomStringConvertible {
   /// IFA_LOCAL: the node's own address.
   package var address: IPAddress
-  /// 0…32 or 0…128. Shorter than the full length, the kernel adds a route to the subnet in table main, unless
+  /// 0…32 or 0…128. For less than the full length, the kernel adds a route to the subnet in table main, unless
   /// `noPrefixRoute`.
   package var prefixLength: Int
   /// The link's index.
   package var link: UInt32
-  /// IFA_F_NOPREFIXROUTE: no route to the subnet comes with the address.
+  /// IFA_F_NOPREFIXROUTE: the address adds no route to the subnet.
   package var noPrefixRoute: Bool
-  /// IFA_F_NODAD: an IPv6 address is usable at once. Nothing for IPv4.
+  /// IFA_F_NODAD: an IPv6 address is usable at once. No effect for IPv4.
   package var noDuplicateDetection: Bool
   /// IFA_F_TENTATIVE as read: duplicate detection has not ended. Ignored in requests.
   package private(set) var isTentative = false
@@ -70,8 +70,8 @@ package struct InterfaceAddress: Sendable, Hashable, CustomStringConvertible {
 }
 
 extension NetlinkRequest {
-  /// Adds an address; `alreadySo` where the link has it with this prefix length. Takes and needs no broadcast address:
-  /// it follows from the prefix.
+  /// Adds an address; `alreadySo` if the link has it with this prefix length. The broadcast address follows from the
+  /// prefix.
   package static func add(_ address: InterfaceAddress) -> NetlinkRequest {
     var request = NetlinkRequest(
       message: message(RTM_NEWADDR, flags: NLM_F_CREATE | NLM_F_EXCL, address), text: { "add address \(address)" })
@@ -82,14 +82,14 @@ extension NetlinkRequest {
     return request
   }
 
-  /// Adds an address, or changes the flags of the one that is there.
+  /// Adds an address, or changes the flags of the existing one.
   package static func replace(_ address: InterfaceAddress) -> NetlinkRequest {
     NetlinkRequest(
       message: message(RTM_NEWADDR, flags: NLM_F_CREATE | NLM_F_REPLACE, address),
       text: { "replace address \(address)" })
   }
 
-  /// Deletes an address; `alreadyGone` where the link or the address is not there.
+  /// Deletes an address; `alreadyGone` if the link or the address does not exist.
   package static func delete(_ address: InterfaceAddress) -> NetlinkRequest {
     NetlinkRequest(
       message: message(RTM_DELADDR, flags: 0, address), text: { "delete address \(address)" },
@@ -124,7 +124,7 @@ extension InterfaceAddress {
     guard reply.type == RTM_NEWADDR || reply.type == RTM_DELADDR, let header = reply.header(ifaddrmsg.self) else {
       return nil
     }
-    // IFA_LOCAL is the address; IFA_ADDRESS is the peer's on a point-to-point link, and all there is for IPv6.
+    // IFA_LOCAL is the address; IFA_ADDRESS is the peer's on a point-to-point link, and the only one for IPv6.
     var (local, address): (IPAddress?, IPAddress?) = (nil, nil)
     var flags = UInt32(header.ifa_flags)
     reply.forEachAttribute(after: ifaddrmsg.self) { type, value in

@@ -14,25 +14,25 @@ package struct Link: Sendable, Hashable {
   package let mac: MACAddress?
   /// IFLA_MTU in bytes.
   package let mtu: UInt32
-  /// IFF_UP: what was asked for, whatever the carrier.
+  /// IFF_UP: the administrative state, whatever the carrier.
   package let isUp: Bool
   /// IFF_LOWER_UP: the link has a carrier.
   package let hasCarrier: Bool
   /// IFF_LOOPBACK.
   package let isLoopback: Bool
-  /// IFLA_INFO_KIND: `veth`, `vlan`, `dummy`; nil for a device of hardware.
+  /// IFLA_INFO_KIND: `veth`, `vlan`, `dummy`; nil for a hardware device.
   package let kind: String?
   /// IFLA_LINK: for a veth the index of the other end, in the namespace `peerNamespaceID`; for a VLAN its trunk.
   package let peerIndex: UInt32?
-  /// IFLA_LINK_NETNSID; nil where the other end is in this namespace.
+  /// IFLA_LINK_NETNSID; nil if the other end is in this namespace.
   package let peerNamespaceID: Int32?
 
-  /// Asks for one link by name (RTM_GETLINK); nil where there is none. Costs the same whatever the number of links.
+  /// Reads one link by name (RTM_GETLINK); nil if there is none. Takes constant time.
   package static func find(named name: InterfaceName, on socket: NetlinkSocket) throws(NetlinkError) -> Link? {
     try socket.get(.getLink(named: name), absent: [ENODEV], transform: Link.init(reply:))
   }
 
-  /// Asks for one link by index (RTM_GETLINK); nil where there is none.
+  /// Reads one link by index (RTM_GETLINK); nil if there is none.
   package static func find(index: UInt32, on socket: NetlinkSocket) throws(NetlinkError) -> Link? {
     let message = NetlinkMessage(RTM_GETLINK, header: header(index: index))
     message.put(IFLA_EXT_MASK, filter)
@@ -50,9 +50,9 @@ package struct Link: Sendable, Hashable {
     }
   }
 
-  /// Finds the links with this MAC by listing all: the kernel cannot be asked for one.
+  /// Finds the links with this MAC by listing all: the kernel has no lookup by MAC.
   ///
-  /// - Returns: by index. More than one where a VLAN or bridge carries the MAC of its device; `kind` tells them apart.
+  /// - Returns: links by index. More than one if a VLAN or bridge has the MAC of its device; `kind` distinguishes them.
   package static func find(mac: MACAddress, on socket: NetlinkSocket) throws(NetlinkError) -> [Link] {
     try list(on: socket).filter { $0.mac == mac }
   }
@@ -72,19 +72,19 @@ package struct Link: Sendable, Hashable {
   }
 }
 
-/// One end of a veth pair to be made.
+/// One end of a veth pair to create.
 package struct VethEnd: Sendable, Hashable {
   /// IFLA_IFNAME; free in the end's namespace.
   package var name: InterfaceName
-  /// Nil for one that the kernel chooses. Set at creation, so that udev's MACAddressPolicy leaves it alone.
+  /// Nil for one that the kernel chooses. Set at creation, so that udev's MACAddressPolicy does not change it.
   package var mac: MACAddress?
   /// Nil for the kernel's 1500.
   package var mtu: UInt32?
-  /// Whether the end is up from the beginning. Only for the near end: the kernel refuses to set up the far one, which it
-  /// makes first and so without its peer (ENOTCONN of veth_open); use `setUp` for that.
+  /// Whether the end is up from the beginning. Only for the near end: the kernel cannot set up the far end, which it
+  /// creates first and without its peer (ENOTCONN of veth_open); use `setUp` for that.
   package var isUp: Bool
 
-  /// Takes the parts as they are; the kernel checks the MTU (68…65535).
+  /// Does not validate; the kernel checks the MTU (68…65535).
   package init(name: InterfaceName, mac: MACAddress? = nil, mtu: UInt32? = nil, isUp: Bool = false) {
     self.name = name
     self.mac = mac
@@ -100,13 +100,13 @@ package struct VethEnd: Sendable, Hashable {
 }
 
 extension Link {
-  /// Makes a veth pair, both ends finished, in one RTM_NEWLINK, and asks for the near end in the same system call.
+  /// Creates a complete veth pair with one RTM_NEWLINK, and reads the near end in the same system call.
   ///
   /// - Parameters:
   ///   - near: the end in the socket's namespace.
-  ///   - far: the other end, made directly in `namespace`.
+  ///   - far: the other end, created directly in `namespace`.
   /// - Returns: the near end. The far end's index is its `peerIndex`.
-  /// - Throws: `exists` where either name is taken (nothing is made then).
+  /// - Throws: `exists` if either name is taken (nothing is created then).
   package static func createVeth(
     _ near: VethEnd, peer far: VethEnd, in namespace: NetworkNamespace, on socket: NetlinkSocket
   ) throws(NetlinkError) -> Link {
@@ -131,9 +131,9 @@ extension NetlinkRequest {
     return NetlinkRequest(message: message, text: { "get link \(name)" })
   }
 
-  /// Makes a veth pair: `near` in the socket's namespace, `far` in `namespace` (RTM_NEWLINK, VETH_INFO_PEER).
+  /// Creates a veth pair: `near` in the socket's namespace, `far` in `namespace` (RTM_NEWLINK, VETH_INFO_PEER).
   ///
-  /// A name that is taken is the error `exists`, never "already so". The namespace must be open until this has run.
+  /// A taken name is the error `exists`, never "already so". The namespace must stay open until this has run.
   package static func createVeth(_ near: VethEnd, peer far: VethEnd, in namespace: NetworkNamespace) -> NetlinkRequest {
     let message = NetlinkMessage(
       RTM_NEWLINK, flags: NLM_F_CREATE | NLM_F_EXCL, header: Link.header(up: near.isUp ? true : nil))
@@ -162,7 +162,7 @@ extension NetlinkRequest {
 
   /// Keeps the kernel from giving the link an IPv6 link-local address when it is set up (IN6_ADDR_GEN_MODE_NONE).
   ///
-  /// `alreadyGone` where the kernel or the link has no IPv6.
+  /// `alreadyGone` if the kernel or the link has no IPv6.
   package static func setNoLinkLocalAddress(on index: UInt32) -> NetlinkRequest {
     setLink(index, gone: [EAFNOSUPPORT], text: { "set no link-local address on link \(index)" }) { message in
       message.nest(IFLA_AF_SPEC) {
@@ -193,21 +193,21 @@ extension NetlinkRequest {
     setLink(index, text: { "set address \(mac) on link \(index)" }) { $0.put(IFLA_ADDRESS, mac) }
   }
 
-  /// Gives the link another name. Kernels before 6.2 refuse while it is up (`busy`).
+  /// Renames the link. Kernels before 6.2 refuse while it is up (`busy`).
   package static func rename(_ index: UInt32, to name: InterfaceName) -> NetlinkRequest {
     setLink(index, text: { "rename link \(index) to \(name)" }) { $0.put(IFLA_IFNAME, name) }
   }
 
-  /// Moves the link to another namespace, where it may get another index. It is down there and has no addresses.
+  /// Moves the link to another namespace, where it may get a different index. It is down there and has no addresses.
   package static func move(_ index: UInt32, to namespace: NetworkNamespace) -> NetlinkRequest {
     setLink(index, text: { "move link \(index) to another namespace" }) {
       $0.put(IFLA_NET_NS_FD, UInt32(bitPattern: namespace.descriptor))
     }
   }
 
-  /// Deletes by index, which the kernel does not give again soon; a veth takes its other end with it.
+  /// Deletes by index, which the kernel does not reuse soon; deleting a veth also deletes its other end.
   ///
-  /// The kernel takes 8 to 20 ms. `alreadyGone` where there is no such link.
+  /// The kernel takes 8 to 20 ms. `alreadyGone` if there is no such link.
   package static func deleteLink(_ index: UInt32) -> NetlinkRequest {
     let message = NetlinkMessage(RTM_DELLINK, header: Link.header(index: index))
     return NetlinkRequest(message: message, text: { "delete link \(index)" }, gone: [ENODEV])

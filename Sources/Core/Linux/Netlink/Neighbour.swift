@@ -8,11 +8,11 @@ package import VPCModel
 package struct Neighbour: Sendable, Hashable, CustomStringConvertible {
   /// NDA_DST.
   package var address: IPAddress
-  /// Nil, as read, where the kernel has not found it yet.
+  /// Nil, as read, if the kernel has not resolved it yet.
   package var mac: MACAddress?
   /// The link's index.
   package var link: UInt32
-  /// NUD_PERMANENT: neither asked for nor forgotten by the kernel.
+  /// NUD_PERMANENT: the kernel neither resolves nor expires it.
   package private(set) var isPermanent = true
 
   /// A permanent entry.
@@ -24,7 +24,7 @@ package struct Neighbour: Sendable, Hashable, CustomStringConvertible {
 
   package var description: String { "\(address)\(mac.map { " lladdr \($0)" } ?? "") dev \(link)" }
 
-  /// Asks for one entry; nil where the table or the link is not there. Source: RTM_GETNEIGH, kernel 5.0.
+  /// Reads one entry; nil if the entry or the link does not exist. Source: RTM_GETNEIGH, kernel 5.0.
   package static func find(
     _ address: IPAddress, link: UInt32, on socket: NetlinkSocket
   ) throws(NetlinkError) -> Neighbour? {
@@ -44,7 +44,7 @@ package struct Neighbour: Sendable, Hashable, CustomStringConvertible {
 }
 
 extension NetlinkRequest {
-  /// Adds a permanent entry; `alreadySo` where the same is there, the error `exists` where another is.
+  /// Adds a permanent entry; `alreadySo` if the same entry exists, the error `exists` if a different one does.
   package static func add(_ neighbour: Neighbour) -> NetlinkRequest {
     var request = NetlinkRequest(
       message: message(RTM_NEWNEIGH, flags: NLM_F_CREATE | NLM_F_EXCL, neighbour),
@@ -55,14 +55,14 @@ extension NetlinkRequest {
     return request
   }
 
-  /// Adds a permanent entry or makes the one that is there so.
+  /// Adds or replaces a permanent entry.
   package static func replace(_ neighbour: Neighbour) -> NetlinkRequest {
     NetlinkRequest(
       message: message(RTM_NEWNEIGH, flags: NLM_F_CREATE | NLM_F_REPLACE, neighbour),
       text: { "replace neighbour \(neighbour)" })
   }
 
-  /// Deletes an entry; `alreadyGone` where the link or the entry is not there.
+  /// Deletes an entry; `alreadyGone` if the link or the entry does not exist.
   package static func delete(_ neighbour: Neighbour) -> NetlinkRequest {
     NetlinkRequest(
       message: message(RTM_DELNEIGH, flags: 0, neighbour), text: { "delete neighbour \(neighbour)" },

@@ -2,7 +2,7 @@
 
 internal import Glibc
 
-/// A netlink request that the kernel refused, or whose answer did not come or could not be read.
+/// A netlink request that the kernel refused, or whose answer was lost or invalid.
 package struct NetlinkError: Error, Sendable, Hashable, CustomStringConvertible {
   /// What went wrong, for a caller to switch on. A struct, so that codes can be added.
   package struct Code: Sendable, Hashable, CustomStringConvertible {
@@ -13,27 +13,27 @@ package struct NetlinkError: Error, Sendable, Hashable, CustomStringConvertible 
     private let value: Value
     package var description: String { value.rawValue }
 
-    /// EEXIST: an object of that key is there and is not what was asked for.
+    /// EEXIST: a different object with that key exists.
     package static let exists = Code(value: .exists)
-    /// ENODEV, ENOENT, ESRCH, EADDRNOTAVAIL, ENXIO: the link or object named in the request is not there.
+    /// ENODEV, ENOENT, ESRCH, EADDRNOTAVAIL, ENXIO: the link or object named in the request does not exist.
     package static let notFound = Code(value: .notFound)
     /// EPERM, EACCES: CAP_NET_ADMIN is missing.
     package static let notPermitted = Code(value: .notPermitted)
-    /// EBUSY, EAGAIN: passes by itself.
+    /// EBUSY, EAGAIN: transient.
     package static let busy = Code(value: .busy)
     /// EINVAL, ERANGE and the like: the request is wrong.
     package static let invalid = Code(value: .invalid)
     /// ENOMEM, ENOBUFS, EMFILE, ENFILE.
     package static let outOfResources = Code(value: .outOfResources)
-    /// No answer within the socket's time.
+    /// No answer within the socket's timeout.
     package static let timedOut = Code(value: .timedOut)
     /// A dump was interrupted by changes each time it was tried.
     package static let interrupted = Code(value: .interrupted)
     /// An answer that breaks the protocol.
     package static let malformed = Code(value: .malformed)
-    /// EOPNOTSUPP, EAFNOSUPPORT, ENOSYS: this kernel lacks what was asked for.
+    /// EOPNOTSUPP, EAFNOSUPPORT, ENOSYS: this kernel lacks the requested feature.
     package static let unsupported = Code(value: .unsupported)
-    /// ENETDOWN, ENETUNREACH, EHOSTUNREACH: the link is down or nothing leads to the gateway.
+    /// ENETDOWN, ENETUNREACH, EHOSTUNREACH: the link is down or there is no route to the gateway.
     package static let down = Code(value: .down)
     /// Any other errno; see `errno`.
     package static let other = Code(value: .other)
@@ -43,12 +43,12 @@ package struct NetlinkError: Error, Sendable, Hashable, CustomStringConvertible 
   package let code: Code
   /// Verb and object: `add route 10.0.0.9/32 dev 7 table 20512`.
   package let request: String
-  /// The errno as the kernel gave it, positive; 0 where there was none.
+  /// The kernel's errno, positive; 0 if there was none.
   package let errno: Int32
-  /// The kernel's own words, NLMSGERR_ATTR_MSG; nil where it gave none.
+  /// The kernel's message, NLMSGERR_ATTR_MSG; nil if there was none.
   package let kernelText: String?
 
-  /// An error that no errno stands for, or whose code the caller knows better.
+  /// An error without an errno, or with a code that the caller chooses.
   package init(code: Code, request: String, errno: Int32 = 0, kernelText: String? = nil) {
     self.code = code
     self.request = request
@@ -61,7 +61,7 @@ package struct NetlinkError: Error, Sendable, Hashable, CustomStringConvertible 
     self.init(code: Code(errno: errno), request: request, errno: errno, kernelText: kernelText)
   }
 
-  /// Whether the same request can succeed later without anybody changing anything.
+  /// Whether the same request can succeed later without other changes.
   package var isTransient: Bool {
     [.busy, .outOfResources, .timedOut, .interrupted].contains(code)
   }

@@ -5,13 +5,13 @@ internal import VPCModel
 
 /// One netlink request under construction: the owner of an `nl_msg` of libnl, which knows sizes and padding.
 ///
-/// A put that does not fit marks the message as failed; the socket refuses to send such a message. So building needs no
-/// error handling at each step.
+/// A put that does not fit marks the message as failed, and the socket refuses to send it. So building needs no error
+/// handling at each step.
 final class NetlinkMessage {
   private let message: OpaquePointer?
   private(set) var hasFailed = false
 
-  /// Larger than any request of ours; a veth pair with all its attributes needs about 200 bytes.
+  /// Larger than any request here; a veth pair with all its attributes needs about 200 bytes.
   private static let capacity = 1024
 
   /// Begins a message of `type` (RTM_…) with NLM_F_REQUEST, `flags` and the family's fixed header.
@@ -23,7 +23,7 @@ final class NetlinkMessage {
 
   deinit { nlmsg_free(message) }
 
-  /// The finished message; nil where something did not fit. Valid as long as this object lives.
+  /// The finished message; nil if something did not fit. Valid while this object lives.
   var header: UnsafeMutablePointer<nlmsghdr>? { hasFailed ? nil : nlmsg_hdr(message) }
 
   /// Appends a fixed structure: the family's header, or one inside a nest (VETH_INFO_PEER).

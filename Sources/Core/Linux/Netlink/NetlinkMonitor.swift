@@ -4,12 +4,12 @@ internal import CNetlink
 internal import Glibc
 package import VPCModel
 
-/// A socket that the kernel tells of changes in the namespace in which it was opened.
+/// A socket that receives notifications of changes in the namespace in which it was opened.
 ///
-/// A notice says that something changed, not what is true now: read the state again before acting on it. The user's own
-/// changes are told too.
+/// A notification says that something changed, not the current state: read the state again before acting on it. The
+/// user's own changes are reported too.
 package final class NetlinkMonitor {
-  /// What to be told of, for both families.
+  /// The notifications to receive, for both families.
   package struct Topics: OptionSet, Sendable {
     /// The bits of the topics.
     package let rawValue: Int
@@ -27,23 +27,23 @@ package final class NetlinkMonitor {
     package static let settings = Topics(rawValue: 16)
   }
 
-  /// One change, with the object as it is or, where removed, was.
+  /// One change, with the object as it is, or was before its removal.
   package enum Event: Sendable, Hashable {
     case link(Link, isRemoved: Bool)
     case address(InterfaceAddress, isRemoved: Bool)
     case route(Route, isRemoved: Bool)
     case rule(PolicyRule, isRemoved: Bool)
-    /// A setting of the link with this index; which one the kernel says only in part.
+    /// A setting of the link with this index; the kernel only partly says which one.
     case setting(link: UInt32)
-    /// The queue was full and notices are missing: everything may have changed.
+    /// The queue was full and notifications are missing: everything may have changed.
     case lost
   }
 
   /// An event, and who made the change.
   package struct Notice: Sendable, Hashable {
     package let event: Event
-    /// The port of the netlink socket that asked for the change: a process's number more often than not. 0 where the
-    /// kernel does not say, or made it by itself.
+    /// The port of the netlink socket that requested the change: usually a process ID. 0 if unknown, or if the kernel
+    /// made the change.
     package let port: UInt32
   }
 
@@ -54,7 +54,7 @@ package final class NetlinkMonitor {
   /// The rest of the last datagram, the next event last. Bounded by what 32 KiB can hold.
   private var pending: [Notice] = []
 
-  /// Opens the socket in the calling thread's namespace; changes from now on are told.
+  /// Opens the socket in the calling thread's namespace; changes from now on are reported.
   ///
   /// - Parameters:
   ///   - families: whose addresses, routes, rules and settings.
@@ -78,7 +78,7 @@ package final class NetlinkMonitor {
     if let queueSize { NetlinkMonitor.setQueue(queueSize, of: descriptor) }
   }
 
-  /// As much as may be, where CAP_NET_ADMIN is missing.
+  /// As much as allowed without CAP_NET_ADMIN.
   static func setQueue(_ bytes: Int32, of descriptor: Int32) {
     var size = bytes
     let length = socklen_t(MemoryLayout<Int32>.size)
@@ -120,15 +120,15 @@ package final class NetlinkMonitor {
     }
   }
 
-  /// Waits until the namespace has a link with this MAC that is no VLAN or other link on top of one.
+  /// Waits until the namespace has a link with this MAC that is not a VLAN or other upper device.
   ///
-  /// Blocks its thread: not for the executor that all kernel work shares. The monitor must have the topic `links` and
-  /// stand in the namespace of `socket`.
+  /// Blocks its thread: not for the shared kernel executor. The monitor must have the topic `links` and be in the
+  /// namespace of `socket`.
   /// - Returns: nil when the deadline has passed.
   package func waitForLink(
     mac: MACAddress, until deadline: ContinuousClock.Instant, on socket: NetlinkSocket
   ) throws(NetlinkError) -> Link? {
-    // The monitor was open before the list is read, so that no link can come in between unseen.
+    // The monitor was opened before the list is read, so that no link is missed.
     while true {
       if let link = try Link.find(mac: mac, on: socket).first(where: { $0.kind != "vlan" }) { return link }
       var isSuspect = false

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// What a change asked of the kernel came to. None of these is an error.
+/// The result of a requested change. None of these is an error.
 package enum NetlinkOutcome: Sendable, Hashable {
-  /// The kernel changed its state, or took a request that states what shall be (set, replace).
+  /// The kernel changed its state, or accepted a set or replace.
   case done
-  /// The object was there already, equal in all that the request names.
+  /// The object already existed, equal in all attributes of the request.
   case alreadySo
   /// There was nothing to delete.
   case alreadyGone

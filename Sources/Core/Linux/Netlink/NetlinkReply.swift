@@ -9,12 +9,12 @@ struct NetlinkReply {
   let type: Int
   let flags: UInt16
   let sequence: UInt32
-  /// The port of the socket that asked for it or, in a notice, for the change; 0 for the kernel's own.
+  /// The port of the socket that requested it or, in a notification, the change; 0 for the kernel.
   let port: UInt32
   /// What follows the netlink header.
   let payload: UnsafeRawBufferPointer
 
-  /// Walks the whole messages in `bytes`. False where something follows that is no message.
+  /// Iterates over the complete messages in `bytes`. False if other data follows.
   static func forEach(
     in bytes: UnsafeRawBufferPointer, _ body: (NetlinkReply) throws(NetlinkError) -> Void
   ) throws(NetlinkError) -> Bool {
@@ -33,12 +33,12 @@ struct NetlinkReply {
     return rest.isEmpty
   }
 
-  /// The family's fixed header; nil where the message is shorter.
+  /// The family's fixed header; nil if the message is shorter.
   func header<Header: BitwiseCopyable>(_ type: Header.Type) -> Header? {
     payload.count >= MemoryLayout<Header>.size ? payload.loadUnaligned(as: type) : nil
   }
 
-  /// The attributes behind the family's header.
+  /// The attributes after the family's header.
   func forEachAttribute<Header>(after header: Header.Type, _ body: (Int, NetlinkAttribute) -> Void) {
     let offset = NetlinkReply.aligned(MemoryLayout<Header>.size)
     guard payload.count > offset else { return }
@@ -60,7 +60,7 @@ struct NetlinkAttribute {
   var address: IPAddress? { IPAddress(bytes: bytes) }
   var mac: MACAddress? { MACAddress(bytes: bytes) }
 
-  /// Walks the attributes inside; stops at the first that does not fit.
+  /// Iterates over the attributes; stops at the first that does not fit.
   func forEach(_ body: (Int, NetlinkAttribute) -> Void) {
     var rest = bytes
     let size = MemoryLayout<nlattr>.size

@@ -4,7 +4,7 @@ internal import CNetlink
 internal import Glibc
 
 extension NetlinkSocket {
-  /// What NLMSG_ERROR said.
+  /// The content of NLMSG_ERROR.
   struct Failure {
     let errno: Int32
     let text: String?
@@ -12,8 +12,8 @@ extension NetlinkSocket {
 
   /// Sends the requests in one system call and reads all answers.
   ///
-  /// Only the last request asks for an acknowledgement: the kernel answers in order and reports an error in any case, so
-  /// when the last is answered, all are.
+  /// Only the last request requests an acknowledgement: the kernel answers in order and always reports errors, so when
+  /// the last is answered, all are.
   /// - Parameter reply: called with the index of the request and each message that answers it.
   /// - Returns: for each request its failure, or nil.
   func exchange(
@@ -57,11 +57,11 @@ extension NetlinkSocket {
     withExtendedLifetime(requests) {}
   }
 
-  /// Asks for a list and turns each message into a value.
+  /// Requests a list and converts each message into a value.
   ///
   /// A list that changed while it was read (NLM_F_DUMP_INTR) is read again, at most five times in all.
   /// - Parameters:
-  ///   - gone: errno values that mean that the list is empty, such as that of a table that does not exist.
+  ///   - gone: errno values for an empty list, such as for a table that does not exist.
   ///   - transform: must not use this socket, whose buffer holds the message.
   /// - Throws: `interrupted` after the fifth try; what `transform` throws.
   func dump<Value>(
@@ -98,7 +98,7 @@ extension NetlinkSocket {
         if message.flags & UInt16(NLM_F_DUMP_INTR) != 0 { isInterrupted = true }
         switch Int32(message.type) {
         case NLMSG_ERROR, NLMSG_DONE:
-          // NLMSG_DONE carries the number alone, NLMSG_ERROR the header of the request behind it.
+          // NLMSG_DONE carries only the number, NLMSG_ERROR also the header of the request.
           let isDone = Int32(message.type) == NLMSG_DONE
           failed = failure(in: message, offset: isDone ? MemoryLayout<Int32>.size : MemoryLayout<nlmsgerr>.size)
           isFinished = true
@@ -110,8 +110,8 @@ extension NetlinkSocket {
     return (values, failed, isInterrupted)
   }
 
-  /// Reads the error number that NLMSG_ERROR and NLMSG_DONE begin with; the extended ack's attributes stand at `offset`
-  /// (NETLINK_CAP_ACK keeps the kernel from echoing the request between the two). Nil for success.
+  /// Reads the error number at the start of NLMSG_ERROR and NLMSG_DONE; the extended ack's attributes are at `offset`
+  /// (with NETLINK_CAP_ACK the kernel does not echo the request in between). Nil for success.
   private func failure(in message: NetlinkReply, offset: Int) -> Failure? {
     guard message.payload.count >= 4 else { return nil }
     let code = message.payload.loadUnaligned(as: Int32.self)

@@ -5,8 +5,8 @@ internal import CNetlink
 extension NetlinkSocket {
   /// Asks for one object.
   ///
-  /// - Parameter absent: the errno values that mean that it does not exist.
-  /// - Returns: nil where it does not exist.
+  /// - Parameter absent: the errno values for "does not exist".
+  /// - Returns: nil if it does not exist.
   func get<Value>(
     _ request: NetlinkRequest, absent: [Int32], transform: (NetlinkReply) -> Value?
   ) throws(NetlinkError) -> Value? {

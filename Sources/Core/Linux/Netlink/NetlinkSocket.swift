@@ -3,25 +3,26 @@
 internal import CNetlink
 internal import Glibc
 
-/// A NETLINK_ROUTE socket, as a rule: sends requests to the kernel and reads its answers, blocking.
+/// A netlink socket, usually NETLINK_ROUTE: sends requests to the kernel and reads its answers, blocking.
 ///
-/// The socket belongs to the network namespace in which it was opened and stays there whatever thread uses it
-/// (`NetworkNamespace.openSocket`). It keeps no cache. It is not Sendable: one thread or one actor uses it.
+/// The socket belongs to the network namespace in which it was opened, whatever thread uses it
+/// (`NetworkNamespace.openSocket`). It has no cache. It is not Sendable: one thread or one actor uses it.
 package final class NetlinkSocket {
   let descriptor: Int32
   let timeout: Duration
   private let buffer: UnsafeMutableRawBufferPointer
   var lastSequence: UInt32
 
-  /// Requests in one sendmsg: as many answers fit the default receive buffer even if every one is an error.
+  /// Requests in one sendmsg: this number of answers fits into the default receive buffer even if every one is an
+  /// error.
   private static let batchLimit = 64
 
   /// Opens a socket in the calling thread's network namespace. The port id is 0, so that the kernel chooses one.
   ///
   /// - Parameters:
   ///   - family: NETLINK_ROUTE, or NETLINK_NETFILTER.
-  ///   - timeout: how long to wait for each answer. The kernel works while it takes the request, and that part cannot be
-  ///     cut short; what is bounded is a lost answer.
+  ///   - timeout: how long to wait for each answer. The kernel works while it accepts the request, and that part cannot
+  ///     be interrupted; the timeout bounds a lost answer.
   ///   - bufferSize: bytes for one receive. The kernel fills at most 32 KiB of a dump into one.
   /// - Throws: `outOfResources`, `notPermitted`, `unsupported`.
   package init(
@@ -30,7 +31,7 @@ package final class NetlinkSocket {
     descriptor = try NetlinkSocket.open(groups: [], family: family)
     self.timeout = timeout
     buffer = .allocate(byteCount: bufferSize, alignment: 16)
-    // Answers to a process that had this port id before must not look like ours.
+    // Answers to an earlier owner of this port id must not match.
     lastSequence = UInt32.random(in: 1...0x7fff_ffff)
   }
 
@@ -39,10 +40,11 @@ package final class NetlinkSocket {
     buffer.deallocate()
   }
 
-  /// The port that the kernel has given this socket, by which notices name who made a change; 0 where it cannot be read.
+  /// The port that the kernel has given this socket; notifications name it as the author of a change. 0 if it cannot be
+  /// read.
   package var port: UInt32 { NetlinkSocket.port(of: descriptor) }
 
-  /// Asks for one change.
+  /// Requests one change.
   ///
   /// - Throws: `NetlinkError` with the kernel's reason. "Already so" and "already gone" are results.
   @discardableResult
@@ -51,18 +53,18 @@ package final class NetlinkSocket {
     return try result.get()
   }
 
-  /// Asks for several changes in one system call; the kernel does them in order.
+  /// Requests several changes in one system call; the kernel applies them in order.
   ///
-  /// A failed request does not keep the kernel from the ones behind it. Whether what an add found in its place is
-  /// "already so" is seen when all are done, so do not add and delete one object in one call.
+  /// A failed request does not stop the following ones. Whether an add counts as "already so" is decided when all are
+  /// done, so do not add and delete one object in one call.
   /// - Throws: the first failure.
   package func perform(_ requests: [NetlinkRequest]) throws(NetlinkError) {
     for result in try performEach(requests) { _ = try result.get() }
   }
 
-  /// As `perform`, but tells the result of each, in the order of the requests.
+  /// As `perform`, but returns the result of each request, in order.
   ///
-  /// - Throws: where the answers themselves did not come; then it is unknown what was done.
+  /// - Throws: if the answers are lost; then it is unknown what was done.
   package func performEach(
     _ requests: [NetlinkRequest]
   ) throws(NetlinkError) -> [Result<NetlinkOutcome, NetlinkError>] {
@@ -107,7 +109,7 @@ extension NetlinkSocket {
     let name = family == NETLINK_ROUTE ? "route" : "netfilter"
     let descriptor = socket(AF_NETLINK, Int32(SOCK_RAW.rawValue | SOCK_CLOEXEC.rawValue), family)
     guard descriptor >= 0 else { throw NetlinkError(errno: errno, request: "open a \(name) netlink socket") }
-    // Kernels before 4.12, 4.20 lack these; answers are then without the kernel's text, and lists are filtered here alone.
+    // Kernels before 4.12 and 4.20 lack these; answers then have no kernel message, and lists are filtered only here.
     for option in [NETLINK_EXT_ACK, NETLINK_CAP_ACK, NETLINK_GET_STRICT_CHK] {
       var on: Int32 = 1
       setsockopt(descriptor, SOL_NETLINK, option, &on, socklen_t(MemoryLayout<Int32>.size))
@@ -147,7 +149,7 @@ extension NetlinkSocket {
     guard code == 0 else { throw NetlinkError(errno: code, request: request()) }
   }
 
-  /// Reads one datagram and hands its messages on.
+  /// Reads one datagram and passes its messages on.
   func receive(
     until deadline: ContinuousClock.Instant, for request: () -> String,
     _ body: (NetlinkReply) throws(NetlinkError) -> Void
@@ -158,10 +160,10 @@ extension NetlinkSocket {
     }
   }
 
-  /// Waits for one datagram from the kernel. What another process sent is skipped.
+  /// Waits for one datagram from the kernel. Datagrams of other processes are skipped.
   ///
   /// - Returns: the filled part of `buffer`.
-  /// - Throws: `timedOut`; `malformed` where the datagram is longer than the buffer; ENOBUFS as `outOfResources`.
+  /// - Throws: `timedOut`; `malformed` if the datagram is longer than the buffer; ENOBUFS as `outOfResources`.
   static func receive(
     on descriptor: Int32, into buffer: UnsafeMutableRawBufferPointer, until deadline: ContinuousClock.Instant,
     for request: () -> String
@@ -177,7 +179,7 @@ extension NetlinkSocket {
           message.msg_namelen = socklen_t(MemoryLayout<sockaddr_nl>.size)
           message.msg_iov = vector
           message.msg_iovlen = 1
-          // The answer stands in the queue when sendmsg returns, so that waiting is the exception.
+          // The answer is usually queued when sendmsg returns, so waiting is the exception.
           return recvmsg(descriptor, &message, Int32(MSG_DONTWAIT))
         }
       }
@@ -202,7 +204,7 @@ extension NetlinkSocket {
     let left = ContinuousClock.now.duration(to: deadline)
     guard left > .zero else { throw NetlinkError(code: .timedOut, request: request()) }
     let (seconds, attoseconds) = left.components
-    // Rounded up, so that the last wait is not a busy one.
+    // Rounded up, so that the last wait is not a busy loop.
     let milliseconds = min(seconds, 86_400) * 1000 + attoseconds / 1_000_000_000_000_000 + 1
     var poll = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
     if Glibc.poll(&poll, 1, Int32(milliseconds)) < 0, errno != EINTR {

@@ -4,11 +4,11 @@ internal import CNetlink
 internal import Glibc
 package import VPCModel
 
-/// A policy rule that leads to a table, or past other rules (RTM_NEWRULE, FR_ACT_TO_TBL, FR_ACT_GOTO).
+/// A policy rule that looks up a table, or skips other rules (RTM_NEWRULE, FR_ACT_TO_TBL, FR_ACT_GOTO).
 package struct PolicyRule: Sendable, Hashable, CustomStringConvertible {
   /// Each family has a list of its own.
   package var family: AddressFamily
-  /// FRA_PRIORITY; the kernel asks the lower first.
+  /// FRA_PRIORITY; the kernel evaluates lower values first.
   package var priority: UInt32
   /// FRA_SRC
   package var source: IPPrefix?
@@ -20,16 +20,16 @@ package struct PolicyRule: Sendable, Hashable, CustomStringConvertible {
   package var input: String?
   /// FRA_OIFNAME
   package var output: String?
-  /// FIB_RULE_INVERT: the rule holds where the selectors do not match.
+  /// FIB_RULE_INVERT: the rule applies if the selectors do not match.
   package var isInverted = false
-  /// FRA_TABLE: asked where all selectors match. 0 where the rule leads past others.
+  /// FRA_TABLE: looked up if all selectors match. 0 for a goto rule.
   package var table: RouteTable
-  /// FRA_GOTO: the rule at this priority is asked next.
+  /// FRA_GOTO: the rule at this priority is evaluated next.
   package var skipsTo: UInt32?
-  /// As read: the rule has a selector or an action that is not told here, so it equals no rule that we would add.
+  /// As read: the rule has a selector or an action that is not modelled here, so it equals no wanted rule.
   package private(set) var isForeign = false
 
-  /// Whether it says "these packets: this table" and nothing else.
+  /// Whether it is a plain table lookup for the selected packets.
   package var isLookup: Bool { !isForeign && !isInverted && skipsTo == nil }
 
   /// A selector left nil matches every packet.
@@ -58,7 +58,7 @@ package struct PolicyRule: Sendable, Hashable, CustomStringConvertible {
     return text + (skipsTo.map { " goto \($0)" } ?? " lookup \(table)")
   }
 
-  /// Lists the rules of a family in the order in which the kernel asks them. The same rule can stand there twice.
+  /// Lists the rules of a family in the kernel's evaluation order. The same rule can appear twice.
   package static func list(_ family: AddressFamily, on socket: NetlinkSocket) throws(NetlinkError) -> [PolicyRule] {
     var header = fib_rule_hdr()
     header.family = family.number
@@ -69,12 +69,12 @@ package struct PolicyRule: Sendable, Hashable, CustomStringConvertible {
 }
 
 extension NetlinkRequest {
-  /// Adds a rule; `alreadySo` where the very same is there.
+  /// Adds a rule; `alreadySo` if the same rule exists.
   package static func add(_ rule: PolicyRule) -> NetlinkRequest {
     var request = NetlinkRequest(
       message: message(RTM_NEWRULE, flags: NLM_F_CREATE | NLM_F_EXCL, rule), text: { "add rule \(rule)" })
-    // What the request leaves out matches anything when the kernel looks for an equal: `512: to POD lookup 20512` makes
-    // it say that `512: lookup 20512` exists. Without NLM_F_EXCL it does not look.
+    // When the kernel looks for an equal rule, attributes missing in the request match anything: `512: to POD lookup
+    // 20512` makes `512: lookup 20512` count as existing. Without NLM_F_EXCL it does not look.
     request.resolve = { (socket) throws(NetlinkError) in
       if try PolicyRule.list(rule.family, on: socket).contains(rule) { return .alreadySo }
       return try socket.perform(
@@ -83,10 +83,10 @@ extension NetlinkRequest {
     return request
   }
 
-  /// Deletes the first rule that has all that this one names; `alreadyGone` where there is none.
+  /// Deletes the first rule that has all attributes of this one; `alreadyGone` if there is none.
   ///
-  /// What is left out matches anything: `512: lookup 20512` can delete `512: to POD lookup 20512`. So do not give two
-  /// rules one priority and one table.
+  /// Missing attributes match anything: `512: lookup 20512` can delete `512: to POD lookup 20512`. So do not give two
+  /// rules the same priority and table.
   package static func delete(_ rule: PolicyRule) -> NetlinkRequest {
     NetlinkRequest(
       message: message(RTM_DELRULE, flags: 0, rule), text: { "delete rule \(rule)" }, gone: [ENOENT, ESRCH])
@@ -139,7 +139,7 @@ extension PolicyRule {
       case FRA_IIFNAME: input = attribute.text
       case FRA_OIFNAME: output = attribute.text
       case FRA_SUPPRESS_PREFIXLEN, FRA_SUPPRESS_IFGROUP:
-        // Always told; all ones means that nothing is suppressed.
+        // Always present; all ones means that nothing is suppressed.
         if attribute.uint32 != UInt32.max { foreign = true }
       case FRA_IP_PROTO, FRA_SPORT_RANGE, FRA_DPORT_RANGE, FRA_UID_RANGE, FRA_TUN_ID: foreign = true
       case FRA_L3MDEV: if attribute.uint8 != 0 { foreign = true }

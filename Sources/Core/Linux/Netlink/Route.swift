@@ -6,7 +6,7 @@ package import VPCModel
 
 /// A route of one nexthop (RTM_NEWROUTE).
 package struct Route: Sendable, Hashable, CustomStringConvertible {
-  /// Where the destination is, as the kernel orders it (RT_SCOPE_…).
+  /// The scope of the destination (RT_SCOPE_…).
   package enum Scope: UInt8, Sendable, Hashable {
     /// RT_SCOPE_UNIVERSE
     case global = 0
@@ -17,7 +17,7 @@ package struct Route: Sendable, Hashable, CustomStringConvertible {
     case nowhere = 255
   }
 
-  /// What happens to a packet that matches (RTN_…).
+  /// The kind of the route (RTN_…).
   package enum Kind: UInt8, Sendable, Hashable {
     case unicast = 1
     case local, broadcast, anycast, multicast, blackhole, unreachable, prohibit, throwing
@@ -31,20 +31,21 @@ package struct Route: Sendable, Hashable, CustomStringConvertible {
   package var device: UInt32?
   /// RTA_GATEWAY, of the destination's family.
   package var gateway: IPAddress?
-  /// RTA_PREFSRC: the source that the node's own packets get.
+  /// RTA_PREFSRC: the source address of the node's own packets.
   package var source: IPAddress?
   /// rtm_scope; always global for IPv6.
   package var scope: Scope
-  /// RTNH_F_ONLINK: the gateway is on the link although no route says so.
+  /// RTNH_F_ONLINK: the gateway is on the link even without a route.
   package var isOnLink: Bool
   /// rtm_type.
   package var kind: Kind
   /// Metric, RTA_PRIORITY; 0 leaves it to the kernel (0 for IPv4, 1024 for IPv6).
   package var priority: UInt32
-  /// RTPROT_…: who made it. 3, boot, as `ip route` and the reference write it; 2 is the kernel. Not part of a delete.
+  /// RTPROT_…: the route's origin. 3, boot, as `ip route` and amazon-vpc-cni-k8s write it; 2 is the kernel. Not part of
+  /// a delete.
   package var origin: UInt8
 
-  /// - Parameter scope: nil for `link` where there is no gateway and `global` where there is one.
+  /// - Parameter scope: nil for `link` without a gateway and `global` with one.
   package init(
     to destination: IPPrefix, table: RouteTable = .main, device: UInt32? = nil, gateway: IPAddress? = nil,
     source: IPAddress? = nil, scope: Scope? = nil, isOnLink: Bool = false, kind: Kind = .unicast, priority: UInt32 = 0
@@ -78,7 +79,7 @@ package struct Route: Sendable, Hashable, CustomStringConvertible {
     return text
   }
 
-  /// Whether this route, as read, is the one that `wanted` asks for. What `wanted` leaves to the kernel is not compared.
+  /// Whether this route, as read, matches `wanted`. Attributes that `wanted` leaves to the kernel are not compared.
   package func matches(_ wanted: Route) -> Bool {
     destination == wanted.destination && table == wanted.table && device == wanted.device && gateway == wanted.gateway
       && kind == wanted.kind && (wanted.source == nil || source == wanted.source)
@@ -90,8 +91,8 @@ package struct Route: Sendable, Hashable, CustomStringConvertible {
 extension NetlinkRequest {
   /// Adds a route.
   ///
-  /// `alreadySo` where the same route is there; the error `exists` where the table has another of the same destination
-  /// and metric, which `replace` would replace.
+  /// `alreadySo` if the same route exists; the error `exists` if the table has a different one with the same
+  /// destination and metric, which `replace` would replace.
   package static func add(_ route: Route) -> NetlinkRequest {
     var request = NetlinkRequest(
       message: message(RTM_NEWROUTE, flags: NLM_F_CREATE | NLM_F_EXCL, route), text: { "add route \(route)" })
@@ -102,16 +103,16 @@ extension NetlinkRequest {
     return request
   }
 
-  /// Adds a route or puts it in the place of the first of the same destination and metric in its table.
+  /// Adds a route, or replaces the first one with the same destination and metric in its table.
   package static func replace(_ route: Route) -> NetlinkRequest {
     NetlinkRequest(
       message: message(RTM_NEWROUTE, flags: NLM_F_CREATE | NLM_F_REPLACE, route), text: { "replace route \(route)" })
   }
 
-  /// Deletes the first route that has all that this one names; `alreadyGone` where there is none.
+  /// Deletes the first route that has all attributes of this one; `alreadyGone` if there is none.
   ///
-  /// Destination, table and kind are always named; device, gateway and source where set; the metric where not 0;
-  /// scope and origin never.
+  /// The request always contains destination, table and kind; device, gateway and source if set; the metric if not 0;
+  /// never scope and origin.
   package static func delete(_ route: Route) -> NetlinkRequest {
     NetlinkRequest(
       message: message(RTM_DELROUTE, flags: 0, route), text: { "delete route \(route)" }, gone: [ESRCH, ENODEV, ENOENT])
@@ -143,7 +144,7 @@ extension NetlinkRequest {
 }
 
 extension RouteTable {
-  /// The header's table is a byte; a larger number stands in an attribute.
+  /// The header's table is a byte; a larger number is in an attribute.
   var byte: UInt8 { number < 256 ? UInt8(number) : UInt8(RT_TABLE_COMPAT.rawValue) }
 }
 

@@ -2,27 +2,27 @@
 
 package import VPCModel
 
-/// What the node's kernel must hold for one ENI: the desired state of contract §8.2, §8.3 and §8.6.
+/// The desired kernel state for one ENI: contract §8.2, §8.3 and §8.6.
 ///
-/// `verify` tells the differences, `apply` mends them; both can be repeated at any time. All calls block and belong to a
-/// thread in the node's namespace.
+/// `verify` returns the differences, `apply` repairs them; both can be repeated at any time. All calls block and must
+/// run on a thread in the node's namespace.
 package struct ENIWiring: Sendable, Hashable {
-  /// By which the link is found, whatever its name.
+  /// Identifies the link, whatever its name.
   package var mac: MACAddress
   /// The ENI's primary address of the family that pods use.
   package var address: IPAddress
-  /// The subnet that the address lies in.
+  /// The subnet of the address.
   package var subnet: IPPrefix
   /// AWS_VPC_ENI_MTU.
   package var mtu: UInt32
-  /// `RouteTable.eni(device:card:)`; `main` for the primary ENI, of which only link and settings are touched.
+  /// `RouteTable.eni(device:card:)`; `main` for the primary ENI, for which only link and settings are managed.
   package var table: RouteTable
-  /// The mark that leads a pod's packets to this ENI; nil for the primary ENI and in the per-pod scheme.
+  /// The mark that routes a pod's packets by this ENI; nil for the primary ENI and in the per-pod scheme.
   package var mark: PacketMark?
-  /// While pods are led from the constant scheme to the per-pod one: a rule by mark stands although there is no mark.
+  /// During migration from the constant to the per-pod scheme: the mark rule stays although there is no mark.
   package var keepsMarkRule = false
-  /// Pods' addresses and prefixes on this ENI. None of them may be on the link: the node would take the pods' packets for
-  /// its own.
+  /// Pods' addresses and prefixes on this ENI. None of them may be on the link: the node would treat the pods' packets
+  /// as its own.
   package var slots: Set<IPPrefix> = []
 
   /// See the properties.
@@ -37,7 +37,7 @@ package struct ENIWiring: Sendable, Hashable {
     self.mark = mark
   }
 
-  /// The subnet's router: the first address after the base for IPv4, `fe80:ec2::1` for IPv6.
+  /// The subnet's router: the first address after the base address for IPv4, `fe80:ec2::1` for IPv6.
   package var gateway: IPAddress {
     switch address.family {
     case .ipv4: subnet.address.advanced(by: 1) ?? subnet.address
@@ -45,22 +45,22 @@ package struct ENIWiring: Sendable, Hashable {
     }
   }
 
-  /// Finds the ENI's link among all by its MAC; nil while the kernel has none (attaching takes a while). A VLAN on top of
-  /// the ENI, which has the same MAC, is not it. To wait for it: `NetlinkMonitor.waitForLink`.
+  /// Finds the ENI's link by its MAC; nil while the kernel has none (attaching takes a while). A VLAN on top of the
+  /// ENI, which has the same MAC, does not count. To wait for it: `NetlinkMonitor.waitForLink`.
   package func findLink(on socket: NetlinkSocket) throws(NetlinkError) -> Link? {
     try Link.find(mac: mac, on: socket).first { $0.kind != "vlan" }
   }
 
-  /// Mends every difference.
+  /// Repairs every difference.
   ///
   /// - Parameter link: the ENI's link, from `findLink` or `NetlinkMonitor.waitForLink`.
-  /// - Returns: what was changed, in order; empty where all was as it should be.
-  /// - Throws: `NetlinkError`, `SystemCallError`. What was mended before stays; another call goes on from there.
+  /// - Returns: the changes, in order; empty if there were no differences.
+  /// - Throws: `NetlinkError`, `SystemCallError`. Earlier repairs stay; another call continues from there.
   @discardableResult
   package func apply(to link: Link, on socket: NetlinkSocket) throws -> [NodeDifference] {
     var changed: [NodeDifference] = []
-    // The second round is for what the first takes along: the kernel deletes the secondary addresses of a subnet with
-    // its first one (unless promote_secondaries is set), and ours can be one of them.
+    // The second round repairs side effects of the first: with the first address of a subnet the kernel also deletes
+    // its secondary addresses (unless promote_secondaries is set), and the wanted one can be among them.
     for _ in 0..<2 {
       guard let current = try Link.find(index: link.index, on: socket) else { break }
       let differences = try verify(current, on: socket)
@@ -71,7 +71,7 @@ package struct ENIWiring: Sendable, Hashable {
     return changed
   }
 
-  /// What differs from the desired state, additions before deletions.
+  /// Differences from the desired state, additions before deletions.
   ///
   /// - Parameter link: as just read.
   package func verify(_ link: Link, on socket: NetlinkSocket) throws -> [NodeDifference] {
@@ -89,19 +89,19 @@ package struct ENIWiring: Sendable, Hashable {
     return differences
   }
 
-  /// Missing and foreign, apart: all additions of all kinds come before the first deletion.
+  /// Missing and foreign objects are kept apart: all additions come before the first deletion.
   private typealias Found = (missing: [NodeDifference], foreign: [NodeDifference])
 
   private func settings(of link: Link) throws -> [NodeDifference] {
-    // 2 is loose: the strict check asks for the way back without the packet's mark and would drop a pod's answers.
+    // 2 is loose: the strict check ignores the packet's mark and would drop replies to pods.
     guard address.family == .ipv4, let name = InterfaceName(link.name) else { return [] }
     let reversePath = try Sysctl.interface(name, .ipv4, "rp_filter")
     guard let found = try reversePath.read(), found != "2" else { return [] }
     return [.setting(reversePath, found: found, wanted: "2")]
   }
 
-  /// What some cloud agents (nm-cloud-setup) do: give the link every address that EC2 shows on the ENI. On a secondary
-  /// ENI any foreign address goes; the primary's others are the system's.
+  /// Some cloud agents (nm-cloud-setup) add every EC2 address of the ENI to the link. On a secondary ENI any foreign
+  /// address is removed; other addresses of the primary belong to the system.
   private func podAddresses(on link: UInt32, _ socket: NetlinkSocket) throws -> [NodeDifference] {
     guard !slots.isEmpty else { return [] }
     return try InterfaceAddress.list(link: link, family: address.family, on: socket)
@@ -110,8 +110,8 @@ package struct ENIWiring: Sendable, Hashable {
   }
 
   private func addressDifferences(_ link: UInt32, on socket: NetlinkSocket) throws -> Found {
-    // Without a prefix route the kernel never puts the subnet into table main, where it would draw the traffic of the
-    // primary ENI's subnet to this one.
+    // Without a prefix route the kernel does not add the subnet to table main, where it would divert the traffic of the
+    // primary ENI's subnet to this ENI.
     let wanted = InterfaceAddress(address, prefixLength: subnet.length, on: link, noPrefixRoute: true)
     let present = try InterfaceAddress.list(link: link, family: address.family, on: socket)
     let isWanted = { (found: InterfaceAddress) in
@@ -125,7 +125,7 @@ package struct ENIWiring: Sendable, Hashable {
 
   private func routeDifferences(_ link: UInt32, on socket: NetlinkSocket) throws -> Found {
     let everything = Route.everything(address.family)
-    // The gateway's own route first: the kernel wants to know the way to it.
+    // The gateway's route first: the kernel requires it.
     let wanted =
       [
         Route(to: IPPrefix(single: gateway), table: table, device: link),
@@ -133,7 +133,7 @@ package struct ENIWiring: Sendable, Hashable {
       ] + (address.family == .ipv4 ? [ENIWiring.dead(table)] : [])
     let present = try Route.list(table: table, family: address.family, on: socket)
     let missing = wanted.filter { route in !present.contains { $0.matches(route) } }
-    // A second default of another metric is what `replace` leaves.
+    // `replace` leaves a second default route with another metric.
     let defaults = present.filter { route in
       route.destination == everything && !wanted.contains { route.matches($0) }
         && !missing.contains { $0.destination == everything && $0.priority == route.priority }
@@ -143,8 +143,8 @@ package struct ENIWiring: Sendable, Hashable {
     return (missing.map(NodeDifference.missingRoute), (defaults + subnetRoutes).map(NodeDifference.foreignRoute))
   }
 
-  /// What holds while the link is down and its routes are gone: without it the rules would go on to `main`, and packets
-  /// leave by the primary ENI with addresses that are not its own.
+  /// The fallback while the link is down and its routes are gone: without it the rules would fall through to `main`,
+  /// and packets would leave by the primary ENI with addresses that are not its own.
   private static func dead(_ table: RouteTable) -> Route {
     Route(to: Route.everything(.ipv4), table: table, kind: .unreachable, priority: UInt32.max)
   }
@@ -153,7 +153,7 @@ package struct ENIWiring: Sendable, Hashable {
     let source = IPPrefix(single: address)
     let rules = try PolicyRule.list(address.family, on: socket)
     var missing: [PolicyRule] = []
-    // A rule of the machine image's own set-up serves as well, whatever its priority.
+    // A rule of the machine image's own setup also counts, whatever its priority.
     if !rules.contains(where: { $0.isPlain(from: source, to: table) }) {
       missing.append(
         PolicyRule(family: address.family, priority: RulePriority.fromENI, from: source, table: table))
@@ -177,11 +177,11 @@ package struct ENIWiring: Sendable, Hashable {
 }
 
 extension ENIWiring {
-  /// Takes away what `apply` put outside the link: the rules of priority 1536 and 32765 that lead to the table, then the
-  /// table's routes. For an ENI that was detached, whose link (with its addresses) is gone or going.
+  /// Removes the state of `apply` outside the link: the rules of priority 1536 and 32765 for the table, then the
+  /// table's routes. For a detached ENI, whose link (with its addresses) is gone or going.
   ///
   /// - Parameter table: never `main` or `local`, for which nothing is done.
-  /// - Returns: what was taken away; empty where nothing was left.
+  /// - Returns: what was removed; empty if nothing was left.
   @discardableResult
   package static func remove(
     table: RouteTable, family: AddressFamily, on socket: NetlinkSocket
@@ -190,7 +190,7 @@ extension ENIWiring {
     let priorities = [RulePriority.fromENI, RulePriority.fromPod]
     let rules = try PolicyRule.list(family, on: socket)
       .filter { $0.table == table && priorities.contains($0.priority) && $0.isLookup }
-    // The default route goes before the gateway's.
+    // The default route is deleted before the gateway's.
     let routes = try Route.list(table: table, family: family, on: socket)
       .sorted { $0.destination.length < $1.destination.length }
     let found = rules.map(NodeDifference.foreignRule) + routes.map(NodeDifference.foreignRoute)
@@ -198,12 +198,11 @@ extension ENIWiring {
     return found
   }
 
-  /// Takes away what ENIs have left that are gone with their links: their rules, and tables in which nothing but our last
-  /// route is left. A packet that such a rule matches would find no way, while the ENI that has the address by now stands
-  /// behind it.
+  /// Removes leftovers of ENIs that are gone with their links: their rules, and tables that contain only the agent's
+  /// fallback route. A packet that matches such a rule would be dropped although another ENI has the address by now.
   ///
-  /// - Parameter tables: of the ENIs that are attached. The rules of tables with any other route are left alone.
-  /// - Returns: what was taken away.
+  /// - Parameter tables: the tables of attached ENIs. Rules of tables with any other route are kept.
+  /// - Returns: what was removed.
   @discardableResult
   package static func removeDead(
     besides tables: Set<RouteTable>, family: AddressFamily, on socket: NetlinkSocket
@@ -222,8 +221,8 @@ extension ENIWiring {
     return removed
   }
 
-  /// The table that a rule `from ADDRESS` already leads to, as machine images set up ENIs of further cards; nil where
-  /// there is none. Contract §8.2: that table is used in place of the computed one.
+  /// The table of an existing rule `from ADDRESS`, as machine images set up ENIs of other cards; nil if there is none.
+  /// Contract §8.2: that table is used instead of the computed one.
   package static func existingTable(
     for address: IPAddress, on socket: NetlinkSocket
   ) throws(NetlinkError) -> RouteTable? {
@@ -234,7 +233,7 @@ extension ENIWiring {
 }
 
 extension PolicyRule {
-  /// Whether the rule says `from SOURCE lookup TABLE` and no more.
+  /// Whether the rule is exactly `from SOURCE lookup TABLE`.
   fileprivate func isPlain(from source: IPPrefix, to table: RouteTable) -> Bool {
     isLookup && self.source == source && self.table == table && destination == nil && mark == nil && input == nil
       && output == nil

@@ -2,14 +2,14 @@
 
 package import VPCModel
 
-/// What of the node was made under other settings and is still in use. It goes on working beside today's until it ends:
-/// a change of a setting must cost no running pod its network, and no open connection its way.
+/// Node state that was created under other settings and is still in use. It keeps working beside the current state
+/// until it ends: a settings change must not break running pods or open connections.
 ///
-/// Nothing of it is written down: the kernel shows it, to this run of the agent and to the next.
+/// It is not persisted: the kernel shows it, to this run of the agent and to the next.
 package struct EarlierSettings: Sendable, Hashable {
-  /// Beginnings of the names of running pods' host veths, other than today's; sorted.
+  /// Veth prefixes of running pods other than the current one; sorted.
   package var vethPrefixes: [String]
-  /// Marks by which open connections are led to the primary ENI, other than today's; in the order of their rules.
+  /// Marks that route open connections by the primary ENI, other than the current one; in the order of their rules.
   package var marks: [PacketMark]
 
   package init(vethPrefixes: [String] = [], marks: [PacketMark] = []) {
@@ -17,9 +17,9 @@ package struct EarlierSettings: Sendable, Hashable {
     self.marks = marks
   }
 
-  /// The beginnings of the names of all pods' host veths. A pod is recognised by what it is: a veth that is called as a
-  /// plugin calls one, whatever the prefix, and to which the route of a pod leads. That is any route of the pods' table,
-  /// and one of `main` where a rule `512: to POD lookup main` stands beside it.
+  /// The prefixes of all pods' host veths. A pod is recognized by a veth whose name has a plugin's form, with any
+  /// prefix, and by a pod route to it: any route of the pods' table, or a route in `main` with a rule `512: to POD
+  /// lookup main`.
   ///
   /// - Parameters:
   ///   - links: all of the node.
@@ -40,11 +40,11 @@ package struct EarlierSettings: Sendable, Hashable {
     return found
   }
 
-  /// The marks of the rules `1024: fwmark MARK lookup main`, other than today's.
+  /// The marks of the rules `1024: fwmark MARK lookup main`, other than the current one.
   ///
   /// - Parameters:
-  ///   - today: nil where the settings need none.
-  ///   - taken: bits that have another meaning today, so that no earlier mark can be kept that has one of them.
+  ///   - today: nil if the settings need none.
+  ///   - taken: bits that have another meaning now; earlier marks with one of them cannot be kept.
   package static func marks(rules: [PolicyRule], today: PacketMark?, taken: UInt32) -> [PacketMark] {
     var found: [PacketMark] = []
     for rule in rules {

@@ -2,22 +2,21 @@
 
 internal import VPCModel
 
-/// What the kernel told since it was last asked: which objects were touched, not what is true now.
+/// Kernel notifications since the last read: which objects changed, not their current state.
 ///
-/// A value: notices in, each object once, however often it was touched. What is too much to be told one by one counts as
-/// lost: everything is looked at then.
+/// A value: collects notifications, each object once. Too many objects count as lost: then everything is checked.
 package struct NodeChanges: Sendable, Hashable {
-  /// What was told of one link.
+  /// The notifications about one link.
   package struct LinkChange: Sendable, Hashable {
-    /// As last told; nil where the link is gone.
+    /// As last reported; nil if the link is gone.
     package var now: Link?
-    /// As first told in this while.
+    /// As first reported in this period.
     package var first: Link
-    /// It was down once, so that its routes went without a word, or its routes may have.
+    /// It was down, so its routes may have gone without a notification.
     package var wasDown: Bool
   }
 
-  /// Notices were lost: everything may have changed.
+  /// Notifications were lost: everything may have changed.
   package var isLost = false
   package private(set) var addedRules: Set<PolicyRule> = []
   package private(set) var removedRules: Set<PolicyRule> = []
@@ -29,16 +28,16 @@ package struct NodeChanges: Sendable, Hashable {
   package private(set) var addresses: Set<UInt32> = []
   /// Links whose settings changed.
   package private(set) var settings: Set<UInt32> = []
-  /// nftables tables of IPv4 and IPv6 that were touched.
+  /// Changed nftables tables of IPv4 and IPv6.
   package private(set) var tables: Set<String> = []
-  /// Chains of iptables-nft that we write to and that were touched, or whose rules were; empty text for a whole table.
+  /// Changed chains of iptables-nft that the agent writes to; empty text for a whole table.
   package private(set) var iptablesChains: Set<String> = []
-  /// Who made the changes, as far as the kernel said.
+  /// The authors of the changes, as far as the kernel reports them.
   package private(set) var origin = Origin()
 
-  /// Traces of who it was.
+  /// Traces of the author.
   package struct Origin: Sendable, Hashable {
-    /// Ports of netlink sockets, which often are the numbers of their processes; at most 16.
+    /// Ports of netlink sockets, often process IDs; at most 16.
     package var ports: Set<UInt32> = []
     /// Programs of nftables' transactions, by name; at most 8.
     package var programs: Set<String> = []
@@ -64,7 +63,7 @@ package struct NodeChanges: Sendable, Hashable {
       + settings.count + tables.count + iptablesChains.count
   }
 
-  /// Forgets what nobody will ask for, since everything is looked at.
+  /// Drops details that are no longer needed, since everything is checked.
   private mutating func bound() {
     guard count > NodeChanges.limit else { return }
     let origin = origin
@@ -75,10 +74,10 @@ package struct NodeChanges: Sendable, Hashable {
 
   package var isEmpty: Bool { self == NodeChanges() }
 
-  /// The tables of iptables-nft that we write.
+  /// The tables of iptables-nft that the agent writes.
   private static let iptablesTables: Set<String> = ["nat", "mangle"]
 
-  /// kube-proxy writes thousands of rules to chains of its own, which are no concern of ours.
+  /// kube-proxy writes thousands of rules to its own chains, which are not relevant.
   private static func isOfInterest(_ chain: String) -> Bool {
     chain.isEmpty || chain == "PREROUTING" || chain == "POSTROUTING" || IptablesPlan.owns(chain: chain)
       || IptablesSave.hints.contains(chain)

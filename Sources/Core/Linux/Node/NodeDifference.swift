@@ -2,7 +2,7 @@
 
 package import VPCModel
 
-/// One point in which a node's kernel differs from what it should be, and so one change that mends it.
+/// One difference of a node's kernel from the desired state, and the change that repairs it.
 package enum NodeDifference: Sendable, Hashable, CustomStringConvertible {
   case mtu(link: UInt32, found: UInt32, wanted: UInt32)
   case linkDown(UInt32)
@@ -10,7 +10,7 @@ package enum NodeDifference: Sendable, Hashable, CustomStringConvertible {
   case setting(Sysctl, found: String, wanted: String)
   case missingAddress(InterfaceAddress)
   case missingRoute(Route)
-  /// A pod's host route: never put in the place of one that is there, which may be a newer pod's.
+  /// A pod's host route: never replaces an existing one, which may be a newer pod's.
   case missingPodRoute(Route)
   case missingRule(PolicyRule)
   case foreignRule(PolicyRule)
@@ -33,11 +33,11 @@ package enum NodeDifference: Sendable, Hashable, CustomStringConvertible {
     }
   }
 
-  /// Mends the differences in the order given, the netlink part in one system call as far as possible.
+  /// Repairs the differences in the given order, the netlink part in one system call where possible.
   ///
-  /// The order that `ENIWiring` and `NodeRules` return adds before it deletes. Settings are written in the calling
-  /// thread's namespace, which must be that of the socket.
-  /// - Throws: `NetlinkError`, `SystemCallError`: the first failure. The other netlink changes were tried all the same.
+  /// The order of `ENIWiring` and `NodeRules` adds before it deletes. Settings are written in the calling thread's
+  /// namespace, which must be the socket's.
+  /// - Throws: `NetlinkError`, `SystemCallError`: the first failure. The other netlink changes were tried anyway.
   package static func mend(_ differences: [NodeDifference], on socket: NetlinkSocket) throws {
     var requests: [NetlinkRequest] = []
     for difference in differences {
@@ -50,9 +50,9 @@ package enum NodeDifference: Sendable, Hashable, CustomStringConvertible {
     try socket.perform(requests)
   }
 
-  /// As `mend`, but tells of each difference what kept it from being mended; nil for none.
+  /// As `mend`, but returns the error of each difference; nil for success.
   ///
-  /// - Throws: where the answers themselves did not come.
+  /// - Throws: if the answers are lost.
   package static func mendEach(_ differences: [NodeDifference], on socket: NetlinkSocket) throws -> [(any Error)?] {
     var failures = [(any Error)?](repeating: nil, count: differences.count)
     var places: [Int] = []
@@ -93,7 +93,7 @@ package enum NodeDifference: Sendable, Hashable, CustomStringConvertible {
 }
 
 extension NodeDifference {
-  /// What sort of object it is about: few words, for counting.
+  /// The kind of object, in a few words, for counting.
   package enum Kind: String, Sendable, Hashable, CaseIterable {
     case rule, route, address, link, mtu, mac, setting
   }
@@ -110,7 +110,7 @@ extension NodeDifference {
     }
   }
 
-  /// The object, whatever is wrong with it: the same text when it is undone again.
+  /// The object, whatever is wrong with it: repeated differences of one object have the same text.
   package var subject: String {
     switch self {
     case .mtu(let link, _, _): "mtu of link \(link)"

@@ -4,13 +4,13 @@ internal import CNetlink
 internal import Glibc
 internal import VPCModel
 
-/// Tells that something of a node's network state was changed, by whomever: rules, routes, addresses, links and settings
-/// of IPv4, and nftables.
+/// Reports changes of a node's network state by any program: rules, routes, addresses, links and settings of IPv4, and
+/// nftables.
 ///
-/// Opened in the calling thread's namespace; changes from then on are told. One thread uses it; only `interrupt` may be
-/// called from any.
+/// Opened in the calling thread's namespace; later changes are reported. One thread uses it; only `interrupt` may be
+/// called from any thread.
 package final class NodeMonitor {
-  /// Sockets whose changes are no news: they are the agent's own.
+  /// The agent's own sockets, whose changes are ignored.
   package struct OwnPorts: Sendable, Hashable {
     package var route: Set<UInt32>
     package var netfilter: Set<UInt32>
@@ -22,16 +22,16 @@ package final class NodeMonitor {
   }
 
   private(set) var route: NetlinkMonitor
-  /// Nil where the kernel has no netfilter netlink, and so no nftables.
+  /// Nil if the kernel has no netfilter netlink, and so no nftables.
   private var nftables: NftablesMonitor?
   private let bell: EventBell
 
-  /// What the kernel keeps for us while we let changes gather: 30 pods at once are 300 kB, and more only costs a look at
-  /// everything.
+  /// The kernel's queue while changes are collected: 30 pods at once are 300 kB, and an overflow only costs a full
+  /// check.
   private static let queueSize: Int32 = 4 << 20
 
-  /// Notices taken at once: more than the kernel keeps. What comes while they are taken waits for the next `take`, so that
-  /// a flood holds nobody up.
+  /// Notifications taken at once: more than the kernel queues. Later ones wait for the next `take`, so that a flood
+  /// does not block.
   private static let noticesAtOnce = 65_536
 
   package init() throws {
@@ -50,13 +50,13 @@ package final class NodeMonitor {
     }
   }
 
-  /// Opens new sockets in place of those that failed, in the calling thread's namespace. What changed between the failure
-  /// and this call is not told: look at everything behind it. `interrupt` stays as it is.
+  /// Replaces failed sockets with new ones, in the calling thread's namespace. Changes between the failure and this
+  /// call are not reported: check everything afterwards. `interrupt` stays unchanged.
   ///
   /// - Throws: `NetlinkError`; the old sockets stay then.
   package func reopen() throws { (route, nftables) = try NodeMonitor.open() }
 
-  /// Ends a `wait` under way, or the next one. May be kept and called by any thread.
+  /// Ends the current or next `wait`. May be kept and called by any thread.
   package var interrupt: @Sendable () -> Void { { [bell] in bell.ring() } }
 
   /// Blocks until there is something to take, or until it is interrupted.
@@ -71,7 +71,7 @@ package final class NodeMonitor {
     bell.clear()
   }
 
-  /// Takes what there is, without waiting. Changes made by `own` sockets are left out.
+  /// Takes all pending changes, without waiting. Changes made by `own` sockets are left out.
   package func take(leavingOut own: OwnPorts) throws -> NodeChanges {
     var changes = NodeChanges()
     let now = ContinuousClock.now

@@ -2,20 +2,20 @@
 
 package import VPCModel
 
-/// The policy rules that a node holds once, whatever its ENIs and pods: the desired state of contract §8.1 and of the
-/// constant scheme.
+/// The policy rules that exist once per node, independent of ENIs and pods: the desired state of contract §8.1 and of
+/// the constant scheme.
 package struct NodeRules: Sendable, Hashable {
   /// Of the pods' addresses.
   package var family: AddressFamily
   /// `512: lookup PODS`, and `32764: not iif lo goto 32766`; false in the per-pod scheme.
   package var leadsToPodsTable: Bool
-  /// `1024: fwmark MARK lookup main`; nil where neither NodePort support nor SNAT is on.
+  /// `1024: fwmark MARK lookup main`; nil if neither NodePort support nor SNAT is on.
   package var primaryMark: PacketMark?
-  /// As `primaryMark`, of connections from before a change of the settings.
+  /// As `primaryMark`, for connections from before a settings change.
   package var earlierMarks: [PacketMark] = []
-  /// `1535: to CIDR lookup main`, one for each: AWS_EXTERNAL_SERVICE_CIDRS. Those of another family are passed over.
+  /// `1535: to CIDR lookup main`, one for each: AWS_EXTERNAL_SERVICE_CIDRS. Those of another family are skipped.
   package var externalServices: [IPPrefix]
-  /// While pods are led from the constant scheme to the per-pod one: its rules stand until each pod has its own.
+  /// During migration from the constant to the per-pod scheme: its rules stay until each pod has its own.
   package var keepsPodsTable = false
 
   /// See the properties.
@@ -31,7 +31,7 @@ package struct NodeRules: Sendable, Hashable {
 
   private var toPods: PolicyRule { PolicyRule(family: family, priority: RulePriority.toPod, table: .pods) }
 
-  /// A part of the constant scheme: in the other the contract's rules stand alone.
+  /// Part of the constant scheme: the per-pod scheme has only the contract's rules.
   private var pastENIs: PolicyRule {
     var rule = PolicyRule(
       family: family, priority: RulePriority.pastENIs, input: InterfaceName("lo"), table: RouteTable(0))
@@ -40,9 +40,10 @@ package struct NodeRules: Sendable, Hashable {
     return rule
   }
 
-  /// The kernel's own: what is led nowhere else goes by it, pods on the primary ENI among it. `ip rule flush` takes it.
+  /// The kernel's own rule: all other packets use it, including those of pods on the primary ENI. `ip rule flush`
+  /// deletes it.
   private var toMain: PolicyRule { PolicyRule(family: family, priority: RulePriority.main, table: .main) }
-  /// The kernel's last one, to a table that is empty as a rule. Made again together with the one before it.
+  /// The kernel's last rule, to a usually empty table. Restored together with the one before it.
   private var toDefault: PolicyRule {
     PolicyRule(family: family, priority: RulePriority.main + 1, table: RouteTable(253))
   }
@@ -54,8 +55,8 @@ package struct NodeRules: Sendable, Hashable {
       rules.append(PolicyRule(family: family, priority: RulePriority.primaryMark, mark: mark, table: .main))
     }
     for service in externalServices where service.family == family {
-      // All addresses are two halves: for the kernel a rule to all of them has no destination, and deleting one that
-      // names nothing deletes the first of its priority and table, whatever that says.
+      // 0.0.0.0/0 is split in two halves: for the kernel such a rule has no destination, and deleting a rule without
+      // selectors deletes the first of its priority and table, whatever its selectors.
       rules += (service.length == 0 ? service.halves : [service]).map(toService)
     }
     return rules
@@ -65,7 +66,7 @@ package struct NodeRules: Sendable, Hashable {
     PolicyRule(family: family, priority: RulePriority.externalService, to: service, table: .main)
   }
 
-  /// Adds what is missing, then deletes what is there twice and what an earlier setting left.
+  /// Adds missing rules, then deletes duplicates and leftovers of earlier settings.
   ///
   /// - Returns: what was changed; empty where all was as it should be.
   @discardableResult
@@ -75,7 +76,7 @@ package struct NodeRules: Sendable, Hashable {
     return differences
   }
 
-  /// What differs from the desired state, additions before deletions. Rules that say anything else are left alone.
+  /// Differences from the desired state, additions before deletions. Other rules are kept.
   package func verify(on socket: NetlinkSocket) throws(NetlinkError) -> [NodeDifference] {
     let wanted = wanted
     let present = try PolicyRule.list(family, on: socket)
@@ -89,7 +90,7 @@ package struct NodeRules: Sendable, Hashable {
       } else if wanted.contains(rule) {
         isLeft = seen.insert(rule).inserted
       } else if rule == toService(nil) {
-        // The reference's rule for 0.0.0.0/0 can be deleted only as the first of its kind.
+        // The rule of amazon-vpc-cni-k8s for 0.0.0.0/0 can be deleted only as the first of its kind.
         isLeft = keepsService
       } else if rule == toPods || rule == pastENIs {
         isLeft = keepsPodsTable
@@ -107,7 +108,7 @@ package struct NodeRules: Sendable, Hashable {
       + foreign.map(NodeDifference.foreignRule)
   }
 
-  /// Whether the rule is one of priority 1024 as an earlier run made it, of whatever mark.
+  /// Whether the rule is one of priority 1024 from an earlier run, with any mark.
   static func isPrimaryMark(_ rule: PolicyRule) -> Bool {
     guard let mark = rule.mark else { return false }
     return rule == PolicyRule(family: rule.family, priority: RulePriority.primaryMark, mark: mark, table: .main)

@@ -2,19 +2,19 @@
 
 package import VPCModel
 
-/// What the node's kernel must hold for its pods outside of their namespaces: each one's veth and the way to it, by one
-/// of the two schemes (contract §8.1 and §8.4, and docs/decisions/0004).
+/// The desired kernel state for pods outside of their namespaces: each pod's veth and its route, in one of the two
+/// schemes (contract §8.1 and §8.4, and docs/decisions/0004).
 ///
-/// A value: lists of the kernel's in, differences out. It reads and writes nothing.
+/// A value: kernel lists in, differences out. It reads and writes nothing.
 package struct PodPaths: Sendable, Hashable {
   /// One pod's host side.
   package struct Pod: Sendable, Hashable {
     package var address: IPAddress
     /// The index of its host veth.
     package var veth: UInt32
-    /// What the pod's permanent neighbour entry says of its gateway; nil where nobody knows.
+    /// The gateway MAC in the pod's permanent neighbour entry; nil if unknown.
     package var mac: MACAddress?
-    /// The table of the ENI that has the address; nil where that ENI is not known, so that no rule can be made.
+    /// The table of the ENI that has the address; nil if that ENI is unknown, so that no rule can be created.
     package var eniTable: RouteTable?
 
     package init(address: IPAddress, veth: UInt32, mac: MACAddress? = nil, eniTable: RouteTable?) {
@@ -25,12 +25,12 @@ package struct PodPaths: Sendable, Hashable {
     }
   }
 
-  /// What the kernel holds, as far as it was asked.
+  /// The kernel's state, as far as it was read.
   package struct Sight: Sendable, Hashable {
     /// By index.
     package var links: [UInt32: Link]
     package var rules: [PolicyRule]
-    /// Of the pods' table and of `main`; others are passed over.
+    /// Routes of the pods' table and of `main`; others are skipped.
     package var routes: [Route]
 
     package init(links: [UInt32: Link], rules: [PolicyRule], routes: [Route]) {
@@ -60,7 +60,7 @@ package struct PodPaths: Sendable, Hashable {
 
   private var otherTable: RouteTable { routing == .perPodRules ? .pods : .main }
 
-  /// The one way to a pod.
+  /// The one route to a pod.
   package func route(to pod: Pod) -> Route {
     Route(to: IPPrefix(single: pod.address), table: routing.routeTable, device: pod.veth)
   }
@@ -70,7 +70,7 @@ package struct PodPaths: Sendable, Hashable {
     return PodRules.rules(pod: pod.address, table: pod.eniTable ?? .main)
   }
 
-  /// What is missing or wrong, pod by pod; a pod whose veth is gone has ended and lacks nothing.
+  /// Missing or wrong objects per pod; a pod whose veth is gone has ended and needs nothing.
   package func faults(in sight: Sight) -> [IPAddress: [NodeDifference]] {
     let routes = Dictionary(
       sight.routes.filter { $0.table == routing.routeTable && $0.destination.isSingle }
@@ -85,7 +85,7 @@ package struct PodPaths: Sendable, Hashable {
       let wanted = route(to: pod)
       switch routes[pod.address] {
       case nil: found.append(.missingPodRoute(wanted))
-      // By another veth, or not by one at all.
+      // By another veth, or by no veth at all.
       case let other? where !other.matches(wanted): found.append(.missingRoute(wanted))
       default: break
       }
@@ -95,12 +95,11 @@ package struct PodPaths: Sendable, Hashable {
     return faults
   }
 
-  /// What the other scheme, or a pod that ended while nobody looked, has left behind.
+  /// Leftovers of the other scheme, or of pods that ended unnoticed.
   ///
   /// - Parameters:
-  ///   - isOurs: whether an address is one that EC2 has given to this node for pods: of all others nothing is touched.
-  ///   - stands: whether the pod's packets find their way without what is left behind. Of a pod for which that does not
-  ///     hold nothing is taken away.
+  ///   - isOurs: whether EC2 assigned the address to this node for pods: all others are not touched.
+  ///   - stands: whether the pod's packets are routed without the leftovers. Otherwise nothing is removed for the pod.
   ///   - isVeth: whether a link is the host end of a pod's pair.
   package func leftovers(
     in sight: Sight, isOurs: (IPAddress) -> Bool, stands: (Pod) -> Bool, isVeth: (UInt32) -> Bool
@@ -116,7 +115,7 @@ package struct PodPaths: Sendable, Hashable {
     let rules = sight.rules.filter { rule in
       guard let address = PodRules.address(of: rule), mayGo(address) else { return false }
       guard routing == .perPodRules, let pod = known[address] else { return true }
-      // Of the pod's own two rules none goes; one that leads to another table is an earlier pod's.
+      // The pod's own two rules stay; a rule for another table belongs to an earlier pod.
       return !self.rules(of: pod).contains(rule)
     }
     let routes = sight.routes.filter { route in

@@ -26,7 +26,7 @@ package enum PodRules {
 
   /// The rules of the per-pod scheme that the node holds, for all pods, in the kernel's order.
   ///
-  /// - Parameter pod: nil for all. The kernel lists every rule all the same.
+  /// - Parameter pod: nil for all. The kernel lists every rule anyway.
   package static func list(
     family: AddressFamily, pod: IPAddress? = nil, on socket: NetlinkSocket
   ) throws(NetlinkError) -> [PolicyRule] {
@@ -36,9 +36,9 @@ package enum PodRules {
     }
   }
 
-  /// Deletes every rule of a pod, whatever table it leads to.
+  /// Deletes every rule of a pod, for any table.
   ///
-  /// - Returns: what was deleted; empty where nothing was left.
+  /// - Returns: what was deleted; empty if nothing was left.
   @discardableResult
   package static func remove(pod: IPAddress, on socket: NetlinkSocket) throws(NetlinkError) -> [PolicyRule] {
     let found = try list(family: pod.family, pod: pod, on: socket)

@@ -2,27 +2,28 @@
 
 package import VPCModel
 
-/// What a pod has on the host, known by its address, and how it is removed.
+/// A pod's state on the host, identified by its address, and its removal.
 ///
-/// The plugin removes it on DEL where no agent does; the agent removes it behind DEL's answer.
+/// The plugin removes it on DEL if no agent does; the agent removes it after answering DEL.
 package struct HostRemains: Sendable, Hashable {
-  /// What `remove` found and did.
+  /// The result of `remove`.
   package enum Outcome: Sendable, Hashable {
-    /// There was something of the pod's, and it is gone.
+    /// The pod's state existed and was removed.
     case removed
     /// Nothing was there.
     case alreadyGone
-    /// The address leads to another pod's interface, whose name this is: nothing was touched.
+    /// The address is routed to another pod's interface, named here: nothing was touched.
     case foreign(String)
   }
 
   /// The pod's address.
   package let address: IPAddress
-  /// The last part of the host veth's name, `HostVethName.suffix`: an interface of another name is another pod's.
+  /// The last part of the host veth's name, `HostVethName.suffix`: an interface with another name belongs to another
+  /// pod.
   package let vethSuffix: String
-  /// The table of the per-pod rule 1536; main or nil for none. Harmless where the pod had no rules of its own.
+  /// The table of the per-pod rule 1536; main or nil for none. Harmless if the pod had no rules.
   package let eniTable: RouteTable?
-  /// Whether the veth goes too, which takes the kernel 8 to 20 ms; otherwise it goes with the pod's namespace.
+  /// Whether to delete the veth too, which takes the kernel 8 to 20 ms; otherwise it goes with the pod's namespace.
   package let deletesVeth: Bool
 
   package init(address: IPAddress, vethSuffix: String, eniTable: RouteTable?, deletesVeth: Bool) {
@@ -32,9 +33,9 @@ package struct HostRemains: Sendable, Hashable {
     self.deletesVeth = deletesVeth
   }
 
-  /// Removes the host route, the per-pod rules and, if it shall go, the veth: found as the route's output device, its
-  /// name checked, deleted by index. So a late or repeated call cannot hit what a newer pod has made, be it of the same
-  /// name (another address) or of the same address (another name).
+  /// Removes the host route, the per-pod rules and, if requested, the veth: found as the route's output device, its
+  /// name checked, deleted by index. So a late or repeated call cannot hit a newer pod with the same name (another
+  /// address) or the same address (another name).
   ///
   /// - Parameter host: a socket of the node's namespace.
   package func remove(on host: NetlinkSocket) throws(NetlinkError) -> Outcome {
@@ -50,7 +51,7 @@ package struct HostRemains: Sendable, Hashable {
     return outcome
   }
 
-  /// Removes what a pod with a branch ENI has on the host beside that: the VLAN link and every priority-10 rule of its
+  /// Also removes the additional host state of a pod with a branch ENI: the VLAN link and every priority-10 rule of its
   /// table. `eniTable` is then the VLAN's, id + 100.
   ///
   /// Source: contract of amazon-vpc-cni-k8s v1.23, section 8.5.

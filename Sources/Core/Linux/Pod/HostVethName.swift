@@ -2,17 +2,17 @@
 
 package import VPCModel
 
-/// How the host's end of a pod's veth pair is called.
+/// The name of the host end of a pod's veth pair.
 ///
-/// The name is a contract between components: the plugin makes the interface, the agent finds it again after a restart
-/// and deletes it behind DEL's answer, and the network policy agent attaches to it.
-/// Source: contract of amazon-vpc-cni-k8s v1.23, ADD step 3.
+/// The name is a contract between components: the plugin creates the interface, the agent finds it after a restart and
+/// deletes it after answering DEL, and the network policy agent attaches to it. Source: contract of amazon-vpc-cni-k8s
+/// v1.23, ADD step 3.
 package enum HostVethName {
   /// The number of hex digits taken from the digest.
   package static let suffixLength = 11
 
-  /// The part that says which pod: the first 11 hex digits of SHA-1 of `namespace.podname`; for an interface `index`
-  /// above 0, of `namespace.podname.index`.
+  /// The part that identifies the pod: the first 11 hex digits of SHA-1 of `namespace.podname`; for an interface
+  /// `index` above 0, of `namespace.podname.index`.
   ///
   /// - Parameters:
   ///   - namespace: the pod's Kubernetes namespace.
@@ -26,13 +26,13 @@ package enum HostVethName {
   /// The interface's name.
   ///
   /// - Parameter prefix: AWS_VPC_K8S_CNI_VETHPREFIX, by default `eni`; at most 4 bytes.
-  /// - Returns: nil where prefix and digits together are no interface's name.
+  /// - Returns: nil if prefix and digits together are not a valid interface name.
   package static func name(prefix: String, namespace: String, pod: String, index: Int = 0) -> InterfaceName? {
     InterfaceName(prefix + suffix(namespace: namespace, pod: pod, index: index))
   }
 
-  /// The two parts of a name that a plugin of this contract gives: a prefix of one to four letters and digits, and the pod's
-  /// digits; nil for any other name.
+  /// The two parts of a name in this contract: a prefix of one to four letters and digits, and the pod's digits; nil
+  /// for any other name.
   package static func split(_ name: String) -> (prefix: String, suffix: String)? {
     let bytes = name.utf8
     guard (1...4).contains(bytes.count - suffixLength) else { return nil }
@@ -44,7 +44,7 @@ package enum HostVethName {
     return (String(decoding: bytes.dropLast(suffixLength), as: UTF8.self), String(decoding: digits, as: UTF8.self))
   }
 
-  /// The links that are called like a pod's, `PREFIX…`, and are none: rules for pods' packets mean theirs too.
+  /// Links with a pod-like name, `PREFIX…`, that are not pods': pod rules apply to their packets too.
   package static func strangers(among links: [Link], prefix: String) -> [Link] {
     links.filter { link in
       link.name.hasPrefix(prefix) && (split(link.name)?.prefix != prefix || link.kind != "veth")

@@ -2,12 +2,12 @@
 
 internal import VPCModel
 
-/// The routes and rules of one interface, as ADD makes them and CHECK looks for them.
+/// The routes and rules of one interface, as ADD creates and CHECK expects them.
 extension PodInterface {
-  /// The table of the pod that the interface's routes stand in: main for the first, its index for the others.
+  /// The pod's table for the interface's routes: main for the first, its index for the others.
   var podTable: RouteTable { index == 0 ? .main : RouteTable(UInt32(index)) }
 
-  /// The gateway on the link, and everything else by it.
+  /// The gateway on the link, and the default route by it.
   func podRoutes(link: UInt32) -> [Route] {
     [
       Route(to: IPPrefix(single: gateway), table: podTable, device: link, scope: .link),
@@ -15,13 +15,13 @@ extension PodInterface {
     ]
   }
 
-  /// In the pod: what has this address for its source leaves by this interface. Nil for the first.
+  /// In the pod: packets with this source address leave by this interface. Nil for the first.
   var podRule: PolicyRule? {
     guard index > 0 else { return nil }
     return PolicyRule(family: address.family, priority: 1, from: IPPrefix(single: address), table: podTable)
   }
 
-  /// The host's rules for the pod: none where the agent's constant ones serve all pods.
+  /// The host's rules for the pod: none if the agent's constant rules serve all pods.
   func rules(_ routing: HostRouting) -> [PolicyRule] {
     guard case .perPodRules = routing else { return [] }
     return PodInterface.rules(address: address, eniTable: eniTable)

@@ -4,7 +4,7 @@ package import VPCModel
 
 /// One interface that a pod should have: a veth pair, the pod's end in the pod's namespace.
 package struct PodInterface: Sendable, Hashable {
-  /// 0 for the pod's first interface, which alone has routes in the pod's main table.
+  /// 0 for the pod's first interface, the only one with routes in the pod's main table.
   package let index: Int
   /// The host's end.
   package let hostName: InterfaceName
@@ -12,7 +12,7 @@ package struct PodInterface: Sendable, Hashable {
   package let podName: InterfaceName
   /// The pod's address, alone in its subnet.
   package let address: IPAddress
-  /// The routing table of the ENI that owns the address. Used by the per-pod rules alone.
+  /// The routing table of the ENI that owns the address. Used only by the per-pod rules.
   package let eniTable: RouteTable
 
   package init(index: Int, hostName: InterfaceName, podName: InterfaceName, address: IPAddress, eniTable: RouteTable) {
@@ -23,8 +23,8 @@ package struct PodInterface: Sendable, Hashable {
     self.eniTable = eniTable
   }
 
-  /// What the pod takes for its router: 169.254.1.(index + 1), or fe80::(index + 1). No interface has this address; a
-  /// permanent neighbour entry sends its packets to the host's end.
+  /// The pod's gateway: 169.254.1.(index + 1), or fe80::(index + 1). No interface has this address; a permanent
+  /// neighbour entry sends its packets to the host's end.
   package var gateway: IPAddress {
     switch address.family {
     case .ipv4: IPAddress(ipv4: 0xa9fe_0101 + UInt32(index))
@@ -33,12 +33,12 @@ package struct PodInterface: Sendable, Hashable {
   }
 }
 
-/// Where packets to pods find their way: the host's part of the wiring.
+/// How packets are routed to pods: the host's part of the wiring.
 package enum HostRouting: Sendable, Hashable {
-  /// The host route in this table alone. The agent keeps what leads packets there and back, the same for all pods.
+  /// Only the host route in this table. The agent maintains the rules, which are the same for all pods.
   case table(RouteTable)
-  /// The reference's scheme: the host route in main, a rule 512 `to POD lookup main` and, unless the ENI's table is
-  /// main, a rule 1536 `from POD lookup ENI-TABLE`.
+  /// The scheme of amazon-vpc-cni-k8s: the host route in main, a rule 512 `to POD lookup main` and, unless the ENI's
+  /// table is main, a rule 1536 `from POD lookup ENI-TABLE`.
   case perPodRules
 
   /// The table that holds the host route.
@@ -50,9 +50,10 @@ package enum HostRouting: Sendable, Hashable {
   }
 }
 
-/// What a pod's wiring should be.
+/// The desired wiring of a pod.
 package struct PodNetwork: Sendable, Hashable {
-  /// The most interfaces a pod can have, one for each network card; the last byte of a gateway's address bounds it too.
+  /// The maximum number of interfaces of a pod, one per network card; the last byte of a gateway's address also limits
+  /// it.
   package static let maximumInterfaces = 32
 
   /// In the order of their index.

@@ -3,7 +3,7 @@
 internal import VPCModel
 
 extension PodNetwork {
-  /// Makes the wiring, all of it or nothing.
+  /// Creates the wiring completely or not at all.
   ///
   /// For each interface: the veth pair (`PodVeth`); the host route and rules in one system call; the pod's address,
   /// routes and neighbour entry in another.
@@ -11,11 +11,10 @@ extension PodNetwork {
   /// - Parameters:
   ///   - pod: a socket opened in the pod's namespace.
   ///   - host: a socket of the node's namespace.
-  ///   - node: the node's namespace, in which the calling thread must be: the sysctls are its.
-  ///   - prepared: the first interface's pair, where it stands already; it is taken over, and gone after a failure.
-  /// - Throws: `PodNetworkError`. Whatever had been made is gone then; a host route or rule that stood before and was
-  ///   taken over may be gone too.
-  /// Source: contract of amazon-vpc-cni-k8s v1.23, section 8.4.
+  ///   - node: the node's namespace, in which the calling thread must be: the sysctls belong to it.
+  ///   - prepared: the first interface's pair, if it already exists; it is used, and deleted after a failure.
+  /// - Throws: `PodNetworkError`. Everything created is removed then; a host route or rule that already existed may be
+  ///   removed too. Source: contract of amazon-vpc-cni-k8s v1.23, section 8.4.
   package func add(
     pod: NetlinkSocket, host: NetlinkSocket, node: NetworkNamespace, prepared: PodVeth? = nil
   ) throws(PodNetworkError) {
@@ -51,7 +50,7 @@ extension PodNetwork {
     /// In reverse: rules, then the links, with which addresses, routes and neighbour entries go.
     func undo(on host: NetlinkSocket) {
       let requests = rules.reversed().map { NetlinkRequest.delete($0) } + links.reversed().map { .deleteLink($0) }
-      // The first failure is the one to tell; what cannot be undone the pod's DEL removes.
+      // The first failure is reported; the pod's DEL removes what cannot be undone.
       _ = try? host.performEach(requests)
     }
   }
@@ -77,11 +76,11 @@ extension PodNetwork {
   ) throws(PodNetworkError) {
     do {
       let route = Route(to: IPPrefix(single: interface.address), table: routing.routeTable, device: veth.hostIndex)
-      // Replaced, since the agent says whose the address is now; what stands there is of a pod that is gone.
+      // Replaced, since the agent decides who has the address; an existing route belongs to a pod that is gone.
       var requests: [NetlinkRequest] = [.replace(route)]
       let rules = interface.rules(routing)
       if case .perPodRules = routing {
-        // A rule that an earlier pod of this address left may lead to another ENI's table.
+        // A rule left by an earlier pod of this address may name another ENI's table.
         requests.append(.delete(interface.fromRule(table: RouteTable(0))))
       }
       let first = requests.count

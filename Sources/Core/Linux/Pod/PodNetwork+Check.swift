@@ -5,12 +5,12 @@ internal import VPCModel
 extension PodInterface {
   /// Compares the kernel's state with what ADD made, and names the first thing that differs.
   ///
-  /// Looked at: both ends of the veth pair, that they are each other's, up and of one MTU; the pod's address, routes,
+  /// Checks: both ends of the veth pair, that they are peers, up and have the same MTU; the pod's address, routes,
   /// neighbour entry and rule; the host route, in the pods' table or in main, and the rules that lead to it.
   /// - Parameters:
   ///   - pod: a socket opened in the pod's namespace.
   ///   - host: a socket of the node's namespace.
-  /// - Throws: code `differs`; `kernel` where the kernel cannot be asked.
+  /// - Throws: code `differs`; `kernel` if the kernel cannot be read.
   package func check(pod: NetlinkSocket, host: NetlinkSocket) throws(PodNetworkError) {
     do {
       let (hostEnd, podEnd) = try checkLinks(pod: pod, host: host)

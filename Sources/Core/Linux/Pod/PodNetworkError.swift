@@ -2,24 +2,24 @@
 
 internal import VPCModel
 
-/// Why a pod could not be wired, or is not wired as it should be.
+/// Why a pod could not be wired, or differs from the desired wiring.
 package struct PodNetworkError: CausedError, Sendable {
   /// What went wrong, for a caller to switch on. A struct, so that codes can be added.
   package struct Code: Sendable, Hashable {
     private enum Value { case interfaceExists, hasNetwork, notOurs, unsupported, kernel, differs }
     private let value: Value
 
-    /// The pod's namespace has an interface of that name already.
+    /// The pod's namespace already has an interface with that name.
     package static let interfaceExists = Code(value: .interfaceExists)
-    /// The host interface of that name is the pod's already, under another name of the pod's end.
+    /// The host interface with that name already belongs to the pod, with another name of the pod's end.
     package static let hasNetwork = Code(value: .hasNetwork)
-    /// The host has an interface of that name which is no veth, so that it is not taken away.
+    /// The host has an interface with that name that is not a veth, so it is not deleted.
     package static let notOurs = Code(value: .notOurs)
-    /// The wiring asked for is of a kind that is not made.
+    /// The requested kind of wiring is not supported.
     package static let unsupported = Code(value: .unsupported)
     /// The kernel refused; the cause says what.
     package static let kernel = Code(value: .kernel)
-    /// CHECK: something is missing or not as it should be.
+    /// CHECK: something is missing or differs.
     package static let differs = Code(value: .differs)
   }
 

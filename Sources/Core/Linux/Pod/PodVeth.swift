@@ -2,9 +2,9 @@
 
 package import VPCModel
 
-/// A pod's veth pair without an address: the part of the wiring that needs nothing of the agent's answer.
+/// A pod's veth pair without an address: the part of the wiring that does not need the agent's answer.
 ///
-/// The plugin makes it while the agent looks for an address (docs/decisions/0015-veth-before-the-answer.md).
+/// The plugin creates it while the agent assigns an address (docs/decisions/0015-veth-before-the-answer.md).
 package struct PodVeth: Sendable, Hashable {
   package let hostName: InterfaceName
   package let podName: InterfaceName
@@ -23,16 +23,16 @@ package struct PodVeth: Sendable, Hashable {
     self.mac = mac
   }
 
-  /// How often a host interface that is in the way is deleted before its coming back is an error.
+  /// How often a conflicting host interface is deleted before its reappearance is an error.
   private static let attempts = 3
 
-  /// Makes the pair in one request, both ends where they belong and up, and writes the host end's sysctls. A veth of the
-  /// same name that the host still has, of an earlier pod of that name, is deleted first.
+  /// Creates the pair in one request, both ends in their namespaces and up, and writes the host end's sysctls. A veth
+  /// with the same name left by an earlier pod is deleted first.
   ///
   /// - Parameters:
   ///   - pod: a socket opened in the pod's namespace.
   ///   - host: a socket of the node's namespace.
-  ///   - node: the node's namespace, in which the calling thread must be: the sysctls are its.
+  ///   - node: the node's namespace, in which the calling thread must be: the sysctls belong to it.
   /// - Throws: `PodNetworkError`. Nothing of the pair is left then.
   package static func make(
     hostName: InterfaceName, podName: InterfaceName, mtu: UInt32, pod: NetlinkSocket, host: NetlinkSocket,
@@ -41,8 +41,8 @@ package struct PodVeth: Sendable, Hashable {
     let veth = try create(hostName: hostName, podName: podName, mtu: mtu, pod: pod, host: host, node: node)
     do {
       try quiet(hostName)
-      // An IPv6 link-local address on each host end makes a list of routes that the kernel walks for every link that
-      // comes or goes: beside 700 pods a set-up took 1 ms in place of 0.05.
+      // IPv6 link-local addresses on host ends create routes that the kernel walks for every link change: with 700 pods
+      // a setup took 1 ms instead of 0.05.
       try host.perform([.setNoLinkLocalAddress(on: veth.hostIndex), .setUp(veth.hostIndex)])
     } catch {
       veth.remove(on: host)
@@ -51,9 +51,9 @@ package struct PodVeth: Sendable, Hashable {
     return veth
   }
 
-  /// Deletes the pair, by index: one of the same name that came later is not touched.
+  /// Deletes the pair by index: a later one with the same name is not touched.
   package func remove(on host: NetlinkSocket) {
-    // What cannot be deleted goes with the pod's namespace; the failure before it is the one to tell.
+    // A pair that cannot be deleted goes with the pod's namespace; the earlier failure is reported.
     _ = try? host.perform(.deleteLink(hostIndex))
   }
 
@@ -62,11 +62,11 @@ package struct PodVeth: Sendable, Hashable {
     node: NetworkNamespace
   ) throws(PodNetworkError) -> PodVeth {
     var generator = SystemRandomNumberGenerator()
-    // The contract asks for a MAC that no other link has. Among 2^46 no second one is looked for: it would mean to list
-    // every link at each pod's start.
+    // The contract requires a MAC that no other link has. With 2^46 values, duplicates are not checked: that would mean
+    // listing every link at each pod start.
     let mac = MACAddress.randomLocal(using: &generator)
-    // Asked for in the pod's namespace: the kernel makes the far end first and could not set it up without the near one,
-    // while the near one can be up, and take routes, from its creation.
+    // Requested in the pod's namespace: the kernel creates the far end first and cannot set it up without the near end,
+    // while the near end can be up, and have routes, from its creation.
     let podEnd = VethEnd(name: podName, mtu: mtu, isUp: true)
     let hostEnd = VethEnd(name: hostName, mac: mac, mtu: mtu)
     let create = { () throws(NetlinkError) -> PodVeth in
@@ -83,14 +83,14 @@ package struct PodVeth: Sendable, Hashable {
         } catch {
           guard error.code == .exists else { throw error }
         }
-        // Which of the two names is taken the kernel does not say.
+        // The kernel does not say which of the two names is taken.
         if try Link.find(named: podName, on: pod) != nil { break }
         guard let old = try Link.find(named: hostName, on: host) else { continue }
         guard old.kind == "veth" else {
           throw PodNetworkError(.notOurs, "\(hostName) exists on the host and is \(old.kind ?? "a device")")
         }
         try refuseOwn(old, pod: pod)
-        // By index: a new one of the same name must not be hit. The agent may be deleting it as well.
+        // By index: a new one with the same name must not be hit. The agent may be deleting it too.
         try host.perform(.deleteLink(old.index))
       }
       if try Link.find(named: podName, on: pod) != nil {
@@ -104,7 +104,7 @@ package struct PodVeth: Sendable, Hashable {
     }
   }
 
-  /// The host interface in the way may be this very pod's: a second network of its, which would take the first one away.
+  /// The conflicting host interface may belong to this pod: a second network would delete the first one.
   private static func refuseOwn(_ old: Link, pod: NetlinkSocket) throws {
     guard let peer = old.peerIndex, let link = try Link.find(index: peer, on: pod) else { return }
     guard link.kind == "veth", link.peerIndex == old.index, link.peerNamespaceID != nil else { return }
@@ -113,12 +113,12 @@ package struct PodVeth: Sendable, Hashable {
       "\(old.name) on the host is the other end of the pod's \(link.name): a pod has one network of this plugin")
   }
 
-  /// The host end must not take a router or an address from what a pod sends, and is no router itself. Written before
-  /// the link is up; a kernel without IPv6 has no such settings.
+  /// The host end must not accept routers or addresses from a pod, and is not a router itself. Written before the link
+  /// is up; a kernel without IPv6 has no such settings.
   private static func quiet(_ name: InterfaceName) throws {
     if try Sysctl.interface(name, .ipv6, "accept_ra").writeBlindly("0") == .alreadyGone { return }
-    // As a rule these stand already. For a write of `forwarding` the kernel tries the lock of all links' changes, and
-    // where another pod's start has it, lets the write begin again, and again: a busy loop in each of many pods' starts.
+    // Usually these values are already set. A write of `forwarding` needs the kernel's global link lock, and while
+    // another pod start holds it, the kernel restarts the write repeatedly: a busy loop in many concurrent pod starts.
     try Sysctl.interface(name, .ipv6, "accept_redirects").write("1")
     try Sysctl.interface(name, .ipv6, "forwarding").write("0")
   }

@@ -2,18 +2,18 @@
 
 package import VPCModel
 
-/// A veth pair of a pod whose ADD ended before it was wired: killed, as a rule.
+/// A veth pair of a pod whose ADD ended before the wiring, usually by a kill.
 ///
-/// No host route leads to it, by which the agent would find it, and the kernel removes it with the pod's namespace alone.
-/// A runtime that keeps the namespace and tries again would find the interface in the way.
+/// It has no host route by which the agent would find it, and the kernel removes it only with the pod's namespace. If
+/// the runtime keeps the namespace and retries, the interface would conflict.
 package enum UnfinishedVeth {
-  /// Removes the pair behind `podName`, if it is one of this pod and has no IPv4 address: whatever is wired is left.
+  /// Removes the pair of `podName` if it belongs to this pod and has no IPv4 address: a wired interface is kept.
   ///
   /// - Parameters:
   ///   - hostSuffix: the last part of the host end's name, `HostVethName.suffix`.
   ///   - pod: a socket opened in the pod's namespace.
   ///   - host: a socket of the node's namespace.
-  /// - Returns: whether there was one. It is gone then.
+  /// - Returns: whether there was one, which is then deleted.
   package static func remove(
     podName: InterfaceName, hostSuffix: String, pod: NetlinkSocket, host: NetlinkSocket
   ) throws(NetlinkError) -> Bool {

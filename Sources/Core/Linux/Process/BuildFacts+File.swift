@@ -8,12 +8,12 @@ extension BuildFacts {
   package static let own = BuildFacts(
     version: Release.version, commit: commit(inMark: String(cString: cbuild_mark())) ?? "unknown")
 
-  /// The commit that a binary of ours was made from, read out of its file without running it.
+  /// The commit of a vpc-cni binary, read from its file without running it.
   ///
-  /// - Returns: nil for a file that is no binary of ours, the existing system's for one.
+  /// - Returns: nil for any other file, such as the binary of amazon-vpc-cni-k8s.
   /// - Throws: `FileError`.
   package static func commit(ofFile path: String) throws(FileError) -> String? {
-    // Ours has 23 MB; a debug build three times as much.
+    // The binary has 23 MB; a debug build three times as much.
     let bytes = try BoundedFile.read(path, limit: 256 << 20)
     let marker = marker
     var found: String?

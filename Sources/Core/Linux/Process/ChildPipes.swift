@@ -4,11 +4,11 @@ internal import CNetlink
 internal import CProcess
 internal import Glibc
 
-/// The three pipes between us and a child: its input, output and errors.
+/// The three pipes between parent and child: its input, output and errors.
 ///
 /// The owner calls `closeAll` when done; every descriptor is closed once.
 struct ChildPipes {
-  /// What the child gets as 0, 1 and 2.
+  /// The child's descriptors 0, 1 and 2.
   private(set) var childEnds: [Int32] = []
   private var ownEnds: [Int32] = []
 
@@ -22,7 +22,7 @@ struct ChildPipes {
       }
       childEnds.append(number == 0 ? ends[0] : ends[1])
       ownEnds.append(number == 0 ? ends[1] : ends[0])
-      // Only our ends: the child expects ordinary, blocking ones.
+      // Only the parent's ends: the child expects blocking ones.
       _ = fcntl(ownEnds[number], F_SETFL, O_NONBLOCK)
     }
   }
@@ -43,8 +43,8 @@ struct ChildPipes {
     ownEnds[number] = -1
   }
 
-  /// Writes the input and reads both outputs until the child has closed them, or has ended (a grandchild may hold them
-  /// open for longer), or the deadline has come, or the interruption.
+  /// Writes the input and reads both outputs until the child has closed them or has exited (a grandchild may hold them
+  /// open longer), or until the deadline or an interruption.
   mutating func exchange(
     _ command: Command, child: inout SpawnedChild, until deadline: ContinuousClock.Instant,
     into outputs: inout [ChildOutput], interruption: Interruption? = nil
@@ -70,7 +70,7 @@ struct ChildPipes {
       for number in 1...2 where entries[number].revents != 0 {
         if try read(number, into: &outputs[number - 1], command) { closeOwn(number) }
       }
-      // The child has ended and all that it wrote is read: whoever still holds its outputs is not waited for.
+      // The child has exited and its output is read: other holders of its pipes are not waited for.
       if entries[1].revents == 0 && entries[2].revents == 0 {
         child.poll()
         if child.ending != nil { break }
@@ -80,12 +80,12 @@ struct ChildPipes {
 
   /// Writes what fits.
   ///
-  /// - Returns: whether there is no more to write, or nobody who reads it.
+  /// - Returns: whether there is no more to write, or no reader.
   private func write(_ input: inout ArraySlice<UInt8>, _ command: String) throws(CommandError) -> Bool {
     while !input.isEmpty {
       // SAFETY: the bytes are read within the call alone.
       let (count, code) = input.withUnsafeBytes { bytes in
-        // A program that does not read its input must not end us by SIGPIPE.
+        // A program that does not read its input must not kill this process by SIGPIPE.
         SignalPipe.blocked { (Glibc.write(ownEnds[0], bytes.baseAddress, bytes.count), errno) }
       }
       if count > 0 {
@@ -124,7 +124,7 @@ struct ChildPipes {
   }
 }
 
-/// SIGPIPE kept from the calling thread while it writes to a pipe.
+/// Blocks SIGPIPE in the calling thread while it writes to a pipe.
 private enum SignalPipe {
   static func blocked<Value>(_ body: () -> Value) -> Value {
     var mask = sigset_t()
@@ -133,7 +133,7 @@ private enum SignalPipe {
     sigaddset(&mask, SIGPIPE)
     pthread_sigmask(SIG_BLOCK, &mask, &old)
     let value = body()
-    // A signal that the write has raised is pending on this thread alone: taken here, it never arrives.
+    // A signal raised by the write is pending only on this thread: consumed here, it is never delivered.
     var now = timespec(tv_sec: 0, tv_nsec: 0)
     while sigtimedwait(&mask, nil, &now) < 0 && errno == EINTR {}
     pthread_sigmask(SIG_SETMASK, &old, nil)

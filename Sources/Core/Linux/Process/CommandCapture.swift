@@ -4,16 +4,16 @@
 internal import CNetlink
 internal import Glibc
 
-/// What a program wrote, whatever became of it: for reports, where half an answer is worth having.
+/// A program's output, whatever its result: for reports, where partial output is useful.
 package struct CommandCapture: Sendable {
   package enum Ending: Sendable, Hashable {
     case exited(status: Int32)
     case signalled(Int32)
-    /// It ran past its deadline and has been ended with its group.
+    /// It ran past its deadline and was killed with its process group.
     case timedOut
-    /// It was ended because the interruption was raised.
+    /// It was killed because of an interruption.
     case interrupted
-    /// No program of that name.
+    /// No program with that name.
     case notFound
     /// It could not be run; the text says why.
     case notRun(String)
@@ -23,7 +23,7 @@ package struct CommandCapture: Sendable {
   /// The last `outputLimit` bytes, at most.
   package var output: [UInt8] = []
   package var errors: [UInt8] = []
-  /// Bytes of the output's beginning that are not kept.
+  /// Bytes dropped from the beginning of the output.
   package var dropped = 0
 }
 
@@ -47,7 +47,7 @@ struct ChildOutput {
     bytes += new
     guard bytes.count > limit else { return true }
     guard surplus == .dropsTheOldest else { return false }
-    // Twice the bound is kept meanwhile, so that each byte is moved once.
+    // Twice the limit is buffered, so that each byte is moved once.
     if bytes.count > 2 * limit { trim() }
     return true
   }
@@ -60,12 +60,12 @@ struct ChildOutput {
   }
 }
 
-/// Ends waiting programs from another thread: a bell that is rung once and for all.
+/// Interrupts waiting programs from another thread: a bell that stays rung.
 package final class Interruption: Sendable {
   private let bell: EventBell
   var descriptor: Int32 { bell.descriptor }
 
-  /// - Throws: `SystemCallError` where no descriptor is left.
+  /// - Throws: `SystemCallError` if no descriptor is left.
   package init() throws(SystemCallError) { bell = try EventBell() }
 
   package func raise() { bell.ring() }

@@ -2,14 +2,14 @@
 internal import Glibc
 internal import VPCModel
 
-/// A program to run, and the bounds it must keep.
+/// A program to run, and its limits.
 package struct Command: Sendable, Hashable, CustomStringConvertible {
   /// A name to look for in the runner's own path list, or an absolute path.
   package var program: String
   package var arguments: [String]
   /// What the program reads on its standard input.
   package var input: [UInt8]
-  /// How long it may take from start to end.
+  /// The time limit.
   package var deadline: Duration
   /// How many bytes of each of its two outputs are kept. A program that writes more is stopped.
   package var outputLimit: Int
@@ -29,7 +29,7 @@ package struct Command: Sendable, Hashable, CustomStringConvertible {
   package var description: String { ([program] + arguments).joined(separator: " ") }
 }
 
-/// How a program ended. A failure that the program itself reports is a result, not an error.
+/// How a program exited. A failure that the program itself reports is a result, not an error.
 package struct CommandOutcome: Sendable, Hashable {
   package enum Ending: Sendable, Hashable {
     /// 0…255.
@@ -50,7 +50,7 @@ package struct CommandOutcome: Sendable, Hashable {
   package var succeeded: Bool { ending == .exited(status: 0) }
   package var outputText: String { String(decoding: output, as: UTF8.self) }
 
-  /// What the program wrote on its standard error, on one line, cut at 500 bytes: fit for an error's text.
+  /// The program's standard error on one line, truncated to 500 bytes, for error texts.
   package var errorText: String {
     let line = errors.prefix(500).map { $0 == UInt8(ascii: "\n") ? UInt8(ascii: " ") : $0 }
     return String(decoding: line.reversed().drop { $0 == UInt8(ascii: " ") }.reversed(), as: UTF8.self)
@@ -59,15 +59,14 @@ package struct CommandOutcome: Sendable, Hashable {
 
 /// Runs programs. The one real runner is `SpawnedCommand`; a test may put a small model in its place.
 package protocol CommandRunner: Sendable {
-  /// Runs a program to its end and gives back what it wrote. Blocks the calling thread; the program gets the network
-  /// namespace that this thread is in.
+  /// Runs a program to completion and returns its output. Blocks the calling thread; the program gets this thread's
+  /// network namespace.
   ///
-  /// - Throws: `CommandError` where the program could not be started or did not keep its bounds. A non-zero exit is a
-  ///   result.
+  /// - Throws: `CommandError` if the program could not be started or exceeded its limits. A non-zero exit is a result.
   func run(_ command: Command) throws(CommandError) -> CommandOutcome
 }
 
-/// A program that could not be started, or that did not keep its bounds.
+/// A program that could not be started, or that exceeded its limits.
 package struct CommandError: CausedError, Equatable {
   package struct Code: Sendable, Hashable {
     private enum Kind { case notFound, notStarted, timedOut, tooMuchOutput, interrupted, failed }
@@ -77,18 +76,18 @@ package struct CommandError: CausedError, Equatable {
     package static let notFound = Code(kind: .notFound)
     /// The system refused to start it; `errno` says why.
     package static let notStarted = Code(kind: .notStarted)
-    /// It was still running at its deadline and has been killed.
+    /// It was still running at its deadline and was killed.
     package static let timedOut = Code(kind: .timedOut)
-    /// It wrote more than its bound and has been killed.
+    /// It wrote more than its limit and was killed.
     package static let tooMuchOutput = Code(kind: .tooMuchOutput)
-    /// The one who waited for it was interrupted; it has been killed.
+    /// The wait was interrupted; it was killed.
     package static let interrupted = Code(kind: .interrupted)
-    /// A call of the system on its pipes failed; it has been killed.
+    /// A system call on its pipes failed; it was killed.
     package static let failed = Code(kind: .failed)
   }
 
   package let code: Code
-  /// The program's words.
+  /// The program and its arguments.
   package let command: String
   /// The system's error number, or 0.
   package let errno: Int32

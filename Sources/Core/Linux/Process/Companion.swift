@@ -3,15 +3,16 @@
 internal import CNetlink
 internal import Glibc
 
-/// A program that lives beside this one: same environment, same standard streams, ended by its parent's signal.
+/// A child program that runs alongside this one: same environment, same standard streams, stopped by a signal from its
+/// parent.
 ///
-/// `SpawnedCommand` runs what is waited for; a companion is told about by SIGCHLD and `reap()`.
+/// `SpawnedCommand` waits for its program; a companion's exit is reported by SIGCHLD and `reap()`.
 package struct Companion: Sendable {
   package let process: Int32
 
   /// - Parameters:
   ///   - file: the program's absolute path.
-  ///   - words: its arguments, the first being the name it is called by.
+  ///   - words: its arguments; the first is its name.
   /// - Throws: `CommandError` `.notStarted`.
   package static func start(_ file: String, _ words: [String]) throws(CommandError) -> Companion {
     let text = words.joined(separator: " ")
@@ -21,7 +22,7 @@ package struct Companion: Sendable {
     var attributes = posix_spawnattr_t()
     posix_spawnattr_init(&attributes)
     defer { posix_spawnattr_destroy(&attributes) }
-    // What this process blocks and ignores is its own affair.
+    // The child does not inherit blocked and ignored signals.
     var none = sigset_t()
     var all = sigset_t()
     sigemptyset(&none)
@@ -38,12 +39,12 @@ package struct Companion: Sendable {
     return Companion(process: process)
   }
 
-  /// Sends a signal; one that has ended already is no error.
+  /// Sends a signal; an already exited child is no error.
   package func signal(_ number: Int32) { _ = kill(process, number) }
 
-  /// Waits for every child that has ended, without blocking: this one, and as PID 1 also those that others left.
+  /// Reaps every exited child, without blocking: this one, and as PID 1 also orphans.
   ///
-  /// - Returns: how this one ended; nil while it runs.
+  /// - Returns: how this one exited; nil while it runs.
   package func reap() -> CommandOutcome.Ending? {
     var ending: CommandOutcome.Ending?
     while true {

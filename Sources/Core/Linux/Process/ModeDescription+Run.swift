@@ -3,10 +3,10 @@
 package import VPCModel
 
 extension ModeDescription {
-  /// Reads the arguments of a mode that people run, and runs it; `--help` is answered here.
+  /// Parses the arguments of a command-line mode, and runs it; handles `--help`.
   ///
-  /// - Returns: what `body` returns; 0 for `--help`; 64 (EX_USAGE of sysexits.h) for arguments that are refused, by the
-  ///   syntax or by `body`, which standard error then tells.
+  /// - Returns: what `body` returns; 0 for `--help`; 64 (EX_USAGE of sysexits.h) for invalid arguments, reported on
+  ///   standard error.
   package func run(
     _ arguments: [String], _ syntax: CommandSyntax,
     _ body: (CommandArguments) throws(CommandSyntax.Refusal) -> Int32

@@ -4,12 +4,12 @@ internal import Glibc
 
 /// How many descriptors this process may have open, RLIMIT_NOFILE.
 package enum OpenFileLimit {
-  /// The limit in force, at most `Int32.max`.
+  /// The soft limit, at most `Int32.max`.
   package static var current: Int { Int(clamping: min(limits?.rlim_cur ?? 1_024, rlim_t(Int32.max))) }
 
-  /// Raises the limit in force to `wanted`, as far as the hard limit lets it; a higher one stays.
+  /// Raises the soft limit to `wanted`, as far as the hard limit allows; a higher one stays.
   ///
-  /// - Returns: the limit in force now.
+  /// - Returns: the soft limit now.
   package static func raise(to wanted: Int) -> Int {
     guard var found = limits, found.rlim_cur < rlim_t(wanted) else { return current }
     found.rlim_cur = min(rlim_t(wanted), found.rlim_max)

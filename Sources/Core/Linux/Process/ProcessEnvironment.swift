@@ -2,9 +2,9 @@
 
 internal import Glibc
 
-/// This process's environment, and where its own program stands.
+/// This process's environment, and the path of its program.
 package enum ProcessEnvironment {
-  /// Name to value; entries without `=` are passed over.
+  /// Name to value; entries without `=` are skipped.
   package static func variables() -> [String: String] {
     var lines: [String] = []
     var entry = environ
@@ -15,7 +15,7 @@ package enum ProcessEnvironment {
     return variables(lines)
   }
 
-  /// The same of any process's `NAME=value`.
+  /// The same for any process's `NAME=value`.
   static func variables(_ lines: [String]) -> [String: String] {
     var found: [String: String] = [:]
     for line in lines {
@@ -27,7 +27,7 @@ package enum ProcessEnvironment {
 
   /// The absolute path of the running program (/proc/self/exe), whatever name it was called by.
   ///
-  /// - Throws: `FileError` where /proc is missing.
+  /// - Throws: `FileError` if /proc is missing.
   package static func program() throws(FileError) -> String {
     let link = "/proc/self/exe"
     var path = [CChar](repeating: 0, count: 4096)

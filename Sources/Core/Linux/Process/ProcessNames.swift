@@ -2,12 +2,12 @@
 
 internal import Glibc
 
-/// Names of processes, as far as this process's /proc shows them. For guesses only: a container sees its own alone.
+/// Names of processes, as far as this process's /proc shows them. Only for guesses: a container sees only its own.
 package enum ProcessNames {
   /// The kernel keeps 15 bytes of a name; a machine with more processes than this is not searched to its end.
   private static let limit = 8192
 
-  /// What a process is called; nil where it has ended or is not to be seen.
+  /// A process's name; nil if it has exited or is not visible.
   package static func name(of process: UInt32) -> String? {
     let descriptor = open("/proc/\(process)/comm", O_RDONLY | O_CLOEXEC)
     guard descriptor >= 0 else { return nil }
@@ -18,7 +18,7 @@ package enum ProcessNames {
     return String(decoding: bytes[..<count].prefix { $0 != 0x0a }, as: UTF8.self)
   }
 
-  /// Which of these names living processes have.
+  /// The names among these that living processes have.
   package static func running(among names: Set<String>) -> Set<String> {
     guard var entries = FolderNames("/proc") else { return [] }
     var found: Set<String> = []

@@ -49,7 +49,7 @@ package struct ProcessTable: Sendable {
     return ProcessTable(entries: entries)
   }
 
-  /// `net:[4026531840]`; nil for a process that may not be looked at, or has ended.
+  /// `net:[4026531840]`; nil for a process that is not readable, or has exited.
   private static func network(of process: String) -> String? {
     var text = [CChar](repeating: 0, count: 64)
     guard readlink("/proc/\(process)/ns/net", &text, text.count - 1) > 0 else { return nil }
@@ -59,7 +59,7 @@ package struct ProcessTable: Sendable {
   /// The first process whose program has the name.
   package func first(named program: String) -> Entry? { entries.first { $0.program == program } }
 
-  /// The node's agent: ours by its name or its subcommand.
+  /// The node's agent, identified by its name or subcommand.
   package var agent: Entry? {
     entries.first { entry in
       ["aws-k8s-agent", "ipamd"].contains(entry.program)
@@ -67,7 +67,7 @@ package struct ProcessTable: Sendable {
     }
   }
 
-  /// A process's environment; empty where it may not be read.
+  /// A process's environment; empty if it is not readable.
   package static func environment(of pid: Int32) -> [String: String] {
     guard let bytes = try? BoundedFile.read("/proc/\(pid)/environ", limit: 1 << 20) else { return [:] }
     return ProcessEnvironment.variables(bytes.split(separator: 0).map { String(decoding: $0, as: UTF8.self) })

@@ -3,15 +3,15 @@
 internal import CNetlink
 internal import Glibc
 
-/// Signals taken by one thread that waits for them, instead of by handlers.
+/// Signals received by one waiting thread, instead of by handlers.
 ///
-/// PID 1 of a container gets them too: the kernel drops signals that an init process has no handler for, but never
+/// This works for PID 1 of a container too: the kernel drops signals that an init process does not handle, but never
 /// those that it blocks.
 package struct SignalQueue {
   private var set = sigset_t()
 
-  /// Blocks the signals in this thread and so in every thread made after; ignores SIGPIPE, since a peer that closes
-  /// its socket is an error of that write alone. To be called before any other thread exists.
+  /// Blocks the signals in this thread and so in every later thread; ignores SIGPIPE, since a closed peer is an error
+  /// of that write only. Call it before any other thread exists.
   package init(_ numbers: [Int32] = [SIGTERM, SIGINT]) {
     sigemptyset(&set)
     for number in numbers { sigaddset(&set, number) }
@@ -32,7 +32,7 @@ package struct SignalQueue {
     let (seconds, attoseconds) = max(limit, .zero).components
     var time = timespec(tv_sec: Int(seconds), tv_nsec: Int(attoseconds / 1_000_000_000))
     var set = set
-    // EINTR comes from a signal outside the set: the caller's own clock decides whether to wait on.
+    // EINTR comes from a signal outside the set: the caller's clock decides whether to continue waiting.
     let number = sigtimedwait(&set, nil, &time)
     return number > 0 ? number : nil
   }

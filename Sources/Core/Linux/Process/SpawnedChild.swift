@@ -4,12 +4,12 @@ internal import CNetlink
 internal import CProcess
 internal import Glibc
 
-/// A child process of ours, from its start until it has been waited for.
+/// A child process, from its start until it has been waited for.
 struct SpawnedChild {
   /// Also the number of its process group.
   let process: pid_t
   private(set) var ending: CommandOutcome.Ending?
-  /// Readable once the child has ended; -1 on a kernel before 5.3, where the child is looked at now and then instead.
+  /// Readable once the child has exited; -1 on a kernel before 5.3, where the child is polled instead.
   private(set) var descriptor: Int32
 
   init(process: pid_t) {
@@ -17,23 +17,23 @@ struct SpawnedChild {
     descriptor = cprocess_open_process(process)
   }
 
-  /// Gives back what is held for the child; its owner calls this once, at the end.
+  /// Releases the child's resources; its owner calls this once, at the end.
   mutating func forget() {
     if descriptor >= 0 { close(descriptor) }
     descriptor = -1
   }
 
-  /// Asks the system whether the child has ended, without waiting.
+  /// Checks whether the child has exited, without waiting.
   mutating func poll() {
     guard ending == nil else { return }
     var state: Int32 = 0
     let result = waitpid(process, &state, WNOHANG)
     if result == process { ending = SpawnedChild.ending(state) }
-    // Somebody else has waited for our child (SIGCHLD ignored): how it ended will not be known.
+    // Another waiter has reaped the child (SIGCHLD ignored): its exit status is lost.
     if result < 0 && errno == ECHILD { ending = .exited(status: 255) }
   }
 
-  /// Waits for the end.
+  /// Waits for the exit.
   mutating func wait(
     until deadline: ContinuousClock.Instant, _ command: String, interruption: Interruption? = nil
   ) throws(CommandError) -> CommandOutcome.Ending {
@@ -50,8 +50,8 @@ struct SpawnedChild {
     }
   }
 
-  /// Ends the child and all of its process group: SIGTERM, SIGKILL half a second later. Of a child that has ended, what
-  /// is left of the group.
+  /// Kills the child and its process group: SIGTERM, then SIGKILL half a second later. For an exited child, the rest of
+  /// its group.
   mutating func end() {
     guard ending == nil else {
       kill(-process, SIGKILL)
@@ -60,10 +60,10 @@ struct SpawnedChild {
     kill(-process, SIGTERM)
     if (try? wait(until: .now.advanced(by: .milliseconds(500)), "")) == nil {
       kill(-process, SIGKILL)
-      // After SIGKILL only the kernel can keep it: a minute in an uninterruptible call, then init inherits it.
+      // After SIGKILL only the kernel can delay it: after a minute in an uninterruptible call, init inherits it.
       _ = try? wait(until: .now.advanced(by: .seconds(60)), "")
     } else {
-      // The child obeyed; its own children, if any, may not have.
+      // The child exited; its own children, if any, may not have.
       kill(-process, SIGKILL)
     }
   }
@@ -76,7 +76,7 @@ struct SpawnedChild {
 }
 
 extension Duration {
-  /// Whole milliseconds, at most a minute: what a call of poll(2) waits before the clock is looked at again.
+  /// Whole milliseconds, at most a minute: how long one poll(2) waits before the clock is checked again.
   var milliseconds: Int32 {
     Int32(clamping: min(components.seconds, 60) * 1000 + components.attoseconds / 1_000_000_000_000_000)
   }

@@ -6,9 +6,9 @@ internal import Glibc
 
 /// Runs programs by posix_spawn: no shell, no inherited descriptors, a process group of their own.
 package struct SpawnedCommand: CommandRunner {
-  /// Where programs are looked for, in this order. Not the process's PATH, which a pod specification may change.
+  /// Where programs are searched, in this order. Not the process's PATH, which a pod specification may change.
   package let path: [String]
-  /// The whole environment that programs get, `NAME=value`.
+  /// The complete environment of programs, `NAME=value`.
   package let environment: [String]
 
   package static let defaultPath = ["/usr/sbin", "/usr/bin", "/sbin", "/bin", "/usr/local/sbin", "/usr/local/bin"]
@@ -21,15 +21,15 @@ package struct SpawnedCommand: CommandRunner {
     self.environment = environment
   }
 
-  /// Where a program stands; nil where none of that name can be executed.
+  /// A program's path; nil if none with that name is executable.
   package func locate(_ program: String) -> String? {
     if program.hasPrefix("/") { return access(program, X_OK) == 0 ? program : nil }
     guard !program.isEmpty, !program.utf8.contains(UInt8(ascii: "/")) else { return nil }
     return path.map { "\($0)/\(program)" }.first { access($0, X_OK) == 0 }
   }
 
-  /// The program's input is written while its outputs are read, so that neither side waits for the other for ever. At
-  /// its deadline its process group gets SIGTERM, and SIGKILL half a second later.
+  /// The program's input is written while its outputs are read, so that neither side blocks the other. At its deadline
+  /// its process group gets SIGTERM, and SIGKILL half a second later.
   package func run(_ command: Command) throws(CommandError) -> CommandOutcome {
     guard let file = locate(command.program) else { throw CommandError(.notFound, command.description) }
     let started = ContinuousClock.now
@@ -50,8 +50,8 @@ package struct SpawnedCommand: CommandRunner {
     }
   }
 
-  /// As `run`, for reports: keeps what was written, also by a program that did not keep its bounds, and of too much the
-  /// end. Processes of its group that it left behind are ended with it.
+  /// As `run`, for reports: keeps the output even if the program exceeded its limits, and the end of too much output.
+  /// Remaining processes of its group are killed.
   package func capture(_ command: Command, interruption: Interruption? = nil) -> CommandCapture {
     guard let file = locate(command.program) else { return CommandCapture(ending: .notFound) }
     let deadline = ContinuousClock.now.advanced(by: command.deadline)
@@ -93,9 +93,9 @@ package struct SpawnedCommand: CommandRunner {
       posix_spawnattr_destroy(&attributes)
     }
     for (number, end) in pipes.childEnds.enumerated() { posix_spawn_file_actions_adddup2(&actions, end, Int32(number)) }
-    // Whatever any library of ours has opened without O_CLOEXEC stays here.
+    // Descriptors that a library opened without O_CLOEXEC are not inherited.
     _ = cprocess_close_from(&actions, 3)
-    // The agent ignores or blocks signals as a server does; the program starts with none blocked and all at default.
+    // The agent ignores or blocks signals; the program starts with none blocked and all at default.
     var none = sigset_t()
     var all = sigset_t()
     sigemptyset(&none)

@@ -5,26 +5,26 @@ package import VPCModel
 
 /// A kernel setting under /proc/sys.
 ///
-/// `net/…` is that of the calling thread's network namespace: use it inside `NetworkNamespace.run` for another.
+/// `net/…` belongs to the calling thread's network namespace: use it inside `NetworkNamespace.run` for another.
 package struct Sysctl: Sendable, Hashable, CustomStringConvertible {
   /// The path below /proc/sys, parts joined by `/`.
   package let path: String
 
-  /// A name that could lead out of /proc/sys or is none.
+  /// A name that could leave /proc/sys or is invalid.
   package struct InvalidName: Error, Sendable, Hashable, CustomStringConvertible {
     /// At most 256 characters.
     package let name: String
     package var description: String { "not the name of a kernel setting: \(name)" }
   }
 
-  /// From the parts of the name, each taken as it is: an interface's may hold dots.
+  /// From the parts of the name, each taken verbatim: an interface name may contain dots.
   ///
-  /// - Throws: `InvalidName` where a part is empty, `.`, `..`, holds `/` or a byte that is no printable ASCII, or is
-  ///   longer than 64 bytes; also for more than 12 parts or none.
+  /// - Throws: `InvalidName` if a part is empty, `.`, `..`, contains `/` or a non-printable byte, or is longer than 64
+  ///   bytes; also for more than 12 parts or none.
   package init(_ parts: String...) throws(InvalidName) { try self.init(parts: parts) }
 
   /// From a name as people write it: with slashes (`net/ipv4/conf/eth0.5/rp_filter`), or without any slash, with dots
-  /// (`net.ipv4.ip_forward`; there no part can hold a dot). Throws as `init(_:)`.
+  /// (`net.ipv4.ip_forward`; there no part can contain a dot). Throws as `init(_:)`.
   package init(name: String) throws(InvalidName) {
     let separator: Character = name.contains("/") ? "/" : "."
     try self.init(parts: name.split(separator: separator, omittingEmptySubsequences: false).map(String.init))
@@ -41,7 +41,7 @@ package struct Sysctl: Sendable, Hashable, CustomStringConvertible {
     path = parts.joined(separator: "/")
   }
 
-  /// `net/FAMILY/conf/INTERFACE/KEY`. The key is one of ours and holds no slash.
+  /// `net/FAMILY/conf/INTERFACE/KEY`. The key is a constant without a slash.
   package static func interface(
     _ name: InterfaceName, _ family: AddressFamily, _ key: String
   ) throws(InvalidName) -> Sysctl {
@@ -52,7 +52,7 @@ package struct Sysctl: Sendable, Hashable, CustomStringConvertible {
 
   /// Reads the value without the white space around it.
   ///
-  /// - Returns: nil where the kernel has no such setting (a module not loaded, a link gone, IPv6 off).
+  /// - Returns: nil if the kernel has no such setting (a module not loaded, a link gone, IPv6 off).
   /// - Throws: `SystemCallError`.
   package func read() throws(SystemCallError) -> String? {
     guard let descriptor = try open(flags: O_RDONLY) else { return nil }
@@ -67,9 +67,9 @@ package struct Sysctl: Sendable, Hashable, CustomStringConvertible {
     return String(decoding: text[first...last], as: UTF8.self)
   }
 
-  /// Writes the value unless it stands there already.
+  /// Writes the value unless it is already set.
   ///
-  /// - Returns: `done`, `alreadySo`, or `alreadyGone` where the kernel has no such setting.
+  /// - Returns: `done`, `alreadySo`, or `alreadyGone` if the kernel has no such setting.
   /// - Throws: `SystemCallError`.
   @discardableResult
   package func write(_ value: String) throws(SystemCallError) -> NetlinkOutcome {
@@ -81,21 +81,21 @@ package struct Sysctl: Sendable, Hashable, CustomStringConvertible {
     return try writeBlindly(value)
   }
 
-  /// As `write`, without reading before: for an interface that was made just now, where reading would cost as much.
+  /// As `write`, without reading first: for a new interface, where reading would cost as much.
   @discardableResult
   package func writeBlindly(_ value: String) throws(SystemCallError) -> NetlinkOutcome {
     guard let descriptor = try open(flags: O_WRONLY) else { return .alreadyGone }
     defer { close(descriptor) }
     let bytes = Array(value.utf8)
-    // One write: the kernel takes the value whole.
+    // One write: the kernel needs the whole value.
     guard Glibc.write(descriptor, bytes, bytes.count) == bytes.count else {
       throw SystemCallError(errno: errno, call: "write setting \(path)")
     }
     return .done
   }
 
-  /// Where a container that may not write its own /proc/sys finds the host's `net` mounted
-  /// (docs/decisions/0030). Its files act on the network namespace of whoever opens them, as those of /proc/sys do.
+  /// Where a container without write access to /proc/sys has the host's `net` mounted (docs/decisions/0030). Its files
+  /// act on the opener's network namespace, like those of /proc/sys.
   package static let hostRoot = "/host/proc/sys"
 
   private func open(flags: Int32) throws(SystemCallError) -> Int32? {

@@ -3,10 +3,9 @@
 internal import CNetlink
 internal import Glibc
 
-/// The result of work that goes on elsewhere, waited for until a moment and no longer.
+/// The result of background work, with a time limit on the wait.
 ///
-/// For tools that must end in time whatever hangs: a thread that does not come back is left behind and ends with the
-/// process.
+/// For tools that must finish in time even if something hangs: a hanging thread is abandoned and ends with the process.
 package final class BackgroundResult<Value: Sendable>: Sendable {
   // SAFETY: `value` is touched with `mutex` held alone; both pointers are set once and freed with the last reference.
   private final class State: @unchecked Sendable {
@@ -55,9 +54,9 @@ package final class BackgroundResult<Value: Sendable>: Sendable {
 
   private init() {}
 
-  /// Runs blocking work on a thread that is made for it.
+  /// Runs blocking work on a new thread.
   ///
-  /// - Throws: `SystemCallError` where no thread can be made.
+  /// - Throws: `SystemCallError` if no thread can be created.
   package static func ofThread(_ body: @escaping @Sendable () -> Value) throws -> BackgroundResult<Value> {
     let result = BackgroundResult()
     let state = result.state
@@ -88,7 +87,7 @@ package final class BackgroundResult<Value: Sendable>: Sendable {
     return result
   }
 
-  /// Blocks until the result is there; nil when the limit has passed. Not for the cooperative pool.
+  /// Blocks until the result is available; nil when the limit has passed. Not for the cooperative pool.
   package func wait(within limit: Duration) -> Value? { state.get(within: limit) }
 }
 

@@ -17,13 +17,13 @@ final class EventBell: Sendable {
 
   func ring() {
     var one: UInt64 = 1
-    // A counter that is full rings as well.
+    // A full counter rings too.
     _ = write(descriptor, &one, MemoryLayout<UInt64>.size)
   }
 
   func clear() {
     var count: UInt64 = 0
-    // Nothing to read is what it should come to.
+    // An empty counter is the normal end.
     _ = read(descriptor, &count, MemoryLayout<UInt64>.size)
   }
 }

@@ -3,14 +3,14 @@
 internal import Glibc
 internal import Synchronization
 
-/// Runs a closure on a thread that is made for it and ends with it.
+/// Runs a closure on a new thread that ends with it.
 ///
-/// For what changes the thread that does it (setns, unshare). The caller's thread waits, so keep the work short and do
-/// not call it from the cooperative pool where the work can block.
+/// For work that changes its thread (setns, unshare). The caller's thread waits, so keep the work short and do not call
+/// it from the cooperative pool if the work can block.
 package enum OneShotThread {
   /// Runs `body` on a new thread and waits for its end.
   ///
-  /// - Throws: what `body` throws; `SystemCallError` where no thread can be made.
+  /// - Throws: errors of `body`; `SystemCallError` if no thread can be created.
   package static func run<Value: Sendable>(_ body: @escaping @Sendable () throws -> Value) throws -> Value {
     let work = Work { try body() }
     var thread = pthread_t()

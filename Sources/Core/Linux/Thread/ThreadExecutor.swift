@@ -3,20 +3,19 @@
 internal import CNetlink
 internal import Glibc
 
-/// A serial executor on a thread of its own, for an actor whose methods block: netlink round trips, nftables, processes.
+/// A serial executor with its own thread, for an actor whose methods block: netlink round trips, nftables, processes.
 ///
 /// An actor uses it by keeping it in a property and returning it as `unownedExecutor`. Jobs run one after the other in
-/// the order in which the runtime hands them over. The queue has no bound of its own: the runtime puts a job there for
-/// each call that waits, so whoever calls the actor bounds it.
-/// The thread begins with the executor and ends when the last actor (and job) lets go of it; there is nothing to stop by
-/// hand, and no job can be lost by stopping early.
+/// the order of the runtime. The queue is unbounded: the runtime adds a job for each waiting call, so the actor's
+/// callers bound it. The thread starts with the executor and ends when the last actor (and job) releases it; there is
+/// no manual stop, and no job can be lost.
 package final class ThreadExecutor: SerialExecutor {
   private let queue: Queue
 
   /// Starts the thread.
   ///
   /// - Parameter name: what `ps -T` shows; the kernel keeps 15 bytes.
-  /// - Throws: `SystemCallError` where no thread can be made.
+  /// - Throws: `SystemCallError` if no thread can be created.
   package init(name: String) throws {
     queue = Queue()
     try queue.start(name: name)
@@ -24,7 +23,7 @@ package final class ThreadExecutor: SerialExecutor {
 
   deinit { queue.close() }
 
-  /// Hands a job to the thread; called by the runtime.
+  /// Adds a job for the thread; called by the runtime.
   package func enqueue(_ job: consuming ExecutorJob) {
     queue.append(Queue.Entry(job: UnownedJob(job), executor: self))
   }
@@ -32,18 +31,19 @@ package final class ThreadExecutor: SerialExecutor {
   /// For the actor's `unownedExecutor`.
   package func asUnownedSerialExecutor() -> UnownedSerialExecutor { UnownedSerialExecutor(ordinary: self) }
 
-  /// Traps unless it runs on this executor's thread; what `assumeIsolated` asks.
+  /// Traps unless it runs on this executor's thread; used by `assumeIsolated`.
   package func checkIsolated() {
     precondition(queue.isCurrentThread, "not on the executor's thread")
   }
 }
 
 extension ThreadExecutor {
-  /// What the thread and the executor share. The thread keeps it, not the executor, so that the executor can go.
+  /// State shared by the thread and the executor. The thread retains it instead of the executor, so that the executor
+  /// can be released.
   // SAFETY: `entries`, `isClosed` and `thread` are touched with `mutex` held alone; the two pointers are set once and
   // freed when neither the executor nor the thread refers to the queue any more.
   private final class Queue: @unchecked Sendable {
-    /// A job keeps its executor until it has run: the job itself can release the last actor that does.
+    /// A job retains its executor until it has run: the job itself can release the last actor.
     struct Entry {
       let job: UnownedJob
       let executor: ThreadExecutor
@@ -116,7 +116,7 @@ extension ThreadExecutor {
       }
     }
 
-    /// Waits for jobs; nil when the executor has gone.
+    /// Waits for jobs; nil when the executor is gone.
     private func next() -> [Entry]? {
       pthread_mutex_lock(mutex)
       defer { pthread_mutex_unlock(mutex) }

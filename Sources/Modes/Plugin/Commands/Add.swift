@@ -6,16 +6,16 @@ import VPCModel
 import VPCRPC
 
 extension PluginCall {
-  /// ADD: takes an address from the agent and wires the pod with it. What fails after the agent has given an address
-  /// gives it back. The veth pair is made while the agent works: it needs nothing of the answer.
+  /// ADD: gets an address from the agent and wires the pod with it. A failure after the agent's answer releases the
+  /// address. The veth pair is created while the agent works: it does not depend on the answer.
   ///
-  /// - Throws: code 4 or 7 for bad input, 999 with a sentence of the contract and the cause behind it.
+  /// - Throws: code 4 or 7 for bad input, 999 with a sentence of the contract and the cause.
   func add() throws(CNIError) -> CNIResult {
     try configuration.check()
     guard let interface = request.interface else {
       throw CNIError(.invalidEnvironment, "required env variables [CNI_IFNAME] missing")
     }
-    // Without names all pods would share one host interface, and each ADD would remove the one before.
+    // Without names all pods would share one host interface name, and each ADD would remove the previous one.
     for (key, value) in [
       ("K8S_POD_NAME", request.arguments.podName), ("K8S_POD_NAMESPACE", request.arguments.podNamespace),
     ] where value.isEmpty {
@@ -34,8 +34,8 @@ extension PluginCall {
     do {
       network = try connect(pod, interface, by: reply, preparation)
     } catch {
-      // The interface came after it was looked for: another ADD of this very attachment is at work, and the agent gave
-      // both the one address, which is the other's now. If it is nobody's, the runtime's DEL gives it back.
+      // The interface appeared after the check: another ADD of the same attachment is running, and the agent gave both
+      // the same address, which now belongs to the other. If nobody uses it, the runtime's DEL releases it.
       if case .failure(let failure) = preparation, failure.code == .interfaceExists {
         throw CNIError(.failed, "add command: failed to setup network", cause: failure)
       }
@@ -48,7 +48,7 @@ extension PluginCall {
       deviceNumber: reply.ipallocationMetadata.first?.deviceNumber ?? 0, arguments: request.arguments)
   }
 
-  /// Nil where there is no name for the host's end; the wiring says so then.
+  /// Nil if there is no name for the host end; the wiring reports that later.
   private func prepare(_ pod: any PodPort, _ interface: InterfaceName) -> Result<PodVeth, PodNetworkError>? {
     guard let hostName = hostVethName(0) else { return nil }
     return Result { () throws(PodNetworkError) in
@@ -56,7 +56,7 @@ extension PluginCall {
     }
   }
 
-  /// Wires the pod as the reply says. Nothing of it is left after a failure.
+  /// Wires the pod according to the reply. A failure leaves nothing behind.
   private func connect(
     _ pod: any PodPort, _ interface: InterfaceName, by reply: AddNetworkReply,
     _ preparation: Result<PodVeth, PodNetworkError>?
@@ -79,8 +79,8 @@ extension PluginCall {
       index: index)
   }
 
-  /// Before the agent is asked: a wrong path must not cost an address, and a second ADD of a pod that runs must not get
-  /// its address again and, failing, give it back.
+  /// Runs before the agent is asked: a wrong path must not take an address, and a second ADD of a running pod must not
+  /// get the pod's address again and release it on failure.
   private func openPod(_ interface: InterfaceName) throws(CNIError) -> any PodPort {
     let pod = try kernel.open(namespace: request.netns, allowsOwn: request.allowsOwnNamespace)
     let isTaken: Bool
@@ -122,7 +122,7 @@ extension PluginCall {
     return reply
   }
 
-  /// The wiring that a reply asks for. An agent is trusted no further than its message makes sense.
+  /// The wiring requested by a reply. The agent's message is validated.
   private func wiring(of reply: AddNetworkReply, interface: InterfaceName) throws(InvalidReply) -> PodNetwork {
     guard reply.podVlanID == 0 else {
       throw InvalidReply("security groups for pods (VLAN \(reply.podVlanID)) are not supported")
@@ -153,8 +153,7 @@ extension PluginCall {
       routing: reply.podRouteTable == 0 ? .perPodRules : .table(RouteTable(reply.podRouteTable)))
   }
 
-  /// Gives the address back. The pod has failed already; what fails here is told in the log, and the kubelet's DEL
-  /// tries again.
+  /// Releases the address. The pod has already failed; a failure here is logged, and the kubelet's DEL retries.
   private func release() {
     do {
       let reply = try agent.delete(deletion(reason: "SetupNSFailed"), timeout: Patience.delete)
@@ -165,7 +164,7 @@ extension PluginCall {
     }
   }
 
-  /// Nothing is undone when it fails: the kubelet sends DEL.
+  /// A failure undoes nothing: the kubelet sends DEL.
   private func enforcePolicy(_ reply: AddNetworkReply, interfaces: Int) throws(CNIError) {
     var message = EnforceNpRequest()
     message.k8SPodName = request.arguments.podName
@@ -182,7 +181,7 @@ extension PluginCall {
     }
   }
 
-  /// The request that gives this call's address back.
+  /// The request that releases this call's address.
   func deletion(reason: String) -> DelNetworkRequest {
     var message = DelNetworkRequest()
     message.clientVersion = PluginCall.clientVersion
@@ -198,7 +197,7 @@ extension PluginCall {
   }
 }
 
-/// A reply that no agent should give.
+/// An invalid reply of the agent.
 struct InvalidReply: Error, Sendable, Hashable, CustomStringConvertible {
   let description: String
   init(_ description: String) { self.description = description }

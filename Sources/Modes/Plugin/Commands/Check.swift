@@ -5,9 +5,9 @@ import VPCLinux
 import VPCModel
 
 extension PluginCall {
-  /// CHECK: compares the kernel's state with what ADD made. Changes nothing.
+  /// CHECK: compares the kernel's state with the result of ADD. Changes nothing.
   ///
-  /// - Throws: code 7 without a usable `prevResult`, 4 for a wrong namespace, 999 with the name of what differs.
+  /// - Throws: code 7 without a usable `prevResult`, 4 for a wrong namespace, 999 with the first difference.
   func check() throws(CNIError) {
     try configuration.check()
     guard let interface = request.interface else {

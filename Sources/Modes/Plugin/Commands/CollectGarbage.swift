@@ -6,13 +6,13 @@ import VPCModel
 import VPCRPC
 
 extension PluginCall {
-  /// GC: gives back the addresses of this network that no valid attachment owns, with what they have on the host.
+  /// GC: releases the addresses of this network that no valid attachment owns, with their host state.
   ///
-  /// The contract has no request for it. The agent's checkpoint, which it writes before each answer, lists who owns
-  /// what; each entry of this network's name whose container and interface the runtime does not name is deleted as DEL
-  /// would. An attachment that an ADD is making meanwhile is safe: a runtime does not run the two at once.
+  /// The contract has no request for it. The agent's checkpoint, written before each answer, lists all owners; each
+  /// entry of this network whose container and interface the runtime does not name is deleted like with DEL. A
+  /// concurrent ADD is safe: a runtime does not run both at once.
   /// - Throws: code 7 without `cni.dev/valid-attachments`, 5 for a checkpoint that cannot be read, 11 when the agent
-  ///   cannot be reached, 999 when it refused some; all others have been tried then.
+  ///   cannot be reached, 999 if it refused some; all others have been tried then.
   func collectGarbage() throws(CNIError) {
     guard let valid = configuration.validAttachments else {
       try configuration.check()
@@ -55,7 +55,7 @@ extension PluginCall {
     for file in files {
       let result = CheckpointReader.read(file)
       for finding in result.findings {
-        // Of entries that nobody can read the agent decides; a file or version that nobody knows is no ground to delete.
+        // The agent decides about unreadable entries; an unknown file or version is no reason to delete.
         switch finding {
         case .unreadable, .version:
           throw CNIError(.io, "gc cmd: cannot read the agent's checkpoint: \(finding)")
@@ -92,7 +92,7 @@ extension PluginCall {
     guard reply.success else {
       throw CNIError(.failed, "gc cmd: the agent did not release container \(entry.key.containerID.quoted)")
     }
-    // Without the pod's namespace, which GC does not know.
+    // The pod's namespace is empty: GC does not know it.
     if !reply.hostVethRemoved {
       var names = PodArguments()
       names.podName = entry.pod.name

@@ -6,17 +6,17 @@ import VPCModel
 import VPCRPC
 
 extension PluginCall {
-  /// DEL: gives the address back and removes what the pod has on the host. Succeeds where nothing is left to do, where
-  /// the agent does not know the pod, and without an agent: the runtime must be able to let go of a dead pod.
+  /// DEL: releases the address and removes the pod's host state. Succeeds if nothing is left to do, if the agent does
+  /// not know the pod, and without an agent: the runtime must be able to remove a dead pod.
   ///
   /// | situation | what is done |
   /// |---|---|
   /// | `prevResult` names a VLAN | branch ENI: removed without the agent; nothing without CNI_NETNS |
   /// | the agent released the address and removes the host's side itself | nothing |
   /// | the agent released the address | routes and rules removed, the veth goes with the namespace |
-  /// | no `prevResult`, so ADD did not end well | before all that, a veth pair that it left without an address is removed |
-  /// | the agent does not know the pod | nothing: its veth, its address and its route may be a newer sandbox's by now |
-  /// | the agent cannot be reached or fails | all removed from `prevResult`, veth included |
+  /// | no `prevResult`, so ADD failed | first, a leftover veth pair without an address is removed |
+  /// | the agent does not know the pod | nothing: its veth, address and route may belong to a newer sandbox |
+  /// | the agent cannot be reached or fails | all state named by `prevResult` is removed, including the veth |
   ///
   /// - Throws: code 999, sentences of the contract.
   func delete() throws(CNIError) {
@@ -45,7 +45,7 @@ extension PluginCall {
     if !reply.networkPolicyMode.isEmpty { try deletePolicy() }
   }
 
-  /// A namespace that is gone, or never was one, holds nothing: whatever fails here fails nothing.
+  /// A namespace that is gone or invalid contains nothing: failures here are ignored.
   private func removeUnfinished(_ interface: InterfaceName) {
     guard !request.netns.isEmpty else { return }
     do {
@@ -58,8 +58,8 @@ extension PluginCall {
     }
   }
 
-  /// Teardown of a pod with a branch ENI. The agent holds nothing for it, and neither it nor the network policy agent
-  /// is told. Without a namespace the pod is gone, and its VLAN id may be another pod's by now.
+  /// Teardown of a pod with a branch ENI. The agent has no state for it, and neither the agent nor the network policy
+  /// agent is called. Without a namespace the pod is gone, and its VLAN id may belong to another pod.
   private func deleteBranch(_ previous: PreviousPod) throws(CNIError) {
     guard !request.netns.isEmpty else { return }
     guard let first = previous.interfaces.first else {
@@ -76,8 +76,8 @@ extension PluginCall {
     }
   }
 
-  /// The reference's words for a pod without an address; it is an ordinary end of a repeated DEL. What an agent does not
-  /// know it has removed, or its next look at the node does.
+  /// The text of amazon-vpc-cni-k8s for an unknown pod; a repeated DEL ends with it normally. The agent has already
+  /// removed the state of unknown pods, or its next check does.
   static let unknownPod = "datastore: unknown pod"
 
   private func deleteWithoutAgent(_ previous: PreviousPod?, because error: RPCError) {
@@ -99,7 +99,7 @@ extension PluginCall {
     }
   }
 
-  /// Removes what the addresses of a reply have on the host; the veth goes with the pod's namespace.
+  /// Removes the host state of a reply's addresses; the veth goes with the pod's namespace.
   func removeReturned(_ reply: DelNetworkReply, of pod: PodArguments, netns: String) throws(CNIError) {
     // A branch ENI whose VLAN came from the agent: as with prevResult, nothing is touched without a namespace.
     if reply.podVlanID != 0 && netns.isEmpty { return }

@@ -3,7 +3,7 @@
 import Logging
 import VPCModel
 
-/// One call of the plugin: what was asked, and the outside world to do it in.
+/// One call of the plugin: the request, and its ports to the outside world.
 ///
 /// The commands are extensions, one file each: `add()`, `delete()`, `check()`, `status()`, `collectGarbage()`.
 struct PluginCall {
@@ -19,8 +19,8 @@ struct PluginCall {
 
   /// Runs the command.
   ///
-  /// - Returns: what standard output carries, nil for nothing.
-  /// - Throws: what standard output carries instead, with exit status 1.
+  /// - Returns: the JSON for standard output; nil for none.
+  /// - Throws: the error for standard output, with exit status 1.
   func run() throws(CNIError) -> JSONValue? {
     switch request.command {
     case .add:
@@ -36,7 +36,7 @@ struct PluginCall {
     return nil
   }
 
-  /// The version that our requests carry. The agent compares it with its own, and every release of the reference leaves
-  /// it empty on both sides; anything else would be refused.
+  /// The client version in requests. The agent compares it with its own; every release of amazon-vpc-cni-k8s leaves it
+  /// empty on both sides, and anything else would be refused.
   static let clientVersion = ""
 }

@@ -3,7 +3,7 @@
 import VPCModel
 
 extension PluginCall {
-  /// STATUS: whether an ADD could be served now.
+  /// STATUS: whether ADD can be served now.
   ///
   /// - Throws: code 50 with the cause when the agent does not serve, 7 for a configuration that ADD would refuse.
   func status() throws(CNIError) {

@@ -2,7 +2,7 @@
 
 import VPCModel
 
-/// What a runtime can ask for in CNI_COMMAND.
+/// The values of CNI_COMMAND.
 enum CNICommand: String, Sendable, CaseIterable {
   case add = "ADD"
   case delete = "DEL"
@@ -11,7 +11,7 @@ enum CNICommand: String, Sendable, CaseIterable {
   case collectGarbage = "GC"
   case version = "VERSION"
 
-  /// The parameters that must be there and not empty, in the order in which the CNI library names them.
+  /// The required non-empty parameters, in the order in which the CNI library names them.
   var needs: [CNIParameter] {
     switch self {
     case .add, .check: [.containerID, .netns, .interface, .path]
@@ -32,7 +32,7 @@ enum CNIParameter: String, Sendable, CaseIterable {
   case arguments = "CNI_ARGS"
   case path = "CNI_PATH"
 
-  /// The most bytes a value may have. A path is the kernel's PATH_MAX, CNI_PATH a list of some.
+  /// The maximum size of a value in bytes. A path has the kernel's PATH_MAX, CNI_PATH is a list of paths.
   var limit: Int {
     switch self {
     case .command: 16

@@ -2,10 +2,10 @@
 
 import VPCModel
 
-/// What the plugin answers when it fails: a code, a message for the pod's event, and details for who looks closer.
+/// The plugin's error answer: a code, a message for the pod's event, and details.
 struct CNIError: Error, Sendable, Hashable, CustomStringConvertible {
-  /// The codes that the plugin uses. 0 to 99 are the specification's.
-  /// Source: CNI specification 1.1.0, section "Error"; 999 is the CNI library's code for what has none.
+  /// The codes that the plugin uses. 0 to 99 are the specification's. Source: CNI specification 1.1.0, section "Error";
+  /// 999 is the CNI library's code for other errors.
   struct Code: Sendable, Hashable {
     let number: Int
 
@@ -30,7 +30,7 @@ struct CNIError: Error, Sendable, Hashable, CustomStringConvertible {
     self.details = CNIError.bounded(details)
   }
 
-  /// A sentence of the contract, which searches find, and the chain of causes behind it.
+  /// A sentence of the contract, which users search for, and the chain of causes.
   init(_ code: Code = .failed, _ sentence: String, cause: any Error) {
     self.init(code, "\(sentence): \(CauseChain.text(cause))")
   }
@@ -46,7 +46,7 @@ struct CNIError: Error, Sendable, Hashable, CustomStringConvertible {
     return .object(object)
   }
 
-  /// Messages quote what they complain about, and whose length nobody vouches for.
+  /// Messages quote invalid input of unknown length.
   private static func bounded(_ text: String) -> String {
     text.utf8.count <= 4096 ? text : String(decoding: text.utf8.prefix(4096), as: UTF8.self)
   }

@@ -8,17 +8,17 @@ struct CNIRequest: Sendable, Hashable {
   let command: CNICommand
   /// Letters, digits, `_`, `.` and `-`; empty for commands that name no container.
   let containerID: String
-  /// The path of the pod's network namespace; empty where DEL comes without one.
+  /// The path of the pod's network namespace; empty if DEL comes without one.
   let netns: String
   /// The pod's interface, usually `eth0`; nil for commands that name none.
   let interface: InterfaceName?
   let arguments: PodArguments
-  /// CNI_NETNS_OVERRIDE: the runtime takes the plugin's own namespace for the pod's on purpose.
+  /// CNI_NETNS_OVERRIDE: the runtime deliberately uses the plugin's own namespace as the pod's.
   let allowsOwnNamespace: Bool
 
-  /// Reads what the protocol puts into the environment.
+  /// Reads the protocol's environment variables.
   ///
-  /// - Parameter environment: all variables; only `CNIParameter`'s are looked at.
+  /// - Parameter environment: all variables; only those of `CNIParameter` are used.
   /// - Throws: code 4, with the variable's name in the message.
   init(environment: [String: String]) throws(CNIError) {
     for parameter in CNIParameter.allCases where (environment[parameter.rawValue]?.utf8.count ?? 0) > parameter.limit {

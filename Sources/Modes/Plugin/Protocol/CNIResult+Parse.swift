@@ -13,8 +13,8 @@ extension CNIResult {
   ///
   /// - Parameters:
   ///   - json: the member's value.
-  ///   - version: the configuration's; the result's own `cniVersion`, where it has one, goes before.
-  /// - Throws: `Malformed` for anything that is not a result of that version.
+  ///   - version: the configuration's; the result's own `cniVersion` takes precedence if present.
+  /// - Throws: `Malformed` if it is not a valid result of that version.
   init(_ json: JSONValue, version: CNIVersion) throws(Malformed) {
     guard let object = json.object else { throw Malformed("is \(json.kind), not an object") }
     var version = version

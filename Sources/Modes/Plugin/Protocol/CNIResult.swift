@@ -2,11 +2,11 @@
 
 import VPCModel
 
-/// What ADD answers and what later calls get back as `prevResult`, in the terms of specification 1.x.
+/// The result of ADD, which later calls get as `prevResult`, in the terms of specification 1.x.
 struct CNIResult: Sendable, Hashable {
   struct Interface: Sendable, Hashable {
     var name: String
-    /// Not a MAC address where `PodResult` says so.
+    /// Not always a MAC address: see `PodResult`.
     var mac = ""
     var sandbox = ""
   }
@@ -18,15 +18,15 @@ struct CNIResult: Sendable, Hashable {
     var gateway: IPAddress?
   }
 
-  /// Bounds for a `prevResult`, which other plugins of the chain may have lengthened.
+  /// Limits for a `prevResult`, which other chained plugins may have extended.
   static let maximumInterfaces = 256
   static let maximumAddresses = 256
 
   var interfaces: [Interface] = []
   var addresses: [Address] = []
 
-  /// The object as `version` spells it: `ip4`/`ip6` without interfaces before 0.3.0 (the first address of each
-  /// family), `ips[].version` up to 0.4.0, and an empty `dns` object below 1.0.0, as the reference prints it.
+  /// The object in the form of `version`: `ip4`/`ip6` without interfaces before 0.3.0 (the first address of each
+  /// family), `ips[].version` up to 0.4.0, and an empty `dns` object below 1.0.0, as amazon-vpc-cni-k8s prints it.
   func json(version: CNIVersion) -> JSONValue {
     var object: JSONObject = ["cniVersion": .string(version.rawValue)]
     if version.hasOneAddressPerFamily {

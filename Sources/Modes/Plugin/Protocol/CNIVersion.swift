@@ -12,10 +12,10 @@ enum CNIVersion: String, Sendable, CaseIterable, Comparable {
   case v100 = "1.0.0"
   case v110 = "1.1.0"
 
-  /// The newest, which VERSION names and which errors carry as long as no configuration has been read.
+  /// The newest, used by VERSION and in errors before a configuration has been read.
   static let current = v110
 
-  /// What a configuration without `cniVersion` means, as the CNI library has it.
+  /// The version of a configuration without `cniVersion`, as in the CNI library.
   static let unnamed = v010
 
   static func < (left: CNIVersion, right: CNIVersion) -> Bool {
@@ -25,7 +25,7 @@ enum CNIVersion: String, Sendable, CaseIterable, Comparable {
   /// 0.1.0 and 0.2.0 put one address of each family into `ip4` and `ip6`, without interfaces.
   var hasOneAddressPerFamily: Bool { self <= .v020 }
 
-  /// 0.3.0 to 0.4.0 say the family of each address in `version`.
+  /// 0.3.0 to 0.4.0 have the family of each address in `version`.
   var saysAddressVersion: Bool { self >= .v030 && self <= .v040 }
 
   /// CHECK came with 0.4.0.

@@ -2,16 +2,16 @@
 
 import VPCModel
 
-/// What ADD answers where other plugins of the chain were asked before: their result, whole, and this plugin's behind it.
+/// The result of ADD after other chained plugins: their complete result, followed by this plugin's.
 ///
-/// Members that nobody here knows stay as they came. Of a result of another version only the addresses' `version` is made
-/// to fit: it must be there up to 0.4.0, and must not from 1.0.0 on.
-/// Source: CNI specification 1.1.0, section 5, "ADD Success": a plugin that is given a `prevResult` passes it on.
+/// Unknown members stay unchanged. For a result of another version only the addresses' `version` is adapted: it is
+/// required up to 0.4.0, and forbidden from 1.0.0 on. Source: CNI specification 1.1.0, section 5, "ADD Success": a
+/// plugin that gets a `prevResult` passes it on.
 enum ChainResult {
   /// - Parameters:
-  ///   - own: what this plugin would answer as the first of the chain.
-  ///   - previous: the configuration's `prevResult`, as it was read without complaint by `CNIResult`.
-  /// - Returns: `own` for versions that know no chains.
+  ///   - own: this plugin's result as the first of the chain.
+  ///   - previous: the configuration's `prevResult`, already validated by `CNIResult`.
+  /// - Returns: `own` for versions without chaining.
   static func append(_ own: JSONValue, to previous: JSONValue, version: CNIVersion) -> JSONValue {
     guard version >= .v030, var result = previous.object, let ours = own.object else { return own }
     let interfaces = result["interfaces"]?.array ?? []
@@ -24,7 +24,7 @@ enum ChainResult {
     return .object(result)
   }
 
-  /// The index of an address counts from the first interface of all.
+  /// An address's index counts from the first interface of the whole result.
   private static func moved(_ address: JSONValue, by count: Int) -> JSONValue {
     guard var object = address.object, let index = object["interface"]?.int else { return address }
     object["interface"] = .integer(index + count)

@@ -2,12 +2,12 @@
 
 import VPCModel
 
-/// The configuration that a runtime gives on standard input, one plugin's part of the conflist.
+/// The network configuration from standard input, one plugin's part of the conflist.
 ///
-/// Reading goes in two steps, so that errors can carry the right version and DEL can go on where ADD refuses: `init`
-/// takes everything that can be understood, `check()` complains of the first thing that cannot.
+/// It is read in two steps, so that errors carry the right version and DEL continues if ADD would refuse: `init`
+/// accepts everything it understands, `check()` throws for the first invalid member.
 struct NetworkConfiguration: Sendable, Hashable {
-  /// The most bytes that standard input may have, and the deepest nesting.
+  /// The maximum size of standard input in bytes, and the maximum nesting.
   static let limits = JSONParser.Limits(size: 1 << 20, depth: 64)
 
   let version: CNIVersion
@@ -16,19 +16,19 @@ struct NetworkConfiguration: Sendable, Hashable {
   /// At most 4 bytes.
   private(set) var vethPrefix = "eni"
   private(set) var mtu: UInt32 = 9001
-  /// What security groups for pods go by; any text, since the reference takes any.
+  /// The enforcing mode of security groups for pods; any text, as in amazon-vpc-cni-k8s.
   private(set) var podSGEnforcingMode = "strict"
   /// A path, `stderr`, or empty, which means the same.
   private(set) var pluginLogFile = ""
   private(set) var pluginLogLevel = "debug"
-  /// The pod's annotation asks for an address of every network card.
+  /// The pod's annotation requests an address of every network card.
   private(set) var requiresMultiNICAttachment = false
   private(set) var previousResult: CNIResult?
-  /// `previousResult` as it came, for what this plugin does not know.
+  /// `previousResult` verbatim, to keep unknown members.
   private(set) var previousResultJSON: JSONValue?
   /// GC: the attachments that are in use. Nil without the key.
   private(set) var validAttachments: [Attachment]?
-  /// What is wrong in members that DEL can do without.
+  /// Problems in members that DEL does not need.
   private(set) var problems: [String] = []
 
   /// A container's interface in this network.
@@ -94,7 +94,7 @@ struct NetworkConfiguration: Sendable, Hashable {
         vethPrefix = text
       }
     }
-    // Outside the range or no number: the default, without complaint, as the contract has it.
+    // Outside the range or not a number: the default, without an error, as in the contract.
     let number = json["mtu"].flatMap { $0.int ?? $0.string.flatMap { Int($0) } }
     if let number, (576...9001).contains(number) { mtu = UInt32(number) }
     podSGEnforcingMode = string(json, "podSGEnforcingMode") ?? podSGEnforcingMode

@@ -2,7 +2,7 @@
 
 import VPCModel
 
-/// What Kubernetes says of the pod in CNI_ARGS: `KEY=VALUE` pairs joined by semicolons.
+/// Kubernetes' pod data in CNI_ARGS: `KEY=VALUE` pairs joined by semicolons.
 struct PodArguments: Sendable, Hashable {
   var podName = ""
   var podNamespace = ""
@@ -13,12 +13,12 @@ struct PodArguments: Sendable, Hashable {
 
   /// Reads CNI_ARGS; an empty text gives empty names.
   ///
-  /// - Throws: code 4 for a pair without `=`, a key of no meaning here unless `IgnoreUnknown` is true, a name that
-  ///   Kubernetes would not have given.
+  /// - Throws: code 4 for a pair without `=`, an unknown key unless `IgnoreUnknown` is true, or an invalid Kubernetes
+  ///   name.
   init(text: String) throws(CNIError) {
     var unknown: [String] = []
     var ignoresUnknown = false
-    // By bytes: a walk over characters looks each one's boundaries up.
+    // By bytes: iterating over characters is slower.
     for pair in text.utf8.split(separator: UInt8(ascii: ";")) {
       guard let equals = pair.firstIndex(of: UInt8(ascii: "=")) else {
         throw CNIError(.invalidEnvironment, "CNI_ARGS: invalid pair \(String(Substring(pair)).quoted)")
@@ -39,8 +39,8 @@ struct PodArguments: Sendable, Hashable {
     }
   }
 
-  /// The names end in a host interface's name, in logs and in the agent's files; nothing but what Kubernetes allows
-  /// in names passes, upper case and `_` excepted, which runtimes put into sandbox ids.
+  /// The names become part of a host interface's name, of logs and of the agent's files; only characters that
+  /// Kubernetes allows in names are accepted, plus upper case and `_`, which runtimes use in sandbox ids.
   private static func name(_ text: String, key: String, limit: Int) throws(CNIError) -> String {
     guard text.utf8.count <= limit else {
       throw CNIError(.invalidEnvironment, "CNI_ARGS: \(key) is longer than \(limit) bytes")

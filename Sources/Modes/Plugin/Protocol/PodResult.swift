@@ -3,7 +3,7 @@
 import VPCLinux
 import VPCModel
 
-/// How a pod's wiring is laid into a CNI result and read out of a `prevResult`.
+/// How a pod's wiring is written into a CNI result and read from a `prevResult`.
 ///
 /// | position | name | sandbox | mac |
 /// |---|---|---|---|
@@ -11,15 +11,14 @@ import VPCModel
 /// | 2i + 1 | the pod's interface | path of the namespace | the ENI's routing table, decimal |
 /// | last | `dummy` and 11 hex digits, never created | the ENI's device number | `0`; for a branch ENI its VLAN id |
 ///
-/// The reference reads the same places on DEL, so that a pod added by one can be deleted by the other. Other plugins of
-/// the chain append interfaces behind the last.
-/// Source: contract of amazon-vpc-cni-k8s v1.23, section 4.4.
+/// amazon-vpc-cni-k8s reads the same positions on DEL, so that a pod added by one can be deleted by the other. Other
+/// chained plugins append interfaces after the last. Source: contract of amazon-vpc-cni-k8s v1.23, section 4.4.
 enum PodResult {
   /// - Parameters:
-  ///   - network: the wiring that stands.
+  ///   - network: the completed wiring.
   ///   - netns: CNI_NETNS.
   ///   - deviceNumber: of the ENI that owns the first address.
-  ///   - arguments: the pod's names, which the dummy's name is made of.
+  ///   - arguments: the pod's names, from which the dummy's name derives.
   static func make(
     network: PodNetwork, netns: String, deviceNumber: Int32, arguments: PodArguments
   ) -> CNIResult {
@@ -46,15 +45,15 @@ enum PodResult {
   }
 }
 
-/// What a `prevResult` of this plugin, or of the reference's, says of a pod.
+/// A pod's wiring as read from a `prevResult` of this plugin or of amazon-vpc-cni-k8s.
 struct PreviousPod: Sendable, Hashable {
   struct Interface: Sendable, Hashable {
     let index: Int
     let podName: InterfaceName
-    /// The host's end; nil where the list names none that is this pod's.
+    /// The host end; nil if the list has none of this pod.
     let hostName: InterfaceName?
     let address: IPAddress
-    /// The ENI's table; main where the result does not say.
+    /// The ENI's table; main if the result does not say.
     let eniTable: RouteTable
     /// The path of the pod's namespace at ADD.
     let sandbox: String
@@ -64,10 +63,10 @@ struct PreviousPod: Sendable, Hashable {
   let vlan: Int
   let interfaces: [Interface]
 
-  /// - Returns: nil where the result holds no `dummy` entry of this pod: it is not this plugin's.
+  /// - Returns: nil if the result has no `dummy` entry of this pod: it is not this plugin's.
   init?(_ result: CNIResult, interface first: InterfaceName, arguments: PodArguments) {
     guard let dummy = result.interfaces.last(where: { $0.name == PodResult.dummyName(arguments) }) else { return nil }
-    // An entry that no reader of ours could have written is taken for an ordinary pod's: the agent then decides.
+    // An invalid entry counts as an ordinary pod's: the agent then decides.
     vlan = Int(dummy.mac).flatMap { (0...4094).contains($0) ? $0 : nil } ?? 0
     let device = Int(dummy.sandbox).flatMap { (0...255).contains($0) ? $0 : nil } ?? 0
     var found: [Interface] = []
@@ -87,8 +86,8 @@ struct PreviousPod: Sendable, Hashable {
     interfaces = found
   }
 
-  /// The container interface's "mac" where it is a table's number, else the table of the ENI's device number, as
-  /// results of older releases have it.
+  /// The container interface's "mac" if it is a table number, else the table of the ENI's device number, as in results
+  /// of older releases.
   private static func table(_ mac: String, device: Int) -> RouteTable {
     UInt32(mac).flatMap { $0 > 0 ? RouteTable($0) : nil } ?? .eni(device: device)
   }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// One binary, many names: finds the mode by the first argument or by the name that it was called, and runs it.
-// Read on: a mode's `run` under Sources/Modes.
+// One binary, many names: finds the mode by the first argument or by the name that it was called, and runs it. See
+// also: a mode's `run` under Sources/Modes.
 
 import AgentMode
 import DoctorMode

@@ -16,9 +16,9 @@ package struct CloudAccess: Sendable {
   /// - Parameters:
   ///   - userAgent: `amazon-vpc-cni-k8s/VERSION`.
   ///   - timeout: of one request to EC2, STS or CloudWatch (HTTP_TIMEOUT).
-  ///   - observer: told of every request to EC2.
-  ///   - credentials: told where expired credentials come into use, and when that ends.
-  ///   - adjust: makes the limits of IMDS tighter for a caller in a hurry.
+  ///   - observer: notified of every request to EC2.
+  ///   - credentials: notified when expired credentials are used, and when that ends.
+  ///   - adjust: tightens the IMDS limits for interactive tools.
   /// - Throws: `InvalidSetting` for an endpoint or switch that cannot be used.
   package init(
     environment variables: [String: String], userAgent: String, timeout: Duration,
@@ -46,10 +46,10 @@ package struct CloudAccess: Sendable {
     }
   }
 
-  /// AWS_REGION or AWS_DEFAULT_REGION; nil where IMDS must be asked.
+  /// AWS_REGION or AWS_DEFAULT_REGION; nil if IMDS must be asked.
   package var configuredRegion: String? { environment.region }
 
-  /// - Parameter region: from IMDS; AWS_REGION and AWS_DEFAULT_REGION come before it.
+  /// - Parameter region: from IMDS; AWS_REGION and AWS_DEFAULT_REGION take precedence.
   package func ec2(region: String) throws(InvalidSetting) -> EC2Client {
     let endpoint = try ServiceEndpoint.resolve(
       .ec2, region: environment.region ?? region, environment: environment)

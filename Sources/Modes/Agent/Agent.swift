@@ -13,7 +13,7 @@
 //   beside     BackgroundWork: subnets, reconciliation, groups, tags, the sweep
 //   stop       SIGTERM: nothing grows, what is in flight is answered, at most 5 s
 //
-// Read on: AddressPool (what happens to an ADD), NodeNetwork (the kernel), NodeENIs (EC2).
+// See also: AddressPool (what happens to an ADD), NodeNetwork (the kernel), NodeENIs (EC2).
 
 internal import Logging
 internal import VPCCloud

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// `vpc-cni agent`: reads the settings, runs the agent, stops it on SIGTERM. Read on: Agent.swift.
+// `vpc-cni agent`: reads the settings, runs the agent, stops it on SIGTERM. See also: Agent.swift.
 
 internal import Glibc
 internal import Logging

@@ -2,7 +2,8 @@
 
 /// Durations as Go writes and reads them: `1m30s`, `1.5h`, `300ms`.
 ///
-/// Source: Go's time package, ParseDuration and Duration.String; the reference's probe takes its flags this way.
+/// Source: Go's time package, ParseDuration and Duration.String; the probe of amazon-vpc-cni-k8s parses its flags this
+/// way.
 enum GoDuration {
   private static let units: [(name: String, nanoseconds: Double)] = [
     ("ns", 1), ("us", 1e3), ("µs", 1e3), ("μs", 1e3), ("ms", 1e6), ("s", 1e9), ("m", 6e10), ("h", 3.6e12),

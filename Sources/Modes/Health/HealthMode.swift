@@ -5,7 +5,7 @@ import Logging
 import VPCObserve
 import VPCRPC
 
-/// `vpc-cni health`: asks a gRPC server whether it serves, as the reference's grpc-health-probe does.
+/// `vpc-cni health`: asks a gRPC server whether it is serving, as the grpc-health-probe of amazon-vpc-cni-k8s does.
 package enum HealthMode {
   /// - Parameter arguments: those behind the mode's name.
   /// - Returns: the exit status: 0 serving, 1 wrong arguments (and `-help`), 2 no connection, 3 the call failed,
@@ -62,7 +62,7 @@ package enum HealthMode {
           logger.info("\(failureText(error, options))")
           return 3
         }
-        // The reference dials again until its time is over, and those who call it in a loop rely on that for their pace.
+        // The original probe redials until its timeout, and scripts that call it in a loop rely on that for their pace.
         guard sleepBriefly(until: connectDeadline) else {
           let limit = GoDuration.text(options.connectTimeout)
           logger.info("timeout: failed to connect service \"\(options.address)\" within \(limit)")

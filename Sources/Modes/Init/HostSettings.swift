@@ -5,7 +5,7 @@ internal import VPCModel
 
 /// The kernel settings that a node needs before its agent starts, as they must be.
 ///
-/// Source: contract of the existing system, section 8.6; the loose reverse path of secondary ENIs belongs to the source
+/// Source: contract of amazon-vpc-cni-k8s, section 8.6; the loose reverse path of secondary ENIs belongs to the source
 /// map (docs/decisions/0004).
 struct HostSettings: Sendable, Hashable {
   struct Entry: Sendable, Hashable {

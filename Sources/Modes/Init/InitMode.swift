@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // `vpc-cni init`, the init container of the aws-node pod: puts programs on the host and sets the kernel up, then ends.
-// Read on: HostSettings (what is set), CorePlugins and HostPrograms (what is copied).
+// See also: HostSettings (what is set), CorePlugins and HostPrograms (what is copied).
 
 internal import Glibc
 internal import Logging

@@ -6,8 +6,8 @@ internal import VPCTransport
 
 /// What the helper shows to Prometheus: the sums, and how it fares itself. docs/metrics.md says the same in words.
 ///
-/// The six plain sums have the agents' own names, as the existing helper serves them; what is ours has a prefix of its own,
-/// so that nobody adds it to the agents' series.
+/// The six plain sums have the agents' own names, as in cni-metrics-helper of amazon-vpc-cni-k8s; the others have their
+/// own prefix, so that they are not mixed with the agents' series.
 struct HelperMetrics: Sendable {
   let registry = MetricRegistry()
 

@@ -2,7 +2,7 @@
 
 /// The helper's flags, in Go's spelling: `--cloudwatch`, `--cloudwatch=false`, with one dash or two.
 ///
-/// Source: the existing helper, whose image calls it with `--cloudwatch=false`.
+/// Source: cni-metrics-helper of amazon-vpc-cni-k8s, whose image calls it with `--cloudwatch=false`.
 struct HelperOptions: Equatable {
   var cloudWatch = true
   var showsHelp = false

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The helper's parts: who finds the agents (AgentSource), who reads them (Rounds), and who gets the sums (HelperMetrics for
-// Prometheus, CloudWatchPublisher). Read on: Rounds.swift.
+// The helper's parts: who finds the agents (AgentSource), who reads them (Rounds), and who gets the sums (HelperMetrics
+// for Prometheus, CloudWatchPublisher). See also: Rounds.swift.
 
 internal import Logging
 internal import VPCCloud

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// `vpc-cni metrics-helper`: reads flag and settings, runs the helper, ends it on SIGTERM. Read on: MetricsHelper.swift.
+// `vpc-cni metrics-helper`: reads flag and settings, runs the helper, ends it on SIGTERM. See also:
+// MetricsHelper.swift.
 
 internal import Glibc
 internal import Logging

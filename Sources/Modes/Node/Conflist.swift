@@ -4,8 +4,8 @@ internal import VPCModel
 
 /// The network configuration list that the container runtime reads, made from a template and the settings.
 ///
-/// Source: contract of the existing system, section 3; what a list must hold is the CNI specification's
-/// ("Configuration format").
+/// Source: contract of amazon-vpc-cni-k8s, section 3; what a list must hold is the CNI specification's ("Configuration
+/// format").
 struct Conflist {
   /// Where it stands in the host's folder of configurations.
   static let fileName = "10-aws.conflist"

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // `vpc-cni node`, the entrypoint of the aws-node container: installs the plugin, starts the agent as its child, waits
-// until it serves, then puts the conflist in place, which is what makes kubelet report the node Ready.
-// Read on: AgentWatch (what it decides while the agent runs), Conflist (what the list says).
+// until it serves, then puts the conflist in place, which is what makes kubelet report the node Ready. See also:
+// AgentWatch (what it decides while the agent runs), Conflist (what the list says).
 
 internal import Glibc
 internal import Logging

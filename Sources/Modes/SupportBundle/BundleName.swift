@@ -2,7 +2,7 @@
 
 internal import VPCModel
 
-/// The archive's name, as the existing collector writes it: `eks_INSTANCE_DATE_TIME-UTC_VERSION.tar.gz`.
+/// The archive's name, as in amazon-eks-ami's log collector: `eks_INSTANCE_DATE_TIME-UTC_VERSION.tar.gz`.
 enum BundleName {
   /// - Parameter instance: signs that do not belong into a file's name become `-`.
   static func stem(instance: String, at time: UTCTime, version: String) -> String {

@@ -19,8 +19,8 @@ struct BundlePart: Sendable, Hashable {
     case metrics
     /// The environment of the agent's process.
     case agentEnvironment
-    /// What the container runtime tells of the containers that this image, or the existing system's, runs in: their
-    /// settings are seen there when their processes are gone.
+    /// The container runtime's data about containers of this image or of amazon-vpc-cni-k8s: their settings are visible
+    /// there when their processes are gone.
     case containers
     /// Whether the API server that kubelet uses answers.
     case apiServer

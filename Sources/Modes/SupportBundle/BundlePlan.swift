@@ -3,8 +3,8 @@
 internal import Glibc
 internal import VPCLinux
 
-/// What goes into the bundle: a table, and the files that the node has. The folders are the ones of the existing
-/// collector, so that whoever reads its archives finds his way (BundlePlan+Programs has the commands).
+/// What goes into the bundle: a table, and the files that the node has. The folders are those of amazon-eks-ami's log
+/// collector, so that its readers find their way (BundlePlan+Programs has the commands).
 struct BundlePlan: Sendable {
   /// Leave out what the agent's introspection tells, or its metrics.
   var ignoresIntrospection = false

@@ -186,7 +186,7 @@ struct PartCollector: Sendable {
     "amazon-k8s-cni", "amazon-k8s-cni-init", "aws-network-policy-agent", "vpc-cni", "cni-metrics-helper",
   ]
 
-  /// Names out of `ctr containers list`: of images of ours and of the existing system's, ten at most.
+  /// Names out of `ctr containers list`: of this project's images and those of amazon-vpc-cni-k8s, ten at most.
   static func containers(in list: String) -> [String] {
     let found = list.split(separator: "\n").dropFirst().compactMap { line -> String? in
       let words = line.split(whereSeparator: { $0 == " " || $0 == "\t" })

@@ -5,12 +5,13 @@ package import VPCTransport
 
 /// Calls CloudWatch by its query protocol.
 ///
-/// PutMetricData has no token that would make it safe to repeat: where an answer is lost the data may be counted twice. It
-/// is repeated all the same, as the AWS SDKs do, since a gap is worse than a rare double count.
+/// PutMetricData has no idempotency token: after a lost answer the data may be counted twice. It is retried anyway, as
+/// in the AWS SDKs, since a gap is worse than a rare double count.
 package struct CloudWatchClient: Sendable {
-  /// Data of one call. The service takes 1,000; the existing system sends 20, and policies and alarms on calls may know.
+  /// Data of one call. The service accepts 1,000; amazon-vpc-cni-k8s sends 20, and policies and alarms on calls may
+  /// depend on it.
   package static let batchLimit = 20
-  /// Bytes of a call's body, well below the service's 1 MB: a body that is larger has a value that nobody meant.
+  /// Maximum size of a call's body in bytes, well below the service's 1 MB.
   package static let bodyLimit = 256 << 10
 
   private let sender: QuerySender
@@ -28,7 +29,7 @@ package struct CloudWatchClient: Sendable {
     self.time = time
   }
 
-  /// PutMetricData, tried three times within 30 s where the failure may pass.
+  /// PutMetricData, tried up to three times within 30 s for transient failures.
   ///
   /// - Parameter data: at most `batchLimit`.
   package func putMetricData(_ data: [MetricDatum], namespace: String) async throws(CloudWatchError) {
@@ -69,7 +70,7 @@ package struct CloudWatchClient: Sendable {
     do {
       document = try XMLParser.parse(response.body, limits: XMLParser.Limits(size: 1 << 20, elements: 10_000))
     } catch {
-      // A proxy's own page, say: the status is then all that can be told.
+      // For example a proxy's error page: only the status is known then.
       let code = response.status == 200 ? "MalformedAnswer" : "HTTP\(response.status)"
       return .failure(CloudWatchError(action: action, code: code, status: response.status, cause: error))
     }

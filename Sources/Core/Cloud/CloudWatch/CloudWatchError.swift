@@ -3,7 +3,7 @@
 /// Why a call of CloudWatch failed.
 package struct CloudWatchError: QueryError {
   package let action: String
-  /// CloudWatch's own code; `NoAnswer`, `NoCredentials`, `MalformedAnswer` and `HTTP…` are ours.
+  /// CloudWatch's code; `NoAnswer`, `NoCredentials`, `MalformedAnswer` and `HTTP…` come from this client.
   package let code: String
   /// CloudWatch's message, one line of at most 512 characters.
   package let message: String
@@ -28,13 +28,13 @@ package struct CloudWatchError: QueryError {
 
   package var isThrottling: Bool { CloudWatchError.throttling.contains(code) || status == 429 }
 
-  /// The same data are refused whenever they are sent: CloudWatch has read them and does not take them.
+  /// CloudWatch rejects the same data every time.
   package var isAboutTheData: Bool {
     if isThrottling || isMissingPermission { return false }
     return CloudWatchError.dataCodes.contains(code) || status == 413
   }
 
-  /// The same call may succeed if it is made again at once or soon.
+  /// The same call may succeed if it is retried soon.
   package var isTransient: Bool {
     isThrottling || (isOwnFailureTransient ?? status.map { $0 >= 500 } ?? false)
   }

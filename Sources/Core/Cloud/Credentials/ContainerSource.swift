@@ -5,10 +5,10 @@ package import VPCTransport
 
 /// AWS_CONTAINER_CREDENTIALS_RELATIVE_URI and AWS_CONTAINER_CREDENTIALS_FULL_URI: ECS and EKS Pod Identity.
 ///
-/// A token goes along: AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE (read each time, since it is renewed) before
-/// AWS_CONTAINER_AUTHORIZATION_TOKEN. Without TLS only the addresses that AWS uses and loopback are asked, so that a
-/// stray variable cannot send the token across the network.
-/// Source: "Container credential provider", AWS SDKs and Tools Reference Guide.
+/// The request carries a token: AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE (read each time, since it is renewed) takes
+/// precedence over AWS_CONTAINER_AUTHORIZATION_TOKEN. Without TLS only AWS's link-local addresses and loopback are
+/// allowed, so that a stray variable cannot send the token across the network. Source: "Container credential provider",
+/// AWS SDKs and Tools Reference Guide.
 package struct ContainerSource: CredentialsSource {
   private static let name = "container endpoint"
   private let environment: CloudEnvironment
@@ -57,7 +57,7 @@ package struct ContainerSource: CredentialsSource {
       return Target(text: "http://169.254.170.2\(path)")
     }
     guard let text = environment["AWS_CONTAINER_CREDENTIALS_FULL_URI"] else { return nil }
-    // The query is kept but judged apart: some endpoints have one, and `EndpointURL` refuses it.
+    // The query is handled separately: some endpoints have one, and `EndpointURL` refuses it.
     let base = text.prefix { $0 != "?" }
     guard let url = EndpointURL(String(base)), !text.contains("#"), text.utf8.allSatisfy({ (0x21...0x7e).contains($0) })
     else {

@@ -2,7 +2,7 @@
 
 internal import VPCModel
 
-/// Why no credentials could be had. Never holds a secret.
+/// Why no credentials are available. Never contains a secret.
 package struct CredentialsError: CausedError {
   /// What went wrong.
   package struct Code: Sendable, Hashable {
@@ -11,11 +11,11 @@ package struct CredentialsError: CausedError {
 
     /// No source is configured, or the one configured has none.
     package static let notFound = Code(value: .notFound)
-    /// A setting, a file or an answer is not of its shape.
+    /// A setting, a file or an answer is invalid.
     package static let invalid = Code(value: .invalid)
-    /// The service that hands them out gave no answer.
+    /// The service that provides them did not answer.
     package static let unreachable = Code(value: .unreachable)
-    /// The service said no.
+    /// The service refused.
     package static let refused = Code(value: .refused)
   }
 
@@ -32,15 +32,15 @@ package struct CredentialsError: CausedError {
     self.cause = cause
   }
 
-  /// True where asking later may help.
+  /// True if a later request may succeed.
   package var isTransient: Bool { code == .unreachable }
 
   package var description: String { "get AWS credentials from \(source): \(detail)" }
 }
 
-/// One place where credentials can come from.
+/// One source of credentials.
 package protocol CredentialsSource: Sendable {
-  /// - Returns: credentials; nil where this source is not configured, so that the next one is asked.
-  /// - Throws: where it is configured and fails: the next one is not asked then.
+  /// - Returns: credentials; nil if this source is not configured, so that the next one is asked.
+  /// - Throws: if it is configured and fails; the next one is not asked then.
   func fetch() async throws(CredentialsError) -> Credentials?
 }

@@ -3,19 +3,19 @@
 package import VPCModel
 package import VPCTransport
 
-/// Gives the credentials to sign with: asks its sources in order, keeps what it gets, and renews it in time.
+/// Provides the credentials for signing: asks its sources in order, caches the result, and renews it in time.
 ///
 ///     empty ──ask──▶ fetching ──got──▶ held ──5 to 6 minutes before expiry──▶ held, renewing behind it
 ///                       └──failed──▶ empty                 ▲──got, or failed (tried again after 30 s)──┘
 ///
-/// While the held credentials are valid nobody waits for a renewal, and a renewal that fails changes nothing. One fetch is
-/// under way at a time; all who need it await that one.
+/// While the cached credentials are valid, no caller waits for a renewal, and a failed renewal changes nothing. There
+/// is one fetch at a time, shared by all waiting callers.
 ///
-/// Credentials that have expired by this machine's clock are used all the same where no newer ones are to be had, and the
-/// service judges: IMDS may hand out old ones while its own source is away, and this clock may be wrong. They go when the
-/// service refuses them (`invalidate`). Source: "Static stability" of the AWS SDKs' IMDS credential providers.
+/// Credentials that have expired by this machine's clock are still used if there are no newer ones, and the service
+/// decides: IMDS may return old ones while its own source is unavailable, and this clock may be wrong. They are dropped
+/// when the service refuses them (`invalidate`). Source: "Static stability" of the AWS SDKs' IMDS credential providers.
 package actor CredentialsProvider {
-  /// What is worth a line in the caller's log: told once for each change.
+  /// Changes to log, reported once each.
   package enum Notice: Sendable {
     /// Expired credentials are used, because there are no newer ones.
     case usesExpired(Credentials, because: CredentialsError)
@@ -32,7 +32,7 @@ package actor CredentialsProvider {
   private var fetching: Task<Result<Credentials, CredentialsError>, Never>?
   private var usesExpired = false
 
-  /// Why the last renewal failed while the old credentials were kept; nil after one that succeeded.
+  /// Why the last renewal failed while the old credentials were kept; nil after a successful one.
   package private(set) var renewalFailure: CredentialsError?
 
   /// - Parameter observer: called on any thread; must not wait.
@@ -68,12 +68,12 @@ package actor CredentialsProvider {
     return CredentialsProvider(sources: sources, time: time, observer: observer)
   }
 
-  /// Credentials to sign with: the ones held, or new ones; expired ones where there are no others.
+  /// Credentials for signing: cached or new ones; expired ones if there are no others.
   ///
-  /// - Throws: `.notFound` where no source is configured; what the first configured source throws.
+  /// - Throws: `.notFound` if no source is configured; errors of the first configured source.
   package func credentials() async throws(CredentialsError) -> Credentials {
     let now = wallClock()
-    // Expired ones serve while newer ones are looked for, once it was seen that there were none.
+    // Once no newer ones were found, expired ones are used while the search continues.
     if let held, held.isValid(at: now) || usesExpired {
       if let renewAt, now >= renewAt, fetching == nil { startFetch() }
       return held
@@ -82,7 +82,7 @@ package actor CredentialsProvider {
     return try await task.value.get()
   }
 
-  /// Forgets `credentials`, if they are the ones held: AWS has refused them as expired or unknown.
+  /// Drops `credentials` if they are the cached ones: AWS has refused them as expired or unknown.
   package func invalidate(_ credentials: Credentials) {
     if held == credentials { held = nil }
   }
@@ -110,7 +110,7 @@ package actor CredentialsProvider {
       usesExpired = false
       return result
     case .success(let new):
-      // Of two that have expired, the one that did so later.
+      // Of two expired ones, the one that expired later.
       if let held, let end = held.expiration, let newEnd = new.expiration, newEnd < end { break }
       held = new
     case .failure(let error):

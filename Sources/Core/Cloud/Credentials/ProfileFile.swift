@@ -2,7 +2,7 @@
 
 /// The shared configuration format of the AWS tools: sections of `name = value` lines.
 ///
-/// Comments begin with `#` or `;`, at the start of a line or after white space behind a value. A line that begins with
+/// Comments begin with `#` or `;`, at the start of a line or after a value and white space. A line that begins with
 /// white space continues the property above it (nested properties); it is skipped, since none of those is used here.
 /// Source: "Shared config and credentials files", AWS SDKs and Tools Reference Guide.
 package struct ProfileFile: Sendable, Equatable {
@@ -17,8 +17,8 @@ package struct ProfileFile: Sendable, Equatable {
 
   package init() {}
 
-  /// Reads a file's text. Lines that are neither section, property nor comment are skipped, as the AWS tools do; what
-  /// stands before the first section, too. A property that is given twice keeps the last value.
+  /// Reads a file's text. Lines that are neither section, property nor comment are skipped, as the AWS tools do; so is
+  /// text before the first section. For a duplicate property the last value counts.
   package init(_ bytes: [UInt8], kind: Kind) {
     var section: String?
     for raw in bytes.split(whereSeparator: { $0 == 0x0a || $0 == 0x0d }) {

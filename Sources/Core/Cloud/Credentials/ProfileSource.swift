@@ -6,9 +6,9 @@ internal import VPCTransport
 /// The shared credentials and config files: AWS_SHARED_CREDENTIALS_FILE, AWS_CONFIG_FILE (by default `credentials` and
 /// `config` in `$HOME/.aws`), profile AWS_PROFILE (by default `default`).
 ///
-/// Understood: static keys; `role_arn` with `web_identity_token_file`, with `source_profile` (at most five deep), or with
-/// `credential_source` (Environment, Ec2InstanceMetadata, EcsContainer); `role_session_name`; `external_id`.
-/// Not understood, and said so in the error: `sso_*`, `credential_process`, `mfa_serial`: they are for people.
+/// Supported: static keys; `role_arn` with `web_identity_token_file`, with `source_profile` (at most five deep), or
+/// with `credential_source` (Environment, Ec2InstanceMetadata, EcsContainer); `role_session_name`; `external_id`. Not
+/// supported, with an error: `sso_*`, `credential_process`, `mfa_serial`: they are for interactive use.
 package struct ProfileSource: CredentialsSource {
   /// What `credential_source` can name.
   package struct Sources: Sendable {

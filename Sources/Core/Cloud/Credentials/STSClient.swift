@@ -76,7 +76,7 @@ package struct STSClient: Sendable {
       let error = document?.firstDescendant("Error")
       let code = error?.text("Code") ?? "HTTP status \(response.status)"
       let message = error?.text("Message").map { ": \($0.prefix(300))" } ?? ""
-      // IDPCommunicationError is STS's own word for "try again".
+      // IDPCommunicationError is STS's code for "try again".
       let isTransient = response.status >= 500 || response.status == 429 || code == "IDPCommunicationError"
       throw CredentialsError(isTransient ? .unreachable : .refused, source: source, detail: "STS: \(code)\(message)")
     }

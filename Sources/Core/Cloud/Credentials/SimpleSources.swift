@@ -29,7 +29,7 @@ package struct WebIdentitySource: CredentialsSource {
   private let sessionName: String
   private let sts: @Sendable () async throws(CredentialsError) -> STSClient
 
-  /// - Parameter sts: gives the client when it is needed, since the region it needs may have to be asked for.
+  /// - Parameter sts: creates the client on demand, since its region may come from IMDS.
   package init(
     environment: CloudEnvironment, sts: @escaping @Sendable () async throws(CredentialsError) -> STSClient
   ) {
@@ -54,7 +54,7 @@ package struct WebIdentitySource: CredentialsSource {
       let detail = "AWS_WEB_IDENTITY_TOKEN_FILE is set and AWS_ROLE_ARN is not"
       throw CredentialsError(.invalid, source: "web identity", detail: detail)
     }
-    // Read each time: the kubelet puts a new token there before the old one ends.
+    // Read each time: the kubelet replaces the token before the old one expires.
     let bytes: [UInt8]
     do {
       bytes = try SmallFile.read(tokenFile, maximumSize: 64 << 10)
@@ -97,10 +97,10 @@ package struct InstanceProfileSource: CredentialsSource {
   }
 }
 
-/// The JSON form in which instance metadata and container endpoints hand out credentials.
+/// The JSON form of credentials from instance metadata and container endpoints.
 enum CredentialsDocument {
   static func read(_ bytes: [UInt8], source: String) throws(CredentialsError) -> Credentials {
-    // A parser's failure names a place and a reason, never the text: nothing secret gets out with it.
+    // A parser's failure contains a position and a reason, never the text, so no secrets leak.
     let document: JSONValue
     do {
       document = try JSONParser.parse(bytes, limits: JSONParser.Limits(size: 64 << 10, depth: 8))

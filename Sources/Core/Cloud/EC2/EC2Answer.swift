@@ -2,7 +2,7 @@
 
 internal import VPCModel
 
-/// One element of an EC2 answer, read field by field; what is absent or not of its shape is named in the error.
+/// One element of an EC2 response, read field by field; errors name the missing or invalid field.
 struct EC2Answer {
   let action: String
   let element: XMLElement
@@ -12,7 +12,7 @@ struct EC2Answer {
     self.element = element
   }
 
-  /// The answer whose fields stand in a child; nil where there is none.
+  /// The nested element; nil if there is none.
   func child(_ name: String) -> EC2Answer? {
     element[name].map { EC2Answer($0, action: action) }
   }
@@ -30,14 +30,14 @@ struct EC2Answer {
     return text
   }
 
-  /// A field that must be there and be read by `parse`.
+  /// A required field, parsed by `parse`.
   func value<Value>(_ name: String, _ parse: (String) -> Value?) throws(EC2Error) -> Value {
     let text = try required(name)
     guard let value = parse(text) else { throw unexpected(name, text) }
     return value
   }
 
-  /// A field that may be absent and otherwise must be read by `parse`.
+  /// An optional field, parsed by `parse`.
   func optional<Value>(_ name: String, _ parse: (String) -> Value?) throws(EC2Error) -> Value? {
     guard let text = element.text(name) else { return nil }
     guard let value = parse(text) else { throw unexpected(name, text) }

@@ -4,9 +4,9 @@ package import VPCModel
 
 extension EC2Client {
   /// AssignPrivateIpAddresses. Not idempotent: after a lost answer (`noAnswer`, not `isUnsent`) describe the interface,
-  /// since it may have more than it is known to have.
+  /// since it may have more addresses than known.
   ///
-  /// - Returns: what EC2 says it has assigned: single addresses as /32, prefixes as /28.
+  /// - Returns: the addresses that EC2 reports as assigned: single addresses as /32, prefixes as /28.
   /// - Throws: `isInsufficientAddresses`, `privateAddressLimitExceeded`, …
   package func assignPrivateAddresses(
     _ demand: EC2AddressDemand, to id: ENIID
@@ -27,9 +27,9 @@ extension EC2Client {
     return singles.map { IPPrefix(single: $0) } + prefixes
   }
 
-  /// UnassignPrivateIpAddresses: gives single addresses (/32) and prefixes (/28) back in one call.
+  /// UnassignPrivateIpAddresses: unassigns single addresses (/32) and prefixes (/28) in one call.
   ///
-  /// EC2 refuses the whole call where one of them is not assigned, so it is repeated only when it was not sent.
+  /// EC2 refuses the whole call if one of them is not assigned, so it is retried only if it was not sent.
   package func unassignPrivateAddresses(_ addresses: [IPPrefix], from id: ENIID) async throws(EC2Error) {
     guard !addresses.isEmpty else { return }
     let action = "UnassignPrivateIpAddresses"

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 extension EC2Client {
-  /// DescribeInstances for one instance; nil where EC2 does not know it (yet).
+  /// DescribeInstances for one instance; nil if EC2 does not know it (yet).
   package func describeInstance(_ id: String) async throws(EC2Error) -> EC2Instance? {
     let action = "DescribeInstances"
     var parameters = EC2Parameters(action: action)
@@ -21,7 +21,7 @@ extension EC2Client {
     return nil
   }
 
-  /// DescribeInstanceTypes for one type; nil where EC2 does not know it in this region.
+  /// DescribeInstanceTypes for one type; nil if EC2 does not know it in this region.
   package func describeInstanceType(_ name: String) async throws(EC2Error) -> EC2InstanceType? {
     let action = "DescribeInstanceTypes"
     var parameters = EC2Parameters(action: action)
@@ -48,7 +48,7 @@ extension EC2Client {
     }
   }
 
-  /// DescribeSubnets for one subnet; nil where it does not exist.
+  /// DescribeSubnets for one subnet; nil if it does not exist.
   package func describeSubnet(_ id: String) async throws(EC2Error) -> EC2Subnet? {
     try await describeSubnets(filters: [EC2Filter("subnet-id", [id])]).first
   }
@@ -71,7 +71,7 @@ extension EC2Client {
     for _ in 0..<100 {
       var parameters = EC2Parameters(action: action)
       parameters.filters(filters)
-      // EC2's limiter treats paginated calls more kindly than unpaginated ones.
+      // EC2 throttles paginated calls less than unpaginated ones.
       parameters.set("MaxResults", 1000)
       parameters.set("NextToken", token)
       let answer = try await call(action, parameters, .describe)

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 
 extension EC2Client {
-  /// What a dry run came to.
+  /// The result of a dry run.
   package enum Permission: Sendable, Hashable {
     case granted
     case denied
-    /// EC2 did not say, in its words.
+    /// EC2 did not decide; with its message.
     case unknown(String)
   }
 
-  /// Asks EC2 whether it would allow a call: the same call with DryRun set, which EC2 judges and does not do.
+  /// Asks EC2 whether it would allow a call: the same call with DryRun, which EC2 checks but does not execute.
   ///
-  /// Not every action can be asked so: AssignPrivateIpAddresses and UnassignPrivateIpAddresses refuse the parameter.
+  /// Not every action supports this: AssignPrivateIpAddresses and UnassignPrivateIpAddresses refuse the parameter.
   ///
   /// - Parameter fields: of the call, by name.
   /// Source: DryRun of each action in the EC2 API Reference: DryRunOperation for "yes", UnauthorizedOperation for "no".
@@ -21,7 +21,7 @@ extension EC2Client {
     parameters.set("DryRun", true)
     do throws(EC2Error) {
       _ = try await call(action, parameters, .once)
-      // What ignores DryRun has done it; none of the calls that are tried harm then.
+      // If EC2 ignores DryRun, the call was executed; none of the calls used here does harm.
       return .granted
     } catch {
       if error.code.text == "DryRunOperation" { return .granted }

@@ -2,13 +2,13 @@
 
 package import VPCModel
 
-/// What became of an object that was to go: both are success.
+/// The result of a deletion: both are success.
 package enum EC2Removal: Sendable, Hashable {
   case removed
   case alreadyGone
 }
 
-/// How many addresses to give to an interface.
+/// How many addresses to assign to an interface.
 package enum EC2AddressDemand: Sendable, Hashable {
   /// Single IPv4 addresses, the primary one not counted.
   case addresses(Int)
@@ -21,13 +21,14 @@ extension EC2Client {
   package struct NewInterface: Sendable {
     package var subnetID: String
     package var securityGroupIDs: [String]
-    /// Nil for the primary address alone.
+    /// Nil for only the primary address.
     package var demand: EC2AddressDemand?
     package var ipv6PrefixCount: Int?
     package var description: String
     package var tags: [String: String]
     package var connectionTracking: EC2ConnectionTracking?
-    /// Makes creating twice with one token give one interface. Keep it to repeat a call whose answer was lost.
+    /// The idempotency token: two calls with the same token create one interface. Keep it to retry a call whose answer
+    /// was lost.
     package var clientToken: String
 
     package init(
@@ -48,7 +49,7 @@ extension EC2Client {
 
   /// DescribeNetworkInterfaces for known ids, at most 1000 of them; order is EC2's.
   ///
-  /// - Throws: `interfaceNotFound` where any of them is gone: EC2 then describes none.
+  /// - Throws: `interfaceNotFound` if any of them is gone: EC2 then describes none.
   package func describeNetworkInterfaces(_ ids: [ENIID]) async throws(EC2Error) -> [EC2NetworkInterface] {
     guard !ids.isEmpty else { return [] }
     let action = "DescribeNetworkInterfaces"
@@ -74,10 +75,10 @@ extension EC2Client {
     return found
   }
 
-  /// CreateNetworkInterface with all its addresses or prefixes in one call. Idempotent by its client token, so a lost
-  /// answer is asked for again.
+  /// CreateNetworkInterface with all its addresses or prefixes in one call. Idempotent by its client token, so the call
+  /// is retried after a lost answer.
   ///
-  /// - Returns: the interface, not attached; EC2 may name only a part of its addresses yet.
+  /// - Returns: the unattached interface; EC2 may list only a part of its addresses yet.
   package func createNetworkInterface(_ new: NewInterface) async throws(EC2Error) -> EC2NetworkInterface {
     let action = "CreateNetworkInterface"
     var parameters = EC2Parameters(action: action)
@@ -86,7 +87,7 @@ extension EC2Client {
     parameters.list("SecurityGroupId", new.securityGroupIDs)
     switch new.demand {
     case nil: break
-    // A count of 0 is refused by EC2; leaving it out means the same.
+    // EC2 refuses a count of 0; omitting it means the same.
     case .addresses(let count)?: parameters.set("SecondaryPrivateIpAddressCount", count > 0 ? count : nil)
     case .prefixes(let count)?: parameters.set("Ipv4PrefixCount", count > 0 ? count : nil)
     }
@@ -122,15 +123,15 @@ extension EC2Client {
     parameters.set("NetworkInterfaceId", id.text)
     parameters.set("InstanceId", instanceID)
     parameters.set("DeviceIndex", deviceIndex)
-    // Named only where it matters: types with one card refuse none, but older endpoints do not know the parameter.
+    // Sent only if needed: older endpoints do not know the parameter.
     if networkCard > 0 { parameters.set("NetworkCardIndex", networkCard) }
     return try await call(action, parameters, .once).required("attachmentId")
   }
 
-  /// DetachNetworkInterface. Detaching twice does no harm, so a lost answer is asked for again.
+  /// DetachNetworkInterface. Detaching twice is harmless, so the call is retried after a lost answer.
   ///
-  /// - Parameter force: takes the interface away without the instance's help; only for an instance that hangs.
-  /// - Returns: `alreadyGone` where the attachment does not exist.
+  /// - Parameter force: detaches without the instance's cooperation; only for a hanging instance.
+  /// - Returns: `alreadyGone` if the attachment does not exist.
   package func detachNetworkInterface(
     attachmentID: String, force: Bool = false
   ) async throws(EC2Error) -> EC2Removal {
@@ -141,9 +142,9 @@ extension EC2Client {
     return try await remove(action, parameters, gone: .attachmentNotFound)
   }
 
-  /// DeleteNetworkInterface of one that is not attached. A lost answer is asked for again.
+  /// DeleteNetworkInterface of an unattached interface. Retried after a lost answer.
   ///
-  /// - Returns: `alreadyGone` where the interface does not exist.
+  /// - Returns: `alreadyGone` if the interface does not exist.
   package func deleteNetworkInterface(_ id: ENIID) async throws(EC2Error) -> EC2Removal {
     let action = "DeleteNetworkInterface"
     var parameters = EC2Parameters(action: action)
@@ -163,7 +164,7 @@ extension EC2Client {
     }
   }
 
-  /// ModifyNetworkInterfaceAttribute: whether the interface goes with its instance. Idempotent.
+  /// ModifyNetworkInterfaceAttribute: sets DeleteOnTermination. Idempotent.
   package func setDeleteOnTermination(
     _ value: Bool, interface id: ENIID, attachmentID: String
   ) async throws(EC2Error) {

@@ -11,7 +11,7 @@ extension EC2Client {
     let found = try await pages("DescribeTags", filters: filters) { (answer) throws(EC2Error) in
       var found: [(key: String, value: String)] = []
       for item in answer.items("tagSet") {
-        // What was not asked for is not believed.
+        // Tags that were not requested are ignored.
         guard item.text("resourceId") == id, let key = item.text("key"), keys.contains(key) else { continue }
         found.append((key: key, value: item.text("value") ?? ""))
       }

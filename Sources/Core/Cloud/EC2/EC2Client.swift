@@ -5,7 +5,7 @@ package import VPCTransport
 
 /// Calls EC2 by its query protocol. The actions are in extensions, one file for each kind of object.
 ///
-/// What is tried again within one call, and what is not:
+/// What is retried within one call:
 /// - describes: whatever is transient, throttling included, with growing, jittered waits;
 /// - mutating actions that may safely be done twice (by client token, or by what they do): when no answer came, or a 5xx.
 ///   Not throttling: the caller keeps one budget for each kind of action, and must know;
@@ -13,7 +13,7 @@ package import VPCTransport
 /// - anything, once, after the clock's error was corrected by the answer's Date, or after credentials that EC2 refused
 ///   were replaced.
 package final class EC2Client: Sendable {
-  /// One request that was sent, told to the observer when its answer is there.
+  /// One sent request, reported to the observer when it is answered.
   package struct Observation: Sendable, Hashable {
     package let action: String
     package let duration: Duration
@@ -22,7 +22,7 @@ package final class EC2Client: Sendable {
     package let status: Int?
   }
 
-  /// What one call may do again.
+  /// Which retries one call allows.
   enum Repetition: Sendable {
     case describe
     case idempotent
@@ -50,9 +50,9 @@ package final class EC2Client: Sendable {
     self.observer = observer
   }
 
-  /// What time it is by EC2's clock, known from its answers; by this machine's before the first.
+  /// The time by EC2's clock, derived from its responses; by this machine's before the first.
   ///
-  /// What nodes tell each other through EC2 (when an ENI was made) is told in this time: their own clocks may differ.
+  /// Times that nodes exchange through EC2 (an ENI's creation time) use this clock: the nodes' clocks may differ.
   package var serviceTime: UTCTime { sender.serviceTime }
 
   /// A text for `clientToken`: 32 random hex digits, new each time.
@@ -95,7 +95,7 @@ package final class EC2Client: Sendable {
       read: { read($0, action: action) })
   }
 
-  /// What came of one request, which the observer is told of.
+  /// The result of one request, for the observer.
   private func read(_ outcome: QuerySender.Outcome, action: String) -> Result<EC2Answer, EC2Error> {
     let result: Result<EC2Answer, EC2Error>
     var status: Int?
@@ -118,7 +118,7 @@ package final class EC2Client: Sendable {
     do {
       document = try XMLParser.parse(response.body)
     } catch {
-      // A load balancer's own page, say: the status is then all that can be told.
+      // For example a load balancer's error page: only the status is known then.
       let code = response.status == 200 ? EC2Error.Code.malformedAnswer : EC2Error.Code("HTTP\(response.status)")
       return .failure(EC2Error(action: action, code: code, status: response.status, cause: error))
     }

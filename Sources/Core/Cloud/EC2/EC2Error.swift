@@ -14,7 +14,7 @@ package struct EC2Error: QueryError {
 
     package var description: String { text }
 
-    // Ours, for failures on this side of the wire.
+    // This client's own codes, for local failures.
     /// No complete HTTP answer; `cause` is the `HTTPError`.
     package static let noAnswer = Code("NoAnswer")
     /// An answer that cannot be read or lacks what the action returns.
@@ -44,13 +44,13 @@ package struct EC2Error: QueryError {
   package let code: Code
   /// EC2's message, at most 1024 bytes, without the encoded authorization message.
   package let message: String
-  /// What `aws sts decode-authorization-message` takes: which policy refused, for an administrator. Kilobytes, so it is for
-  /// the log alone. Nil where EC2 sent none.
+  /// The input of `aws sts decode-authorization-message`, which shows an administrator the refusing policy. It has
+  /// kilobytes, so it is only for the log. Nil if EC2 sent none.
   package let encodedAuthorization: String?
   package let requestID: String?
   /// The HTTP status; nil without an answer.
   package let status: Int?
-  /// True where it is certain that EC2 has not seen the request.
+  /// True if EC2 certainly has not seen the request.
   package let isUnsent: Bool
   package let cause: (any Error)?
 
@@ -69,7 +69,7 @@ package struct EC2Error: QueryError {
 
   package var codeText: String { code.text }
 
-  /// EC2 asks to slow down. Also transient, but worth a longer wait, and one that all calls of the action share.
+  /// EC2 throttles. Also transient, but with a longer wait that all calls of the action share.
   package var isThrottling: Bool {
     EC2Error.throttling.contains(code.text) || status == 429
   }
@@ -80,10 +80,10 @@ package struct EC2Error: QueryError {
     return isOwnFailureTransient ?? (EC2Error.passing.contains(code.text) || status.map { $0 >= 500 } ?? false)
   }
 
-  /// The subnet has no free address, no free prefix, or none that is whole (`isFragmented`).
+  /// The subnet has no free address, no free prefix, or no contiguous block (`isFragmented`).
   ///
-  /// Prefix exhaustion comes as a plain InvalidParameterValue that only its message tells apart.
-  /// Source: amazon-vpc-cni-k8s issue 3105.
+  /// Prefix exhaustion is reported as InvalidParameterValue, recognizable only by its message. Source:
+  /// amazon-vpc-cni-k8s issue 3105.
   package var isInsufficientAddresses: Bool {
     code == .insufficientFreeAddresses || code == .insufficientCIDRBlocks
       || code == .invalidParameterValue && message.lowercased().contains("sufficient free ipv")
@@ -106,7 +106,7 @@ package struct EC2Error: QueryError {
     "RequestTimeoutException",
   ]
 
-  /// The most of an encoded authorization message that is kept; EC2's have one to four kilobytes.
+  /// The maximum length kept of an encoded authorization message; EC2's have one to four kilobytes.
   private static let encodedLimit = 8192
 
   /// One line of printable text, and apart from it the encoded authorization message.
@@ -136,7 +136,7 @@ extension EC2Error {
     summary + (encodedAuthorization.map { ", encoded authorization message: \($0)" } ?? "")
   }
 
-  /// For people who cannot decode anything: the same without the encoded authorization message, causes included.
+  /// The same without the encoded authorization message, including causes.
   package var brief: String { cause.map { "\(summary): \(CauseChain.text($0))" } ?? summary }
 
   /// EC2's own message at a length that fits into a pod's event; empty where EC2 did not answer.

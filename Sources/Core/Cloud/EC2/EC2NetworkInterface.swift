@@ -71,7 +71,7 @@ extension EC2NetworkInterface {
       let address = try item.value("privateIpAddress", CloudText.ipv4)
       if item.flag("primary") { primary = address } else { secondary.append(address) }
     }
-    // Where the primary is not marked, it is still no secondary.
+    // An unmarked primary address is still not a secondary one.
     secondaryIPv4 = secondary.filter { $0 != primary }
     primaryIPv4 = primary
     ipv4Prefixes = try answer.values("ipv4PrefixSet", "ipv4Prefix", CloudText.ipv4Prefix)

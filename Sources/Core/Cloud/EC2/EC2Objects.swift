@@ -52,11 +52,11 @@ package struct EC2InstanceType: Sendable, Hashable {
   }
 
   package var name: String
-  /// Interfaces of the default card, or of the type where EC2 names no cards.
+  /// Interfaces of the default card, or of the type if EC2 lists no cards.
   package var maximumInterfaces: Int
   package var ipv4PerInterface: Int
   package var ipv6PerInterface: Int
-  /// By index; one where EC2 names none.
+  /// By index; one card if EC2 lists none.
   package var cards: [Card]
   package var defaultCard: Int
   /// `nitro`, `xen`; nil on bare metal.
@@ -68,7 +68,7 @@ package struct EC2InstanceType: Sendable, Hashable {
     hypervisor = answer.text("hypervisor")
     isBareMetal = answer.flag("bareMetal")
     guard let network = answer.child("networkInfo") else { throw answer.failure("\(name) is without networkInfo") }
-    // An instance without an interface, or an interface without an address, is a broken answer.
+    // An instance without an interface, or an interface without an address, is an invalid response.
     let atLeastOne = { (text: String) in CloudText.small(text).flatMap { $0 > 0 ? $0 : nil } }
     ipv4PerInterface = try network.value("ipv4AddressesPerInterface", atLeastOne)
     ipv6PerInterface = try network.optional("ipv6AddressesPerInterface", CloudText.small) ?? 0

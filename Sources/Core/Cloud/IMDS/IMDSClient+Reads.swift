@@ -49,17 +49,17 @@ extension IMDSClient {
     }
   }
 
-  /// The VPC's IPv4 CIDRs, as the interface knows them; empty where it is gone.
+  /// The VPC's IPv4 CIDRs, as the interface knows them; empty if it is gone.
   package func vpcIPv4CIDRs(of mac: MACAddress) async throws(IMDSError) -> [IPPrefix] {
     try await values(IMDSClient.path(mac, "vpc-ipv4-cidr-blocks"), CloudText.ipv4Prefix)
   }
 
-  /// The security groups of an interface; empty where it is gone.
+  /// The security groups of an interface; empty if it is gone.
   package func securityGroupIDs(of mac: MACAddress) async throws(IMDSError) -> [String] {
     try await values(IMDSClient.path(mac, "security-group-ids")) { CloudText.isID($0, "sg-") ? $0 : nil }
   }
 
-  /// An interface's own address, its secondary ones and its prefixes, by two requests; nil where it is gone.
+  /// An interface's primary address, its secondary ones and its prefixes, by two requests; nil if it is gone.
   package func addresses(
     of mac: MACAddress
   ) async throws(IMDSError) -> (addresses: [IPAddress], prefixes: [IPPrefix])? {
@@ -72,7 +72,7 @@ extension IMDSClient {
     )
   }
 
-  /// One interface; nil where it is gone (detached, or not yet known to the service).
+  /// One interface; nil if it is gone (detached, or not yet known to IMDS).
   package func interface(_ mac: MACAddress) async throws(IMDSError) -> IMDSNetworkInterface? {
     let names = [
       "interface-id", "device-number", "network-card", "subnet-id", "vpc-id", "security-group-ids", "local-ipv4s",
@@ -88,7 +88,7 @@ extension IMDSClient {
     func identifier(_ name: String, _ prefix: String) throws(IMDSError) -> String? {
       try list(name) { CloudText.isID($0, prefix) ? $0 : nil }.first
     }
-    // An interface that comes or goes between two reads is partly there: treated as not there.
+    // An interface that appears or disappears between two reads is incomplete: treated as absent.
     guard let id = try list("interface-id", { ENIID($0) }).first,
       let device = try list("device-number", { CloudText.small($0) }).first,
       let subnet = try identifier("subnet-id", "subnet-"), let vpc = try identifier("vpc-id", "vpc-")
@@ -106,7 +106,7 @@ extension IMDSClient {
       vpcIPv6CIDRs: try list("vpc-ipv6-cidr-blocks", CloudText.ipv6Prefix))
   }
 
-  /// All attached interfaces, read side by side, in the order of the listing; those that go meanwhile are left out.
+  /// All attached interfaces, read concurrently, in the order of the listing, without those that disappear meanwhile.
   package func interfaces() async throws(IMDSError) -> [IMDSNetworkInterface] {
     var found: [IMDSNetworkInterface] = []
     for mac in try await interfaceMACs() {
@@ -127,7 +127,7 @@ extension IMDSClient {
     }
   }
 
-  /// Reads the paths side by side; those that answer 404 are left out of the result.
+  /// Reads the paths concurrently; those with 404 are left out of the result.
   private func readAll(_ paths: [String]) async throws(IMDSError) -> [String: [UInt8]] {
     let results = await withTaskGroup(of: (String, Result<[UInt8]?, IMDSError>).self) { group in
       for path in paths { group.addTask { await self.outcome(of: path) } }

@@ -5,18 +5,17 @@ package import VPCTransport
 
 /// Reads the EC2 instance metadata service.
 ///
-/// Version 2 is used: a token is fetched by PUT, sent with every read, and renewed before it ends or when the service
-/// answers 401. Where the token endpoint answers 403, 404 or 405 the service speaks version 1 only, and reads go without
-/// a token from then on. Where the PUT gets no answer at all, reads also go without a token for five minutes, and then the
-/// PUT is tried again: the answer to it has a hop limit that reads do not have, so behind a bridge it can be lost while
-/// version 1 still answers. The AWS SDKs decide in the same way. An instance that requires tokens then answers 401, and
-/// the error says what to look at.
+/// It uses IMDSv2: a token is fetched by PUT, sent with every read, and renewed before it expires or after a 401. If
+/// the token endpoint answers 403, 404 or 405, the service supports only IMDSv1, and later reads have no token. If the
+/// PUT gets no answer, reads have no token for five minutes, then the PUT is retried: its answer has a hop limit that
+/// reads do not have, so behind a bridge it can be lost while IMDSv1 still answers. The AWS SDKs behave the same way.
+/// An instance that requires tokens then answers 401, and the error names the option to check.
 package actor IMDSClient {
   /// What can be set.
   package struct Settings: Sendable, Hashable {
     /// Without a slash at the end.
     package var endpoint: String
-    /// How long a token is asked to live, 1…21600 s.
+    /// The requested lifetime of a token, 1…21600 s.
     package var tokenLifetimeSeconds: Int
     /// All attempts of one read end within this.
     package var deadline: Duration
@@ -69,7 +68,7 @@ package actor IMDSClient {
 
   private enum Access {
     case token(String, renewAt: ContinuousClock.Instant)
-    /// Reads go without a token; nil: for good.
+    /// Until when reads have no token; nil: forever.
     case plain(until: ContinuousClock.Instant?)
   }
 
@@ -77,9 +76,9 @@ package actor IMDSClient {
   private let settings: Settings
   private let time: TimeSource
   private var access: Access?
-  /// The one token request under way; everyone who needs a token awaits it.
+  /// The one token request in progress, shared by all waiting callers.
   private var renewal: Task<Result<Access, IMDSError>, Never>?
-  /// Why the last token request got no answer, for the error of a read that is refused without one.
+  /// Why the last token request got no answer, for the error of a read refused without a token.
   private var lostToken: HTTPError?
 
   package init(transport: any HTTPTransport, settings: Settings = Settings(), time: TimeSource = .system) {
@@ -90,7 +89,7 @@ package actor IMDSClient {
 
   /// The document at a path below `/latest/`, such as `meta-data/mac`.
   ///
-  /// - Returns: the body; nil where the service answers 404, which means "this instance has no such thing".
+  /// - Returns: the body; nil on 404, which means that the instance has no such item.
   /// - Throws: `IMDSError` after the attempts or the deadline of the settings.
   package func read(_ path: String, maximumSize: Int = 64 << 10) async throws(IMDSError) -> [UInt8]? {
     guard !settings.isDisabled else {
@@ -107,7 +106,7 @@ package actor IMDSClient {
     _ path: String, maximumSize: Int, deadline: ContinuousClock.Instant
   ) async throws(IMDSError) -> [UInt8]? {
     var response = HTTPResponse(status: 401)
-    // A 401 is a token that the service no longer knows (the instance was resumed, say): renewed once.
+    // A 401 means that the service no longer knows the token (for example after a resume): it is renewed once.
     for round in 1...2 {
       let access = try await currentAccess(path)
       response = try await send(request(path, access, maximumSize: maximumSize, deadline: deadline), path: path)
@@ -173,7 +172,7 @@ package actor IMDSClient {
     if let renewal {
       task = renewal
     } else {
-      // Bounded by the request's timeout and kept until it ends; a caller that is cancelled leaves it to the others.
+      // Bounded by the request's timeout and kept until it ends; it continues if one caller is cancelled.
       task = Task { await self.fetchToken() }
       renewal = task
     }
@@ -216,13 +215,13 @@ package actor IMDSClient {
     let header = response.headers["X-aws-ec2-metadata-token-ttl-seconds"].flatMap { Int($0) }
     let lifetime = min(max(header ?? settings.tokenLifetimeSeconds, 1), 21_600)
     lostToken = nil
-    // Renewed when a twentieth of its life is left, so that no read meets its end.
+    // Renewed when a twentieth of its lifetime is left, so that it does not expire during a read.
     let renewAt = time.now().advanced(by: .seconds(lifetime) * 0.95)
     return .success(.token(String(decoding: response.body, as: UTF8.self), renewAt: renewAt))
   }
 
   private func lost(_ error: HTTPError, path: String) -> Result<Access, IMDSError> {
-    // Refused or unreachable: reads would fare no better. Connected and then silent: the answer may be lost on its way.
+    // Refused or unreachable: reads would fail too. Connected and then silent: the answer may be lost on its way.
     guard error.code == .timedOut, !error.isUnsent else {
       return .failure(IMDSError(.unreachable, path: path, detail: "no answer", cause: error))
     }

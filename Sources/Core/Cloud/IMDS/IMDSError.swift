@@ -15,11 +15,11 @@ package struct IMDSError: CausedError {
 
     /// No complete HTTP answer within the attempts and the deadline; `cause` says why.
     package static let unreachable = Code(value: .unreachable)
-    /// The service wants a token, and none was to be had or the one it gave is refused.
+    /// The service requires a token, and there was none or it was refused.
     package static let tokenRefused = Code(value: .tokenRefused)
     /// A status that is neither 200 nor 404.
     package static let status = Code(value: .status)
-    /// The answer is not what this path gives.
+    /// The answer is invalid for this path.
     package static let malformed = Code(value: .malformed)
     /// The service is turned off for this process (AWS_EC2_METADATA_DISABLED).
     package static let disabled = Code(value: .disabled)
@@ -41,7 +41,7 @@ package struct IMDSError: CausedError {
     self.cause = cause
   }
 
-  /// True where asking later may help.
+  /// True if a later request may succeed.
   package var isTransient: Bool {
     switch code {
     case .unreachable: (cause as? HTTPError)?.isTransient ?? true

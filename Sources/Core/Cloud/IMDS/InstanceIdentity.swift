@@ -27,7 +27,7 @@ package struct IMDSNetworkInterface: Sendable, Hashable {
   package var id: ENIID
   /// 0 is the primary interface of its card.
   package var deviceNumber: Int
-  /// 0 also where the service does not say, which is so on instances with one card.
+  /// 0 also if the service does not say, as on instances with one card.
   package var networkCard: Int
   package var subnetID: String
   package var vpcID: String

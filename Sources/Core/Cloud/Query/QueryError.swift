@@ -3,11 +3,11 @@
 package import VPCModel
 internal import VPCTransport
 
-/// Why a call of a service of AWS's query protocol failed, as far as the services are alike in it.
+/// Why a call of an AWS query-protocol service failed, for all services.
 package protocol QueryError: CausedError {
   /// Such as `AttachNetworkInterface`.
   var action: String { get }
-  /// The service's own code; `NoAnswer`, `NoCredentials`, `MalformedAnswer` and `HTTP…` are ours.
+  /// The service's code; `NoAnswer`, `NoCredentials`, `MalformedAnswer` and `HTTP…` come from this client.
   var codeText: String { get }
   var message: String { get }
   var requestID: String? { get }
@@ -16,7 +16,7 @@ package protocol QueryError: CausedError {
 extension QueryError {
   package var description: String { summary }
 
-  /// What was asked, the service's code and words, and the request's id.
+  /// The action, the service's code and message, and the request's id.
   package var summary: String {
     var text = "\(action): \(codeText)"
     if !message.isEmpty { text += ": \(message)" }
@@ -29,7 +29,7 @@ extension QueryError {
     ["AccessDenied", "AccessDeniedException", "UnauthorizedOperation"].contains(codeText)
   }
 
-  /// Whether the same call may succeed after a failure on this side of the wire; nil for what the service answered.
+  /// Whether the same call may succeed after a local failure; nil for an answer of the service.
   var isOwnFailureTransient: Bool? {
     switch codeText {
     case "NoAnswer": (cause as? HTTPError)?.isTransient ?? true

@@ -4,14 +4,14 @@ internal import Synchronization
 internal import VPCModel
 internal import VPCTransport
 
-/// Sends signed calls of AWS's query protocol to one endpoint, and once a call puts right what the first answer shows to
-/// be out of date: our clock, or our credentials. What the services have in common; their clients say what an answer means.
+/// Sends signed calls of AWS's query protocol to one endpoint. If the first answer shows a wrong clock or outdated
+/// credentials, it corrects them and retries once. Shared by all services; their clients interpret the answers.
 final class QuerySender: Sendable {
   /// How one request ended, and how long it took.
   struct Outcome: Sendable {
     let result: Result<HTTPResponse, HTTPError>
     let duration: Duration
-    /// The correction of our clock that the request was signed with.
+    /// The clock correction that the request was signed with.
     let signedWith: Int64
   }
 
@@ -22,9 +22,9 @@ final class QuerySender: Sendable {
   private let timeout: Duration
   private let time: TimeSource
   private let wallClock: @Sendable () -> UTCTime
-  /// Seconds to add to our clock so that signatures agree with the service's clock; changed by a refusal alone.
+  /// Seconds to add to the local clock so that signatures match the service's clock; changed only by a refusal.
   private let clockCorrection = Mutex<Int64>(0)
-  /// Seconds from our clock to the service's, by the Date of its last answer.
+  /// Seconds from the local clock to the service's, by the Date of its last answer.
   private let clockOffset = Mutex<Int64>(0)
 
   init(
@@ -40,16 +40,16 @@ final class QuerySender: Sendable {
     self.wallClock = wallClock
   }
 
-  /// What time it is by the service's clock, as far as its answers have told it: the one clock that all nodes share.
+  /// The time by the service's clock, from its answers: the one clock that all nodes share.
   var serviceTime: UTCTime { wallClock().advanced(by: clockOffset.withLock { $0 }) }
 
-  /// One request, and a second one where the first showed that our clock or our credentials are out of date.
+  /// One request, and a second one if the first shows a wrong clock or outdated credentials.
   ///
   /// - Parameters:
-  ///   - isRepeatable: false where libcurl must not send it again by itself either.
+  ///   - isRepeatable: false if libcurl must not resend it either.
   ///   - code: the service's error code of a failure.
-  ///   - noCredentials: the failure where there is nothing to sign with.
-  ///   - read: what an outcome means; called for each request.
+  ///   - noCredentials: the failure without credentials.
+  ///   - read: interprets an outcome; called for each request.
   func attempt<Answer: Sendable, Failure: Error>(
     _ body: [UInt8], isRepeatable: Bool, code: (Failure) -> String, noCredentials: (CredentialsError) -> Failure,
     read: (Outcome) -> Result<Answer, Failure>
@@ -102,15 +102,15 @@ final class QuerySender: Sendable {
     response.headers["Date"].flatMap { UTCTime(httpDate: $0) }
   }
 
-  /// True where the request is worth sending again at once, because what made it fail has been put right.
+  /// True if the request should be resent at once, because the cause of its failure was corrected.
   private func recover<Failure: Error>(
     from code: String, _ response: HTTPResponse, signedWith: Int64, _ used: Credentials,
     _ noCredentials: (CredentialsError) -> Failure
   ) async throws(Failure) -> Bool {
     if QuerySender.clockCodes.contains(code), let theirs = QuerySender.date(of: response) {
       let correction = theirs.seconds(since: wallClock())
-      // Signatures are good for five minutes around the service's time; a smaller difference was not the reason. What
-      // counts is the correction of this very request: another call may have corrected the clock since.
+      // Signatures are valid for five minutes around the service's time; a smaller difference was not the cause. The
+      // correction of this request counts: another call may have corrected the clock since.
       if abs(correction - signedWith) > 240 {
         clockCorrection.withLock { $0 = correction }
         return true

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// The environment's variables as the process found them at its start. Nothing in this layer reads the environment itself.
+/// The environment variables at process start. Nothing else in this layer reads the environment.
 package struct CloudEnvironment: Sendable {
   private let variables: [String: String]
 
   package init(_ variables: [String: String]) { self.variables = variables }
 
-  /// The value of a variable; nil where it is unset or empty, as the AWS SDKs treat it.
+  /// The value of a variable; nil if it is unset or empty, as in the AWS SDKs.
   package subscript(name: String) -> String? {
     guard let value = variables[name], !value.isEmpty else { return nil }
     return value
@@ -27,7 +27,7 @@ package struct CloudEnvironment: Sendable {
 /// A variable whose value cannot be used.
 package struct InvalidSetting: Error, Sendable, Hashable, CustomStringConvertible {
   package let name: String
-  /// Nil where the value may be a secret.
+  /// Nil if the value may be a secret.
   package let value: String?
   /// What would have been accepted.
   package let expected: String

@@ -2,7 +2,7 @@
 
 internal import VPCModel
 
-/// What the texts that the cloud answers with must look like before anything is done with them.
+/// Validates texts from cloud answers before use.
 enum CloudText {
   /// `PREFIX` and 1 to 40 lower-case letters and digits, such as `subnet-0123456789abcdef0`.
   static func isID(_ text: String, _ prefix: String) -> Bool {

@@ -2,7 +2,7 @@
 
 internal import VPCTransport
 
-/// The AWS services that are called, by the names of their hosts, by which requests are signed too.
+/// The AWS services in use, by their host names, which are also used in signatures.
 package enum AWSService: String, Sendable, Hashable {
   case ec2
   case sts
@@ -18,7 +18,7 @@ package enum AWSService: String, Sendable, Hashable {
   }
 }
 
-/// Where a service is reached, and the region that its requests are signed for.
+/// A service's endpoint, and the region for signing.
 package struct ServiceEndpoint: Sendable, Hashable {
   package let service: AWSService
   package let region: String
@@ -35,11 +35,10 @@ package struct ServiceEndpoint: Sendable, Hashable {
   /// Chooses the endpoint of a service.
   ///
   /// A custom endpoint comes first: AWS_ENDPOINT_URL_EC2, …_STS or …_CLOUDWATCH, then AWS_ENDPOINT_URL (both left out
-  /// with AWS_IGNORE_CONFIGURED_ENDPOINT_URLS=true), then for EC2 the reference's AWS_EC2_ENDPOINT. Otherwise the
-  /// region's partition gives the name, in the form that AWS_USE_FIPS_ENDPOINT and AWS_USE_DUALSTACK_ENDPOINT ask for.
-  /// - Throws: `InvalidSetting` for a URL or region that is none, and where a switch is set with a custom endpoint,
-  ///   as the AWS SDKs do.
-  /// Source: the endpoint rules of EC2, STS and CloudWatch in the AWS SDKs.
+  /// with AWS_IGNORE_CONFIGURED_ENDPOINT_URLS=true), then for EC2 AWS_EC2_ENDPOINT of amazon-vpc-cni-k8s. Otherwise the
+  /// region's partition gives the name, in the form required by AWS_USE_FIPS_ENDPOINT and AWS_USE_DUALSTACK_ENDPOINT.
+  /// - Throws: `InvalidSetting` for an invalid URL or region, and for a switch together with a custom endpoint, as in
+  ///   the AWS SDKs. Source: the endpoint rules of EC2, STS and CloudWatch in the AWS SDKs.
   package static func resolve(
     _ service: AWSService, region: String, environment: CloudEnvironment
   ) throws(InvalidSetting) -> ServiceEndpoint {
@@ -84,7 +83,7 @@ struct AWSPartition {
   private let dualStackSuffix: String
   private let isGovCloud: Bool
 
-  /// A region that no row knows is taken for one of the commercial partition, as the AWS SDKs do.
+  /// An unknown region counts as one of the commercial partition, as in the AWS SDKs.
   init(region: String) {
     let row = AWSPartition.table.first { region.hasPrefix($0.prefix) }
     suffix = row?.suffix ?? "amazonaws.com"
@@ -109,7 +108,7 @@ struct AWSPartition {
     return "\(name).\(region).\(dualStack ? dualStackSuffix : suffix)"
   }
 
-  /// A host label: what a region's name must be, since it becomes a part of a host name.
+  /// A host label: a region's name must be one, since it becomes part of a host name.
   static func isRegion(_ text: String) -> Bool {
     (2...40).contains(text.utf8.count) && text.utf8.first != 45 && text.utf8.last != 45
       && text.utf8.allSatisfy { 97...122 ~= $0 || 48...57 ~= $0 || $0 == 45 }
@@ -117,6 +116,6 @@ struct AWSPartition {
 }
 
 extension CloudEnvironment {
-  /// AWS_REGION, else AWS_DEFAULT_REGION; nil where neither is set: ask the instance's metadata then.
+  /// AWS_REGION, else AWS_DEFAULT_REGION; nil if neither is set: ask the instance metadata then.
   package var region: String? { self["AWS_REGION"] ?? self["AWS_DEFAULT_REGION"] }
 }

@@ -24,7 +24,7 @@ package struct SigV4Signer: Sendable, Hashable {
 
   /// Adds `Host`, `X-Amz-Date`, `X-Amz-Security-Token` (with a session token) and `Authorization`.
   ///
-  /// Every other field is signed as it stands, so all of them must be there. Signing again replaces the signature.
+  /// Every other field is signed unchanged, so all of them must be present. Signing again replaces the signature.
   package func sign(_ request: inout HTTPRequest, with credentials: Credentials, at time: UTCTime) {
     let target = RequestTarget(url: request.url)
     if request.headers["Host"] == nil { request.headers["Host"] = target.host }

@@ -2,12 +2,12 @@
 
 internal import CExpat
 
-/// Reads one XML document from bytes that nobody vouches for, by expat.
+/// Parses one XML document from untrusted bytes, by expat.
 ///
 /// A document type declaration is refused as soon as it begins: without one there are no entities to expand and nothing
 /// outside the document to load.
 package enum XMLParser {
-  /// Why a text is not a document that is accepted.
+  /// Why a text is not accepted.
   package struct Failure: Error, Sendable, Hashable, CustomStringConvertible {
     /// Bytes from the start, where parsing stopped.
     package let offset: Int
@@ -15,7 +15,7 @@ package enum XMLParser {
     package var description: String { "invalid XML at byte \(offset): \(reason)" }
   }
 
-  /// Bounds that hold whatever the input says.
+  /// Limits for any input.
   package struct Limits: Sendable, Hashable {
     /// Bytes of the whole document.
     package var size: Int

@@ -4,17 +4,17 @@ package import VPCModel
 package import VPCTransport
 
 extension KubeClient {
-  /// The objects of a list, and the version of the whole that a watch goes on from.
+  /// The objects of a list, and its version, from which a watch continues.
   package struct Listing<Object: KubeObject>: Sendable {
     package var objects: [Object] = []
     package var resourceVersion = ""
-    /// Objects that could not be read, in words.
+    /// Objects that could not be parsed, in words.
     package var faults: [String] = []
   }
 
   /// One object as it is now.
   ///
-  /// - Throws: `KubeError`; `.notFound` where there is none.
+  /// - Throws: `KubeError`; `.notFound` if there is none.
   package func get<Object: KubeObject>(
     _ type: Object.Type, _ name: String, in namespace: String? = nil
   ) async throws(KubeError) -> Object {
@@ -27,8 +27,8 @@ extension KubeClient {
   /// All objects that the selector names, page by page.
   ///
   /// - Parameters:
-  ///   - namespace: nil for all of a namespaced kind. Only together with a selector: nobody reads a whole cluster.
-  ///   - isFresh: false where any state that the server has in memory will do, as for a watch's first list.
+  ///   - namespace: nil for all namespaces, only together with a selector: never read a whole cluster.
+  ///   - isFresh: false if any state in the server's memory suffices, as for a watch's first list.
   package func list<Object: KubeObject>(
     _ type: Object.Type, in namespace: String? = nil, _ selector: KubeSelector = KubeSelector(), isFresh: Bool = true
   ) async throws(KubeError) -> Listing<Object> {
@@ -59,7 +59,7 @@ extension KubeClient {
           listing.faults.append("\(Object.resource.plural): \(error)")
         }
       }
-      // The version of the first page is what all of them show.
+      // All pages show the version of the first page.
       if listing.resourceVersion.isEmpty { listing.resourceVersion = version }
       token = page["metadata"]?["continue"]?.string ?? ""
       if token.isEmpty { return listing }
@@ -70,9 +70,9 @@ extension KubeClient {
 
   /// Changes the members that the patch names (RFC 7386: null removes).
   ///
-  /// - Parameter version: the object's `resourceVersion` that the change is meant for; nil for any.
+  /// - Parameter version: the required `resourceVersion` of the object; nil for any.
   /// - Returns: the object as it is now.
-  /// - Throws: `KubeError`; `.conflict` where the object is another version by now.
+  /// - Throws: `KubeError`; `.conflict` if the object has another version by now.
   package func mergePatch<Object: KubeObject>(
     _ type: Object.Type, _ name: String, in namespace: String? = nil, _ patch: JSONValue, version: String? = nil
   ) async throws(KubeError) -> Object {
@@ -90,9 +90,9 @@ extension KubeClient {
     return try decode(try await success(call), call)
   }
 
-  /// Makes an object.
+  /// Creates an object.
   ///
-  /// - Throws: `KubeError`; `.conflict` where one of that name exists.
+  /// - Throws: `KubeError`; `.conflict` if the name exists.
   package func create(
     _ resource: KubeResource, in namespace: String? = nil, _ object: JSONValue
   ) async throws(KubeError) {
@@ -103,13 +103,13 @@ extension KubeClient {
     _ = try await success(call)
   }
 
-  /// What a pod answers to a GET that the API server passes on to it, to be read while it comes.
+  /// A pod's answer to a GET proxied by the API server, as a stream.
   ///
   /// - Parameters:
   ///   - path: with a leading slash: `/metrics`.
-  ///   - timeout: from asking to the last byte.
-  /// - Returns: the pod's answer of 2xx. Its reader bounds it.
-  /// - Throws: `KubeError`; what the pod answers beyond 2xx looks like an answer of the API server.
+  ///   - timeout: from the request to the last byte.
+  /// - Returns: the pod's 2xx answer. The reader limits its size.
+  /// - Throws: `KubeError`; other answers of the pod look like answers of the API server.
   package func openThroughPod(
     _ pod: String, in namespace: String, port: Int, path: String, accept: String = "*/*", timeout: Duration
   ) async throws(KubeError) -> HTTPStream {
@@ -126,7 +126,7 @@ extension KubeClient {
 
   // MARK: parts
 
-  /// Of a kind of which only the metadata is used, the server is asked for nothing else. Source: Kubernetes API concepts,
+  /// For a kind with only metadata in use, the server is asked only for metadata. Source: Kubernetes API concepts,
   /// alternate representations.
   func accept<Object: KubeObject>(_ type: Object.Type, isList: Bool = false) -> String {
     guard Object.isMetadataOnly else { return "application/json" }
@@ -174,7 +174,7 @@ extension KubeClient {
     return try collection(resource, namespace) + "/" + name
   }
 
-  /// Names come from settings, labels and other objects: none of them may lead to another path.
+  /// Names come from settings, labels and other objects: none of them may change the path.
   private func check(_ name: String, _ resource: KubeResource) throws(KubeError) {
     let isName = name.utf8.allSatisfy { byte in
       (0x30...0x3a).contains(byte) || (0x61...0x7a).contains(byte) || (0x41...0x5a).contains(byte) || byte == 0x2d

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Requests to the API server. Read on: KubeClient+Objects (get, list, patch, create), KubeWatch (list and watch).
+// Requests to the API server. See also: KubeClient+Objects (get, list, patch, create), KubeWatch (list and watch).
 
 internal import VPCModel
 package import VPCTransport
 
-/// Talks to one API server. It keeps no object and tries nothing twice but a request whose token was refused.
+/// A client of one API server. It caches nothing and retries only a request whose token was refused.
 package final class KubeClient: Sendable {
-  /// What bounds every request.
+  /// Limits of every request.
   package struct Limits: Sendable {
     /// One get, patch or create; a page of a list gets three times as long.
     package var timeout = Duration.seconds(5)
@@ -21,7 +21,7 @@ package final class KubeClient: Sendable {
     package init() {}
   }
 
-  /// An answer that is no success says little; a proxy's page of text is cut.
+  /// The maximum of an error answer; a proxy's page is truncated.
   static let statusLimits = JSONParser.Limits(size: 64 << 10, depth: 16)
 
   package let configuration: KubeConfiguration
@@ -32,7 +32,7 @@ package final class KubeClient: Sendable {
   private let userAgent: String
   private let tls: HTTPTLS
 
-  /// - Parameter userAgent: `NAME-VERSION`, as the existing system's agent calls itself.
+  /// - Parameter userAgent: `NAME-VERSION`, like the agent of amazon-vpc-cni-k8s.
   package init(
     configuration: KubeConfiguration, transport: any HTTPStreamTransport, userAgent: String, limits: Limits = Limits(),
     time: TimeSource = .system
@@ -54,7 +54,7 @@ package final class KubeClient: Sendable {
 
   // MARK: requests
 
-  /// What one request is, before it has a token.
+  /// One request, before it has a token.
   struct Call {
     var method = HTTPMethod.get
     var path: String
@@ -65,7 +65,7 @@ package final class KubeClient: Sendable {
     var timeout: Duration
     var maximumBodySize: Int
 
-    /// For errors: no query, which may be long and says nothing that the path does not.
+    /// For errors: without the query, which may be long and adds nothing to the path.
     var name: String { "\(method.rawValue) \(path)" }
   }
 
@@ -73,7 +73,7 @@ package final class KubeClient: Sendable {
     Call(path: path, timeout: limits.timeout, maximumBodySize: limits.bodySize)
   }
 
-  /// Sends it; where the server refuses the token, once more with the token as the file has it now.
+  /// Sends the request; if the server refuses the token, once more with the token reread from its file.
   ///
   /// - Returns: the answer, whatever its status.
   func answer(to call: Call) async throws(KubeError) -> HTTPResponse {
@@ -83,7 +83,7 @@ package final class KubeClient: Sendable {
     }
   }
 
-  /// The same for an answer that is read while it comes.
+  /// The same for a streamed answer.
   func stream(_ call: Call, _ limits: HTTPStreamLimits) async throws(KubeError) -> HTTPStream {
     try await withToken(call) { (request) async throws(HTTPError) in
       let stream = try await self.transport.open(request, limits)
@@ -124,7 +124,7 @@ package final class KubeClient: Sendable {
     return HTTPRequest(
       method: call.method, url: configuration.server + call.path + call.query.text, headers: headers, body: call.body,
       timeout: call.timeout, connectTimeout: min(call.timeout, .seconds(5)), maximumBodySize: call.maximumBodySize,
-      // A create that is sent twice makes two objects where the name is the server's to choose.
+      // A create sent twice makes two objects if the server chooses the name.
       isRepeatable: call.method != .post, tls: tls, allowsHTTP2: true)
   }
 }

@@ -3,7 +3,7 @@
 internal import VPCModel
 internal import VPCTransport
 
-/// Why a request to the API server has not done what was asked.
+/// Why a request to the API server failed.
 package struct KubeError: CausedError {
   package struct Code: Sendable, Hashable, CustomStringConvertible {
     private enum Value: String {
@@ -30,7 +30,7 @@ package struct KubeError: CausedError {
     package static let serverFault = Code(value: .serverFault)
     /// Any other 4xx.
     package static let rejected = Code(value: .rejected)
-    /// 2xx, with a body that is not what was asked for.
+    /// 2xx with an invalid body.
     package static let badAnswer = Code(value: .badAnswer)
     package static let cancelled = Code(value: .cancelled)
 
@@ -42,9 +42,9 @@ package struct KubeError: CausedError {
   package let request: String
   /// 0 where there is none.
   package let status: Int
-  /// The server's words or ours, one line of at most 300 bytes.
+  /// The server's or this client's message, one line of at most 300 bytes.
   package let detail: String
-  /// When the server wants to be asked again.
+  /// The server's Retry-After.
   package let retryAfter: Duration?
   package let cause: (any Error)?
 
@@ -65,7 +65,7 @@ package struct KubeError: CausedError {
     return detail.isEmpty ? "\(request):\(number)" : "\(request):\(number) \(detail)"
   }
 
-  /// Whether the same request may succeed later without anybody's doing.
+  /// Whether the same request may succeed later without other changes.
   package var isTransient: Bool {
     switch code {
     case .unreachable: (cause as? HTTPError)?.isTransient ?? true
@@ -80,7 +80,7 @@ package struct KubeError: CausedError {
 
   /// Reads the `Status` object of an answer that is no success.
   init(status: Int, headers: HTTPHeaders, body: [UInt8], request: String) {
-    // A proxy between may answer in any form: then its text is shown.
+    // A proxy may answer in any form: then its text is shown.
     let object = try? JSONParser.parse(body, limits: KubeClient.statusLimits)
     let message = object?["message"]?.string ?? String(decoding: body.prefix(200), as: UTF8.self)
     let seconds = object?["details"]?["retryAfterSeconds"]?.int ?? headers["Retry-After"].flatMap { Int($0) }

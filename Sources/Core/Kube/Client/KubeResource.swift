@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// A kind of object by the path that it is reached under.
+/// A kind of object, by its API path.
 package struct KubeResource: Sendable, Hashable {
   /// `/api/v1` or `/apis/GROUP/VERSION`.
   package let root: String
@@ -35,15 +35,14 @@ package struct KubeResource: Sendable, Hashable {
   }
 }
 
-/// Which objects of a kind are meant. The server filters; nothing else crosses the network.
+/// Selects objects of a kind. The server filters; nothing else crosses the network.
 package struct KubeSelector: Sendable, Hashable {
   /// `metadata.name=NAME`, `spec.nodeName=NAME`; empty for none.
   package var fields: String
   /// `k8s-app=aws-node`; empty for none.
   package var labels: String
-  /// The server finds these by an index that it keeps in memory, and they are few. A watch's first list may then be what is
-  /// in memory (which comes whole: the server overlooks the limit of a page there); a longer list comes from its store, page
-  /// by page.
+  /// The server has an in-memory index for these, and they are few. A watch's first list may then come from memory
+  /// (unpaged: the server ignores the page limit there); a longer list comes from its store, page by page.
   package var isIndexed: Bool
 
   package init(fields: String = "", labels: String = "", isIndexed: Bool = false) {

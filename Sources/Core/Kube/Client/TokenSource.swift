@@ -22,12 +22,12 @@ final class TokenSource: Sendable {
     self.time = time
   }
 
-  /// Whether a server that refuses the token may be asked with another one.
+  /// Whether to retry with a new token after a refusal.
   var canChange: Bool { if case .tokenFile = credential { true } else { false } }
 
-  /// - Parameter refused: a token that the server did not take: the file is read again whatever its age.
-  /// - Returns: nil where no token is used. A file that cannot be read now leaves the token that was read before.
-  /// - Throws: `SmallFile.Failure` where the file could never be read.
+  /// - Parameter refused: a token that the server refused: the file is read again whatever its age.
+  /// - Returns: nil if no token is used. If the file cannot be read now, the last token stays.
+  /// - Throws: `SmallFile.Failure` if the file could never be read.
   func token(refused: String? = nil) throws(SmallFile.Failure) -> String? {
     guard case .tokenFile(let path) = credential else {
       if case .token(let secret) = credential { return secret.text }

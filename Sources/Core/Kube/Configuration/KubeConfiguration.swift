@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Where the API server is and how both sides prove who they are:
+// The API server's address and the credentials of both sides:
 //
 //   KUBECONFIG set                                   that file                                     KubeconfigFile
 //   KUBERNETES_SERVICE_HOST and _PORT set            the pod's service account                     KubeConfiguration.inCluster
@@ -10,16 +10,16 @@
 internal import VPCModel
 package import VPCTransport
 
-/// An API server and what it takes to talk to it.
+/// An API server and the parameters of its connections.
 package struct KubeConfiguration: Sendable, Hashable {
   /// `https://HOST[:PORT][/PATH]`, without a slash at its end.
   package var server: String
-  /// The authorities that the server's certificate must come from; nil for the machine's.
+  /// The certificate authorities for the server; nil for the machine's.
   package var authorities: HTTPTLS.PEM?
-  /// False only where a kubeconfig says `insecure-skip-tls-verify: true`.
+  /// False only if a kubeconfig has `insecure-skip-tls-verify: true`.
   package var verifiesServer: Bool
   package var credential: KubeCredential
-  /// Of the pod, or of the context; empty where neither says one.
+  /// Of the pod, or of the context; empty if neither has one.
   package var namespace: String
   /// Where this was read, for the log.
   package var source: String
@@ -39,12 +39,12 @@ package struct KubeConfiguration: Sendable, Hashable {
   /// Where the kubelet mounts a pod's service account.
   package static let serviceAccountFolder = "/var/run/secrets/kubernetes.io/serviceaccount"
 
-  /// Reads the configuration that the environment names; files are read now, a token file again and again later.
+  /// Reads the configuration from the environment; files are read now, a token file repeatedly later.
   ///
   /// - Parameters:
   ///   - environment: KUBECONFIG, KUBERNETES_SERVICE_HOST, KUBERNETES_SERVICE_PORT.
   ///   - endpoint: CLUSTER_ENDPOINT, empty where unset: `https://HOST[:PORT]` or `HOST[:PORT]`.
-  /// - Returns: nil where nothing names an API server.
+  /// - Returns: nil if no API server is configured.
   /// - Throws: `KubeConfigurationError` naming the variable or the file and the field.
   package static func read(
     environment: [String: String], endpoint: String = "", serviceAccount folder: String = serviceAccountFolder
@@ -80,11 +80,11 @@ package struct KubeConfiguration: Sendable, Hashable {
       let name = "KUBERNETES_SERVICE_HOST"
       configuration.server = try server("\(bracketed(host)):\(port.isEmpty ? "443" : port)", of: name)
     }
-    // Read now, so that a pod without a service account says so at its start; libcurl reads the file for each connection.
+    // Read now, so that a pod without a service account fails at startup; libcurl reads the file for each connection.
     _ = try text(token, of: configuration.source, field: "token")
     _ = try text(authority, of: configuration.source, field: "ca.crt")
     configuration.authorities = .file(authority)
-    // Absent only where somebody mounts a part of the account.
+    // Absent only if a part of the account is mounted.
     configuration.namespace = (try? text(folder + "/namespace", of: "", field: "")) ?? ""
     return configuration
   }
@@ -135,11 +135,11 @@ package struct KubeConfiguration: Sendable, Hashable {
   }
 }
 
-/// How this side proves who it is.
+/// The client's credential.
 package enum KubeCredential: Sendable, Hashable {
   case none
   case token(KubeSecret)
-  /// Read again when it is a minute old, and at once where the server refuses it.
+  /// Read again when it is a minute old, and at once if the server refuses it.
   case tokenFile(String)
   case certificate(HTTPTLS.Identity)
 
@@ -163,7 +163,7 @@ package struct KubeSecret: Sendable, Hashable, CustomStringConvertible, CustomDe
 
 /// Why the configuration cannot be used.
 package struct KubeConfigurationError: CausedError {
-  /// The file, or what stands for it; empty for a variable.
+  /// The file, or its description; empty for a variable.
   package let source: String
   /// The variable, or the field within the file.
   package let field: String

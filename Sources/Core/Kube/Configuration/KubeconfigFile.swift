@@ -6,8 +6,8 @@
 internal import VPCModel
 internal import VPCTransport
 
-/// Reads a kubeconfig strictly: what it says and this client cannot do is an error, so that nobody is trusted more, and
-/// nothing sent to anybody else, than was meant.
+/// Reads a kubeconfig strictly: unsupported fields are errors, so that trust and destinations are never wider than
+/// intended.
 struct KubeconfigFile {
   private let path: String
   private let root: JSONValue
@@ -57,7 +57,7 @@ struct KubeconfigFile {
     return found
   }
 
-  /// The named entry of a list such as `clusters`, and in it the member that holds what counts.
+  /// The named entry of a list such as `clusters`, and its relevant member.
   private func entry(_ name: String, of list: String, _ member: String) throws(KubeConfigurationError) -> JSONValue {
     guard let items = root[list]?.array else { throw refuse(list, "is not a list") }
     guard let item = items.first(where: { $0["name"]?.string == name }) else {
@@ -102,7 +102,7 @@ struct KubeconfigFile {
     where user[unknown] != nil {
       throw refuse("\(field).\(unknown)", "is not supported: use token, tokenFile or a client certificate")
     }
-    // As kubectl has it, a file comes before a text.
+    // As in kubectl, a file takes precedence over inline data.
     if let file = user["tokenFile"]?.string, !file.isEmpty { return .tokenFile(absolute(file)) }
     if let token = user["token"]?.string, !token.isEmpty {
       guard token.utf8.allSatisfy({ (0x21...0x7e).contains($0) }) else {

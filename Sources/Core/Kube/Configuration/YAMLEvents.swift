@@ -2,14 +2,14 @@
 
 internal import CYaml
 
-/// What a YAML text is made of, one piece after the other, by libyaml.
+/// A YAML text as libyaml events.
 final class YAMLEvents {
-  /// One piece, in Swift's terms.
+  /// One event, in Swift's terms.
   struct Event {
     enum Kind: Hashable {
       case streamStart, streamEnd, documentStart, documentEnd
       case sequenceStart, sequenceEnd, mappingStart, mappingEnd, alias
-      /// - Parameter isPlain: it stands there without quotes, and not as a block.
+      /// - Parameter isPlain: it has no quotes and is not a block.
       case scalar(String, isPlain: Bool)
     }
 
@@ -21,7 +21,7 @@ final class YAMLEvents {
     let hasTag: Bool
   }
 
-  // Both live as long as this: libyaml keeps pointers into them.
+  // Both must live as long as this object: libyaml keeps pointers into them.
   private let parser: UnsafeMutablePointer<yaml_parser_t>
   private let text: UnsafeMutableBufferPointer<UInt8>
 
@@ -29,7 +29,7 @@ final class YAMLEvents {
     parser = .allocate(capacity: 1)
     text = .allocate(capacity: max(bytes.count, 1))
     _ = text.initialize(from: bytes)
-    // Where this throws, `deinit` runs all the same: a parser that could not be made is empty.
+    // If this throws, `deinit` still runs: an uncreated parser is empty.
     guard yaml_parser_initialize(parser) == 1 else {
       throw YAMLReader.Failure(line: 1, reason: "out of memory")
     }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// YAML as a kubeconfig or a kubelet's configuration has it: one document, by libyaml's events (YAMLEvents) into the tree
-// that JSON is read into. Tags, merge keys (`<<`) and a name twice are refused with their line. An alias stands for what
-// its anchor has, and counts as much: a text of a few lines cannot grow into millions of values.
+// YAML of a kubeconfig or a kubelet configuration: one document, from libyaml's events (YAMLEvents) into the JSON tree.
+// Tags, merge keys (`<<`) and duplicate names are refused with their line. An alias counts like the values of its
+// anchor: a few lines cannot grow into millions of values.
 
 package import VPCModel
 
@@ -20,7 +20,7 @@ package struct YAMLReader {
   static let sizeLimit = 1 << 20
   /// Collections within collections.
   static let depthLimit = 32
-  /// Values of a document, those that aliases stand for included.
+  /// Values of a document, including those of aliases.
   static let valueLimit = 10_000
 
   /// A value, and how many values it is made of.
@@ -124,7 +124,7 @@ package struct YAMLReader {
     }
   }
 
-  /// What a text without quotes stands for, by YAML's core schema; `yes` and `on` are texts.
+  /// The value of a plain scalar, by YAML's core schema; `yes` and `on` are strings.
   private static func plain(_ text: String) -> JSONValue {
     switch text {
     case "", "~", "null", "Null", "NULL": .null

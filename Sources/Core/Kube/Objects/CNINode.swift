@@ -2,7 +2,7 @@
 
 package import VPCModel
 
-/// `CNINode` of vpcresources.k8s.aws/v1alpha1: what the node's agent asks of the VPC resource controller.
+/// `CNINode` of vpcresources.k8s.aws/v1alpha1: the node agent's requests to the VPC resource controller.
 package struct CNINode: KubeObject, Hashable {
   package struct Feature: Sendable, Hashable {
     package let name: String
@@ -36,9 +36,9 @@ package struct CNINode: KubeObject, Hashable {
     self.features = features
   }
 
-  /// The merge patch that makes `wanted` stand among the features: an old value is replaced, others stay, in their order.
+  /// The merge patch that adds `wanted` to the features: an old value is replaced, others stay in order.
   ///
-  /// - Returns: nil where all of them stand there already.
+  /// - Returns: nil if all of them are already present.
   package func patch(adding wanted: [Feature]) -> JSONValue? {
     var merged = features
     for feature in wanted {

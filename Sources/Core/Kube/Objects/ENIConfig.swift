@@ -2,11 +2,11 @@
 
 package import VPCModel
 
-/// `ENIConfig` of crd.k8s.amazonaws.com/v1alpha1: subnet and security groups of the ENIs that pods are put on.
+/// `ENIConfig` of crd.k8s.amazonaws.com/v1alpha1: subnet and security groups of ENIs for pods.
 package struct ENIConfig: KubeObject, Hashable {
   package let metadata: KubeMetadata
   package let subnet: SubnetID
-  /// In the order written; empty where the primary ENI's are meant.
+  /// In order; empty for the primary ENI's groups.
   package let securityGroups: [String]
 
   package static let resource = KubeResource.eniConfigs

@@ -22,7 +22,7 @@ package struct KubeEvent: Sendable, Hashable {
   package var reason: String
   /// What was done or failed; at most 128 bytes.
   package var action: String
-  /// For people; cut to 1024 bytes, which is all that the API takes.
+  /// For people; truncated to 1024 bytes, the API's limit.
   package var note: String
   /// Who says so, such as `aws-node`.
   package var controller: String
@@ -61,7 +61,7 @@ package struct KubeEvent: Sendable, Hashable {
     ]
   }
 
-  /// At most so many bytes, never half a character.
+  /// At most this number of bytes, never half a character.
   private static func cut(_ text: String, _ limit: Int) -> String {
     guard text.utf8.count > limit else { return text }
     var short = text

@@ -5,7 +5,7 @@ package import VPCModel
 /// A node: how many pods it may have, and whether new ones are sent to it.
 package struct KubeNode: KubeObject, Hashable {
   package let metadata: KubeMetadata
-  /// `status.capacity.pods`; nil where the kubelet has not told yet.
+  /// `status.capacity.pods`; nil if the kubelet has not set it yet.
   package let podCapacity: Int?
   /// It carries the taint `node.kubernetes.io/unschedulable:NoSchedule`, which a cordon sets.
   package let isUnschedulable: Bool
@@ -26,7 +26,7 @@ package struct KubeNode: KubeObject, Hashable {
       podCapacity = nil
       return
     }
-    // A quantity is written as a text, by some as a number.
+    // A quantity is a string, or sometimes a number.
     guard let count = pods.int ?? pods.string.flatMap({ Int($0) }), (0...1_000_000).contains(count) else {
       throw KubeObjectError(
         object: metadata.key, field: "status.capacity.pods",

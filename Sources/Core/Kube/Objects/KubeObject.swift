@@ -2,10 +2,10 @@
 
 package import VPCModel
 
-/// A kind of object as far as it is used here.
+/// A kind of object, with the fields used here.
 package protocol KubeObject: Sendable {
   static var resource: KubeResource { get }
-  /// What of it is read beside the metadata.
+  /// The fields read besides the metadata.
   static var fields: JSONSelection { get }
   var metadata: KubeMetadata { get }
   /// Nothing but the metadata is used, so nothing else crosses the network.
@@ -19,9 +19,9 @@ extension KubeObject {
   package static var isMetadataOnly: Bool { false }
 }
 
-/// An object that is not as its kind has it.
+/// An object with an invalid field.
 package struct KubeObjectError: Error, Hashable, CustomStringConvertible {
-  /// `NAMESPACE/NAME` or `NAME`, as far as it is known.
+  /// `NAMESPACE/NAME` or `NAME`, if known.
   package let object: String
   /// Such as `spec.subnet`.
   package let field: String
@@ -64,7 +64,7 @@ package struct KubeMetadata: Sendable, Hashable {
     "deletionTimestamp": .all,
   ]
 
-  /// Everything that is read of an object of that kind.
+  /// All fields read from an object of that kind.
   static func fields<Object: KubeObject>(of type: Object.Type) -> JSONSelection {
     guard case .members(var members) = Object.fields else { return .all }
     members["metadata"] = fields

@@ -2,7 +2,8 @@
 
 package import VPCModel
 
-/// A pod's name and annotations: what its node's agent watches. A node may have hundreds, most of each being specification.
+/// A pod's name and annotations, for the node agent's watch. A node may have hundreds of pods, and most of each is
+/// specification.
 package struct KubePodMetadata: KubeObject, Hashable {
   package let metadata: KubeMetadata
 
@@ -16,10 +17,10 @@ package struct KubePodMetadata: KubeObject, Hashable {
 /// A pod, as far as its node's agent and the metrics helper look at it.
 package struct KubePod: KubeObject, Hashable {
   package let metadata: KubeMetadata
-  /// `spec.nodeName`, empty where it is not scheduled.
+  /// `spec.nodeName`; empty if it is not scheduled.
   package let node: String
   package let usesHostNetwork: Bool
-  /// `status.podIP`, empty where it has none yet.
+  /// `status.podIP`; empty if it has none yet.
   package let address: String
   /// `Pending`, `Running`, `Succeeded`, `Failed` or `Unknown`.
   package let phase: String

@@ -1,33 +1,33 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// One kind of object, kept up to date: list, then watch, for as long as the task runs. What to do next is decided by
-// WatchState; here it is done.
+// Keeps one kind of object up to date: list, then watch, while the task runs. WatchState decides the next step; this
+// runs it.
 
 internal import VPCModel
 internal import VPCTransport
 
-/// What a watch tells.
+/// An event of a watch.
 package enum KubeWatchEvent<Object: KubeObject>: Sendable {
-  /// All there are: what was known before and is not among them is gone.
+  /// All objects: others are gone.
   case listed([Object])
   /// Made or changed.
   case changed(Object)
   case deleted(Object)
-  /// An object that cannot be read; it counts as unchanged.
+  /// An object that cannot be parsed; it counts as unchanged.
   case unreadable(String)
-  /// The first of a row of failures, and the first of another kind in it: nothing is heard until `recovered`.
+  /// The first of consecutive failures, or the first of another kind: there are no events until `recovered`.
   case lost(KubeError, retryIn: Duration)
-  /// The server is heard again; what was missed follows.
+  /// The server answers again; missed changes follow.
   case recovered
 }
 
 /// Lists and watches objects of one kind.
 package struct KubeWatch<Object: KubeObject>: Sendable {
-  /// The server is asked to end a watch after about this time, so that none lasts for ever.
+  /// The server is asked to end a watch after about this time, so that none lasts forever.
   private static var duration: Duration { .seconds(420) }
-  /// Bookmarks come every minute; where nothing at all comes for this long, the connection is dead.
+  /// Bookmarks come every minute; after this silence the connection is dead.
   private static var silence: Duration { .seconds(150) }
-  /// Bytes of one event: etcd takes objects of 1.5 MiB, and JSON is the longer form.
+  /// Bytes of one event: etcd accepts objects of 1.5 MiB, and JSON is larger.
   private static var maximumLine: Int { 4 << 20 }
 
   private let client: KubeClient
@@ -35,8 +35,8 @@ package struct KubeWatch<Object: KubeObject>: Sendable {
   private let selector: KubeSelector
   private let pagesFirstList: Bool
 
-  /// - Parameter pagesFirstList: true where there may be thousands. A list of whatever version the server has in memory is
-  ///   cheaper for it, and comes in one piece whatever page size is asked for.
+  /// - Parameter pagesFirstList: true if there may be thousands. A list from the server's memory is cheaper for it, and
+  ///   unpaged whatever page size is requested.
   package init(
     _ type: Object.Type, client: KubeClient, in namespace: String? = nil, _ selector: KubeSelector = KubeSelector(),
     pagesFirstList: Bool = false
@@ -52,7 +52,7 @@ package struct KubeWatch<Object: KubeObject>: Sendable {
   /// - Parameter deliver: called with one event after the other; while it runs, nothing is read from the server.
   package func run(_ deliver: @Sendable (KubeWatchEvent<Object>) async -> Void) async {
     var state = WatchState(isFirstFresh: pagesFirstList)
-    // The kind of failure that was told last.
+    // The last reported kind of failure.
     var lostBy: KubeError.Code?
     while !Task.isCancelled {
       let wait: Duration
@@ -89,7 +89,7 @@ package struct KubeWatch<Object: KubeObject>: Sendable {
         }
       }
       guard !Task.isCancelled else { return }
-      // Another cause is news: an API server that could not be reached and now says 403 wants another remedy.
+      // Another cause is reported: an unreachable API server that now answers 403 needs another remedy.
       if let failure, failure.code != .gone, failure.code != lostBy {
         lostBy = failure.code
         await deliver(.lost(failure, retryIn: wait))
@@ -101,7 +101,7 @@ package struct KubeWatch<Object: KubeObject>: Sendable {
 
   private func open(from version: String) async throws(KubeError) -> HTTPStream {
     var call = client.call(try client.collection(Object.resource, namespace))
-    // Spread, so that watches which began together do not end together.
+    // Jittered, so that watches that started together do not end together.
     let duration = KubeWatch.duration * (0.7 + 0.6 * client.time.random())
     call.accept = client.accept(Object.self)
     call.query.add("watch", "true")
@@ -138,7 +138,7 @@ package struct KubeWatch<Object: KubeObject>: Sendable {
     }
   }
 
-  /// - Returns: how the watch ends, where this event ends it.
+  /// - Returns: how the watch ends, if this event ends it.
   private func take(
     _ line: [UInt8], _ state: inout WatchState, _ deliver: (KubeWatchEvent<Object>) async -> Void
   ) async -> WatchState.End? {

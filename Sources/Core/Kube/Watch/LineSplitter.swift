@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// Cuts a stream of bytes into lines, of which none is kept that is longer than a bound.
+/// Splits a byte stream into lines, and drops lines above a limit.
 struct LineSplitter {
   enum Line: Hashable {
     /// Without its line end, never empty.
     case whole([UInt8])
-    /// A line of more bytes than are taken: nothing of it is kept.
+    /// A line above the limit: nothing of it is kept.
     case tooLong
   }
 

@@ -10,7 +10,7 @@
 internal import VPCModel
 internal import VPCTransport
 
-/// What a list-and-watch does next. A value: it is told how each step went.
+/// The state machine of a list-and-watch. A value: it receives the result of each step.
 struct WatchState: Sendable {
   enum Step: Sendable, Hashable {
     case list(isFresh: Bool)
@@ -21,19 +21,19 @@ struct WatchState: Sendable {
   enum End: Sendable {
     /// By the server, as watches do.
     case closed
-    /// It broke off, or brought what cannot be read.
+    /// It was interrupted, or returned unreadable data.
     case broken
     /// The version is too old.
     case gone
   }
 
-  /// After failures in a row: 1 s, doubled up to this, of which a random half is taken off.
+  /// After consecutive failures: 1 s, doubled up to this, with jitter that removes up to half.
   static let waits = RetryPolicy(attempts: Int.max, base: .seconds(1), cap: .seconds(30))
-  /// A refusal (403, 404) is not over soon.
+  /// A refusal (403, 404) usually lasts.
   static let longWaits = RetryPolicy(attempts: Int.max, base: .seconds(5), cap: .seconds(120))
-  /// A watch that lasted this long was sound whatever it brought.
+  /// A watch that lasted this long counts as successful.
   static let sound = Duration.seconds(5)
-  /// After so many watches in a row that failed and brought nothing, the list is read anew.
+  /// After this number of consecutive failed watches without events, the list is read again.
   static let patience = 3
 
   private(set) var step: Step
@@ -42,21 +42,21 @@ struct WatchState: Sendable {
 
   init(isFirstFresh: Bool = false) { step = .list(isFresh: isFirstFresh) }
 
-  /// The list was read; where the server was unreachable before, all is well again.
+  /// The list was read: the server is reachable again.
   mutating func listed(version: String) {
     step = .watch(version: version)
-    // A server whose versions are too old at once must not be listed in a tight loop: the watch clears the count.
+    // A server whose versions expire at once must not be listed in a tight loop: the watch clears the count.
     barren = 0
   }
 
   /// - Returns: how long to wait before the list is tried again.
   mutating func listFailed(_ error: KubeError, random: Double) -> Duration {
-    // A list that the server cut short with 410 begins again without the version that it had.
+    // A list that the server aborted with 410 restarts without a version.
     if error.code == .gone { step = .list(isFresh: true) }
     return wait(error, random: random)
   }
 
-  /// An event came: whatever happens, a watch goes on from here.
+  /// An event arrived: the next watch continues from here.
   mutating func moved(to version: String) {
     failures = 0
     barren = 0

@@ -73,7 +73,7 @@ extension IPPrefix: CustomStringConvertible, LosslessStringConvertible {
     self.init(address: address, length: length)
   }
 
-  /// Reads `ADDRESS/LENGTH` and clears the host bits, as the reference does for lists of CIDRs in settings.
+  /// Reads `ADDRESS/LENGTH` and clears the host bits, as amazon-vpc-cni-k8s does for lists of CIDRs in settings.
   package init?(normalizing text: String) {
     guard let (address, length) = IPPrefix.split(text) else { return nil }
     self.init(containing: address, length: length)

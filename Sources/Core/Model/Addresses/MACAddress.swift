@@ -16,7 +16,7 @@ package struct MACAddress: Sendable, Hashable {
 
   package var bytes: [UInt8] { (0..<6).map { UInt8(truncatingIfNeeded: bits >> UInt64(8 * (5 - $0))) } }
 
-  /// A random unicast address of the locally administered range, as the reference chooses for host veths.
+  /// A random unicast address of the locally administered range, as amazon-vpc-cni-k8s uses for host veths.
   package static func randomLocal(using generator: inout some RandomNumberGenerator) -> MACAddress {
     let first: UInt64 = 0xff << 40
     let random = UInt64.random(in: 0...0xffff_ffff_ffff, using: &generator)

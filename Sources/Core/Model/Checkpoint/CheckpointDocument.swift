@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 extension Checkpoint {
-  /// The file's bytes: one line of JSON in the field order of the reference's encoder, empty optional fields left out.
+  /// The file's bytes: one line of JSON in the field order of amazon-vpc-cni-k8s' encoder, empty optional fields left
+  /// out.
   package func encoded() -> [UInt8] {
     var document = CheckpointDocument()
     for entry in allocations { document.set(entry) }

@@ -2,7 +2,7 @@
 
 /// Reads one RFC 8259 document from bytes that nobody vouches for.
 package struct JSONParser {
-  /// Why a text is not a document that is accepted.
+  /// Why a text is not accepted.
   package struct Failure: Error, Sendable, Hashable, CustomStringConvertible {
     /// Bytes from the start.
     package let offset: Int
@@ -10,7 +10,7 @@ package struct JSONParser {
     package var description: String { "invalid JSON at byte \(offset): \(reason)" }
   }
 
-  /// Bounds that hold whatever the input says.
+  /// Limits for any input.
   package struct Limits: Sendable {
     /// Bytes of the whole document.
     package var size: Int

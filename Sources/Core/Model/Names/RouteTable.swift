@@ -13,7 +13,7 @@ package struct RouteTable: Sendable, Hashable, Comparable, CustomStringConvertib
   package static let local = RouteTable(255)
 
   /// The table that holds every pod's host route and no default route, so that a miss falls through to the next rule.
-  /// The number lies outside what the reference uses (device + 1, VLAN + 100, 10000 + …), what
+  /// The number is outside the range that amazon-vpc-cni-k8s uses (device + 1, VLAN + 100, 10000 + …), what
   /// nm-cloud-setup uses (30200…, 30400…) and the kernel's own 253…255.
   package static let pods = RouteTable(20512)
 

@@ -46,7 +46,7 @@ package struct MetricsHelperSettings: Sendable, Hashable {
     warnings = reader.warnings
   }
 
-  /// `yes` and `no` too, which the existing helper takes, in any case.
+  /// `yes` and `no` too, in any case, as in cni-metrics-helper of amazon-vpc-cni-k8s.
   private static func yesNo(_ setting: Setting, _ reader: inout SettingReader, default fallback: Bool) -> Bool {
     switch reader.text(setting)?.lowercased() {
     case "yes": true

@@ -49,7 +49,7 @@ package struct NodeSettings: Sendable, Hashable {
     warnings = agent.warnings + reader.warnings
   }
 
-  /// A pool of prefixes that keeps nothing warm would make the first pod of each prefix wait: refused, as the reference
+  /// A prefix pool without a warm target would make the first pod of each prefix wait: refused, as amazon-vpc-cni-k8s
   /// refuses it.
   private static func checkTargets(_ agent: Settings, _ reader: SettingReader) throws(SettingError) {
     guard agent.usesPrefixes, agent.warmPrefixTarget == 0, agent.warmIPTarget == 0, agent.minimumIPTarget == 0

@@ -66,7 +66,7 @@ package struct PoolSettings: Sendable, Hashable {
   package static let addressesPerPrefix = 16
 }
 
-/// Intervals of the pool. The defaults are the reference's where it has the same interval.
+/// Intervals of the pool. The defaults are those of amazon-vpc-cni-k8s if it has the same interval.
 package struct PoolTimings: Sendable, Hashable {
   /// No growth in a subnet that was full.
   package var subnetPause: Duration = .seconds(120)

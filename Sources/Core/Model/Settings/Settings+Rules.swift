@@ -25,7 +25,7 @@ extension Settings {
     return address
   }
 
-  /// One of a few words; unknown ones fall back with a warning, as the reference does.
+  /// One of a few words; unknown ones fall back with a warning, as in amazon-vpc-cni-k8s.
   static func word<Word: RawRepresentable<String>>(
     _ setting: Setting, _ reader: inout SettingReader, default fallback: Word
   ) -> Word {

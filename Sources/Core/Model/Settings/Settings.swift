@@ -76,8 +76,8 @@ package struct Settings: Sendable, Hashable {
   package enum LogSeverity: String, Sendable { case debug, info, warn, error, fatal }
 
   /// - Parameter environment: the process's environment.
-  /// - Throws: `SettingError` naming the first variable whose value cannot be used where the reference does not fall
-  ///   back either.
+  /// - Throws: `SettingError` naming the first variable whose value is invalid and for which amazon-vpc-cni-k8s does
+  ///   not fall back either.
   package init(environment: [String: String]) throws(SettingError) {
     var reader = SettingReader(environment: environment)
     try reader.refuseControlCharacters()

@@ -33,7 +33,7 @@ package final class HTTPEndpoint: Sendable {
   package struct Limits: Sendable {
     /// Open connections. A new one beyond them takes the place of the one that has waited for its peer for the longest.
     package var connections = 64
-    /// For a whole request to come, an answer to be given, and one to be taken. Source: the reference's timeouts.
+    /// For receiving a request, computing the answer, and sending it. Source: the timeouts of amazon-vpc-cni-k8s.
     package var timeout: Duration = .seconds(5)
 
     package init() {}

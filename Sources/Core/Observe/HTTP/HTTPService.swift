@@ -18,7 +18,7 @@ package struct HTTPService: Sendable {
 
   private let address: ListenAddress
   private let limits: HTTPEndpoint.Limits
-  /// The waits between tries: the first, doubled with each failure up to the last. Source: the reference's.
+  /// The waits between tries: the first, doubled with each failure up to the last. Source: amazon-vpc-cni-k8s.
   private let backoff: ClosedRange<Duration>
   private let group: (any EventLoopGroup)?
   private let handler: HTTPEndpoint.Handler

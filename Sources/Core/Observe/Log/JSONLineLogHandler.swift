@@ -5,7 +5,7 @@ import VPCModel
 
 /// Writes each record as one line of JSON: `level`, `ts`, `caller`, `msg`, then the metadata in the order of its keys.
 ///
-/// Source: the reference's log lines (zap's JSON encoder with ISO 8601 times).
+/// Source: the log lines of amazon-vpc-cni-k8s (zap's JSON encoder with ISO 8601 times).
 package struct JSONLineLogHandler: LogHandler {
   package var logLevel: Logger.Level
   package var metadata: Logger.Metadata = [:]

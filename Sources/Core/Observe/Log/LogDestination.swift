@@ -13,8 +13,8 @@ package enum LogDestination: Hashable, Sendable {
 
   /// Reads a setting: `stdout` or `stderr` in any case, else a path; empty means `standard`.
   ///
-  /// - Parameter resultOnStdout: true for CNI plugins, where `stdout`, by whatever name, gives `.refused`.
-  ///   Source: the reference's AWS_VPC_K8S_PLUGIN_LOG_FILE.
+  /// - Parameter resultOnStdout: true for CNI plugins, where `stdout`, by whatever name, gives `.refused`. Source:
+  ///   AWS_VPC_K8S_PLUGIN_LOG_FILE of amazon-vpc-cni-k8s.
   package init(_ text: String, default standard: String, resultOnStdout: Bool) {
     if resultOnStdout, LogFileName.isStdout(text) {
       self = .refused
@@ -30,7 +30,7 @@ package enum LogDestination: Hashable, Sendable {
 }
 
 extension Logger.Level {
-  /// Reads a level as the reference does: debug, info, warn, error, fatal in any case; anything else is debug.
+  /// Reads a level as amazon-vpc-cni-k8s does: debug, info, warn, error, fatal in any case; anything else is debug.
   package init(setting text: String) {
     switch text.lowercased() {
     case "info": self = .info

@@ -25,7 +25,8 @@ enum LogFile {
       let flags = O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NONBLOCK
       var descriptor = Glibc.open(path, flags, 0o600)
       if descriptor < 0, errno == ENOENT, let slash = path.lastIndex(of: "/") {
-        // The folder is the installer's to make; one missing level is made here, as the reference's library does.
+        // The installer creates the folder; one missing level is created here, as the library of amazon-vpc-cni-k8s
+        // does.
         mkdir(String(path[..<slash]), 0o755)
         descriptor = Glibc.open(path, flags, 0o600)
       }

@@ -5,7 +5,7 @@ import VPCModel
 
 /// When a log file is put aside, and how long what was put aside is kept.
 ///
-/// Source: contract, 7.4 (the reference's rotation); the backups' names are those that its library makes.
+/// Source: contract, 7.4 (the rotation of amazon-vpc-cni-k8s); backups have the names of its library.
 package struct LogRotation: Sendable, Equatable {
   /// A file of this size or more is put aside before the next line.
   package var bytes: Int64 = 100 * 1_024 * 1_024

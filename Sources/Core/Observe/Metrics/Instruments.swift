@@ -33,7 +33,7 @@ package struct MetricGauge: Sendable {
 
 /// Observations counted by upper bounds.
 package struct MetricHistogram: Sendable {
-  /// Seconds. Source: the default buckets of Prometheus's Go library, which the reference uses.
+  /// Seconds. Source: the default buckets of Prometheus's Go library, which amazon-vpc-cni-k8s uses.
   package static let standardBuckets = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10]
 
   let family: MetricFamily

@@ -36,7 +36,8 @@ package final class MetricRegistry: Sendable {
 
   /// Count and sum of observations, with quantiles over the last observations when some are asked for.
   ///
-  /// - Parameter quantiles: each between 0 and 1; none gives count and sum alone, as the reference's summaries have it.
+  /// - Parameter quantiles: each between 0 and 1; none gives only count and sum, like the summaries of
+  ///   amazon-vpc-cni-k8s.
   package func summary(
     _ name: String, _ help: String, labels: [String] = [], quantiles: [Double] = []
   ) -> MetricSummary {

@@ -9,7 +9,7 @@
 ///
 /// Source: https://prometheus.io/docs/instrumenting/exposition_formats/ (version 0.0.4)
 package struct MetricTextReader: Sendable {
-  /// Bounds that hold whatever the text says.
+  /// Limits for any text.
   package struct Limits: Sendable {
     /// Bytes of the text.
     package var size: Int

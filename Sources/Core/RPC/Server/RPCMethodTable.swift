@@ -21,8 +21,8 @@ package struct RPCPeer: Sendable, Hashable {
 /// The methods that a server answers.
 ///
 /// A handler runs in a task of its own, which is cancelled when the caller goes away or its deadline passes; what it
-/// returns then is dropped. To answer with a status it throws `RPCStatus`; another error is answered as UNKNOWN with the
-/// error's chain of causes as text (which is what the reference's library does), `CancellationError` as CANCELLED.
+/// returns then is dropped. To answer with a status it throws `RPCStatus`; another error is answered as UNKNOWN with
+/// the error's chain of causes as text (as the library of amazon-vpc-cni-k8s does), `CancellationError` as CANCELLED.
 package struct RPCMethodTable: Sendable {
   /// One request, one answer.
   package typealias Unary = @Sendable (_ request: [UInt8], _ context: RPCContext) async throws -> [UInt8]

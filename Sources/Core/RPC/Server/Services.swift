@@ -59,7 +59,7 @@ extension RPCMethodTable {
 
 /// What the health service answers, by service name.
 package final class HealthStatus: Sendable {
-  /// The name that the reference registers beside the empty one.
+  /// The name that amazon-vpc-cni-k8s registers beside the empty one.
   package static let agentService = "grpc.health.v1.aws-node"
 
   private struct State {

@@ -22,7 +22,7 @@ package enum RPCCode: Int, Sendable, CaseIterable {
   case dataLoss = 15
   case unauthenticated = 16
 
-  /// The name as the reference's gRPC library prints it: `FailedPrecondition`, `OK`, `Canceled` (one `l`).
+  /// The name as the gRPC library of amazon-vpc-cni-k8s prints it: `FailedPrecondition`, `OK`, `Canceled` (one `l`).
   package var name: String {
     switch self {
     case .ok: "OK"

@@ -11,7 +11,7 @@ package struct RPCStatus: Error, Equatable, Sendable, CustomStringConvertible {
     self.message = message
   }
 
-  /// `rpc error: code = NotFound desc = unknown service`: the words of the reference's gRPC library, which people
-  /// search for.
+  /// `rpc error: code = NotFound desc = unknown service`: the text of the gRPC library of amazon-vpc-cni-k8s, which
+  /// people search for.
   package var description: String { "rpc error: code = \(code.name) desc = \(message)" }
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The shell around the `Pool` value: feeds it events, runs its actions concurrently, and feeds back their results. It
-// decides nothing. Read on: Sources/Core/Model/Pool/Pool.swift.
+// decides nothing. See also: Sources/Core/Model/Pool/Pool.swift.
 //
 // One batch of actions is carried out in this order, without a suspension in between:
 //

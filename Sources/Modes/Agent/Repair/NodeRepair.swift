@@ -25,7 +25,7 @@
 // The agent's own changes cause notifications too. Those by its sockets are recognized by their port; those by iptables
 // cause one more check, which finds no difference and writes nothing, so there is no loop.
 //
-// Read on: RepairScope (what to look at), NodeNetwork+Repair (how), RepairPacing, Culprit.
+// See also: RepairScope (what to look at), NodeNetwork+Repair (how), RepairPacing, Culprit.
 
 internal import Logging
 internal import Synchronization

@@ -11,7 +11,7 @@ struct CloudWatchConnection: Sendable {
 
   /// Tags of the own instance that name the cluster, the first that is there.
   ///
-  /// Source: the existing helper.
+  /// Source: cni-metrics-helper of amazon-vpc-cni-k8s.
   static let clusterTags = ["eks:cluster-name", "CLUSTER_ID", "Name"]
   /// Where nothing names it.
   static let unknownCluster = "k8s-cluster"

@@ -14,7 +14,7 @@ internal import VPCTransport
 ///
 /// Data that CloudWatch refuses as such are dropped, since it would refuse them again; everything else is tried again.
 actor CloudWatchPublisher {
-  /// Source: the existing helper.
+  /// Source: cni-metrics-helper of amazon-vpc-cni-k8s.
   static let namespace = "Kubernetes"
   static let dimension = "CLUSTER_ID"
   /// Ours: agents without an answer in a round.

@@ -10,7 +10,7 @@ internal import VPCTransport
 ///
 /// While the API server is away the agents known so far are still asked; with the direct route they answer all the same.
 final class KubeAgentSource: AgentSource {
-  /// Source: the existing system's manifests.
+  /// Source: the manifests of amazon-vpc-cni-k8s.
   static let namespace = "kube-system"
   static let selector = KubeSelector(labels: "k8s-app=aws-node")
 

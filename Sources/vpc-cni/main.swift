@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// One binary, many names: finds the mode by the first argument or by the name that it was called, and runs it. See
-// also: a mode's `run` under Sources/Modes.
+// One binary, many names: selects the mode by the first argument or by its own name, and runs it. See also: a mode's
+// `run` under Sources/Modes.
 
 import AgentMode
 import DoctorMode
@@ -22,9 +22,9 @@ struct Mode {
   let subcommand: String
   /// The names it is installed under.
   let names: [String]
-  /// What help says of it: made when somebody asks, since every pod's start comes by this table.
+  /// Its help, created on demand, since every pod start uses this table.
   let description: () -> ModeDescription
-  /// Takes the arguments that follow the name or the subcommand, and all modes; returns the exit status.
+  /// Receives the arguments after the name or subcommand, and all modes; returns the exit status.
   let run: ([String], () -> [ModeDescription]) -> Int32
 
   /// One that people run by hand.
@@ -99,8 +99,8 @@ let words = CommandLine.arguments
 let name = words.first.map { String($0[($0.lastIndex(of: "/").map($0.index(after:)) ?? $0.startIndex)...]) } ?? ""
 
 if let own = modes.first(where: { $0.names.contains(name) }) {
-  // On a node's host the binary is there as `aws-cni` alone: `aws-cni doctor` works as `vpc-cni doctor` does. A container
-  // runtime gives no argument and sets CNI_COMMAND.
+  // On a node's host the binary exists only as `aws-cni`: `aws-cni doctor` works like `vpc-cni doctor`. A container
+  // runtime passes no argument and sets CNI_COMMAND.
   let isAsked = words.count > 1 && getenv("CNI_COMMAND") == nil
   let other = isAsked ? modes.first { $0.subcommand == words[1] || $0.names.contains(words[1]) } : nil
   exit((other ?? own).run(Array(words.dropFirst(other == nil ? 1 : 2)), { modes.map { $0.description() } }))

@@ -10,8 +10,8 @@ internal import VPCModel
 ///     idle ──submit──▶ running ──stop──▶ stopped
 ///       └──submit, libcurl missing──▶ idle (the request fails; the next one tries again)
 ///
-/// Other threads only put work into `state` and wake the thread; they touch no handle but by `curl_multi_wakeup`, which
-/// libcurl allows from any thread, and only under the lock that the thread takes before it frees the handle.
+/// Other threads only add work to `state` and wake the thread; their only libcurl call is `curl_multi_wakeup`, which is
+/// allowed from any thread, and only under the lock that the thread takes before it frees the handle.
 final class CurlLoop: Sendable {
   private enum Phase {
     case idle
@@ -42,7 +42,7 @@ final class CurlLoop: Sendable {
     }
   }
 
-  /// Hands a transfer to the thread, starting it where none runs. The transfer is finished exactly once.
+  /// Passes a transfer to the thread, and starts the thread if needed. The transfer is finished exactly once.
   func submit(_ transfer: CurlTransfer) {
     if let error = transfer.validate() { return transfer.finish(.failure(error)) }
     let refusal = state.withLock { state -> HTTPError? in
@@ -74,7 +74,7 @@ final class CurlLoop: Sendable {
     }
   }
 
-  /// Lets data come again to a stream that was paused, if it has not ended.
+  /// Resumes a paused stream, if it has not ended.
   func resume(_ ticket: UInt64) {
     state.withLock { state in
       guard state.live.contains(ticket) else { return }
@@ -185,8 +185,8 @@ final class CurlLoop: Sendable {
     multi.free()
   }
 
-  /// Nothing under way, or streams alone: only `wake`, data or a stream's bound ends the wait. The longest wait is there so
-  /// that a lost wake-up cannot be forever.
+  /// Nothing in progress, or only streams: only `wake`, data or a stream's limit ends the wait. The maximum wait limits
+  /// the effect of a lost wake-up.
   private static func pause(_ active: [UInt64: CurlTransfer], _ now: ContinuousClock.Instant) -> Int32 {
     var pause: Int32 = 60_000
     for transfer in active.values {

@@ -9,7 +9,7 @@ internal import CCurl
 struct CurlMulti: @unchecked Sendable {
   private let handle: UnsafeMutableRawPointer
 
-  /// Nil where memory ran out.
+  /// Nil if memory ran out.
   init?(connectionsPerHost: Int) {
     guard let handle = ccurl_multi_init() else { return nil }
     ccurl_multi_set_long(handle, CURLMOPT_MAX_HOST_CONNECTIONS, connectionsPerHost)

@@ -2,9 +2,9 @@
 
 internal import CCurl
 
-/// What a request says of TLS and of the HTTP version, as libcurl's options.
+/// A request's TLS and HTTP version settings as libcurl options.
 extension CurlTransfer {
-  /// Bounds nothing that the request does not say itself.
+  /// Adds no limits beyond the request's own.
   func prepareTLS(_ easy: UnsafeMutableRawPointer, _ settings: CurlTransport.Settings) -> CURLcode {
     guard let tls = request.tls else {
       guard let file = settings.certificateFile else { return CURLE_OK }
@@ -13,11 +13,11 @@ extension CurlTransfer {
     var failed = CURLE_OK
     func set(_ code: CURLcode) { if failed == CURLE_OK { failed = code } }
     if let authorities = tls.authorities {
-      // Debian's libcurl has a folder of authorities by default; whoever names some trusts no others.
+      // Debian's libcurl has a default CA folder; explicit authorities replace it.
       set(ccurl_easy_set_pointer(easy, CURLOPT_CAPATH, nil))
       set(CurlTransfer.set(authorities, easy, file: CURLOPT_CAINFO, blob: CURLOPT_CAINFO_BLOB))
-      // From 7.87 on libcurl keeps what it read for a day, longer than a rotation of the authority may wait. Older ones
-      // do not know the option and keep nothing.
+      // From 7.87 on libcurl caches CA files for a day, too long for a CA rotation. Older versions do not know the
+      // option and cache nothing.
       _ = ccurl_easy_set_long(easy, CURLOPT_CA_CACHE_TIMEOUT, 0)
     }
     if let identity = tls.identity {
@@ -40,18 +40,18 @@ extension CurlTransfer {
     }
   }
 
-  /// Milliseconds in which the other side acknowledges what was sent, or a shared connection is given up.
+  /// Milliseconds in which the peer must acknowledge sent data, or a shared connection is closed.
   private static let silence: UInt32 = 20_000
 
   func prepareVersion(_ easy: UnsafeMutableRawPointer) -> CURLcode {
     if request.allowsHTTP2 {
-      // Many requests share the connection, and none of them ends it when it alone runs out of time: one that leads nowhere
-      // must end by itself, or all that follow would be sent into it for a quarter of an hour.
+      // Many requests share the connection, and a single timeout does not close it: a dead connection must close by
+      // itself, or all later requests would be sent into it for a quarter of an hour.
       let bounded = ccurl_easy_limit_silence(easy, CurlTransfer.silence)
       guard bounded == CURLE_OK else { return bounded }
       // Refused by a libcurl without HTTP/2: then it is HTTP/1.1.
       let code = ccurl_easy_set_long(easy, CURLOPT_HTTP_VERSION, Int(CURL_HTTP_VERSION_2TLS))
-      // Rather wait for a connection under way than open another beside it.
+      // Wait for a pending connection instead of opening another.
       if code == CURLE_OK { return ccurl_easy_set_long(easy, CURLOPT_PIPEWAIT, 1) }
     }
     return ccurl_easy_set_long(easy, CURLOPT_HTTP_VERSION, Int(CURL_HTTP_VERSION_1_1))

@@ -3,10 +3,10 @@
 internal import CCurl
 internal import VPCModel
 
-/// One request: its libcurl handle, what has come of the answer, and who waits for it.
+/// One request: its libcurl handle, the received part of the answer, and its waiter.
 ///
-/// SAFETY: unchecked Sendable: made and validated by the caller, then handed to the loop's thread by
-/// `CurlLoop.submit`, which alone touches it from then on.
+/// SAFETY: unchecked Sendable: created and validated by the caller, then passed to the loop's thread by
+/// `CurlLoop.submit`; only that thread uses it afterwards.
 final class CurlTransfer: @unchecked Sendable {
   let id: UInt64
   let request: HTTPRequest
@@ -17,20 +17,20 @@ final class CurlTransfer: @unchecked Sendable {
   private var headerList: UnsafeMutablePointer<curl_slist>?
   private var headers = HTTPHeaders()
   private var headerSize = 0
-  /// The blank line behind the header was seen.
+  /// The blank line after the header was seen.
   private var isHeaderComplete = false
   /// Of the last status line; 0 before it.
   private var status = 0
-  /// Where the body goes while it comes; nil where it is gathered.
+  /// The receiver of a streamed body; nil if the body is collected.
   private let stream: (inbox: HTTPStream.Inbox, limits: HTTPStreamLimits)?
   private var isStreamOpen = false
   private var isPaused = false
   private var lastByteAt: ContinuousClock.Instant
-  /// Bytes of the body that libcurl has asked for, where it may not see them all (`HTTPRequest.isRepeatable`).
+  /// Bytes of the body that libcurl has requested, if it may not see all of them (`HTTPRequest.isRepeatable`).
   private var sentBody = 0
   private var maximumHeaderSize = 0
   private var body: [UInt8] = []
-  /// Set by a callback that refused data; libcurl's own code says only that it did.
+  /// Set by a callback that refused data; libcurl's code only says that it did.
   private var refusal: (code: HTTPError.Code, text: String)?
 
   init(
@@ -73,7 +73,7 @@ final class CurlTransfer: @unchecked Sendable {
     }
     for field in request.headers.fields {
       let isToken = !field.name.isEmpty && field.name.utf8.allSatisfy { (0x21...0x7e).contains($0) && $0 != 0x3a }
-      // Anything that could end the line would let a value add fields of its own.
+      // A line end in a value would allow header injection.
       guard isToken, field.value.utf8.allSatisfy({ $0 >= 0x20 && $0 != 0x7f || $0 == 0x09 }) else {
         return error(
           .invalidRequest, "header \(field.name.utf8.count <= 64 ? field.name : "") has a forbidden character")
@@ -82,7 +82,7 @@ final class CurlTransfer: @unchecked Sendable {
     return nil
   }
 
-  /// Makes the handle and tells it everything. On the loop's thread.
+  /// Creates and configures the handle. On the loop's thread.
   func prepare(_ settings: CurlTransport.Settings) -> HTTPError? {
     let left = milliseconds(until: deadline)
     let whole = stream.map { max(left, $0.limits.lifetime.wholeMilliseconds) } ?? left
@@ -100,7 +100,7 @@ final class CurlTransfer: @unchecked Sendable {
     set(ccurl_easy_set_long(easy, CURLOPT_CONNECTTIMEOUT_MS, min(left, request.connectTimeout.wholeMilliseconds)))
     set(ccurl_easy_set_long(easy, CURLOPT_FOLLOWLOCATION, request.redirects > 0 ? 1 : 0))
     set(ccurl_easy_set_long(easy, CURLOPT_MAXREDIRS, request.redirects))
-    // EC2 closes idle connections early; one that is younger than this is rarely half dead.
+    // EC2 closes idle connections early; a younger one is rarely stale.
     set(ccurl_easy_set_long(easy, CURLOPT_MAXAGE_CONN, 30))
     set(ccurl_easy_set_long(easy, CURLOPT_BUFFERSIZE, 16 << 10))
     set(prepareTLS(easy, settings))
@@ -135,8 +135,8 @@ final class CurlTransfer: @unchecked Sendable {
     if request.isRepeatable || request.body.isEmpty {
       code = ccurl_easy_set_pointer(easy, CURLOPT_COPYPOSTFIELDS, request.body.isEmpty ? [0] : request.body)
     } else {
-      // On a kept connection that the server closes without an answer, libcurl sends the request again on a new one.
-      // It cannot where the body comes from a callback that knows no way back.
+      // On a kept connection that the server closes without an answer, libcurl sends the request again on a new one. It
+      // cannot if the body comes from a callback that cannot rewind.
       code = ccurl_easy_set_long(easy, CURLOPT_POST, 1)
       if code == CURLE_OK { code = ccurl_easy_set_long(easy, CURLOPT_UPLOAD_BUFFERSIZE, 16 << 10) }
     }
@@ -164,11 +164,11 @@ final class CurlTransfer: @unchecked Sendable {
     return codes.first { $0 != CURLE_OK } ?? CURLE_OK
   }
 
-  /// What a receiver did with its bytes.
+  /// The receiver's result.
   private enum Receipt { case taken, refused, paused }
 
-  /// - Returns: the number of bytes taken: all, or for a refusal none where there were some and one where there were none;
-  ///   libcurl's mark for a pause, after which the same bytes come again.
+  /// - Returns: the number of bytes taken: all; for a refusal a different number; or libcurl's pause code, after which
+  ///   the same bytes are delivered again.
   private static func receive(
     _ data: UnsafeMutablePointer<CChar>?, _ count: Int, _ context: UnsafeMutableRawPointer?,
     _ take: (CurlTransfer, UnsafeRawBufferPointer) -> Receipt
@@ -212,7 +212,7 @@ final class CurlTransfer: @unchecked Sendable {
     return .taken
   }
 
-  /// The reader has taken what there was. On the loop's thread; data may come within the call.
+  /// The reader has consumed the data. On the loop's thread; data may arrive within the call.
   func resume() {
     guard isPaused, let easy else { return }
     isPaused = false
@@ -221,14 +221,14 @@ final class CurlTransfer: @unchecked Sendable {
     _ = ccurl_easy_resume(easy)
   }
 
-  /// When a stream's own bounds are looked at next; nil where libcurl's timeout does for the transfer.
+  /// When a stream's own limits are checked next; nil if libcurl's timeout suffices.
   var lookAt: ContinuousClock.Instant? {
     guard let stream else { return nil }
     if !isStreamOpen { return deadline }
     return isPaused ? nil : lastByteAt.advanced(by: stream.limits.idle)
   }
 
-  /// Why a stream must end at that time, if it must.
+  /// Why a stream must end at that time, if so.
   func overdue(_ now: ContinuousClock.Instant) -> HTTPError? {
     guard let lookAt, lookAt <= now else { return nil }
     let detail = isStreamOpen ? "nothing came for \(stream?.limits.idle.brief ?? "long")" : "no answer in time"
@@ -247,11 +247,11 @@ final class CurlTransfer: @unchecked Sendable {
     let line = String(decoding: data, as: UTF8.self)
     lastByteAt = .now
     let isStatus = line.hasPrefix("HTTP/")
-    // Trailers, behind a body in pieces: they are counted and passed over. No field of theirs takes part in anything.
+    // Trailers of a chunked body: they are counted and ignored.
     if isHeaderComplete && !isStatus { return true }
     isHeaderComplete = line == "\r\n" || line == "\n"
     if isStatus {
-      // What came before was an interim answer or a redirect.
+      // The previous header was an interim answer or a redirect.
       headers = HTTPHeaders()
       body = []
       status = line.split(separator: " ").dropFirst().first.flatMap { Int($0.prefix { $0.isNumber }) } ?? 0
@@ -282,7 +282,7 @@ final class CurlTransfer: @unchecked Sendable {
     return size == 0
   }
 
-  /// What libcurl's code for the finished transfer means.
+  /// The meaning of libcurl's result code.
   func result(_ code: CURLcode) -> Result<HTTPResponse, HTTPError> {
     guard code == CURLE_OK, let easy else { return .failure(failure(code)) }
     var status = 0
@@ -290,7 +290,7 @@ final class CurlTransfer: @unchecked Sendable {
     guard (200...999).contains(status) else {
       return .failure(error(.malformed, "status \(status)", isTransient: true, isUnsent: false))
     }
-    // libcurl takes a connection that is closed in the middle of the header for the end of an empty answer.
+    // libcurl treats a connection closed within the header as an empty answer.
     guard isHeaderComplete else {
       return .failure(error(.interrupted, "the answer ends in its header", isTransient: true, isUnsent: false))
     }

@@ -2,14 +2,14 @@
 
 /// HTTP over libcurl: one thread of its own runs every transfer and keeps connections for reuse.
 ///
-/// The library is opened and the thread started by the first request. The thread ends when the last reference to the
-/// transport goes; what is under way then fails with `.closed`.
+/// The first request opens the library and starts the thread. The thread ends with the last reference to the transport;
+/// pending requests then fail with `.closed`.
 ///
-/// To read on: `CurlLoop` (the thread), `CurlTransfer` (one request and its libcurl handle).
+/// See also: `CurlLoop` (the thread), `CurlTransfer` (one request and its libcurl handle).
 package final class CurlTransport: HTTPStreamTransport {
-  /// What holds for every request.
+  /// Settings for every request.
   package struct Settings: Sendable {
-    /// Certificates to trust, a PEM file (AWS_CA_BUNDLE); nil for the library's own choice.
+    /// Certificates to trust, a PEM file (AWS_CA_BUNDLE); nil for the library's default.
     package var certificateFile: String?
     package var proxy: ProxySettings
     /// Requests waiting or under way; the next one fails with `.overloaded`.
@@ -48,7 +48,7 @@ package final class CurlTransport: HTTPStreamTransport {
           continuation.resume(returning: $0)
         }
         loop.submit(transfer)
-        // The handler below may have run before the transfer was known to the loop.
+        // The handler below may have run before the loop knew the transfer.
         if Task.isCancelled { loop.cancel(ticket) }
       }
     } onCancel: {

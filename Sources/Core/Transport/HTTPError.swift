@@ -14,7 +14,7 @@ package struct HTTPError: CausedError, Hashable {
 
     /// libcurl cannot be opened.
     package static let libraryMissing = Code(value: .libraryMissing)
-    /// The request itself is wrong: scheme, URL, a control character in a header, a body too large to be meant.
+    /// The request is invalid: scheme, URL, a control character in a header, an oversized body.
     package static let invalidRequest = Code(value: .invalidRequest)
     /// Too many requests wait already.
     package static let overloaded = Code(value: .overloaded)
@@ -22,7 +22,7 @@ package struct HTTPError: CausedError, Hashable {
     package static let closed = Code(value: .closed)
     /// The caller's task was cancelled.
     package static let cancelled = Code(value: .cancelled)
-    /// A deadline passed; `isUnsent` tells whether the request was on its way.
+    /// A deadline passed; `isUnsent` tells whether the request was sent.
     package static let timedOut = Code(value: .timedOut)
     /// The host's name has no address.
     package static let unresolved = Code(value: .unresolved)
@@ -36,7 +36,7 @@ package struct HTTPError: CausedError, Hashable {
     package static let malformed = Code(value: .malformed)
     package static let headersTooLarge = Code(value: .headersTooLarge)
     package static let bodyTooLarge = Code(value: .bodyTooLarge)
-    /// Anything else libcurl can say: `curlCode` has the number.
+    /// Any other libcurl error: `curlCode` has the number.
     package static let other = Code(value: .other)
 
     package var description: String { value.rawValue }
@@ -45,13 +45,13 @@ package struct HTTPError: CausedError, Hashable {
   package let code: Code
   /// The URL without user, query and fragment: those may hold secrets.
   package let url: String
-  /// libcurl's own number, 0 where the error is ours.
+  /// libcurl's code; 0 for a local error.
   package let curlCode: Int32
-  /// libcurl's or our words for it.
+  /// libcurl's or this client's message.
   package let detail: String
-  /// True where the same request may succeed if it is sent again.
+  /// True if a retry of the same request may succeed.
   package let isTransient: Bool
-  /// True where it is certain that the server has not seen the request, so that sending it again cannot do it twice.
+  /// True if the server certainly has not seen the request, so a retry cannot execute it twice.
   package let isUnsent: Bool
 
   package init(

@@ -23,7 +23,7 @@ package struct HTTPHeaders: Sendable, Hashable, ExpressibleByDictionaryLiteral {
     fields = elements.map { Field(name: $0.0, value: $0.1) }
   }
 
-  /// Adds a field behind those there are, also where one of that name exists.
+  /// Appends a field, even if one with that name exists.
   package mutating func append(_ name: String, _ value: String) {
     fields.append(Field(name: name, value: value))
   }
@@ -47,25 +47,25 @@ package struct HTTPRequest: Sendable {
   package var method: HTTPMethod
   /// Absolute, `http` or `https`, already percent-encoded, ASCII.
   package var url: String
-  /// `Host` and `Content-Length` are written by the transport unless they are given here.
+  /// The transport adds `Host` and `Content-Length` unless they are set here.
   package var headers: HTTPHeaders
   package var body: [UInt8]
-  /// From `send` to the last byte of the answer, the wait in the transport's queue included.
+  /// From `send` to the last byte of the answer, including the wait in the transport's queue.
   package var timeout: Duration
   /// From the start of the transfer to an established connection, TLS included.
   package var connectTimeout: Duration
   /// The transfer is aborted when the answer's body grows past this many bytes.
   package var maximumBodySize: Int
-  /// False: never by a proxy, whatever the transport's settings say (link-local services).
+  /// False: never use a proxy, whatever the transport's settings (link-local services).
   package var useProxy: Bool
   /// How many redirects to follow; with 0 a 3xx answer is returned as it is.
   package var redirects: Int
-  /// False: never sent a second time, not even where a kept connection turns out to be closed by the server. The server
-  /// may have acted on what it did not answer.
+  /// False: never resent, even if a kept connection turns out to be closed by the server. The server may have acted on
+  /// an unanswered request.
   package var isRepeatable: Bool
-  /// How both sides prove who they are, where it is not the transport's own way.
+  /// TLS settings, if they differ from the transport's.
   package var tls: HTTPTLS?
-  /// HTTP/2 where the server offers it in the TLS handshake: requests then share one connection. False: HTTP/1.1.
+  /// HTTP/2 if the server offers it in the TLS handshake: requests then share one connection. False: HTTP/1.1.
   package var allowsHTTP2: Bool
 
   package init(
@@ -105,10 +105,10 @@ package struct HTTPResponse: Sendable {
 
 /// Sends one request and returns its answer.
 ///
-/// The edge of the process: tests stand in for it where no server is wanted.
+/// The edge of the process: tests replace it.
 package protocol HTTPTransport: Sendable {
-  /// - Returns: the answer, also for a status of 4xx or 5xx: what a status means is the caller's to say.
-  /// - Throws: `HTTPError` where there is no complete answer. Cancelling the task ends the transfer at once
-  ///   with `.cancelled`.
+  /// - Returns: the answer, also for a status of 4xx or 5xx: the caller interprets the status.
+  /// - Throws: `HTTPError` if there is no complete answer. Cancelling the task ends the transfer at once with
+  ///   `.cancelled`.
   func send(_ request: HTTPRequest) async throws(HTTPError) -> HTTPResponse
 }

@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// An answer whose body is read while it comes: for watches, which last for minutes.
+// An answer with a streamed body: for watches, which last for minutes.
 //
 //   opening ──header──▶ open ──last byte──▶ ended
 //      └───────────────────┴──failure, cancel──▶ failed
 //
-// What has come and was not read is bounded: past `highWater` the transfer is paused, so that the server's own
-// TCP window fills, and goes on when the reader has taken what there is.
+// Unread data is bounded: past `highWater` the transfer pauses, so that the TCP window fills, and resumes when the
+// reader has consumed the data.
 
 internal import Synchronization
 
-/// What bounds a stream beside its request's own bounds. The request's `timeout` holds up to the end of the header.
+/// Limits of a stream besides its request's. The request's `timeout` applies up to the end of the header.
 package struct HTTPStreamLimits: Sendable, Hashable {
   /// The whole stream, from `open` on.
   package var lifetime: Duration
-  /// No byte for that long: the stream fails with `.timedOut`.
+  /// Without data for this long the stream fails with `.timedOut`.
   package var idle: Duration
   /// Bytes that wait for the reader before the transfer is paused.
   package var highWater: Int
@@ -31,11 +31,11 @@ package protocol HTTPStreamTransport: HTTPTransport {
   /// Sends the request and waits for the answer's header.
   ///
   /// - Returns: the answer, whatever its status; its body is still to be read.
-  /// - Throws: `HTTPError` where there is no header. Cancelling the task ends the transfer.
+  /// - Throws: `HTTPError` if there is no header. Cancelling the task ends the transfer.
   func open(_ request: HTTPRequest, _ limits: HTTPStreamLimits) async throws(HTTPError) -> HTTPStream
 }
 
-/// One answer under way. It has one reader; the transfer ends with the last reference to it.
+/// One answer in progress. It has one reader; the transfer ends with the last reference to it.
 package final class HTTPStream: Sendable {
   /// What the transfer's thread writes and the reader reads.
   final class Inbox: Sendable {
@@ -51,7 +51,7 @@ package final class HTTPStream: Sendable {
     /// The header is complete.
     func begin(_ head: HTTPResponse) { change { if $0.head == nil { $0.head = head } } }
 
-    /// - Returns: false where there is no room: the bytes come again once the reader has asked for that.
+    /// - Returns: false if there is no room: the bytes are delivered again once the reader resumes.
     func push(_ bytes: UnsafeRawBufferPointer, highWater: Int) -> Bool {
       var isTaken = true
       change { state in
@@ -88,7 +88,7 @@ package final class HTTPStream: Sendable {
       }
     }
 
-    /// - Returns: everything that has come, nil at the end; and whether the transfer must be resumed.
+    /// - Returns: all received data, nil at the end; and whether to resume the transfer.
     func take() async throws(HTTPError) -> (bytes: [UInt8], wasPaused: Bool)? {
       while true {
         let (bytes, wasPaused, end) = state.withLock { state in
@@ -141,8 +141,8 @@ package final class HTTPStream: Sendable {
 
   /// Waits for more of the body.
   ///
-  /// - Returns: what has come since the last call, at least one byte; nil at the answer's regular end.
-  /// - Throws: `HTTPError` where the answer broke off, also `.cancelled` where the task was cancelled.
+  /// - Returns: the data since the last call, at least one byte; nil at the regular end.
+  /// - Throws: `HTTPError` if the answer was interrupted, also `.cancelled` if the task was cancelled.
   package func next() async throws(HTTPError) -> [UInt8]? {
     let result: Result<(bytes: [UInt8], wasPaused: Bool)?, HTTPError> = await withTaskCancellationHandler {
       do throws(HTTPError) {
@@ -158,7 +158,7 @@ package final class HTTPStream: Sendable {
     return taken.bytes
   }
 
-  /// The rest of the body up to a bound, for an answer that is not what was hoped for; what broke off stays so.
+  /// The rest of the body up to a limit, for an error answer; an interrupted one stays incomplete.
   package func rest(upTo limit: Int) async -> [UInt8] {
     var all: [UInt8] = []
     while all.count < limit, let part = try? await next() { all += part }  // an error text that breaks off is still one

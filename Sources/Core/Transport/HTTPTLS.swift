@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// How a server proves who it is, and how this side does, for one request.
+/// The server and client authentication of one request.
 ///
 /// Connections are shared only between requests whose values are equal.
 package struct HTTPTLS: Sendable, Hashable {
@@ -31,10 +31,10 @@ package struct HTTPTLS: Sendable, Hashable {
     }
   }
 
-  /// The only authorities that are trusted; nil for those of the machine.
+  /// The only trusted authorities; nil for the machine's.
   package var authorities: PEM?
   package var identity: Identity?
-  /// False: any server is believed. Only where the user says so in as many words.
+  /// False: any server certificate is accepted. Only on the user's explicit request.
   package var verifiesServer: Bool
 
   package init(authorities: PEM? = nil, identity: Identity? = nil, verifiesServer: Bool = true) {

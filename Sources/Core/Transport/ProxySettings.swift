@@ -2,7 +2,7 @@
 
 /// Which proxy to use for which scheme, read once from the environment's variables.
 ///
-/// libcurl would read the same variables by itself whenever it likes; the transport always tells it what to do instead.
+/// libcurl would read the same variables by itself; the transport always overrides it.
 package struct ProxySettings: Sendable, Hashable {
   /// URL of the proxy for `http` requests; nil for none.
   package var http: String?

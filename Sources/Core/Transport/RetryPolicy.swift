@@ -29,11 +29,11 @@ package struct RetryPolicy: Sendable, Hashable {
   /// The wait after the failed attempt `attempt`, for a `random` number of 0 ..< 1.
   package func delay(after attempt: Int, random: Double) -> Duration { bound(after: attempt) * random }
 
-  /// Runs `operation` until it succeeds, its error is not worth another attempt, the attempts are used up, or the next
-  /// wait would end after `deadline`.
+  /// Runs `operation` until it succeeds, its error is not retryable, the attempts are used up, or the next wait would
+  /// end after `deadline`.
   ///
   /// - Parameter operation: gets the number of the attempt, from 1.
-  /// - Throws: the last attempt's own error; also where the task was cancelled while waiting.
+  /// - Throws: the last attempt's error; also if the task was cancelled while waiting.
   package func run<Value, Failure: Error>(
     time: TimeSource, deadline: ContinuousClock.Instant? = nil, retryable: (Failure) -> Bool,
     isolation: isolated (any Actor)? = #isolation, operation: (Int) async throws(Failure) -> Value
@@ -49,7 +49,7 @@ package struct RetryPolicy: Sendable, Hashable {
       guard attempt < attempts, retryable(failure), !Task.isCancelled else { throw failure }
       let wait = delay(after: attempt, random: time.random())
       if let deadline, time.now().advanced(by: wait) >= deadline { throw failure }
-      // Cancelled while waiting: the last failure says more than that.
+      // Cancelled while waiting: the last failure is more informative.
       guard (try? await time.sleep(wait)) != nil else { throw failure }
       attempt += 1
     }

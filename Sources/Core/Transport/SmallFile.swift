@@ -2,12 +2,12 @@
 
 internal import Glibc
 
-/// Reads small configuration files whole (tokens, certificates, profiles): what VPCLinux's `BoundedFile` is there, which
-/// neither this layer nor those above it import.
+/// Reads small configuration files (tokens, certificates, profiles): the counterpart of VPCLinux's `BoundedFile`, which
+/// this layer does not import.
 package enum SmallFile {
   package struct Failure: Error, CustomStringConvertible {
     package let path: String
-    /// 0 where the file itself is not what is expected.
+    /// 0 if the file itself is invalid.
     package let errno: Int32
     package let reason: String
 

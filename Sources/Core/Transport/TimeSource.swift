@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// Where time, waiting and chance come from, so that tests can stand still or run ahead.
+/// The source of time, waits and randomness, so that tests can control them.
 package struct TimeSource: Sendable {
   /// The monotonic time now. Only differences mean anything.
   package var now: @Sendable () -> ContinuousClock.Instant

@@ -2,23 +2,23 @@
 
 internal import VPCModel
 
-/// One question about the node, answered from facts alone: a pure function, tried by tables.
+/// One check of the node: a pure function of the facts, tested by tables.
 struct Check: Sendable {
   /// Stable, for machines and documents: words joined by hyphens.
   let id: String
-  /// What it looks at, in a few words.
+  /// What it checks, in a few words.
   let looksAt: String
-  /// Why a fault here hurts.
+  /// The impact of a fault.
   let why: String
   let judge: @Sendable (NodeFacts) -> Finding
 }
 
-/// How a check came out.
+/// The result of a check.
 enum Verdict: String, Sendable, CaseIterable {
   case ok
   case warning
   case broken
-  /// What it would have looked at could not be seen.
+  /// The facts for the check are not available.
   case unknown = "could not look"
 }
 
@@ -27,7 +27,7 @@ struct Finding: Sendable, Hashable {
   let verdict: Verdict
   /// With the objects' names and values.
   let found: String
-  /// The command or change that mends it; empty for `ok`.
+  /// The command or change that fixes it; empty for `ok`.
   let remedy: String
 
   static func ok(_ found: String) -> Finding { Finding(verdict: .ok, found: found, remedy: "") }
@@ -49,10 +49,10 @@ struct Answer: Sendable {
   let finding: Finding
 }
 
-/// Something that was looked for.
+/// A gathered fact.
 enum Fact<Value: Sendable>: Sendable {
   case known(Value)
-  /// Why it is not known.
+  /// Why it is unknown.
   case unknown(String)
 
   var value: Value? { if case .known(let value) = self { value } else { nil } }

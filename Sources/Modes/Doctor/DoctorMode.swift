@@ -5,7 +5,7 @@
 internal import VPCLinux
 package import VPCModel
 
-/// Finds what is wrong with the node's pod network, and says what mends it. Changes nothing.
+/// Diagnoses the node's pod network, with remedies. Changes nothing.
 package enum DoctorMode {
   package static let description = ModeDescription(
     subcommand: "doctor", names: [], summary: "diagnoses the node's pod network; changes nothing",

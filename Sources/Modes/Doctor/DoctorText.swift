@@ -2,11 +2,11 @@
 
 internal import VPCModel
 
-/// The answers as a person reads them, and for machines.
+/// The answers as text, and as JSON.
 struct DoctorText {
   let answers: [Answer]
 
-  /// 0: nothing found, 1: warnings, 2: something is broken. What could not be looked at is no finding.
+  /// 0: nothing found, 1: warnings, 2: something is broken. An unavailable check is no finding.
   var status: Int32 {
     if answers.contains(where: { $0.finding.verdict == .broken }) { return 2 }
     return answers.contains { $0.finding.verdict == .warning } ? 1 : 0
@@ -14,7 +14,7 @@ struct DoctorText {
 
   /// - Parameters:
   ///   - isColoured: for a terminal.
-  ///   - isWhole: what is in order is shown in full too.
+  ///   - isWhole: also show details of checks without findings.
   func text(isColoured: Bool, isWhole: Bool) -> String {
     let width = (answers.map(\.check.id.count).max() ?? 0) + 2
     var text = ""

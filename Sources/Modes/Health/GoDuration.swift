@@ -9,7 +9,7 @@ enum GoDuration {
     ("ns", 1), ("us", 1e3), ("µs", 1e3), ("μs", 1e3), ("ms", 1e6), ("s", 1e9), ("m", 6e10), ("h", 3.6e12),
   ]
 
-  /// Nil for what is no duration: no digits, no unit (but `0`), more than about 290 years.
+  /// Nil for an invalid duration: no digits, no unit (but `0`), more than about 290 years.
   static func parse(_ text: String) -> Duration? {
     var rest = text[...]
     var sign = 1.0

@@ -7,9 +7,9 @@ import VPCRPC
 
 /// `vpc-cni health`: asks a gRPC server whether it is serving, as the grpc-health-probe of amazon-vpc-cni-k8s does.
 package enum HealthMode {
-  /// - Parameter arguments: those behind the mode's name.
-  /// - Returns: the exit status: 0 serving, 1 wrong arguments (and `-help`), 2 no connection, 3 the call failed,
-  ///   4 not serving. What happened goes to standard error, one JSON line each.
+  /// - Parameter arguments: those after the mode's name.
+  /// - Returns: the exit status: 0 serving, 1 wrong arguments (and `-help`), 2 no connection, 3 the call failed, 4 not
+  ///   serving. Messages go to standard error, one JSON line each.
   package static func run(arguments: [String]) -> Int32 {
     run(arguments: arguments, log: LineWriter(.stderr))
   }
@@ -80,7 +80,7 @@ package enum HealthMode {
     }
   }
 
-  /// A twentieth of a second, or what is left; false when nothing is left.
+  /// Waits a twentieth of a second, or the rest; false when no time is left.
   private static func sleepBriefly(until deadline: ContinuousClock.Instant) -> Bool {
     let left = min(ContinuousClock.now.duration(to: deadline), .milliseconds(50))
     guard left > .zero else { return false }

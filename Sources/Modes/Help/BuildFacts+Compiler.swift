@@ -2,9 +2,9 @@
 
 internal import VPCModel
 
-/// What only the compiler knows of a build.
+/// Build facts that only the compiler knows.
 extension BuildFacts {
-  /// The compiler's release; Swift tells it only by comparing.
+  /// The compiler's release; Swift reveals it only by comparisons.
   static var compiler: String {
     #if compiler(>=6.4)
       "6.4 or later"

@@ -115,7 +115,7 @@ struct Completion {
     return text
   }
 
-  /// Without what shells would take for more than text.
+  /// Without shell metacharacters.
   private static func plain(_ text: String) -> String {
     String(text.map { "'\"[]:\\`$".contains($0) ? " " : $0 })
   }

@@ -3,9 +3,9 @@
 internal import VPCLinux
 package import VPCModel
 
-/// `vpc-cni help`, `version` and `completion`: what the binary says of itself.
+/// `vpc-cni help`, `version` and `completion`.
 package enum HelpMode {
-  /// Every mode with its names, or one mode in full.
+  /// Lists all modes, or explains one.
   ///
   /// - Parameter modes: all that the binary has, in the order in which they are shown.
   /// - Returns: 64 for a mode that does not exist.
@@ -22,8 +22,8 @@ package enum HelpMode {
     return 0
   }
 
-  /// What stands on standard error where neither the name nor the first argument is a mode's. Exit status 64 is EX_USAGE
-  /// of sysexits.h.
+  /// The message on standard error if neither the name nor the first argument is a mode. Exit status 64 is EX_USAGE of
+  /// sysexits.h.
   package static func refuse(_ words: [String], modes: [ModeDescription]) -> Int32 {
     let what = words.count > 1 ? "vpc-cni: no mode \"\(words[1].prefix(64))\"\n\n" : ""
     Terminal.complain(what + overview(of: modes))

@@ -6,8 +6,7 @@ internal import VPCLinux
 struct CorePlugins {
   /// What to copy, sorted.
   let missing: [String]
-  /// What the host has already; it is left as it is, for a machine image's own are mostly newer than ours
-  /// (docs/decisions/0029).
+  /// Plugins that the host already has; they stay, since a machine image's own are usually newer (docs/decisions/0029).
   let present: [String]
 
   /// - Parameters:

@@ -3,7 +3,7 @@
 internal import VPCLinux
 internal import VPCModel
 
-/// The kernel settings that a node needs before its agent starts, as they must be.
+/// The kernel settings that a node needs before its agent starts.
 ///
 /// Source: contract of amazon-vpc-cni-k8s, section 8.6; the loose reverse path of secondary ENIs belongs to the source
 /// map (docs/decisions/0004).
@@ -13,21 +13,21 @@ struct HostSettings: Sendable, Hashable {
     let value: String
   }
 
-  /// In the order in which they are written. A setting that the kernel does not have is passed over.
+  /// In the order in which they are written. A setting that the kernel does not have is skipped.
   let wanted: [Entry]
 
   /// - Parameters:
   ///   - primary: the primary ENI's interface.
   ///   - others: those of the other ENIs that are attached now.
-  ///   - agentSetsLater: the agent can set what it attaches later. Where it cannot, interfaces to come get the loose
-  ///     check by default, pods' too, which then hold a pod to its address less strictly (docs/decisions/0030).
+  ///   - agentSetsLater: the agent can configure ENIs attached later. Otherwise new interfaces get the loose check by
+  ///     default, including pods', which checks a pod's source address less strictly (docs/decisions/0030).
   /// - Throws: `Sysctl.InvalidName` never for names that the kernel gave.
   init(
     _ settings: NodeSettings, primary: InterfaceName, others: [InterfaceName], agentSetsLater: Bool
   ) throws(Sysctl.InvalidName) {
     let isIPv6 = settings.agent.family == .ipv6
     var wanted: [Entry] = []
-    // 2 is loose: answers to what another ENI sent are not dropped.
+    // 2 is loose: replies to packets of another ENI are not dropped.
     for interface in [primary] + others {
       wanted.append(Entry(sysctl: try .interface(interface, .ipv4, "rp_filter"), value: "2"))
     }
@@ -41,7 +41,7 @@ struct HostSettings: Sendable, Hashable {
     }
     if isIPv6 || settings.agent.hasV6Egress {
       wanted.append(Entry(sysctl: try Sysctl("net", "ipv6", "conf", "all", "forwarding"), value: "1"))
-      // Forwarding alone would make the kernel ignore router advertisements, and the node lose its IPv6 route.
+      // With forwarding alone the kernel would ignore router advertisements, and the node would lose its IPv6 route.
       wanted.append(Entry(sysctl: try .interface(primary, .ipv6, "accept_ra"), value: "2"))
     }
     self.wanted = wanted
@@ -50,7 +50,7 @@ struct HostSettings: Sendable, Hashable {
   /// Writes what differs.
   ///
   /// - Returns: what was changed, in words.
-  /// - Throws: `SystemCallError` naming the setting; those before it stay written.
+  /// - Throws: `SystemCallError` naming the setting; earlier ones stay written.
   func apply() throws(SystemCallError) -> [String] {
     var changed: [String] = []
     for entry in wanted {

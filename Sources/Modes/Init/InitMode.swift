@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// `vpc-cni init`, the init container of the aws-node pod: puts programs on the host and sets the kernel up, then ends.
-// See also: HostSettings (what is set), CorePlugins and HostPrograms (what is copied).
+// `vpc-cni init`, the init container of the aws-node pod: installs programs on the host, sets kernel settings, then
+// exits. See also: HostSettings (what is set), CorePlugins and HostPrograms (what is copied).
 
 internal import Glibc
 internal import Logging
@@ -11,10 +11,10 @@ internal import VPCModel
 internal import VPCObserve
 internal import VPCTransport
 
-/// The set-up of a host. It takes no arguments; its settings are environment variables (docs/configuration.md).
+/// The host setup. It takes no arguments; its settings are environment variables (docs/configuration.md).
 package enum InitMode {
-  /// - Returns: 1 where a setting is refused or a step fails, 64 for an argument; ends the process by itself otherwise:
-  ///   0 when the host is set up, 143 on SIGTERM, in the middle of which nothing is left half written.
+  /// - Returns: 1 where a setting is refused or a step fails, 64 for an argument; otherwise it exits the process
+  ///   itself: 0 when the host is set up, 143 on SIGTERM, without half-written files.
   package static func run(arguments: [String]) -> Int32 {
     let logger = Logger(label: "init") { _ in JSONLineLogHandler(writer: LineWriter(.stdout), level: .info) }
     guard arguments.isEmpty else {
@@ -44,7 +44,7 @@ struct HostSetup: Sendable {
   let environment: [String: String]
   let logger: Logger
 
-  /// IMDS is there from a node's first second, or the node has a problem that kubelet should see as a failing container.
+  /// IMDS is available from a node's first second; otherwise kubelet should see a failing container.
   private static let imdsLimit = Duration.seconds(60)
 
   /// - Returns: the exit status.
@@ -106,7 +106,7 @@ struct HostSetup: Sendable {
 }
 
 extension Logger.MetadataValue {
-  /// A list that stays one in the log line.
+  /// A list in the log line.
   fileprivate static func texts(_ texts: [String]) -> Logger.MetadataValue { .array(texts.map { .string($0) }) }
 }
 

@@ -4,7 +4,7 @@ internal import VPCModel
 internal import VPCObserve
 internal import VPCTransport
 
-/// What the helper shows to Prometheus: the sums, and how it fares itself. docs/metrics.md says the same in words.
+/// The helper's Prometheus metrics: the sums, and its own state. docs/metrics.md says the same in words.
 ///
 /// The six plain sums have the agents' own names, as in cni-metrics-helper of amazon-vpc-cni-k8s; the others have their
 /// own prefix, so that they are not mixed with the agents' series.
@@ -64,14 +64,14 @@ struct HelperMetrics: Sendable {
     lastRound.replaceAll([:])
   }
 
-  /// What is not known is no series: neither 0 nor what it was once.
+  /// An unknown value has no series: neither 0 nor an old value.
   private func forgetSums() {
     for gauge in plain.values { gauge.replaceAll([:]) }
     sums.replaceAll([:])
     latency.replaceAll([:])
   }
 
-  /// Takes in a round that ended at `moment`, seconds since 1970.
+  /// Adds a round that ended at `moment`, seconds since 1970.
   func show(_ result: ScrapeRound.Result, at moment: Double) {
     agents.replaceAll([["answered"]: Double(result.answered), ["silent"]: Double(result.silent.count)])
     silent.replaceAll(

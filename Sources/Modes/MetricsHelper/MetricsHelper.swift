@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The helper's parts: who finds the agents (AgentSource), who reads them (Rounds), and who gets the sums (HelperMetrics
+// The helper's parts: finding the agents (AgentSource), reading them (Rounds), and publishing the sums (HelperMetrics
 // for Prometheus, CloudWatchPublisher). See also: Rounds.swift.
 
 internal import Logging
@@ -13,7 +13,7 @@ internal import VPCTransport
 struct MetricsHelper: Sendable {
   /// The contract's, on all addresses.
   static let metricsAddress = ListenAddress.tcp(host: nil, port: 61_681)
-  /// What the last flush may take after SIGTERM.
+  /// Time limit of the last flush after SIGTERM.
   private static let stopLimit = Duration.seconds(4)
 
   let settings: MetricsHelperSettings
@@ -51,9 +51,9 @@ struct MetricsHelper: Sendable {
     return 0
   }
 
-  /// Nil where nothing is sent to CloudWatch.
+  /// Nil if nothing is sent to CloudWatch.
   ///
-  /// - Throws: `InvalidSetting` for what can be known to be wrong before anything is asked.
+  /// - Throws: `InvalidSetting` for errors known before any request.
   private func makePublisher(_ metrics: HelperMetrics) throws(InvalidSetting) -> CloudWatchPublisher? {
     guard settings.sendsToCloudWatch else { return nil }
     let cloud = try CloudAccess(
@@ -84,7 +84,7 @@ struct MetricsHelper: Sendable {
     }
   }
 
-  /// What waits is sent, as far as that is quickly done: the values of up to two rounds would be lost.
+  /// Sends waiting values within the limit: otherwise up to two rounds would be lost.
   private static func lastFlush(_ publisher: CloudWatchPublisher) async {
     let flush = Task { await publisher.flush() }
     let limit = Task {

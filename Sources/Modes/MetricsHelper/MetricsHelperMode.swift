@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// `vpc-cni metrics-helper`: reads flag and settings, runs the helper, ends it on SIGTERM. See also:
+// `vpc-cni metrics-helper`: reads flag and settings, runs the helper, stops it on SIGTERM. See also:
 // MetricsHelper.swift.
 
 internal import Glibc
@@ -9,12 +9,12 @@ internal import VPCLinux
 internal import VPCModel
 internal import VPCObserve
 
-/// Adds up the agents of a cluster, for CloudWatch and Prometheus. One of them runs in a cluster.
+/// Sums the metrics of a cluster's agents, for CloudWatch and Prometheus. One instance runs per cluster.
 package enum MetricsHelperMode {
   /// Runs until SIGTERM or SIGINT; a second signal ends it at once.
   ///
-  /// - Returns: 0 for help, 1 where a setting or the start failed, 64 for a wrong argument; ends the process by itself
-  ///   otherwise.
+  /// - Returns: 0 for help, 1 if a setting or the start failed, 64 for a wrong argument; otherwise it exits the process
+  ///   itself.
   package static func run(arguments: [String]) -> Int32 {
     let options: HelperOptions
     do {
@@ -56,7 +56,7 @@ package enum MetricsHelperMode {
 
   private static func put(_ text: String, to file: Int32) {
     let bytes = Array(text.utf8)
-    // A closed file leaves nobody to tell.
+    // With a closed file there is no way to report.
     _ = write(file, bytes, bytes.count)
   }
 }

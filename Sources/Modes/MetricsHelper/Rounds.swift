@@ -7,7 +7,7 @@ internal import VPCTransport
 
 /// Reads all agents every METRIC_UPDATE_INTERVAL, and passes the sums on.
 struct Rounds: Sendable {
-  /// Agents that are named in one line of the log.
+  /// The maximum number of agents named in one log line.
   private static let namesPerLine = 20
 
   let source: any AgentSource
@@ -17,8 +17,8 @@ struct Rounds: Sendable {
   let time: TimeSource
   let logger: Logger
 
-  /// Runs until the task is cancelled. A round that takes longer than the interval is cut off at its end, and the next one
-  /// begins at once.
+  /// Runs until the task is cancelled. A round that takes longer than the interval is stopped, and the next one starts
+  /// at once.
   func run() async {
     var sums = ClusterSums(watchingSince: Double(UTCTime.now.milliseconds) / 1000)
     var silent = SilentAgents()
@@ -40,11 +40,11 @@ struct Rounds: Sendable {
   ) async {
     let round = ScrapeRound(source: source, width: settings.width, timeout: settings.agentTimeout, time: time)
     let result = await round.run(silent.order(agents), until: deadline, sums: &sums)
-    // What a stop cut off says nothing of the agents.
+    // A round interrupted by shutdown says nothing about the agents.
     guard !Task.isCancelled else { return }
     let moment = UTCTime.now
     metrics.show(result, at: Double(moment.milliseconds) / 1000)
-    // Nobody answered: nothing is known of the sums, but that much is.
+    // No agent answered: the sums are unknown, but that fact is known.
     await publisher?.add(result, at: moment)
     tell(result, silent.take(result, listed: agents))
   }

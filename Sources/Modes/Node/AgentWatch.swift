@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the entrypoint decides while its agent runs. A value: events and the time in, actions out.
+// The entrypoint's state machine while its agent runs. A value: events and time in, actions out.
 //
 //   starting ──probe says SERVING──▶ placing ──conflist stands──▶ serving
 //      │                                │                            │
@@ -9,12 +9,12 @@
 //                                                                stopping ──8 s, or SIGTERM again──▶ SIGKILL
 //   in every state: the agent has ended ──▶ exit with its status
 //
-// `starting` has no limit of its own: an agent that waits for IMDS or for the xtables lock goes on by itself, and one
-// that hangs is the startup probe's to end (docs/decisions/0028).
+// `starting` has no time limit: an agent that waits for IMDS or the xtables lock continues by itself, and the startup
+// probe restarts a hanging one (docs/decisions/0028).
 
 internal import VPCLinux
 
-/// The state of one run of the agent, seen from its parent.
+/// The agent's state as seen by its parent.
 struct AgentWatch {
   enum Event: Equatable {
     /// Time has come to `nextLook`.
@@ -45,13 +45,13 @@ struct AgentWatch {
   private var nextWord = AgentWatch.shortestWordPause
   private var wordPause = AgentWatch.shortestWordPause
 
-  /// A new node waits for every one of these, and a probe is one connect to a socket.
+  /// Short, since a new node waits for it, and a probe is only one socket connect.
   private static let shortestProbePause = Duration.milliseconds(50)
   private static let longestProbePause = Duration.seconds(1)
   private static let shortestWordPause = Duration.seconds(2)
   private static let longestWordPause = Duration.seconds(30)
   private static let placePause = Duration.seconds(5)
-  /// Longer than the agent's own stop takes at most (5 s), shorter than the pod's grace period (10 s).
+  /// Longer than the agent's shutdown limit (5 s), shorter than the pod's grace period (10 s).
   private static let stopLimit = Duration.seconds(8)
 
   init() {}
@@ -114,7 +114,7 @@ struct AgentWatch {
     return [.terminateAgent]
   }
 
-  /// As a shell says it: 128 and the signal's number for an agent that a signal ended.
+  /// As in a shell: 128 plus the signal's number for an agent killed by a signal.
   private static func status(_ ending: CommandOutcome.Ending) -> Int32 {
     switch ending {
     case .exited(let status): status

@@ -2,14 +2,14 @@
 
 internal import VPCModel
 
-/// The network configuration list that the container runtime reads, made from a template and the settings.
+/// The network configuration list for the container runtime, created from a template and the settings.
 ///
 /// Source: contract of amazon-vpc-cni-k8s, section 3; what a list must hold is the CNI specification's ("Configuration
 /// format").
 struct Conflist {
-  /// Where it stands in the host's folder of configurations.
+  /// Its file name in the host's configuration folder.
   static let fileName = "10-aws.conflist"
-  /// Whether the runtime reads a file of that name before ours: it takes the first configuration by name.
+  /// Whether the runtime prefers a file with that name: it uses the first configuration by name.
   static func isTakenBefore(_ name: String) -> Bool {
     name < fileName && [".conf", ".conflist", ".json"].contains(where: name.hasSuffix)
   }
@@ -18,13 +18,13 @@ struct Conflist {
   static let sizeLimit = 1 << 20
 
   let document: JSONValue
-  /// What the person who set this up should know, one sentence each; to be logged.
+  /// Notes for the operator, one sentence each; to be logged.
   let notes: [String]
 
   /// The file's whole content.
   var text: String { document.indented(by: 2) + "\n" }
 
-  /// The template that is used where the operator mounts none.
+  /// The template used if the operator mounts none.
   static let builtIn: JSONValue = [
     "cniVersion": "0.4.0", "name": "aws-cni", "disableCheck": true,
     "plugins": .array([
@@ -40,7 +40,7 @@ struct Conflist {
   /// - Parameters:
   ///   - template: the operator's own, a file's content; nil takes `builtIn`.
   ///   - path: the template's, for errors.
-  /// - Throws: `ConflistError` for what no runtime would take.
+  /// - Throws: `ConflistError` for a list that no runtime accepts.
   init(template: [UInt8]?, path: String, settings: NodeSettings) throws(ConflistError) {
     let placeholders = ConflistPlaceholders(settings)
     let filled = placeholders.fill(template ?? Conflist.builtIn.bytes)
@@ -72,11 +72,11 @@ struct Conflist {
     self.notes = notes
   }
 
-  /// A chained plugin that hands its input through where it is disabled. Without its program on the host every pod
-  /// start would fail, and this release does not bring it.
+  /// A chained plugin that passes its input through if disabled. Without its program on the host every pod start would
+  /// fail, and this release does not include it.
   private static let egressType = "egress-cni"
 
-  /// What the settings add behind the template's own, in the contract's order.
+  /// Plugins that the settings add after the template's, in the contract's order.
   private static func additions(_ settings: NodeSettings) -> [JSONValue] {
     var entries: [JSONValue] = []
     if settings.usesBandwidthPlugin { entries.append(["type": "bandwidth", "capabilities": ["bandwidth": true]]) }
@@ -117,7 +117,7 @@ struct Conflist {
   }
 }
 
-/// A template that cannot be made into a network configuration list.
+/// An invalid conflist template.
 struct ConflistError: Error, Hashable, CustomStringConvertible {
   let path: String
   let problem: String

@@ -2,7 +2,7 @@
 
 internal import VPCModel
 
-/// The words of a template, `__NAME__`, and what stands in their place.
+/// The placeholders of a template, `__NAME__`, and their values.
 struct ConflistPlaceholders {
   /// By name without the underscores.
   let values: [String: String]
@@ -27,9 +27,9 @@ struct ConflistPlaceholders {
     ]
   }
 
-  /// Puts the values in, each written such that it can stand inside a JSON string.
+  /// Inserts the values, each escaped for a JSON string.
   ///
-  /// - Returns: the text, and the words of the same form that mean nothing, once each, in order.
+  /// - Returns: the text, and unknown placeholders, once each, in order.
   func fill(_ template: [UInt8]) -> (text: [UInt8], unknown: [String]) {
     var text: [UInt8] = []
     var unknown: [String] = []

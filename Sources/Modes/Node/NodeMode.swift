@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // `vpc-cni node`, the entrypoint of the aws-node container: installs the plugin, starts the agent as its child, waits
-// until it serves, then puts the conflist in place, which is what makes kubelet report the node Ready. See also:
-// AgentWatch (what it decides while the agent runs), Conflist (what the list says).
+// until it is serving, then writes the conflist, which makes kubelet report the node Ready. See also: AgentWatch (what
+// it decides while the agent runs), Conflist (what the list says).
 
 internal import Glibc
 internal import Logging
@@ -13,9 +13,9 @@ internal import VPCRPC
 
 /// The node's entrypoint. It takes no arguments; its settings are environment variables (docs/configuration.md).
 package enum NodeMode {
-  /// Runs until the agent has ended.
+  /// Runs until the agent has exited.
   ///
-  /// - Returns: the agent's exit status (128 and the number of a signal that ended it); 1 where a setting is refused or
+  /// - Returns: the agent's exit status (128 and the number of a signal that ended it); 1 if a setting is refused or
   ///   the plugin cannot be installed; 64 for an argument.
   package static func run(arguments: [String]) -> Int32 {
     let logger = Logger(label: "node") { _ in JSONLineLogHandler(writer: LineWriter(.stdout), level: .info) }
@@ -36,7 +36,7 @@ package enum NodeMode {
   }
 }
 
-/// One life of the aws-node container.
+/// One run of the aws-node container.
 struct NodeEntrypoint {
   let settings: NodeSettings
   let signals: SignalQueue
@@ -58,7 +58,7 @@ struct NodeEntrypoint {
     return watch(agent, conflist)
   }
 
-  /// A template that cannot be used leaves the list that stands there; where none stands, the node is not set up.
+  /// With an invalid template the existing conflist stays; without one, the node setup fails.
   private func conflist() throws -> Conflist? {
     do {
       let made = try Conflist(template: try template(), path: settings.templatePath, settings: settings)
@@ -73,7 +73,7 @@ struct NodeEntrypoint {
     }
   }
 
-  /// The operator's own; nil where there is none.
+  /// The operator's template; nil if there is none.
   private func template() throws(FileError) -> [UInt8]? {
     guard FileInstallation.isThere(settings.templatePath) else { return nil }
     return try BoundedFile.read(settings.templatePath, limit: Conflist.sizeLimit)
@@ -87,7 +87,7 @@ struct NodeEntrypoint {
       let now = began.duration(to: .now)
       if events.isEmpty {
         let signal: Int32? = if let look = watch.nextLook { signals.next(within: look - now) } else { signals.next() }
-        // A child may have ended whatever woke this thread: SIGCHLD of several is one.
+        // A child may have exited whatever woke this thread: several SIGCHLD count as one.
         if let ending = agent.reap() { events.append(.agentEnded(ending)) }
         if signal == SIGTERM || signal == SIGINT { events.append(.terminationAsked) }
         events.append(.clock)
@@ -109,12 +109,12 @@ struct NodeEntrypoint {
 
   private func serves() -> Bool {
     let health = HealthClient(target: CNIBackendClient.defaultTarget)
-    // Not connected, not answered and not serving are one to the entrypoint: it asks again.
+    // The entrypoint treats no connection, no answer and not serving alike: it asks again.
     let status = try? health.check(service: "", timeout: .seconds(1), connectTimeout: .seconds(1))
     return status == .serving
   }
 
-  /// Puts the list in place as one rename, unless it stands there so.
+  /// Writes the list by one rename, unless it is already there.
   private func place(_ conflist: Conflist?) -> Bool {
     guard let conflist else { return true }
     let content = Array(conflist.text.utf8)

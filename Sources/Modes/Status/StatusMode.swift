@@ -5,7 +5,7 @@ internal import VPCLinux
 package import VPCModel
 internal import VPCObserve
 
-/// `vpc-cni status`: the node at a glance, by one request to its agent.
+/// `vpc-cni status`: the node's state, by one request to its agent.
 package enum StatusMode {
   package static let description = ModeDescription(
     subcommand: "status", names: [], summary: "shows the node's pool, ENIs and pods as the agent knows them",

@@ -2,7 +2,7 @@
 
 internal import VPCModel
 
-/// The status as a person reads it. A value: the same status gives the same text.
+/// The status as text. A value: the same status gives the same text.
 struct StatusText {
   private let status: AgentStatus
   private let podLimit: Int
@@ -52,7 +52,7 @@ struct StatusText {
     let pool = status.pool
     let targets = status.targets
     var text = "addresses  \(pool.assigned) used, \(pool.free) free, \(pool.cooling) cooling"
-    // The same words and sums as in the table of ENIs.
+    // The same terms and sums as in the table of ENIs.
     let keptBack = status.enis.reduce(0) { $0 + $1.keptBack }
     if keptBack > 0 { text += ", \(keptBack) kept back" }
     text += ", \(pool.total) total"
@@ -75,7 +75,7 @@ struct StatusText {
     return text + "\n"
   }
 
-  /// Pods that run where ENIConfig does not want them: on ENIs from before, and on the primary.
+  /// Pods outside the ENIConfig's subnet: on earlier ENIs, and on the primary.
   private var outdated: String? {
     guard status.settings.customNetworking else { return nil }
     let pods = status.enis.filter { $0.isOutdated || $0.isPrimary }.reduce(0) { $0 + $1.assigned }
@@ -83,7 +83,7 @@ struct StatusText {
     return "\(pods) pods run outside ENIConfig's subnet until they end; recycle the node to move them"
   }
 
-  /// Those that count: WARM_IP_TARGET and MINIMUM_IP_TARGET set the others aside.
+  /// The effective targets: WARM_IP_TARGET and MINIMUM_IP_TARGET override the others.
   private var targetText: String {
     let targets = status.targets
     if targets.warmIP != 0 || targets.minimumIP != 0 {

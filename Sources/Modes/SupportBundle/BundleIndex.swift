@@ -2,14 +2,14 @@
 
 internal import VPCModel
 
-/// What was collected, what was not and why: `index.json` for machines, `index.txt` for people.
+/// What was collected, what was not, and why: `index.json` for machines, `index.txt` for people.
 struct BundleIndex: Sendable {
   let version: String
   let instance: String
   let began: UTCTime
   var seconds: Double
   var records: [PartRecord] = []
-  /// The run was told to leave things out.
+  /// The options excluded parts.
   var notes: [String] = []
 
   /// By path.

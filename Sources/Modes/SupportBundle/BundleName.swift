@@ -4,7 +4,7 @@ internal import VPCModel
 
 /// The archive's name, as in amazon-eks-ami's log collector: `eks_INSTANCE_DATE_TIME-UTC_VERSION.tar.gz`.
 enum BundleName {
-  /// - Parameter instance: signs that do not belong into a file's name become `-`.
+  /// - Parameter instance: characters not allowed in a file name become `-`.
   static func stem(instance: String, at time: UTCTime, version: String) -> String {
     let clock = time.description.prefix(16)
     let date = clock.prefix(10)
@@ -24,7 +24,7 @@ enum BundleName {
 
 /// Where the archive goes.
 enum BundleTarget: Sendable, Hashable {
-  /// A folder and, where the user chose one, the file's name.
+  /// A folder and, if the user chose one, the file name.
   case file(folder: String, name: String?)
   case standardOutput
 
@@ -48,7 +48,7 @@ enum BundleTarget: Sendable, Hashable {
       self = .file(folder: folder.isEmpty ? "/" : String(folder), name: String(path[path.index(after: slash)...]))
       return
     }
-    // A slash at the end would lead through a symbolic link.
+    // A trailing slash would follow a symbolic link.
     while path.count > 1, path.hasSuffix("/") { path.removeLast() }
     self = .file(folder: path, name: nil)
   }

@@ -9,9 +9,9 @@ struct BundlePart: Sendable, Hashable {
     case command(String, [String])
     /// This binary in another mode, with this process's environment.
     case own([String])
-    /// A regular file, of a long one the end.
+    /// A regular file; only the end of a long one.
     case file(String)
-    /// A log that was put aside and compressed, the end of it.
+    /// The end of a rotated and compressed log.
     case compressed(String)
     /// A path of the agent's introspection.
     case introspection(String)
@@ -32,11 +32,11 @@ struct BundlePart: Sendable, Hashable {
   /// Bytes before compression that are kept.
   var limit = 4 << 20
   var deadline = Duration.seconds(10)
-  /// What the agent and its plugin say comes before all else: the bundle's bounds are never used up by other files.
+  /// Parts of the agent and its plugin come first: other files never use up the bundle's limits.
   var comesFirst = false
-  /// What must exist for it to be worth a try: a daemon's socket, which its client would wait for.
+  /// A path that must exist: a daemon's socket, which its client would wait for.
   var needs: String?
-  /// Made of lines by the reader, so that a long document is not cut as one long line is.
+  /// Reformatted into lines, so that a long document is not truncated as one long line.
   var isJSON = false
 
   /// As the index shows it.
@@ -54,25 +54,25 @@ struct BundlePart: Sendable, Hashable {
   }
 }
 
-/// How a part came out.
+/// The outcome of a part.
 struct PartRecord: Sendable, Hashable {
   enum Outcome: String, Sendable, Hashable {
     case collected
-    /// There is something, but not all of it.
+    /// Partly collected.
     case partial
-    /// What it would come from does not exist on this node.
+    /// Its source does not exist on this node.
     case absent
     case failed
-    /// The bundle's bounds leave no room or time.
+    /// The bundle's limits leave no room or time.
     case leftOut = "left out"
   }
 
   let path: String
   let origin: String
   var outcome: Outcome
-  /// Empty for what went well.
+  /// Empty on success.
   var reason: String
-  /// Before compression, as it stands in the archive.
+  /// Size in the archive, before compression.
   var size: Int
   var seconds: Double
   /// Secrets that were replaced, by kind.

@@ -15,10 +15,10 @@ extension BundlePlan {
     }
   }
 
-  /// Each reads, none changes: the firewall is saved, not listed, since listing by iptables loads what it lists.
+  /// All commands only read: the firewall is read by iptables-save, since iptables -L loads the tables that it lists.
   private static let table: [Program] = [
     Program("cni/plugins.txt", "ls -laL /opt/cni/bin /etc/cni/net.d"),
-    // The firewall, in every way that rules can stand there.
+    // The firewall, in all backends.
     Program("networking/nftables.txt", "nft -a list ruleset", limit: 8 << 20),
     Program("networking/iptables-save.txt", "iptables-save -c", limit: 8 << 20),
     Program("networking/iptables-nft-save.txt", "iptables-nft-save -c", limit: 8 << 20),
@@ -45,7 +45,7 @@ extension BundlePlan {
     Program("networking/bpf-programs.txt", "bpftool prog show"),
     Program("networking/bpf-links.txt", "bpftool net show"),
     Program("networking/network-policy-maps.txt", "/opt/cni/bin/aws-eks-na-cli ebpf loaded-ebpfdata"),
-    // Names with a dot at the end: no search list. A node without DNS must not wait for these.
+    // Names with a trailing dot: no search list. A node without DNS must not wait for these.
     Program("networking/ping-amazon.txt", "ping -c 2 -i 0.2 -W 1 amazon.com.", seconds: 3),
     Program("networking/ping-ecr.txt", "ping -c 2 -i 0.2 -W 1 public.ecr.aws.", seconds: 3),
     Program("networking/networkd-journal.txt", journal("-u systemd-networkd -n 20000"), seconds: 15),

@@ -14,14 +14,14 @@ struct BundlePlan: Sendable {
   /// `/`, but for tests.
   var root = ""
 
-  /// What is collected, and what is not for want of room.
+  /// What is collected, and what is skipped for lack of room.
   struct Collection: Sendable {
     var parts: [BundlePart] = []
     /// For the index, one line for each folder.
     var notes: [String] = []
   }
 
-  /// What matters most first; of the rest the long ones, so that they do not end alone.
+  /// The most important first; then the long ones, so that they do not finish last.
   var collection: Collection {
     var collection = files
     let first = agent.map { part in
@@ -60,18 +60,18 @@ struct BundlePlan: Sendable {
     let folder: String
     /// In the archive.
     let target: String
-    /// Names that are taken whatever else there is.
+    /// Names that are always taken.
     var first: [String] = []
-    /// What a name of the first level begins with; what begins with the first of them comes first.
+    /// Allowed prefixes of first-level names; names with the first prefix come first.
     var starts: [String] = [""]
     var ends: [String] = [""]
-    /// Folders below that are looked into.
+    /// Depth of subfolders to search.
     var depth = 0
     var limit = 4 << 20
     var isJSON = false
   }
 
-  /// The pods' containers whose logs tell of the network, by namespace and name's beginning.
+  /// Pods with network-related logs, by namespace and name prefix.
   private static let pods = [
     "aws-node-", "cni-metrics-helper", "coredns-", "kube-proxy-", "ebs-csi-", "efs-csi-", "fsx-csi-", "s3-csi-",
     "eks-pod-identity-agent-", "eks-node-monitoring-agent-", "kube-multus-",
@@ -82,7 +82,7 @@ struct BundlePlan: Sendable {
     "ipamd.log", "plugin.log", "network-policy-agent.log", "ebpf-sdk.log", "egress-v4-plugin.log",
     "egress-v6-plugin.log",
   ]
-  /// Files of one folder that are taken at most.
+  /// The maximum number of files per folder.
   private static let fileLimit = 60
 
   private static let folders: [Taken] = [
@@ -135,7 +135,7 @@ struct BundlePlan: Sendable {
     ("/proc/partitions", "storage/partitions"),
   ]
 
-  /// Those whose absence says something are named whether they are there or not.
+  /// Files whose absence is informative are listed even if missing.
   private var files: Collection {
     var collection = Collection()
     collection.parts = BundlePlan.single.map { path, target in
@@ -169,8 +169,8 @@ struct BundlePlan: Sendable {
     return collection
   }
 
-  /// Of each log the last one that was put aside, `NAME-TIME.log.gz`: what happened may have been just before. Of names
-  /// that are not the agent's own, a few.
+  /// The last backup of each log, `NAME-TIME.log.gz`: the problem may have occurred just before the rotation. Of other
+  /// programs' names, a few.
   static func newestPutAside(_ names: [String]) -> [String] {
     var newest: [String: String] = [:]
     for name in names.sorted() where name.hasSuffix(".log.gz") {

@@ -4,10 +4,10 @@ internal import Synchronization
 internal import VPCLinux
 internal import VPCModel
 
-/// One collection: workers make parts, the calling thread writes them into the archive, shows how far it is and takes
-/// the signals. What the workers have made and it has not yet written is all that is held in memory.
+/// One collection: workers produce parts, the calling thread writes them into the archive, shows progress and handles
+/// signals. Only finished but unwritten parts are in memory.
 struct BundleRun {
-  /// Of everything. A healthy node needs a third of it; what has not come by then is left out.
+  /// The total time limit. A healthy node needs a third of it; missing parts are left out.
   static let timeLimit = Duration.seconds(26)
   /// Bytes before compression of all parts together, and of the archive.
   static let contentLimit = 512 << 20
@@ -22,7 +22,7 @@ struct BundleRun {
 
   /// - Parameter folder: the one folder of the archive.
   /// - Returns: the records; nil when a signal came, whose number `signal` then has.
-  /// - Throws: what `archive` throws: it is of no use then.
+  /// - Throws: errors of `archive`, which is then unusable.
   func fill(_ archive: inout ArchiveStream, folder: String, now: Int64, signal: inout Int32?) throws -> [PartRecord]? {
     let queue = PartQueue(parts, room: BundleRun.contentLimit)
     let collector = collector
@@ -31,9 +31,9 @@ struct BundleRun {
       let worker = try? BackgroundResult<Void>.ofThread { queue.work(collector) }
       if worker != nil { started += 1 }
     }
-    // A machine without a thread left: one part after the other, by this one.
+    // If no thread can be created: one part after the other, by this thread.
     if started == 0 { queue.work(collector) }
-    // A little more than the parts have: one that hangs in the kernel is not waited for.
+    // Slightly more than the parts' limit: a part that hangs in the kernel is not waited for.
     let end = collector.end.advanced(by: .seconds(2))
     var records: [PartRecord] = []
     do {
@@ -72,7 +72,7 @@ struct BundleRun {
     return records
   }
 
-  /// Ends the programs that run, and waits for their end.
+  /// Stops running programs, and waits for them.
   private func stop(_ queue: PartQueue) {
     collector.interruption.raise()
     let end = ContinuousClock.now.advanced(by: .seconds(3))
@@ -119,7 +119,7 @@ private final class PartQueue: Sendable {
         guard state.next < parts.count, !collector.interruption.isRaised else { return nil }
         state.next += 1
         state.working += 1
-        // What it may need is set aside, so that all together keep the bound.
+        // Reserves its maximum, so that all parts together keep the limit.
         let part = parts[state.next - 1]
         let room = max(min(part.limit, state.room), 0)
         state.room -= room

@@ -3,9 +3,9 @@
 internal import Glibc
 internal import VPCLinux
 
-/// Names of regular files below a folder: those that matter, then the newest.
+/// Names of regular files below a folder: important ones, then the newest.
 enum FolderWalk {
-  /// Entries of one folder that are looked at.
+  /// The maximum number of entries checked per folder.
   static let entryLimit = 5000
 
   struct Found: Sendable, Hashable {
@@ -13,7 +13,7 @@ enum FolderWalk {
     var names: [String] = []
     /// Files that are there and not among the names.
     var leftOut = 0
-    /// A folder has more entries than were looked at.
+    /// A folder has more entries than were checked.
     var isCut = false
 
     /// For the index; nil where nothing is left out.
@@ -32,7 +32,7 @@ enum FolderWalk {
   /// Links are not followed; a folder that cannot be read has no files.
   ///
   /// - Parameters:
-  ///   - depth: how many levels of folders below are looked into.
+  ///   - depth: how many levels of subfolders to search.
   ///   - limit: files at most.
   ///   - starts: what a name of the first level begins with; names that begin with the first of them come first.
   ///   - ends: what a file's name ends with.
@@ -72,7 +72,7 @@ enum FolderWalk {
     (one.rank, -one.modified, one.name) < (other.rank, -other.modified, other.name)
   }
 
-  /// Sorted, whatever they stand for.
+  /// Sorted.
   static func names(_ folder: String, limit: Int) -> [String] {
     guard var entries = FolderNames(folder) else { return [] }
     return entries.next(atMost: limit).sorted()

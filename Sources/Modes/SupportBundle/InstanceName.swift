@@ -7,11 +7,12 @@ internal import VPCModel
 internal import VPCObserve
 internal import VPCTransport
 
-/// Which instance this is, by whoever knows it without waiting long.
+/// This instance's id, from the fastest available source.
 enum InstanceName {
   static let limit = Duration.seconds(2)
 
-  /// IMDS; where it is silent the agent, cloud-init, the firmware, and at last the host's name. Blocks for 2 s at most.
+  /// IMDS; if it does not answer, the agent, cloud-init, the firmware, and finally the host name. Blocks for 2 s at
+  /// most.
   static func find(agent: AgentIntrospection, environment: [String: String], asksIMDS: Bool) -> String {
     let imds = BackgroundResult.ofTask { asksIMDS ? await metadata(environment) : nil }
     let status = try? BackgroundResult.ofThread { try? agent.status(timeout: .seconds(1)) }

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Makes one part: source → text → Redactor → Deflate. Blocks; many run side by side on threads of their own.
+// Produces one part: source → text → Redactor → Deflate. Blocks; many run concurrently on their own threads.
 
 internal import VPCKube
 internal import VPCLinux
 internal import VPCModel
 internal import VPCObserve
 
-/// What all parts of one run have in common.
+/// State shared by all parts of one run.
 struct PartCollector: Sendable {
   let introspection: AgentIntrospection
   /// The agent's process, if one runs here.
@@ -15,10 +15,11 @@ struct PartCollector: Sendable {
   /// Of this process, for the modes of this binary that are run.
   let environment: [String: String]
   let interruption: Interruption
-  /// When everything ends.
+  /// The common deadline.
   let end: ContinuousClock.Instant
 
-  /// Programs ask each name server once, and wait for it a second: without DNS they would wait for five, again and again.
+  /// Resolver options for programs: one try per name server and a timeout of one second; without DNS the default is
+  /// five, repeatedly.
   private static let runner = SpawnedCommand(
     environment: [
       "PATH=" + SpawnedCommand.defaultPath.joined(separator: ":"), "LC_ALL=C", "RES_OPTIONS=timeout:1 attempts:1",
@@ -30,7 +31,7 @@ struct PartCollector: Sendable {
     let content: DeflatedPiece?
   }
 
-  /// - Parameter room: bytes that the bundle has left for it.
+  /// - Parameter room: bytes left in the bundle.
   func collect(_ part: BundlePart, room: Int) -> Result {
     let began = ContinuousClock.now
     var record = PartRecord(
@@ -89,7 +90,7 @@ struct PartCollector: Sendable {
       let capture = PartCollector.runner.capture(command, interruption: interruption)
       return try keep(capture, of: program, deadline, &text)
     case .own(let arguments):
-      // By this path the child does not take the name that this process was called by.
+      // With this path the child does not inherit this process's name.
       let command = Command("/proc/self/exe", arguments, deadline: deadline, outputLimit: limit)
       let runner = SpawnedCommand(environment: environment.map { "\($0.key)=\($0.value)" })
       // doctor's exit status is a finding.
@@ -122,7 +123,7 @@ struct PartCollector: Sendable {
     }
   }
 
-  /// An end without its first line, which is not whole: half a secret would not be known for one.
+  /// The end without its incomplete first line: a truncated secret would not be recognized.
   private static func wholeLines(_ end: [UInt8]) -> [UInt8] { Array(end.drop { $0 != 0x0a }.dropFirst()) }
 
   private func keep(
@@ -204,7 +205,7 @@ struct PartCollector: Sendable {
     guard let server = PartCollector.server(in: bytes) else {
       return Finding(outcome: .absent, reason: "\(path) names no server")
     }
-    // Whether it answers, not what: no credential is sent, and so no certificate is needed.
+    // Only checks whether it answers: no credential is sent, so no certificate is needed.
     let limit = min(deadline, .seconds(8))
     let form =
       "HTTP %{http_code}, name %{time_namelookup} s, connect %{time_connect} s, TLS %{time_appconnect} s, "
@@ -215,8 +216,8 @@ struct PartCollector: Sendable {
       limit, &text)
   }
 
-  /// The server of a kubeconfig's first cluster; kubelet's has one. The rest of it, such as a program that gets a token, is
-  /// of no matter here.
+  /// The server of a kubeconfig's first cluster; kubelet's has one. The rest of it, such as a token helper, does not
+  /// matter here.
   static func server(in bytes: [UInt8]) -> String? {
     let document = try? YAMLReader.parse(bytes)
     let server = document?["clusters"]?.array?.first?["cluster"]?["server"]?.string

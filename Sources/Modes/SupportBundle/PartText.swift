@@ -3,7 +3,7 @@
 internal import VPCLinux
 internal import VPCModel
 
-/// The text of one part on its way into the archive: never more of it in memory than a piece, but of a JSON document.
+/// The text of one part on its way into the archive: only one piece is in memory, except for a JSON document.
 struct PartText: ~Copyable {
   struct Finished {
     let content: DeflatedPiece
@@ -20,7 +20,7 @@ struct PartText: ~Copyable {
   private let end: ContinuousClock.Instant
   private var lost = 0
 
-  /// - Parameter end: what comes later is left out and counted.
+  /// - Parameter end: later data is dropped and counted.
   init(isJSON: Bool, end: ContinuousClock.Instant) throws {
     self.end = end
     deflate = try Deflate()
@@ -36,7 +36,7 @@ struct PartText: ~Copyable {
   }
 
   private mutating func pass(_ bytes: [UInt8]) throws {
-    // A piece is short work, but a long log is many, and other parts have had the processors.
+    // One piece is short work, but a long log has many, and other parts need the processors too.
     for start in stride(from: 0, to: bytes.count, by: 1 << 18) {
       let piece = bytes[start..<min(start + 1 << 18, bytes.count)]
       guard ContinuousClock.now < end else {
@@ -50,7 +50,7 @@ struct PartText: ~Copyable {
   private mutating func compress(_ bytes: ArraySlice<UInt8>) throws {
     var output: [UInt8] = []
     output.reserveCapacity(bytes.count)
-    // Environments and command lines of /proc are parted by zeros.
+    // Environments and command lines of /proc are separated by zeros.
     redactor.take(bytes.contains(0) ? bytes.map { $0 == 0 ? 0x0a : $0 }[...] : bytes, into: &output)
     try deflate.add(output)
   }
@@ -58,7 +58,7 @@ struct PartText: ~Copyable {
   consuming func finish() throws -> Finished {
     if isJSON {
       let whole = document
-      // What is no JSON goes in as it is.
+      // Anything but JSON is added unchanged.
       let parsed = try? JSONParser.parse(whole, limits: JSONParser.Limits(size: 16 << 20, depth: 64))
       try pass(parsed.map { Array(($0.indented(by: 2) + "\n").utf8) } ?? whole)
     }

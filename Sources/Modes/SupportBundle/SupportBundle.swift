@@ -6,7 +6,7 @@ internal import VPCLinux
 internal import VPCModel
 internal import VPCObserve
 
-/// One run of the mode, from the first look to the archive's name.
+/// One run of the mode, from the first check to the archive's name.
 struct SupportBundle {
   let target: BundleTarget
   let isQuiet: Bool
@@ -14,7 +14,7 @@ struct SupportBundle {
   let ignoresMetrics: Bool
   let isHybrid: Bool
 
-  /// What the archive may need, and as much again that the node keeps.
+  /// The archive's maximum, plus as much that stays free on the node.
   private static let neededSpace = UInt64(2 * BundleRun.archiveLimit)
 
   /// - Returns: the exit status.
@@ -98,7 +98,7 @@ struct SupportBundle {
   }
 }
 
-/// How far it is, for a person: one line that is written over on a terminal, every tenth part elsewhere.
+/// Progress: one line that is overwritten on a terminal, every fiftieth part elsewhere.
 struct BundleProgress {
   let isQuiet: Bool
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// `vpc-cni support`, on a host `aws-cni support` or aws-cni-support.sh: BundlePlan says what is collected, BundleRun has it
-// collected side by side (PartCollector), each part without its secrets (Redactor), and writes the archive
-// (ArchiveStream), which gets its name at the very end (NewFile).
+// `vpc-cni support`, on a host `aws-cni support` or aws-cni-support.sh: BundlePlan lists the parts, BundleRun collects
+// them concurrently (PartCollector), each without its secrets (Redactor), and writes the archive (ArchiveStream), which
+// gets its final name at the end (NewFile).
 
 internal import Glibc
 internal import VPCLinux

@@ -3,14 +3,14 @@
 internal import Glibc
 internal import VPCLinux
 
-/// Reads a file that others write, piece by piece; of a long one its end.
+/// Reads a file that others write, piece by piece; only the end of a long one.
 enum TailReader {
   /// - Parameters:
   ///   - limit: bytes to read at most.
-  ///   - take: gets the pieces in order.
-  /// - Returns: bytes of the beginning, or of a file without a size the end, that were left out.
-  /// - Throws: `FileError`, also for what is no regular file, a symbolic link among them: who may write into a folder of
-  ///   logs could name any file by one. What follows a link on every node is listed in `followed`.
+  ///   - take: receives the pieces in order.
+  /// - Returns: bytes left out at the beginning, or at the end of a file without a size.
+  /// - Throws: `FileError`, also for a non-regular file such as a symbolic link: a writer of a log folder could link to
+  ///   any file. Paths that are links on every node are listed in `followed`.
   static func read(_ path: String, limit: Int, _ take: ([UInt8]) throws -> Void) throws -> Int {
     let nofollow = followed.contains(path) ? 0 : O_NOFOLLOW
     let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | nofollow)
@@ -28,7 +28,7 @@ enum TailReader {
       }
       try take(Array("[the first \(left) bytes are left out]\n".utf8))
     }
-    // The first line is not whole, and half a secret would not be known for one.
+    // The first line is incomplete, and a truncated secret would not be recognized.
     var isInsideLine = left > 0
     left = max(left, 0)
     var read = 0
@@ -47,7 +47,7 @@ enum TailReader {
       }
       try take(chunk)
     }
-    // A file that grows, or one of /proc without a size: what is left is not counted, but there is some.
+    // A growing file, or one of /proc without a size: the rest exists but is not counted.
     if status.st_size == 0, try !piece(descriptor, 1, path).isEmpty { left += 1 }
     return left
   }

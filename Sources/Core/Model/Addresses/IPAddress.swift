@@ -28,7 +28,7 @@ package struct IPAddress: Sendable, Hashable {
     self.bits = bits
   }
 
-  /// The address of `family` with the low bits of `bits`; nil where IPv4 is asked for more than 32.
+  /// The address of `family` with the low bits of `bits`; nil if an IPv4 address would need more than 32 bits.
   package init?(family: AddressFamily, bits: UInt128) {
     if family == .ipv4 && bits > UInt128(UInt32.max) { return nil }
     self.family = family
@@ -50,13 +50,13 @@ package struct IPAddress: Sendable, Hashable {
     return (0..<count).map { UInt8(truncatingIfNeeded: bits >> UInt128(8 * (count - 1 - $0))) }
   }
 
-  /// The address `offset` steps further, or nil where that leaves the family's range.
+  /// The address `offset` steps further; nil outside the family's range.
   package func advanced(by offset: UInt128) -> IPAddress? {
     let (sum, overflow) = bits.addingReportingOverflow(offset)
     return overflow ? nil : IPAddress(family: family, bits: sum)
   }
 
-  /// Loopback, link-local, multicast and unspecified addresses are never given to a pod.
+  /// Loopback, link-local, multicast and unspecified addresses are never assigned to a pod.
   package var isGlobalUnicast: Bool {
     switch family {
     case .ipv4:

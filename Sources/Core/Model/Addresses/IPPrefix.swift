@@ -53,7 +53,7 @@ package struct IPPrefix: Sendable, Hashable {
     contains(other) || other.contains(self)
   }
 
-  /// The address at `offset` from the start, or nil past the end.
+  /// The address at `offset` from the start; nil past the end.
   package func address(at offset: Int) -> IPAddress? {
     guard (0..<count).contains(offset) else { return nil }
     return address.advanced(by: UInt128(offset))

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// What outlives the agent: which attachment has which address, which addresses cool down, and what is being given back
-/// to EC2.
+/// The state that outlives the agent: the attachments' addresses, the cooldowns, and unassigns and detaches in
+/// progress.
 ///
 /// Written by `CheckpointDocument`, read by `CheckpointReader`. Schema `vpc-cni-ipam/1` of amazon-vpc-cni-k8s, with three
 /// members of our own (`cooldowns`, `returns`, `clock`) that amazon-vpc-cni-k8s ignores.
@@ -24,7 +24,7 @@ package struct Checkpoint: Sendable, Hashable {
 
   /// The only version there is.
   package static let version = "vpc-cni-ipam/1"
-  /// Where a node keeps it (network card 0).
+  /// Its path on a node (network card 0).
   package static let path = "/var/run/aws-node/ipam.json"
 }
 
@@ -36,7 +36,7 @@ package struct CheckpointAllocation: Sendable, Hashable {
   /// Nanoseconds since 1970.
   package var unixNanoseconds: Int64
   package var pod: PodName
-  /// At least 1; 0 and absence mean 1 (older versions wrote none).
+  /// At least 1; 0 or a missing field means 1 (older versions wrote none).
   package var interfacesCount: Int
 
   package init(
@@ -50,7 +50,7 @@ package struct CheckpointAllocation: Sendable, Hashable {
   }
 }
 
-/// An address that was released and may not be given out before an instant.
+/// A released address that may not be assigned before an instant.
 package struct CheckpointCooldown: Sendable, Hashable {
   package var address: IPAddress
   /// Nanoseconds since 1970 at which the cooldown ends.
@@ -62,16 +62,17 @@ package struct CheckpointCooldown: Sendable, Hashable {
   }
 }
 
-/// Something that the node gives back to EC2, written before the call: an address or prefix, or a whole ENI.
+/// An unassign or detach, written before the call: of an address or prefix, or a whole ENI.
 package struct CheckpointReturn: Sendable, Hashable {
   package enum Subject: Sendable, Hashable {
     /// The whole ENI is being detached or was.
     case eni(ENIID)
-    /// An address or prefix is being unassigned from an ENI. The ENI is nil where EC2 has confirmed that.
+    /// An address or prefix is being unassigned from an ENI. The ENI is nil if EC2 has confirmed that.
     case cidr(IPPrefix, of: ENIID?)
   }
   package var subject: Subject
-  /// Nil while EC2 has not confirmed it. Then: nanoseconds since 1970 until which a listing may lag and still show it.
+  /// Nil while EC2 has not confirmed it. Afterwards: nanoseconds since 1970 until which a lagging listing may still
+  /// show it.
   package var untilUnixNanoseconds: Int64?
 
   package init(_ subject: Subject, untilUnixNanoseconds: Int64? = nil) {
@@ -80,8 +81,8 @@ package struct CheckpointReturn: Sendable, Hashable {
   }
 }
 
-/// What two clocks showed when the file was written. The calendar can be set between two runs of the agent; the clock
-/// that counts from the machine's start cannot, so it tells how much time has really passed.
+/// The values of two clocks when the file was written. The wall clock can be changed between two runs of the agent; the
+/// boot-time clock cannot, so it shows how much time has really passed.
 package struct CheckpointClock: Sendable, Hashable {
   /// /proc/sys/kernel/random/boot_id
   package var bootID: String
@@ -94,14 +95,14 @@ package struct CheckpointClock: Sendable, Hashable {
 }
 
 extension Checkpoint {
-  /// The same checkpoint with its calendar times moved by as much as the calendar was set since the file was written.
+  /// The same checkpoint with its wall-clock times shifted by the clock change since the file was written.
   ///
-  /// Where that is not known (another boot, or a file without a clock), every cooldown and every return rests its whole
-  /// time again: an address that rests too long costs less than one that is given out too early.
+  /// If the change is unknown (another boot, or a file without a clock), every cooldown and return starts over: an
+  /// address that is reused too late costs less than one reused too early.
   ///
   /// - Parameters:
-  ///   - rest: how long addresses cool down; never longer than this.
-  ///   - lag: how long listings may lag behind what was given back.
+  ///   - rest: the cooldown, which is also the maximum.
+  ///   - lag: how long listings may lag behind an unassign.
   package func translated(to now: PoolTime, bootID: String, rest: Duration, lag: Duration) -> Checkpoint {
     var result = self
     result.clock = nil
@@ -114,7 +115,7 @@ extension Checkpoint {
     }
     let expected = clock.time.unixNanoseconds(after: now.instant - clock.time.instant)
     let (shift, overflow) = now.unixNanoseconds.subtractingReportingOverflow(expected)
-    // Below a second it is the calendar being slewed.
+    // Below a second the wall clock is only being slewed.
     guard !overflow, shift.magnitude >= 1_000_000_000 else { return result }
     for index in allocations.indices { result.allocations[index].unixNanoseconds &+= shift }
     for index in cooldowns.indices { result.cooldowns[index].untilUnixNanoseconds &+= shift }

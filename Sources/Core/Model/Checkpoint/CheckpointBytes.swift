@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// Text written straight into bytes.
+/// Text written directly into bytes.
 struct CheckpointBytes: Sendable {
   var bytes: [UInt8] = []
 
@@ -8,7 +8,7 @@ struct CheckpointBytes: Sendable {
 
   mutating func raw(_ text: String) { bytes.append(contentsOf: text.utf8) }
 
-  /// Decimal digits, without the detour over strings.
+  /// Decimal digits, without intermediate strings.
   mutating func number(_ value: Int64) {
     if value < 0 { bytes.append(UInt8(ascii: "-")) }
     var rest = value.magnitude
@@ -34,7 +34,7 @@ struct CheckpointBytes: Sendable {
     if !isPlain { bytes.append(contentsOf: JSONValue.string(text).bytes) }
   }
 
-  /// Dotted decimal without the detour over strings; IPv6 as its description.
+  /// Dotted decimal without intermediate strings; IPv6 as its description.
   mutating func address(_ address: IPAddress) {
     guard address.family == .ipv4 else { return raw(address.description) }
     let bits = UInt32(truncatingIfNeeded: address.bits)

@@ -10,13 +10,13 @@ extension Checkpoint {
   }
 }
 
-/// The checkpoint's text, kept from one change to the next: a node with 700 pods writes the file at every ADD and DEL, and
-/// one entry of it has changed. A change costs that entry's text, and one move of bytes in memory where it leaves.
+/// The checkpoint's text, kept between changes: a node with 700 pods writes the file at every ADD and DEL, while only
+/// one entry changes. A change costs the text of that entry, and one move of bytes for a removal.
 ///
-/// Entries stand in the order in which they came. `Pool.update` brings it up to date.
+/// Entries are in insertion order. `Pool.update` applies changes.
 package struct CheckpointDocument: Sendable {
   private struct Place: Sendable {
-    /// Rises from place to place, so that an entry is found by halving.
+    /// Ascending, so that an entry is found by binary search.
     let number: UInt64
     var start: Int
   }
@@ -26,7 +26,7 @@ package struct CheckpointDocument: Sendable {
   private var places: [Place] = []
   private var numbers: [AttachmentKey: UInt64] = [:]
   private var lastNumber: UInt64 = 0
-  /// Nothing was ever entered or said to be missing: whoever brings it up to date has to enter everything.
+  /// No entry was ever added or removed: the next update must add everything.
   private(set) var isNew = true
 
   private static let head = "{\"version\":\"\(Checkpoint.version)\",\"allocations\":"
@@ -39,7 +39,7 @@ package struct CheckpointDocument: Sendable {
   /// How many entries it has.
   package var count: Int { places.count }
 
-  /// Enters an allocation in the place of what its attachment had.
+  /// Adds an allocation, replacing the attachment's previous one.
   package mutating func set(_ entry: CheckpointAllocation) {
     remove(entry.key)
     lastNumber += 1
@@ -49,7 +49,7 @@ package struct CheckpointDocument: Sendable {
     text.allocation(entry)
   }
 
-  /// Takes out what the attachment has, if it has anything.
+  /// Removes the attachment's allocation, if any.
   package mutating func remove(_ key: AttachmentKey) {
     isNew = false
     guard let number = numbers.removeValue(forKey: key) else { return }
@@ -77,7 +77,7 @@ package struct CheckpointDocument: Sendable {
     return low
   }
 
-  /// Hands the whole file to `body`, without a copy of it.
+  /// Passes the whole file to `body`, without a copy.
   package mutating func withBytes<Value, Failure: Error>(
     cooldowns: [CheckpointCooldown], returns: [CheckpointReturn] = [], clock: CheckpointClock? = nil,
     _ body: ([UInt8]) throws(Failure) -> Value

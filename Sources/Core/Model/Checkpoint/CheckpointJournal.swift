@@ -2,13 +2,13 @@
 
 /// Which attachments' allocations changed since the checkpoint's document was last brought up to date.
 ///
-/// Bounded: beyond `limit` it says that anything may have changed, which costs one whole encoding. Whoever never asks
-/// (a simulation) pays for nothing.
+/// Bounded: beyond `limit` everything counts as changed, which costs one full encoding. A simulation that never asks
+/// pays nothing.
 struct CheckpointJournal: Sendable {
-  /// More changes than come between two writes of a node, even when all who wait are served at once.
+  /// More changes than occur between two writes, even when all waiters are served at once.
   static let limit = 256
 
-  /// In the order of the changes; one may stand twice.
+  /// In the order of the changes; one may appear twice.
   private(set) var keys: [AttachmentKey] = []
   /// Anything may have changed.
   private(set) var isOverrun = true
@@ -23,7 +23,7 @@ struct CheckpointJournal: Sendable {
     }
   }
 
-  /// Everything noted stands in the document.
+  /// The document contains all noted changes.
   mutating func clear() {
     keys.removeAll(keepingCapacity: true)
     isOverrun = false

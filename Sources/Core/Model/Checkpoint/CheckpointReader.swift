@@ -1,21 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// Reads a checkpoint from bytes that nobody vouches for: damage is told, never fatal. What is sound is used.
+/// Reads a checkpoint from untrusted bytes: damage is reported, never fatal. Valid entries are used.
 ///
-/// Where two entries claim the same address or the same attachment, the one with the later timestamp wins (an address
-/// can only have been given out again after the earlier claim ended); where they are equal, the one further down.
+/// If two entries claim the same address or attachment, the one with the later timestamp wins (an address is reassigned
+/// only after the earlier claim ended); with equal timestamps, the later one in the file.
 package struct CheckpointReader {
-  /// Something in the file that was not used, or not as it stands.
+  /// A part of the file that was not used, or not unchanged.
   package enum Finding: Sendable, Hashable, CustomStringConvertible {
     /// The whole file: empty, too long, not JSON, or not an object.
     case unreadable(String)
-    /// Another version was written; its entries are read as far as they have the known shape.
+    /// The file has another version; entries with the known shape are read.
     case version(String)
-    /// One entry of `allocations`, by its place, and why it is passed over.
+    /// One entry of `allocations`, by its index, and why it is skipped.
     case entry(Int, String)
     /// Two entries claim one address; the attachment that lost it.
     case duplicateAddress(IPAddress, dropped: AttachmentKey)
-    /// Two entries for one attachment; the address that it does not keep.
+    /// Two entries for one attachment; the dropped address.
     case duplicateKey(AttachmentKey, dropped: IPAddress)
     /// One entry of `cooldowns`.
     case cooldown(Int, String)
@@ -37,7 +37,7 @@ package struct CheckpointReader {
     }
   }
 
-  /// What could be used, and what could not.
+  /// The usable content, and the findings.
   package struct Result: Sendable {
     package var checkpoint = Checkpoint()
     package var findings: [Finding] = []
@@ -49,14 +49,14 @@ package struct CheckpointReader {
   package static let maximumFindings = 100
 
   private var result = Result()
-  /// Entries in the file's order; nil where a later one won.
+  /// Entries in the file's order; nil if a later one won.
   private var entries: [CheckpointAllocation?] = []
   private var byKey: [AttachmentKey: Int] = [:]
   private var byAddress: [IPAddress: Int] = [:]
 
   private init() {}
 
-  /// - Parameter bytes: the whole file. An empty one is unreadable; a missing file is the caller's to tell apart.
+  /// - Parameter bytes: the whole file. An empty one is unreadable; the caller handles a missing file.
   package static func read(_ bytes: [UInt8]) -> Result {
     let document: JSONValue
     do {

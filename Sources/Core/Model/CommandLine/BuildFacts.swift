@@ -3,7 +3,7 @@
 /// What a binary was made from.
 package struct BuildFacts: Sendable, Hashable {
   package let version: String
-  /// 40 hex digits, perhaps with `-dirty`; `unknown` where the build did not write it in.
+  /// 40 hex digits, perhaps with `-dirty`; `unknown` if the build did not set it.
   package let commit: String
 
   package init(version: String, commit: String) {
@@ -13,10 +13,10 @@ package struct BuildFacts: Sendable, Hashable {
 
   /// What stands before the commit in the binary's file.
   ///
-  /// Put together at run time: as one literal it would be found in the file a second time.
+  /// Composed at run time: a single literal would be found in the file a second time.
   package static var marker: [UInt8] { Array("@(#)".utf8) + Array("vpc-cni-build ".utf8) }
 
-  /// The commit out of a mark's text; nil where the text is no mark.
+  /// The commit of a mark's text; nil if the text is not a mark.
   package static func commit(inMark text: String) -> String? {
     let marker = String(decoding: marker, as: UTF8.self)
     guard text.hasPrefix(marker) else { return nil }

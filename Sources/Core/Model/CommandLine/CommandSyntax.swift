@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The options of the modes that people run by hand: declared once, read, explained by `help` and offered by the shells'
-// completions. A library for this costs every pod start more than it gives (docs/decisions/0033).
+// The options of the command-line modes: declared once, then parsed, explained by `help` and offered by shell
+// completions. A library would cost every pod start too much (docs/decisions/0033).
 
 /// One option, `--name` or `--name=VALUE`.
 package struct CommandOption: Sendable, Hashable {
   package let name: String
-  /// What stands for the value in help, in capitals; nil for an option without one.
+  /// The placeholder of the value in help, in capitals; nil for an option without one.
   package let value: String?
   /// The values that may be given; empty: any text.
   package let choices: [String]
@@ -37,7 +37,7 @@ package struct CommandSyntax: Sendable, Hashable {
   package let options: [CommandOption]
   /// Words that may follow the options, such as a mode's name; shells offer them.
   package let operands: [String]
-  /// Operands that may be given at most.
+  /// The maximum number of operands.
   package let operandLimit: Int
 
   package init(mode: String, options: [CommandOption], operands: [String] = [], operandLimit: Int = 0) {
@@ -47,15 +47,14 @@ package struct CommandSyntax: Sendable, Hashable {
     self.operandLimit = operandLimit
   }
 
-  /// Arguments that cannot be used: what was given and what would be right.
+  /// Invalid arguments: what was given and what is allowed.
   package struct Refusal: Error, Sendable, Hashable, CustomStringConvertible {
     package let description: String
   }
 
-  /// Reads `--name`, `--name=value`, `--name value` and `-h`; nothing behind `--` is an option.
+  /// Reads `--name`, `--name=value`, `--name value` and `-h`; nothing after `--` is an option.
   ///
-  /// - Throws: `Refusal` for an option that is not known, given twice, without its value or with one it does not take,
-  ///   and for too many operands.
+  /// - Throws: `Refusal` for an unknown or duplicate option, a missing or unexpected value, and too many operands.
   package func read(_ arguments: [String]) throws(Refusal) -> CommandArguments {
     var result = CommandArguments()
     var rest = arguments[...]
@@ -122,7 +121,7 @@ package struct CommandArguments: Sendable, Hashable {
 
   package subscript(_ name: String) -> String? { values[name] }
 
-  /// A whole number within a range; nil where the option is not given.
+  /// A whole number within a range; nil if the option is missing.
   package func number(
     _ name: String, in range: ClosedRange<Int>, _ syntax: CommandSyntax
   ) throws(CommandSyntax.Refusal) -> Int? {

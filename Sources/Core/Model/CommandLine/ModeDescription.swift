@@ -7,7 +7,7 @@ package struct ModeDescription: Sendable, Hashable {
   /// The names it is installed under.
   package let names: [String]
   package let summary: String
-  /// What `help MODE` says of a mode that takes no options of this kind, or before the list of options.
+  /// The text of `help MODE` before the list of options, or instead of it.
   package let details: String
   /// Nil for a mode that programs call and that reads its input in its own way.
   package let syntax: CommandSyntax?

@@ -1,17 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 
 extension String {
-  /// The text with every character that a terminal would act on, instead of showing it, as JSON writes it: `\u001b`.
+  /// The text with every terminal control character escaped as in JSON: `\u001b`.
   ///
-  /// For what came from somewhere else (an answer, a file, a name that a user chose) and goes to a person's terminal:
-  /// control characters (also those of C1, of which U+009B begins a sequence as ESC [ does), line breaks, and marks that
-  /// change the direction of what follows.
+  /// For external text (an answer, a file, a user's name) on a terminal: control characters (also those of C1, of which
+  /// U+009B begins a sequence as ESC [ does), line breaks, and marks that change the direction of what follows.
   package var visible: String {
     guard unicodeScalars.contains(where: String.isActedOn) else { return self }
     return escaped(where: String.isActedOn)
   }
 
-  /// The same for text of many lines, whose line feeds stay. A JSON document stays one: outside its strings it has none of
+  /// The same for multi-line text, whose line feeds stay. A JSON document stays one: outside its strings it has none of
   /// the others.
   package var visibleLines: String {
     let isActedOn = { (scalar: Unicode.Scalar) in scalar != "\n" && String.isActedOn(scalar) }

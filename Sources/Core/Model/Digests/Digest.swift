@@ -4,7 +4,7 @@ internal import CNettle
 
 /// Digests by nettle. Each call takes the whole message; none fails.
 package enum Digest {
-  /// 20 bytes. For names alone: SHA-1 resists no attack. Source: FIPS 180-4.
+  /// 20 bytes. Only for names: SHA-1 is not secure. Source: FIPS 180-4.
   package static func sha1(_ message: [UInt8]) -> [UInt8] {
     var state = sha1_ctx()
     nettle_sha1_init(&state)

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// An error that knows the error which caused it.
+/// An error with its cause.
 ///
-/// `description` says what was tried and on what, lower case, no full stop, and never repeats its cause: the chain is
-/// put together once, by `CauseChain.text`.
+/// `description` names the operation and its object, lower case, without a full stop, and never repeats its cause:
+/// `CauseChain.text` composes the chain once.
 package protocol CausedError: Error, CustomStringConvertible {
   var cause: (any Error)? { get }
 }

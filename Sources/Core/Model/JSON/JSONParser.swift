@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// Reads one RFC 8259 document from bytes that nobody vouches for.
+/// Parses one RFC 8259 document from untrusted bytes.
 package struct JSONParser {
   /// Why a text is not accepted.
   package struct Failure: Error, Sendable, Hashable, CustomStringConvertible {
@@ -34,7 +34,7 @@ package struct JSONParser {
 
   /// - Parameters:
   ///   - text: UTF-8, white space allowed around the one value.
-  ///   - fields: what of the document is wanted; the rest is checked and not kept.
+  ///   - fields: the wanted members; the rest is checked and dropped.
   /// - Throws: `Failure` for a text that is too long, too deep, not UTF-8 in a string, or not JSON.
   package static func parse(
     _ text: [UInt8], limits: Limits = Limits(), keeping fields: JSONSelection = .all
@@ -122,7 +122,7 @@ package struct JSONParser {
     }
   }
 
-  /// Passes over a value that nobody wants: as strict as reading it, but for escapes and UTF-8 within its strings.
+  /// Skips an unwanted value: as strict as parsing it, except for escapes and UTF-8 in strings.
   private mutating func skip(depth: Int) throws(Failure) {
     guard depth <= limits.depth else { throw failure("nested deeper than \(limits.depth)") }
     skipSpace()
@@ -246,7 +246,7 @@ package struct JSONParser {
     }
   }
 
-  /// Leaves `at` on the last digit. A lone surrogate becomes U+FFFD, as readers of other languages have it.
+  /// Leaves `at` on the last digit. A lone surrogate becomes U+FFFD, as in other languages.
   private mutating func unicodeEscape() throws(Failure) -> Unicode.Scalar {
     let high = try fourDigits()
     guard 0xd800...0xdfff ~= high else { return Unicode.Scalar(high) ?? "\u{fffd}" }

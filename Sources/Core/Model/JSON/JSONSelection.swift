@@ -2,14 +2,14 @@
 
 /// Which members of a JSON document are kept while it is read. A selection of an array is one of each of its items.
 ///
-/// For documents of which a small part is used: a Kubernetes object is mostly what others wrote down for themselves.
+/// For documents of which only a small part is used, such as Kubernetes objects.
 package indirect enum JSONSelection: Sendable, Hashable {
   /// Everything from here on.
   case all
-  /// These members of an object, and what of each.
+  /// These members of an object, with a selection for each.
   case members([String: JSONSelection])
 
-  /// What of that member is kept; nil for nothing.
+  /// The selection of that member; nil to drop it.
   package func member(_ name: String) -> JSONSelection? {
     switch self {
     case .all: .all

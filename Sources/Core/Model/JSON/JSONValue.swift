@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// A JSON document as a tree that keeps what it was given: members in their order, numbers as they were written.
+/// A JSON document as a tree that preserves member order and number texts.
 ///
-/// Used where what is not understood must be passed through unharmed (a CNI `prevResult`) and where a reader must start
-/// fast (every pod start parses one). Made by `JSONParser`, which bounds size and depth.
+/// Used where unknown members must be preserved (a CNI `prevResult`) and where parsing must start fast (every pod start
+/// parses one). Made by `JSONParser`, which bounds size and depth.
 package indirect enum JSONValue: Sendable, Hashable {
   case null
   case bool(Bool)

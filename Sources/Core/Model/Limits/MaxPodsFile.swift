@@ -13,7 +13,7 @@ package enum MaxPodsFile {
     }
   }
 
-  /// - Returns: nil where the list does not name the type.
+  /// - Returns: nil if the list does not contain the type.
   package static func pods(of type: String, in content: [UInt8]) throws(BadLine) -> Int? {
     for (index, line) in content.split(separator: 0x0a, omittingEmptySubsequences: false).enumerated() {
       let text = line.prefix { $0 != UInt8(ascii: "#") }

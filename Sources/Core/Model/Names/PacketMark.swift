@@ -11,11 +11,11 @@ package struct PacketMark: Sendable, Hashable, CustomStringConvertible {
     self.mask = mask
   }
 
-  /// What the contract marks connections with that must leave by the primary ENI: AWS_VPC_K8S_CNI_CONNMARK's default.
+  /// The contract's mark of connections that must leave by the primary ENI: AWS_VPC_K8S_CNI_CONNMARK's default.
   package static let primary = PacketMark(value: 0x80, mask: 0x80)
 
-  /// The bits that say which ENI a packet from a pod leaves by. Disjoint from 0x80, from portmap's 0x2000,
-  /// kube-proxy's 0x4000 and 0x8000 and Cilium's 0x0f00 and 0xffff0000.
+  /// The bits that select the ENI of a pod's packet. Disjoint from 0x80, from portmap's 0x2000, kube-proxy's 0x4000 and
+  /// 0x8000 and Cilium's 0x0f00 and 0xffff0000.
   package static let defaultENIMask: UInt32 = 0x7f
 
   package var description: String { "0x\(String(value, radix: 16))/0x\(String(mask, radix: 16))" }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Elements of XML whose text is a secret: `<SecretAccessKey>…</SecretAccessKey>`, `<entry key="password">…</entry>`, and
-// `<name>password</name><value>…</value>`. What stands in attributes is found as fields are (LineScan+Fields).
+// Elements of XML whose text is a secret: `<SecretAccessKey>…</SecretAccessKey>`, `<entry key="password">…</entry>`,
+// and `<name>password</name><value>…</value>`. Attributes are handled like fields (LineScan+Fields).
 
 extension LineScan {
   /// Of a tag, its attributes included.

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Fields with a name and a value, as they stand in JSON, YAML, TOML and INI files, environments, headers, URLs, command
-// lines and log lines: `name=value`, `name: value`, `"name": "value"`, `\"name\":\"value\"`, `--name value`.
+// Fields with a name and a value, as in JSON, YAML, TOML and INI files, environments, headers, URLs, command lines and
+// log lines: `name=value`, `name: value`, `"name": "value"`, `\"name\":\"value\"`, `--name value`.
 
 extension LineScan {
   /// Takes the field whose name begins at `start`, if its name announces a secret.
   ///
-  /// - Returns: where to go on; nil where there is no such field.
+  /// - Returns: where to continue; nil if there is no such field.
   mutating func field(_ start: Int) -> Int? {
     let end = endOfName(start)
     let name = line[start..<end]
@@ -17,7 +17,7 @@ extension LineScan {
     }
     let isValueOfPair = pendingValue > 0 && SecretNames.word(name) == Array("value".utf8)
     guard isValueOfPair || SecretNames.isSecret(name) else { return nil }
-    // A shell's working folder has the name that others give to a password.
+    // A shell's working folder (PWD) has a name that others use for passwords.
     if joint.value < line.count, line[joint.value] == UInt8(ascii: "/"), SecretNames.isFolder(name) { return nil }
     if isValueOfPair { pendingValue = 0 }
     return take(Field(name: start..<end, joint: joint), isHeader: SecretNames.isHeader(name))
@@ -29,7 +29,7 @@ extension LineScan {
     let value: Int
     /// `=`, `:` or a space.
     let sign: UInt8
-    /// The name's closing quote: the name stood in quotes of its own.
+    /// The name's closing quote, if the name is quoted.
     let nameIsQuoted: Bool
   }
 
@@ -197,7 +197,7 @@ extension LineScan {
     return before.isEmpty || before == [0x2d] || before == Array("export".utf8) || before == Array("-export".utf8)
   }
 
-  /// Values that hold nothing, and that a reader needs.
+  /// Values without content, which stay readable.
   func isHarmless(_ value: ArraySlice<UInt8>) -> Bool {
     guard value.count <= 10 else { return false }
     let word = String(decoding: value, as: UTF8.self).lowercased()

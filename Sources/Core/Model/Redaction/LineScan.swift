@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// Finds the secrets of one line: values of fields with telling names (LineScan+Fields), and words that tell by
-/// themselves. One pass; each byte is looked at a bounded number of times.
+/// Finds the secrets of one line: values of fields with secret names (LineScan+Fields), and words with a secret's form.
+/// One pass; each byte is examined a bounded number of times.
 struct LineScan {
   /// A stretch to replace.
   struct Span: Hashable {
@@ -9,26 +9,26 @@ struct LineScan {
     let kind: SecretKind
     /// The replacement stands for a value of JSON that had no quotes.
     var isQuoted = false
-    /// Nothing is put in its place: an earlier line has the mark.
+    /// No replacement: an earlier line has the mark.
     var isSilent = false
   }
 
-  /// What goes on in the lines that follow.
+  /// State that continues in the following lines.
   enum Opening: Hashable {
     /// Lines with more indentation than this belong to a secret.
     case block(indent: Int)
-    /// A private key has begun and not ended.
+    /// Inside a private key.
     case privateKey
-    /// The text of an XML element has begun and not ended.
+    /// Inside the text of an XML element.
     case element
   }
 
   let line: [UInt8]
   private(set) var spans: [Span] = []
   private(set) var opening: Opening?
-  /// Lines for which a field `value` is taken for a secret's: the field `name` before it said so. Counted by the caller.
+  /// Lines for which a field `value` counts as a secret because of the field `name` before it. Counted by the caller.
   var pendingValue: Int
-  /// Base64 is looked into; not that of what was base64 itself.
+  /// Whether to decode base64; not inside decoded base64.
   private let isDecoded: Bool
   /// A netrc line: `machine HOST login USER password PASSWORD`.
   private var hasLogin = false
@@ -134,7 +134,7 @@ struct LineScan {
     return at
   }
 
-  /// What an earlier pass has put in a secret's place.
+  /// The replacement of an earlier pass.
   func isRedacted(_ start: Int) -> Bool { SecretShapes.has(line, Array("[redacted ".utf8), at: start) }
 
   /// `user:password@` behind `://`.
@@ -183,7 +183,7 @@ struct LineScan {
 
   /// `Bearer TOKEN`, `Basic CREDENTIAL`, `-u user:password`, and a netrc's password.
   private mutating func loginWord(_ start: Int) -> Int? {
-    // What the words below begin with: most words need no closer look.
+    // The first bytes of the words below: most words need no further check.
     switch line[start] | 0x20 {
     case UInt8(ascii: "b"), UInt8(ascii: "n"), UInt8(ascii: "-"), UInt8(ascii: "l"), UInt8(ascii: "m"),
       UInt8(ascii: "p"):

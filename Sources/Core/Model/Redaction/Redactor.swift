@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Replaces what looks like a secret in text, for what leaves the node. It goes by lines and keeps one of them at most:
+// Replaces likely secrets in text that leaves the node. It works by lines and keeps at most one of them:
 //
 //   pieces of text ─▶ lines, cut at lineLimit ─┬─▶ TextScan: LineScan (SecretNames, SecretShapes) ─┬─▶ [redacted KIND]
 //                                              └─▶ UnescapedLine, layer by layer ─▶ TextScan ───────┘
 //
-// What colours text on a terminal is left out: it would stand between a name and its value.
-// A secret that nothing announces and that has no form of its own is not found; docs/decisions/0036 says what that means.
+// Terminal colours are removed: they would separate a name from its value. A secret without a secret name or form is
+// not found; see docs/decisions/0036.
 
 /// Text in, text without secrets out.
 package struct Redactor: Sendable {
-  /// Bytes of a line that are kept. The rest of a longer one is left out and counted in its place: half a secret would
-  /// not be known for one.
+  /// The maximum length of a line. The rest of a longer one is dropped and counted: a truncated secret would not be
+  /// recognized.
   package static let lineLimit = 64 << 10
 
   /// How many replacements were made, by kind.
@@ -90,7 +90,7 @@ package struct Redactor: Sendable {
     output += line[at...]
   }
 
-  /// What is found where the line's escapes are taken off, in terms of the line. Escaped line feeds make lines of their own.
+  /// Secrets in the unescaped line, as positions of the original line. Escaped line feeds separate lines.
   private static func spansBelowEscapes(_ line: [UInt8]) -> [LineScan.Span] {
     var found: [LineScan.Span] = []
     var layers: [UnescapedLine] = []
@@ -110,7 +110,7 @@ package struct Redactor: Sendable {
     return found
   }
 
-  /// In order, and none over another: of two that meet, the first goes as far as both.
+  /// Ordered and disjoint: overlapping ones are merged.
   private static func merged(_ spans: [LineScan.Span]) -> [LineScan.Span] {
     var merged: [LineScan.Span] = []
     let isBefore = { (one: LineScan.Span, other: LineScan.Span) in
@@ -124,13 +124,13 @@ package struct Redactor: Sendable {
       if span.range.upperBound > last.range.upperBound {
         merged[merged.count - 1].range = last.range.lowerBound..<span.range.upperBound
       }
-      // A mark is better than nothing in a secret's place.
+      // A replacement mark instead of nothing.
       if !span.isSilent { merged[merged.count - 1].isSilent = false }
     }
     return merged
   }
 
-  /// Back to the end of the last word that is whole.
+  /// Back to the end of the last complete word.
   private mutating func cutLine() {
     cutLines += 1
     let separators: Set<UInt8> = [

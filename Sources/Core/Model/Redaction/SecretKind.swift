@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// What a text was taken for when it was replaced. The raw value stands in its place: `[redacted field]`.
+/// The kind of a replaced secret. The raw value is part of the replacement: `[redacted field]`.
 package enum SecretKind: String, Sendable, Hashable, CaseIterable {
   /// The value of a field, variable, header or option with a name that announces a secret.
   case field

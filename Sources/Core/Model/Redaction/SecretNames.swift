@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// Which names of fields, variables and options announce a secret.
+/// Names of fields, variables and options that indicate a secret.
 enum SecretNames {
   /// Parts of a name, letters and digits alone, in lower case.
   private static let parts: [[UInt8]] = [
@@ -20,7 +20,7 @@ enum SecretNames {
   private static let shortEnds: [[UInt8]] = ["pass", "pwd"].map { Array($0.utf8) }
   private static let bypass = Array("bypass".utf8)
 
-  /// Ends of names that speak about a secret without holding it.
+  /// Suffixes of names about a secret that is not in the value.
   private static let harmlessEnds: [[UInt8]] = [
     "file", "path", "dir", "name", "names", "seconds", "ttl", "timeout", "expiry", "expiration", "expires", "count",
     "limit", "type", "enabled", "mode", "arn", "hoplimit", "size", "endpoint", "version", "driver", "provider",
@@ -28,7 +28,7 @@ enum SecretNames {
     "status", "errors", "total", "interval", "syncookies", "wait", "echoed",
   ].map { Array($0.utf8) }
 
-  /// - Parameter name: as it stands in the text; only its last 64 letters and digits are looked at.
+  /// - Parameter name: verbatim; only its last 64 letters and digits are used.
   static func isSecret(_ name: ArraySlice<UInt8>) -> Bool {
     let word = word(name)
     guard word.count >= 3 else { return false }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// Secrets that show by their own form, whatever stands before them.
+/// Secrets recognized by their form, whatever precedes them.
 enum SecretShapes {
-  /// A word that begins so and goes on for so many bytes of letters, digits, `_`, `-` and `.` at least.
+  /// A word with this prefix, followed by at least this number of letters, digits, `_`, `-` and `.`.
   private struct Prefix {
     let text: [UInt8]
     let least: Int
@@ -25,7 +25,7 @@ enum SecretShapes {
 
   private static let firsts: Set<UInt8> = Set(prefixes.map { $0.text[0] })
 
-  /// The secret that begins at `start`, where a run of letters and digits begins; nil for none.
+  /// The secret at `start`, where a run of letters and digits begins; nil if none.
   static func find(_ line: [UInt8], at start: Int) -> (end: Int, kind: SecretKind)? {
     if let end = keyID(line, start) { return (end, .awsKeyID) }
     if let end = webToken(line, start) { return (end, .webToken) }
@@ -64,7 +64,7 @@ enum SecretShapes {
 
   private static let webTokenStart = Array("eyJ".utf8)
 
-  /// A JSON web token, signed or not; also one whose end is missing.
+  /// A JSON web token, signed or not; also a truncated one.
   private static func webToken(_ line: [UInt8], _ start: Int) -> Int? {
     guard line[start] == UInt8(ascii: "e"), has(line, webTokenStart, at: start) else { return nil }
     var (end, dots, first) = (start, 0, 0)
@@ -92,12 +92,12 @@ enum SecretShapes {
       default: return nil
       }
     }
-    // A name of two words has none; a random token nearly always.
+    // A name of two words has none; a random token nearly always has one.
     return digits > 0 ? end : nil
   }
 
   /// A run of base64 that is long and mixed enough to be a key, a session token or the body of a PEM block: 40 bytes,
-  /// which an AWS secret key has, or 56 and more. Paths and names of many words are not taken for one.
+  /// as an AWS secret key, or 56 and more. Paths and names of many words do not count.
   static func isKeyMaterial(_ run: ArraySlice<UInt8>) -> Bool {
     guard run.count == 40 || run.count >= 56 else { return false }
     var (upper, lower, digits, slashes, joints) = (0, 0, 0, 0, 0)
@@ -125,7 +125,7 @@ enum SecretShapes {
   /// `password=x` has ten bytes.
   static let leastBase64 = 14
 
-  /// The text that a run of base64 stands for; nil where it is none, as with nearly every word that is no base64.
+  /// The decoded text of a run of base64; nil if it is not text, as for nearly every word that is not base64.
   static func textOfBase64(_ run: ArraySlice<UInt8>) -> [UInt8]? {
     // Most words fail within their first characters, before there is anything to keep.
     guard decodeBase64(run.prefix(8), { _ in }) else { return nil }
@@ -133,7 +133,7 @@ enum SecretShapes {
     return decodeBase64(run, { text.append($0) }) ? text : nil
   }
 
-  /// - Returns: false where it is no base64 of a text; what was taken before is of no use then.
+  /// - Returns: false if it is not base64 of a text; the decoded bytes are then unusable.
   private static func decodeBase64(_ run: ArraySlice<UInt8>, _ take: (UInt8) -> Void) -> Bool {
     var (bits, count) = (UInt32(0), 0)
     for byte in run {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// Finds the secrets of a text, line by line: those of one line (LineScan), and those that go on over several.
+/// Finds the secrets of a text, line by line: single-line ones (LineScan) and multi-line ones.
 struct TextScan {
   private enum State: Hashable {
     case plain
@@ -31,7 +31,7 @@ struct TextScan {
     return scan.spans
   }
 
-  /// What of a line belongs to a secret that an earlier one began; nil where the line stands for itself.
+  /// The part of a line that continues an earlier secret; nil for an independent line.
   private mutating func spansInsideSecret(_ line: [UInt8]) -> [LineScan.Span]? {
     switch state {
     case .plain:
@@ -56,7 +56,7 @@ struct TextScan {
       let own = LineScan.indent(line)
       guard own < line.count else { return [] }
       let mark = SecretShapes.has(line, LineScan.textMark, at: own) ? LineScan.textMark.count : 0
-      // A child, or the end: what follows stands for itself.
+      // A child, or the end: the rest is independent.
       let end = line[(own + mark)...].firstIndex(of: UInt8(ascii: "<")) ?? line.count
       state = end < line.count || left <= 1 ? .plain : .element(left: left - 1, isTold: true)
       guard end > own else { return nil }

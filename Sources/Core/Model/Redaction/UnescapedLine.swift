@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A secret can stand in a line in another form than its own: `password%3Dhunter2`, `\u0022password\u0022:\u0022hunter2`,
-// `&lt;password&gt;hunter2`, `password\x3dhunter2`. Here one layer of such escapes is taken off, and each byte of the
-// result knows where it stood, so that what is found in the result is replaced in the line.
+// A secret can be escaped in a line: `password%3Dhunter2`, `\u0022password\u0022:\u0022hunter2`,
+// `&lt;password&gt;hunter2`, `password\x3dhunter2`. This removes one layer of such escapes and maps each byte of the
+// result to its position, so that secrets found in the result are replaced in the original line.
 
-/// A line as whoever unescapes it reads it.
+/// A line after unescaping.
 struct UnescapedLine {
   let bytes: [UInt8]
   /// Where each byte of `bytes` begins in the line, and where the line ends.
   private let starts: [Int32]
 
-  /// Escapes within escapes that are looked through: `%253D` has two layers, JSON in JSON in a URL three.
+  /// The maximum number of escape layers: `%253D` has two, JSON in JSON in a URL three.
   static let layers = 4
 
-  /// Nil where the line has nothing to unescape.
+  /// Nil if the line has nothing to unescape.
   init?(_ line: [UInt8]) {
     guard let first = line.firstIndex(where: EscapeReader.begins) else { return nil }
     var reader = EscapeReader(line: line, first: first)
@@ -26,7 +26,7 @@ struct UnescapedLine {
   /// The same stretch in the line.
   func origin(of range: Range<Int>) -> Range<Int> { Int(starts[range.lowerBound])..<Int(starts[range.upperBound]) }
 
-  /// A line without what colours it on a terminal: `ESC [ 31 m`, titles, and other sequences of ISO 6429.
+  /// A line without terminal sequences: `ESC [ 31 m`, titles, and other sequences of ISO 6429.
   static func withoutTerminalSequences(_ line: [UInt8]) -> [UInt8] {
     guard line.contains(EscapeReader.escape) else { return line }
     var plain: [UInt8] = []
@@ -44,7 +44,7 @@ struct UnescapedLine {
   }
 }
 
-/// Takes escapes off from the left to the right, each byte once.
+/// Unescapes from left to right, each byte once.
 private struct EscapeReader {
   static let escape: UInt8 = 0x1b
 
@@ -55,7 +55,7 @@ private struct EscapeReader {
   private(set) var starts: [Int32] = []
   private(set) var isChanged = false
 
-  /// - Parameter first: where the first byte stands that may begin an escape.
+  /// - Parameter first: the first byte that may begin an escape.
   init(line: [UInt8], first: Int) {
     self.line = line
     self.first = first
@@ -86,7 +86,7 @@ private struct EscapeReader {
     starts.append(Int32(line.count))
   }
 
-  /// What is no escape is taken as it is.
+  /// Other text stays unchanged.
   private mutating func keep(until end: Int) {
     guard end > at else { return }
     bytes.append(contentsOf: line[at..<end])
@@ -105,7 +105,7 @@ private struct EscapeReader {
     }
   }
 
-  /// What coloured the text, in writing: `\u001b[31m`.
+  /// A terminal sequence in escaped form: `\u001b[31m`.
   mutating func dropTerminalSequences() {
     guard bytes.contains(EscapeReader.escape) else { return }
     var (kept, origins): ([UInt8], [Int32]) = ([], [])
@@ -183,7 +183,7 @@ private struct EscapeReader {
     return UInt8(value)
   }
 
-  /// Names, separators and keys are ASCII: for any other character it is enough that it is none of them.
+  /// Names, separators and keys are ASCII: any other character only must not equal one of them.
   private static func byte(_ value: Int) -> UInt8 { 0..<0x80 ~= value ? UInt8(value) : 0x80 }
 
   private static func digit(_ byte: UInt8) -> UInt8? {

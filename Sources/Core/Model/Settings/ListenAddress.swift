@@ -3,8 +3,8 @@
 /// Where a server of the agent listens.
 package enum ListenAddress: Sendable, Hashable {
   /// - Parameters:
-  ///   - host: an address of this host; nil is all of them.
-  ///   - port: 0 is one that the system chooses.
+  ///   - host: an address of this host; nil for all.
+  ///   - port: 0 lets the system choose.
   case tcp(host: IPAddress?, port: Int)
   /// A socket in the file system.
   case unix(path: String)
@@ -32,7 +32,7 @@ package enum ListenAddress: Sendable, Hashable {
     default:
       let isBracketed = host.first == "[" && host.last == "]"
       if isBracketed { host = host.dropFirst().dropLast() }
-      // Without brackets nobody can tell where an IPv6 address ends.
+      // Without brackets the end of an IPv6 address is ambiguous.
       guard let address = IPAddress(String(host)), isBracketed == (address.family == .ipv6) else { return nil }
       self = .tcp(host: address, port: port)
     }

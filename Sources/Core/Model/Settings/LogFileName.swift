@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// What the settings of log files may name beside paths.
+/// Special values of log file settings.
 package enum LogFileName {
   /// Whether a setting names standard output: `stdout` in any case, or one of the files that lead to it in every process. A
   /// link to one of those shows only when it is opened.

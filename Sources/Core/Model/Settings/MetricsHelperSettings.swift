@@ -1,23 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// What the metrics helper's environment and flag say, read once at start. Names, defaults and rules are those of
-/// `Setting.metricsHelper`; variables of the AWS SDKs and of the Kubernetes client belong to their layers.
+/// The metrics helper's settings from environment and flag, read once at startup. Names, defaults and rules are those
+/// of `Setting.metricsHelper`; variables of the AWS SDKs and of the Kubernetes client belong to their layers.
 package struct MetricsHelperSettings: Sendable, Hashable {
   /// How the agents are reached.
   package enum Route: String, Sendable { case proxy, direct }
 
-  /// What was passed over while reading, to be logged once.
+  /// Warnings about ignored values, to be logged once.
   package let warnings: [SettingWarning]
 
   package let sendsToCloudWatch: Bool
   package let servesPrometheus: Bool
   package let interval: Duration
-  /// Nil where it is to be found out.
+  /// Nil if it must be determined.
   package let clusterID: String?
   package let route: Route
-  /// For one agent, from asking to the last byte.
+  /// For one agent, from the request to the last byte.
   package let agentTimeout: Duration
-  /// Agents that are read at once.
+  /// Agents read concurrently.
   package let width: Int
   package let logLevel: Settings.LogSeverity
   package let clusterEndpoint: String
@@ -26,7 +26,7 @@ package struct MetricsHelperSettings: Sendable, Hashable {
 
   /// - Parameters:
   ///   - environment: the process's environment.
-  ///   - cloudWatchFlag: what the flag `--cloudwatch` says; USE_CLOUDWATCH comes before it.
+  ///   - cloudWatchFlag: the flag `--cloudwatch`; USE_CLOUDWATCH takes precedence.
   /// - Throws: `SettingError` naming the first variable whose value cannot be used.
   package init(environment: [String: String], cloudWatchFlag: Bool = true) throws(SettingError) {
     var reader = SettingReader(environment: environment)
@@ -62,8 +62,8 @@ package struct MetricsHelperSettings: Sendable, Hashable {
     return value
   }
 
-  /// What CloudWatch takes as the value of a dimension: 1 to 1024 characters of ASCII without control characters, not
-  /// spaces alone.
+  /// A valid dimension value for CloudWatch: 1 to 1024 characters of ASCII without control characters, not spaces
+  /// alone.
   ///
   /// Source: Dimension, CloudWatch API Reference.
   package static func isClusterID(_ text: String) -> Bool {

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// What the init container and the node's entrypoint are set by: their own variables, and all of the agent's, so that
-/// a bad one is told before anything on the host is touched.
+/// The settings of the init container and the entrypoint: their own variables, and all of the agent's, so that an
+/// invalid one is reported before anything on the host is changed.
 package struct NodeSettings: Sendable, Hashable {
   package let agent: Settings
-  /// What was passed over while reading, the agent's included.
+  /// Warnings about ignored values, including the agent's.
   package let warnings: [SettingWarning]
 
   package let binaryFolder: String
@@ -30,7 +30,7 @@ package struct NodeSettings: Sendable, Hashable {
     try reader.refuseControlCharacters(in: Setting.node)
     try NodeSettings.checkTargets(agent, reader)
     if agent.usesPodENIs {
-      // The agent falls back to strict; a node is not set up by a guess at what was meant.
+      // The agent falls back to strict; the node setup refuses instead of guessing.
       _ = try reader.word(.podSecurityGroupMode, of: ["strict", "standard"], default: "strict")
     }
     binaryFolder = try Settings.absolutePath(.hostBinaries, reader)
@@ -60,7 +60,7 @@ package struct NodeSettings: Sendable, Hashable {
         + "\(Setting.minimumIPTarget.name) is set")
   }
 
-  /// Standard output carries the plugin's result, so it is no place for a log.
+  /// Standard output carries the plugin's result, so it cannot be a log.
   private static func logFile(_ setting: Setting, _ reader: SettingReader) throws(SettingError) -> String {
     let value = reader.text(setting) ?? setting.fallback
     if value.lowercased() == "stderr" { return value }

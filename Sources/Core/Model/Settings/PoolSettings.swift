@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// The part of the settings that the pool decides by, with the instance's limits.
+/// The settings that the pool uses, with the instance's limits.
 package struct PoolSettings: Sendable, Hashable {
   /// ENIs that the instance type allows on the default card, the primary included.
   package var instanceENILimit: Int
-  /// Addresses or prefixes that one ENI can carry beside its own address: the type's IPv4 limit less one.
+  /// Addresses or prefixes per ENI besides its primary address: the type's IPv4 limit minus one.
   package var slotsPerENI: Int
   /// MAX_ENI, nil where unset.
   package var maxENI: Int?
@@ -16,13 +16,13 @@ package struct PoolSettings: Sendable, Hashable {
   /// 0 is unset.
   package var minimumIPTarget: Int
   package var warmPrefixTarget: Int
-  /// ENABLE_PREFIX_DELEGATION, after the instance type had its say.
+  /// ENABLE_PREFIX_DELEGATION, if the instance type supports it.
   package var usesPrefixes: Bool
   /// AWS_VPC_K8S_CNI_CUSTOM_NETWORK_CFG: no pod on the primary ENI.
   package var usesCustomNetworking: Bool
   /// IP_COOLDOWN_PERIOD.
   package var cooldown: Duration
-  /// Not DISABLE_NETWORK_RESOURCE_PROVISIONING.
+  /// False with DISABLE_NETWORK_RESOURCE_PROVISIONING.
   package var provisions: Bool
   /// AWS_MANAGE_ENIS_NON_SCHEDULABLE.
   package var managesUnschedulable: Bool
@@ -50,7 +50,7 @@ package struct PoolSettings: Sendable, Hashable {
     self.timings = timings
   }
 
-  /// ENIs that may be attached in all: the lower of the type's limit and MAX_ENI, where that is 1 or more.
+  /// ENIs that may be attached in total: the lower of the type's limit and MAX_ENI, if that is 1 or more.
   package var eniLimit: Int {
     if let maxENI, maxENI >= 1 { return min(maxENI, instanceENILimit) }
     return instanceENILimit
@@ -59,7 +59,7 @@ package struct PoolSettings: Sendable, Hashable {
   /// WARM_IP_TARGET or MINIMUM_IP_TARGET is set: the other two targets are ignored.
   package var isWarmIPMode: Bool { warmIPTarget != 0 || minimumIPTarget != 0 }
 
-  /// What new growth asks for where the subnet can give it.
+  /// The kind that growth requests if the subnet has it.
   package var kind: CIDRKind { usesPrefixes ? .prefix : .address }
 
   /// A delegated IPv4 prefix is a /28.
@@ -70,15 +70,15 @@ package struct PoolSettings: Sendable, Hashable {
 package struct PoolTimings: Sendable, Hashable {
   /// No growth in a subnet that was full.
   package var subnetPause: Duration = .seconds(120)
-  /// In a subnet without a free prefix, single addresses are used that long before prefixes are tried again.
+  /// In a subnet without a free prefix, single addresses are used this long before prefixes are tried again.
   package var prefixFallback: Duration = .seconds(600)
-  /// Between two rounds of giving addresses back.
+  /// Between two rounds of unassigning addresses.
   package var shrinkInterval: Duration = .seconds(30)
   /// An ENI younger than this is not freed.
   package var minimumENIAge: Duration = .seconds(60)
-  /// What was given back is not believed to be there again for that long: IMDS lags.
+  /// How long an unassigned address counts as gone even if a listing shows it: IMDS lags.
   package var quarantine: Duration = .seconds(60)
-  /// Waits after a failed call: doubled by each failure in a row up to the second value, with jitter.
+  /// Waits after a failed call: doubled by each consecutive failure up to the second value, with jitter.
   package var backoff: ClosedRange<Duration> = .seconds(1) ... .seconds(60)
   /// The longest wait between two tries of a call within an action.
   package var heldRetry: Duration = .seconds(8)
@@ -86,9 +86,9 @@ package struct PoolTimings: Sendable, Hashable {
   package var permissionBackoff: ClosedRange<Duration> = .seconds(60) ... .seconds(600)
   /// The same after AttachmentLimitExceeded: a try costs three calls, and volumes come and go with pods.
   package var attachmentBackoff: ClosedRange<Duration> = .seconds(60) ... .seconds(1800)
-  /// A device index that EC2 called taken is left alone that long, unless the ENI shows that has it.
+  /// How long a device index that EC2 reported as taken is skipped, unless its ENI appears.
   package var takenDevice: Duration = .seconds(600)
-  /// ADDs that may wait at the same time.
+  /// The maximum number of waiting ADDs.
   package var maximumWaiters = 4096
 
   package init() {}

@@ -8,7 +8,7 @@ package struct Setting: Sendable, Hashable {
   package let shape: Shape
   /// `s` for seconds, `bytes`, or empty.
   package let unit: String
-  /// As it would be set; empty where the default is unset.
+  /// As it would be set; empty if there is no default.
   package let fallback: String
   /// What may be set, for error texts.
   package let allowed: String

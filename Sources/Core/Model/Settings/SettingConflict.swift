@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// Two settings, each good by itself, that do not go together. The agent starts and says so.
+/// Two valid settings that conflict. The agent starts and logs it.
 package struct SettingConflict: Sendable, Hashable, CustomStringConvertible {
-  /// The variable that should be looked at.
+  /// The variable to check.
   package let name: String
   /// What was set, cut to 200 characters.
   package let value: String
-  /// What comes of it, and what to do.
+  /// The effect, and the remedy.
   package let outcome: String
 
   init(_ setting: Setting, _ value: String, _ outcome: String) {
@@ -24,7 +24,7 @@ extension Settings {
     (0xc000, "kube-proxy and kubelet (0x4000, 0x8000)"), (0x2000, "the portmap plugin (0x2000)"),
   ]
 
-  /// What of the settings does not go together, in the order of the documentation.
+  /// Conflicts of the settings, in the order of the documentation.
   package var conflicts: [SettingConflict] {
     var found: [SettingConflict] = []
     if podMTU > eniMTU {

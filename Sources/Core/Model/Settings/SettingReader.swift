@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// A variable whose value cannot be used: ends the agent at start.
+/// An invalid variable: the agent exits at startup.
 package struct SettingError: Error, Sendable, Hashable, CustomStringConvertible {
   /// The variable's name.
   package let name: String
@@ -18,7 +18,7 @@ package struct SettingError: Error, Sendable, Hashable, CustomStringConvertible 
   package var description: String { "\(name) is \"\(value)\": allowed is \(allowed)" }
 }
 
-/// A value that was passed over, and what is used instead.
+/// An ignored value, and its replacement.
 package struct SettingWarning: Sendable, Hashable, CustomStringConvertible {
   package let name: String
   package let value: String
@@ -36,7 +36,7 @@ struct SettingReader {
 
   init(environment: [String: String]) { self.environment = environment }
 
-  /// The value as set, nil where unset or empty.
+  /// The value as set; nil if unset or empty.
   func text(_ setting: Setting) -> String? {
     guard let value = environment[setting.name], !value.isEmpty else { return nil }
     return value
@@ -51,7 +51,7 @@ struct SettingReader {
     SettingError(name: setting.name, value: value, allowed: setting.allowed)
   }
 
-  /// Names and paths go into HTTP headers, tags, log lines and files: none of them may hold a line feed or the like.
+  /// Names and paths go into HTTP headers, tags, log lines and files: control characters are not allowed.
   func refuseControlCharacters(in settings: [Setting] = Setting.all) throws(SettingError) {
     for setting in settings where setting.shape == .text || setting.shape == .path {
       guard let value = text(setting), value.utf8.contains(where: { $0 < 0x20 || $0 == 0x7f }) else { continue }
@@ -111,11 +111,11 @@ struct SettingReader {
     return UInt64(lower)
   }
 
-  /// Each entry is a rule that packets walk through, or two. Warnings beyond as many say nothing new.
+  /// Each entry is one or two rules that packets traverse. More warnings than this add no information.
   private static let listLimit = 200
 
-  /// A comma-separated list of IPv4 CIDRs, each cut to its network; what is none is passed over with a warning, and so
-  /// is what comes after the 200th.
+  /// A comma-separated list of IPv4 CIDRs, each reduced to its network; invalid entries and those after the 200th are
+  /// skipped with a warning.
   mutating func cidrs(_ setting: Setting) -> [IPPrefix] {
     guard let value = text(setting) else { return [] }
     var list: [IPPrefix] = []

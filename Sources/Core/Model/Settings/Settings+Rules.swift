@@ -45,7 +45,7 @@ extension Settings {
     return PacketMark(value: bits, mask: bits)
   }
 
-  /// The mask's bits must stand side by side: ENI numbers are counted in them.
+  /// The mask's bits must be contiguous: they hold ENI numbers.
   static func eniMarkMask(_ reader: SettingReader, connmark: PacketMark) throws(SettingError) -> UInt32 {
     guard let value = reader.text(.eniMarkMask) else {
       guard PacketMark.defaultENIMask & connmark.mask == 0 else {
@@ -62,7 +62,7 @@ extension Settings {
     return mask
   }
 
-  /// Checked without regard to case, passed on as written.
+  /// Checked case-insensitively, passed on verbatim.
   static func networkPolicyMode(_ reader: SettingReader) throws(SettingError) -> String {
     guard let value = reader.text(.networkPolicyMode) else { return "" }
     guard ["none", "strict", "standard"].contains(value.lowercased()) else {
@@ -71,13 +71,13 @@ extension Settings {
     return value
   }
 
-  /// Bad JSON warns and sets no tag; reserved keys are dropped, and what EC2 would refuse every new ENI for.
-  /// Source: "Tag your Amazon EC2 resources", tag restrictions: 50 tags, of which up to four are the agent's.
+  /// Bad JSON causes a warning and no tags; reserved keys are dropped, and keys that EC2 would refuse. Source: "Tag
+  /// your Amazon EC2 resources", tag restrictions: 50 tags, of which up to four are the agent's.
   static func tags(_ reader: inout SettingReader) -> [String: String] {
     guard let value = reader.text(.additionalTags) else { return [:] }
     let limits = JSONParser.Limits(size: 1 << 16, depth: 2)
     guard let object = try? JSONParser.parse(Array(value.utf8), limits: limits).object else {
-      // Which of the two it is makes no difference: neither names tags.
+      // Both are treated alike: neither contains tags.
       reader.warn(.additionalTags, value, used: "no additional tags")
       return [:]
     }
@@ -99,7 +99,7 @@ extension Settings {
       && !key.lowercased().hasPrefix("aws:")
   }
 
-  /// What the pool decides by on an instance of those limits.
+  /// The pool settings for an instance with these limits.
   ///
   /// - Parameters:
   ///   - limits: of the instance type.

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// What the agent's environment says, read once at start. Names, defaults and rules are those of `Setting`.
+/// The agent's settings from the environment, read once at startup. Names, defaults and rules are those of `Setting`.
 ///
 /// Variables of the AWS SDKs (AWS_REGION, AWS_ENDPOINT_URL…) belong to the cloud layer and are not here.
 package struct Settings: Sendable, Hashable {
-  /// What an ENI can carry: the largest value of AWS_VPC_ENI_MTU, and its default.
+  /// The maximum MTU of an ENI: the largest value of AWS_VPC_ENI_MTU, and its default.
   package static let largestMTU = 9001
 
-  /// What was passed over while reading, to be logged once.
+  /// Warnings about ignored values, to be logged once.
   package let warnings: [SettingWarning]
 
   package let family: AddressFamily
@@ -22,7 +22,7 @@ package struct Settings: Sendable, Hashable {
   /// 0 is unset.
   package let minimumIPTarget: Int
   package let warmPrefixTarget: Int
-  /// Nil where the instance type's limit stands alone.
+  /// Nil if only the instance type's limit applies.
   package let maxENI: Int?
   package let usesPrefixes: Bool
   package let cooldown: Duration
@@ -31,7 +31,7 @@ package struct Settings: Sendable, Hashable {
   package let eniConfigLabel: String
   package let managesUnschedulable: Bool
   package let discoversSubnets: Bool
-  /// Not DISABLE_NETWORK_RESOURCE_PROVISIONING.
+  /// False with DISABLE_NETWORK_RESOURCE_PROVISIONING.
   package let provisions: Bool
   package let cleansLeakedENIs: Bool
   package let usesIMDSOnly: Bool
@@ -58,7 +58,7 @@ package struct Settings: Sendable, Hashable {
 
   package let logLevel: LogSeverity
   package let logFile: String
-  /// Nil where introspection is off.
+  /// Nil if introspection is disabled.
   package let introspectionAddress: ListenAddress?
   package let servesMetrics: Bool
   /// By key.

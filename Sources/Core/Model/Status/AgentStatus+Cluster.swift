@@ -1,38 +1,38 @@
 // SPDX-License-Identifier: Apache-2.0
 
 extension AgentStatus {
-  /// What the API server has told the agent, and what it does not tell now.
+  /// The agent's state from the API server, and current failures.
   package struct Cluster: Sendable, Hashable {
-    /// Empty where nothing names one.
+    /// Empty if none is configured.
     package var server = ""
     /// MY_NODE_NAME.
     package var node = ""
     /// The node's object was read at least once.
     package var isNodeKnown = false
-    /// `status.capacity.pods` of the node; nil where it is not known.
+    /// `status.capacity.pods` of the node; nil if unknown.
     package var podCapacity: Int?
     package var isCordoned = false
-    /// The ENIConfig that the node names; nil where that is not known.
+    /// The ENIConfig that the node names; nil if unknown.
     package var eniConfig: String?
     /// The essential ones first.
     package var faults: [Fault] = []
 
     package init() {}
 
-    /// A question to the API server that has no answer now.
+    /// A request to the API server that currently fails.
     package struct Fault: Sendable, Hashable {
       /// What it is about: `node ip-10-0-1-7`, `events`…
       package var subject = ""
       package var error = ""
-      /// What RBAC does not allow, `list and watch nodes`; empty where the cause is another.
+      /// The permission that RBAC denies, `list and watch nodes`; empty for other causes.
       package var permission = ""
-      /// Pods' addresses depend on it.
+      /// Whether pods' addresses depend on it.
       package var isEssential = false
       package var seconds = 0
 
       package init() {}
 
-      /// One line of it for people.
+      /// One line of text.
       package var text: String {
         "\(subject): \(error)" + (permission.isEmpty ? "" : "; missing permission: \(permission)")
       }
@@ -56,7 +56,7 @@ extension AgentStatus.Cluster {
     ]
   }
 
-  /// Nil where the document has none: an agent of an earlier release.
+  /// Nil if the document has none: an agent of an earlier release.
   init?(json: JSONValue?) {
     guard let json, json.object != nil else { return nil }
     self.init()

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 extension AgentStatus {
-  /// The names of this document; a reader takes any number of this, a change that old readers cannot follow raises it.
+  /// The schema number of this document; an incompatible change raises it.
   package static let schema = 1
 
   package var json: JSONValue {
@@ -13,7 +13,7 @@ extension AgentStatus {
     ]
   }
 
-  /// Nil for a document of another kind or of a newer schema. What is missing has its default.
+  /// Nil for a document of another kind or of a newer schema. Missing fields have defaults.
   package init?(json: JSONValue) {
     guard json["schema"]?.int == AgentStatus.schema else { return nil }
     self.init()
@@ -42,8 +42,8 @@ extension JSONValue {
   fileprivate func texts(_ key: String) -> [String]? { self[key]?.array?.compactMap { $0.string?.visible } }
 }
 
-// The document comes from whoever listens on the port, and what it says goes to a terminal: texts are made visible, and
-// numbers held within what can be added up and multiplied without looking.
+// The document comes from an untrusted listener and goes to a terminal: texts are escaped, and numbers limited so that
+// arithmetic cannot overflow.
 extension JSONValue? {
   fileprivate func text(_ key: String) -> String { optionalText(key) ?? "" }
   fileprivate func optionalText(_ key: String) -> String? { self?[key]?.string?.visible }

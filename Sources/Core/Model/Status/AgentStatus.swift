@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What `/v1/status` says: written by the agent, read by `vpc-cni status` and `vpc-cni doctor`. One schema for both, in
-// AgentStatus+JSON.swift. Times are seconds before the moment of the answer, so that no two clocks are compared.
+// The content of `/v1/status`: written by the agent, read by `vpc-cni status` and `vpc-cni doctor`. One schema for
+// both, in AgentStatus+JSON.swift. Times are seconds before the moment of the answer, so that no two clocks are
+// compared.
 
-/// The node at a glance, as its agent knows it at one moment.
+/// The node's state as its agent knows it at one moment.
 package struct AgentStatus: Sendable, Hashable {
   package var agent = Process()
   package var pool = Pool()
@@ -14,21 +15,20 @@ package struct AgentStatus: Sendable, Hashable {
   package var pods: [Pod] = []
   /// The longest first, at most `listLimit`.
   package var waiters: [Waiter] = []
-  /// Work under way, in words, at most `listLimit`.
+  /// Work in progress, in words, at most `listLimit`.
   package var actions: [String] = []
   package var subnets: [Subnet] = []
   package var ec2 = EC2()
   package var kernel = Kernel()
-  /// Nil where the agent does not tell.
+  /// Nil if the agent does not report it.
   package var cluster: Cluster?
   package var settings = Settings()
 
   package init() {}
 
-  /// Lists of what has no bound of its own end here.
+  /// The maximum length of unbounded lists.
   package static let listLimit = 100
-  /// No number that is read is larger than this, or further below zero: any two can be multiplied, and as many added up as a
-  /// document has room for.
+  /// The maximum magnitude of numbers: products and sums of a document's numbers cannot overflow.
   package static let largestNumber = 1 << 31
 
   package struct Process: Sendable, Hashable {
@@ -56,9 +56,9 @@ package struct AgentStatus: Sendable, Hashable {
     package var eniLimit = 0
     package var addressesPerENI = 0
     package var maxPods = 0
-    /// `FailureCause.label`; nil where growth is not blocked.
+    /// `FailureCause.label`; nil if growth is not blocked.
     package var blockedCause: String?
-    /// The same in words, as a pod's event has it.
+    /// The same in words, as in a pod's event.
     package var blockedText: String?
 
     package init() {}
@@ -70,9 +70,9 @@ package struct AgentStatus: Sendable, Hashable {
     package var warmIP = 0
     package var minimumIP = 0
     package var warmPrefix = 0
-    /// Addresses that the targets and the waiters lack.
+    /// Addresses missing for targets and waiters.
     package var shortage = 0
-    /// Idle addresses or prefixes that can go back.
+    /// Idle addresses or prefixes that can be unassigned.
     package var surplus = 0
 
     package init() {}
@@ -93,7 +93,7 @@ package struct AgentStatus: Sendable, Hashable {
     package var total = 0
     package var assigned = 0
     package var cooling = 0
-    /// Nobody has them and nobody gets them now: they go back to EC2, or the ENI is not ready.
+    /// Free but not assignable: they are being unassigned, or the ENI is not ready.
     package var keptBack = 0
     /// In a different subnet than the ENIConfig's: its pods stay, new pods go elsewhere.
     package var isOutdated = false
@@ -101,7 +101,7 @@ package struct AgentStatus: Sendable, Hashable {
 
     package init() {}
 
-    /// Can be given to pods now.
+    /// Can be assigned to pods now.
     package var free: Int { max(total - assigned - cooling - keptBack, 0) }
     package var isPrimary: Bool { device == 0 && card == 0 }
   }
@@ -110,7 +110,7 @@ package struct AgentStatus: Sendable, Hashable {
     package var namespace = ""
     package var name = ""
     package var address = ""
-    /// Empty where EC2 shows the address on no ENI.
+    /// Empty if EC2 lists the address on no ENI.
     package var eni = ""
     package var device = 0
     package var ageSeconds = 0
@@ -131,10 +131,10 @@ package struct AgentStatus: Sendable, Hashable {
     package var id = ""
     /// As EC2 last reported; nil if it has not.
     package var free: Int?
-    /// How old that word is; nil where there is none.
+    /// The age of that value; nil if there is none.
     package var freeSeconds: Int?
     package var isExcluded = false
-    /// It was full, and is left alone for now.
+    /// It was full, and is paused for now.
     package var isPaused = false
     /// It has no free prefix: single addresses for now.
     package var isFragmented = false
@@ -146,7 +146,7 @@ package struct AgentStatus: Sendable, Hashable {
     /// By action's name.
     package var calls: [Call] = []
     package var held: [Hold] = []
-    /// Since what is attached, by IMDS or EC2, was last compared with what the agent knows; nil before the start.
+    /// Time since the last reconciliation with IMDS or EC2; nil before the start.
     package var reconciledSeconds: Int?
 
     package init() {}
@@ -156,19 +156,19 @@ package struct AgentStatus: Sendable, Hashable {
       package var count = 0
       package var failed = 0
       package var throttled = 0
-      /// EC2's code of the last call; nil where that succeeded.
+      /// EC2's error code of the last call; nil if it succeeded.
       package var lastError: String?
       package var lastSeconds = 0
 
       package init() {}
     }
 
-    /// A kind of work that is held back after failures.
+    /// A kind of work that is delayed after failures.
     package struct Hold: Sendable, Hashable {
       /// `attach`, `assign`…
       package var work = ""
       package var because = ""
-      /// Until pods' needs are asked for again; 0: now.
+      /// Seconds until requests for pods are retried; 0: now.
       package var urgentSeconds = 0
       /// The same for warm targets and tidying.
       package var patientSeconds = 0
@@ -177,15 +177,15 @@ package struct AgentStatus: Sendable, Hashable {
     }
   }
 
-  /// What the node's network should be and is.
+  /// The node network: desired state and differences.
   package struct Kernel: Sendable, Hashable {
     /// `constant` or `per-pod`.
     package var scheme = ""
-    /// Where the node's rules stand: `iptables-legacy`, `iptables-nft` or `nftables`.
+    /// Where the node's rules are: `iptables-legacy`, `iptables-nft` or `nftables`.
     package var iptables = ""
-    /// What differs now from what is wanted, in words, at most `listLimit`; nil where that could not be found out.
+    /// Current differences from the desired state, in words, at most `listLimit`; nil if unknown.
     package var differences: [String]?
-    /// What was put back since the start, and when last.
+    /// Repairs since the start, and the time of the last one.
     package var repairs = 0
     package var lastRepairSeconds: Int?
     package var lastRepair = ""
@@ -193,7 +193,7 @@ package struct AgentStatus: Sendable, Hashable {
     package init() {}
   }
 
-  /// Settings in use that others must agree with, and what was passed over.
+  /// Settings in use that other components must match, and warnings.
   package struct Settings: Sendable, Hashable {
     package var warnings: [String] = []
     package var vethPrefix = ""

@@ -2,7 +2,7 @@
 
 /// A moment of the wall clock in UTC, to the millisecond: signatures, expiry times, Date headers, log lines.
 ///
-/// The calendar alone; who reads the machine's clock says so where it does.
+/// Only calendar arithmetic; reading the machine's clock is elsewhere.
 package struct UTCTime: Sendable, Hashable, Comparable {
   /// Milliseconds since 1970-01-01T00:00:00Z, leap seconds left out; negative before.
   package let milliseconds: Int64
@@ -78,7 +78,7 @@ extension UTCTime: CustomStringConvertible {
 }
 
 extension UTCTime {
-  /// Nil where a field is out of its range (a second of 60 counts as 59).
+  /// Nil if a field is out of range (a second of 60 counts as 59).
   package init?(year: Int, month: Int, day: Int, hour: Int, minute: Int, second: Int) {
     let isLeap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0)
     let lengths = [31, isLeap ? 29 : 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31]

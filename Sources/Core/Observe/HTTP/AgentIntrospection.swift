@@ -2,13 +2,13 @@
 
 package import VPCModel
 
-/// The introspection of this node's agent, as the tools that people run find it.
+/// The introspection endpoint of this node's agent, for the command-line tools.
 package struct AgentIntrospection: Sendable {
-  /// Where it listens; nil where it is switched off.
+  /// Where it listens; nil if it is disabled.
   package let address: ListenAddress?
 
-  /// - Parameter environments: whose INTROSPECTION_BIND_ADDRESS and DISABLE_INTROSPECTION count, the first that names
-  ///   either: the tool's own, the agent's. Without any the default holds.
+  /// - Parameter environments: the environments searched for INTROSPECTION_BIND_ADDRESS and DISABLE_INTROSPECTION, the
+  ///   tool's own and the agent's; the first with either counts. Otherwise the default applies.
   package init(environments: [[String: String]]) {
     let variables = environments.first {
       !($0["INTROSPECTION_BIND_ADDRESS"] ?? "").isEmpty || !($0["DISABLE_INTROSPECTION"] ?? "").isEmpty

@@ -3,7 +3,7 @@
 import NIOCore
 import NIOHTTP1
 
-/// What the connections of one endpoint share; lives on its event loop.
+/// State shared by the connections of one endpoint; used on its event loop.
 final class HTTPConnections {
   let limits: HTTPEndpoint.Limits
   let handler: HTTPEndpoint.Handler
@@ -14,9 +14,9 @@ final class HTTPConnections {
     self.handler = handler
   }
 
-  /// Takes a connection in. Where there are too many, the one that has waited for its peer for the longest gives way to it.
+  /// Adds a connection. If there are too many, it replaces the one that has waited longest for its peer.
   ///
-  /// - Returns: false when every other one has a request that is being worked on.
+  /// - Returns: false if every other one has a request in progress.
   func admit(_ connection: HTTPConnection) -> Bool {
     if open.count >= limits.connections {
       guard giveWay() else { return false }
@@ -47,7 +47,7 @@ final class HTTPConnection: ChannelInboundHandler {
   typealias OutboundOut = HTTPServerResponsePart
 
   let began = NIODeadline.now()
-  /// Its request is whole and its answer is being made. What is neither waits for the peer.
+  /// Its request is complete and its answer is being computed. Otherwise it waits for the peer.
   var isBusy: Bool { task != nil && !isAnswered }
 
   private let connections: HTTPConnections
@@ -118,7 +118,7 @@ final class HTTPConnection: ChannelInboundHandler {
       do {
         finish(try await handler(path))
       } catch {
-        // Its text may hold what a stranger should not read.
+        // Its text may contain internal details.
         finish(HTTPAnswer(status: 500, contentType: "text/plain", body: Array("internal error\n".utf8)))
       }
     }

@@ -31,7 +31,7 @@ package final class HTTPEndpoint: Sendable {
   package typealias Handler = @Sendable (_ path: String) async throws -> HTTPAnswer
 
   package struct Limits: Sendable {
-    /// Open connections. A new one beyond them takes the place of the one that has waited for its peer for the longest.
+    /// Open connections. A new one beyond this replaces the connection that has waited longest for its peer.
     package var connections = 64
     /// For receiving a request, computing the answer, and sending it. Source: the timeouts of amazon-vpc-cni-k8s.
     package var timeout: Duration = .seconds(5)
@@ -57,16 +57,16 @@ package final class HTTPEndpoint: Sendable {
     self.connections = connections
   }
 
-  /// The port that it listens on, which is another than asked for when that was 0; 0 for a unix socket.
+  /// The listening port, chosen by the system if 0 was requested; 0 for a unix socket.
   package var port: Int { channel.localAddress?.port ?? 0 }
 
   /// Listens and serves.
   ///
   /// - Parameters:
-  ///   - address: a unix socket whose server died is replaced; the new one has mode 0660.
-  ///   - group: to run on (one of its threads); nil makes a thread that ends with the server.
+  ///   - address: a stale unix socket is replaced; the new one has mode 0660.
+  ///   - group: to run on (one of its threads); nil creates a thread that ends with the server.
   ///   - handler: for every path; it answers unknown ones too.
-  /// - Throws: the system's error when the address is taken or not ours.
+  /// - Throws: the system's error if the address is taken or not local.
   package static func start(
     at address: ListenAddress, limits: Limits = Limits(), on group: (any EventLoopGroup)? = nil,
     handler: @escaping Handler
@@ -93,7 +93,7 @@ package final class HTTPEndpoint: Sendable {
     ServerBootstrap(group: loop)
       .serverChannelOption(.backlog, value: 64)
       .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
-      // Few at a time: a connection that has to give way does so before many new ones have taken a descriptor.
+      // Few at a time: a replaced connection closes before many new ones have taken a descriptor.
       .serverChannelOption(.maxMessagesPerRead, value: 4)
       .childChannelInitializer { connection in
         connection.eventLoop.makeCompletedFuture {
@@ -124,7 +124,7 @@ package final class HTTPEndpoint: Sendable {
     }
   }
 
-  /// Returns when the listener has ended, and ends it when the task is cancelled.
+  /// Returns when the listener has closed, and closes it when the task is cancelled.
   package func untilClosed() async {
     let (channel, path) = (channel, path)
     await withTaskCancellationHandler {

@@ -3,8 +3,8 @@
 import Glibc
 package import VPCModel
 
-/// One GET of what an `HTTPEndpoint` shows, over TCP or a unix socket, by plain blocking calls. For the tools that people
-/// run on a node: they work where libcurl is missing, and every wait and size has a bound.
+/// One GET from an `HTTPEndpoint`, over TCP or a unix socket, by blocking calls. For the command-line tools: they work
+/// without libcurl, and every wait and size has a limit.
 package struct HTTPFetch: Sendable {
   package let address: ListenAddress
   /// From the connection's start to the last byte.
@@ -17,7 +17,7 @@ package struct HTTPFetch: Sendable {
   /// Why there is no answer.
   package struct Failure: Error, Sendable, Hashable, CustomStringConvertible {
     package let description: String
-    /// Nobody listens there.
+    /// No process listens there.
     package var isRefused = false
   }
 
@@ -35,7 +35,7 @@ package struct HTTPFetch: Sendable {
 
   // MARK: the answer
 
-  /// Takes an answer apart: a status line, header fields, and the rest, which ends with the connection or after
+  /// Parses an answer: a status line, header fields, and the body, which ends with the connection or after
   /// Content-Length.
   static func body(of answer: [UInt8], _ address: ListenAddress) throws(Failure) -> [UInt8] {
     let end = Array("\r\n\r\n".utf8)
@@ -100,7 +100,7 @@ package struct HTTPFetch: Sendable {
       withUnsafeMutableBytes(of: &name.sun_path) { $0.copyBytes(from: bytes) }
       return connect(descriptor, &name)
     case .tcp(let host, let port):
-      // What listens on all addresses listens on this one.
+      // A listener on all addresses listens on this one too.
       let host = host ?? IPAddress(ipv4: 0x7f00_0001)
       let number = in_port_t(UInt16(truncatingIfNeeded: port).bigEndian)
       if host.family == .ipv6 {

@@ -3,14 +3,13 @@
 package import NIOCore
 package import VPCModel
 
-/// Keeps an endpoint listening: what cannot be bound now is tried again, and a listener that ended is made anew.
+/// Keeps an endpoint listening: a failed bind is retried, and a closed listener is recreated.
 ///
-/// A busy port is no reason for the process to end or to wait: introspection and metrics are for people, addresses are
-/// for pods.
+/// A busy port must not stop or delay the process: serving pods comes first.
 package struct HTTPService: Sendable {
-  /// What its owner should tell people.
+  /// Events for its owner to log.
   package enum Report: Sendable {
-    /// Told with the first failure in a row only; the next tries are made in silence.
+    /// Reported only for the first consecutive failure; later tries are silent.
     case failed(any Error)
     /// The port is the real one.
     case listening(port: Int)
@@ -25,7 +24,7 @@ package struct HTTPService: Sendable {
   private let report: @Sendable (Report) -> Void
 
   /// - Parameters:
-  ///   - group: to run on; it must live until `run` has returned. Nil makes a thread for as long as it listens.
+  ///   - group: to run on; it must live until `run` has returned. Nil creates a thread while it listens.
   ///   - report: called by `run`; must not wait.
   package init(
     at address: ListenAddress, on group: (any EventLoopGroup)? = nil,

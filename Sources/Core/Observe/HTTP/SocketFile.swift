@@ -4,8 +4,7 @@ import Glibc
 
 /// The file of a listening unix socket.
 enum SocketFile {
-  /// Removes a socket that refuses connections: its server died. Anything else at the path is left as it is, and binding
-  /// then fails.
+  /// Removes a stale socket that refuses connections. Anything else at the path stays, and binding then fails.
   static func removeStale(_ path: String) {
     var info = stat()
     guard lstat(path, &info) == 0, info.st_mode & S_IFMT == S_IFSOCK, isRefused(path) else { return }

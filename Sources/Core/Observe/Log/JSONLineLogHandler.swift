@@ -40,7 +40,7 @@ package struct JSONLineLogHandler: LogHandler {
     }
     var line = JSONValue.object(record).bytes
     if line.count > Self.lineLimit {
-      // A cut line would not be JSON: what is dropped is the metadata.
+      // A truncated line would not be JSON: the metadata is dropped instead.
       record = head
       record["dropped"] = .string("metadata of \(line.count) bytes")
       line = JSONValue.object(record).bytes
@@ -86,7 +86,7 @@ extension Logger {
     return jsonLines(label: label, to: writer, level: level)
   }
 
-  /// The same for what takes the lines somewhere else.
+  /// The same for another sink of lines.
   package static func jsonLines(label: String, to sink: any LineSink, level: Logger.Level) -> Logger {
     Logger(label: label) { _ in JSONLineLogHandler(writer: sink, level: level) }
   }

@@ -7,14 +7,14 @@ package import VPCModel
 /// Appends lines to a destination, from any thread and from many processes at once.
 ///
 /// Each line is one write(2) to a file opened with O_APPEND, so lines of different processes never mix. The file is
-/// opened with the first line; a process that logs nothing pays nothing. Nothing is synced: a log may lose its last lines
-/// with the machine, a pod's start may not wait for a disk.
+/// opened with the first line; a process that logs nothing pays nothing. Nothing is synced: a log may lose its last
+/// lines in a crash, but a pod's start must not wait for a disk.
 ///
-/// Rotation: whoever finds the file too large renames it and removes what is too old; one process at a time, and nobody
-/// waits for it. Others keep writing into the renamed file until they look again, which they do every second, and it is
-/// compressed (`LogCompression`, by the agent alone) only after the last of them has let go of it: see `LogFile`.
+/// Rotation: the process that finds the file too large renames it and removes old backups; one process at a time,
+/// without waiting. Others keep writing into the renamed file until their next check, every second, and it is
+/// compressed (`LogCompression`, only by the agent) only after the last of them has closed it: see `LogFile`.
 package final class LineWriter: LineSink {
-  /// What goes to standard error while the file cannot be written.
+  /// The lines that go to standard error while the file cannot be written.
   package enum Fallback: Sendable {
     /// Urgent lines: for a program whose standard error is read only when it fails.
     case urgentLines
@@ -30,7 +30,7 @@ package final class LineWriter: LineSink {
   private let destination: LogDestination
   private let rotation: LogRotation
   private let fallback: Fallback
-  /// Standard output is not to be written to, by whatever name the file leads there.
+  /// Standard output must not be written to, even if the file leads there.
   private let sparesStdout: Bool
   private let state = Mutex(State())
 
@@ -51,12 +51,11 @@ package final class LineWriter: LineSink {
     if descriptor > STDERR_FILENO { LogFile.close(descriptor) }
   }
 
-  /// Writes one line, its newline included. What cannot be written to its file goes to standard error as far as
-  /// `fallback` says, after one line that names the cause, and is dropped otherwise: a full disk must not keep a pod from
-  /// starting.
+  /// Writes one line, including its newline. If the file cannot be written, the line goes to standard error according
+  /// to `fallback`, after one line with the cause, or is dropped: a full disk must not keep a pod from starting.
   package func write(_ line: [UInt8], isUrgent: Bool = false) { write(line, at: LineWriter.now(), isUrgent: isUrgent) }
 
-  /// The same for a line of that time, by which the file is put aside.
+  /// The same for a line with that time, which names the rotated file.
   package func write(_ line: [UInt8], at time: UTCTime, isUrgent: Bool = false) {
     state.withLock { state in
       switch destination {
@@ -100,8 +99,8 @@ package final class LineWriter: LineSink {
     _ = LogFile.append(Array(text.utf8), to: STDERR_FILENO)
   }
 
-  /// Lets go of a file that another has put aside, and puts it aside when it is too large. Once a second: two system
-  /// calls, for a rotation by another process or by logrotate.
+  /// Closes a file that another process has rotated, and rotates it if it is too large. Once a second: two system
+  /// calls, to notice a rotation by another process or by logrotate.
   private func prepare(_ path: String, at time: UTCTime, _ state: inout State) {
     guard state.descriptor < 0 || abs(time.milliseconds - state.checked.milliseconds) >= 1_000 else { return }
     state.checked = time
@@ -113,8 +112,8 @@ package final class LineWriter: LineSink {
     let descriptor = state.descriptor
     guard descriptor >= 0, LogFile.size(descriptor) >= rotation.bytes else { return }
     LogFile.whileRotating(in: LogRotation.folder(of: path)) {
-      // Looked at again under the lock: another process may have put it aside in between, and the new file is not ours
-      // to rename.
+      // Checked again under the lock: another process may have rotated it in between, and the new file must not be
+      // renamed.
       guard LogFile.leads(path, to: descriptor) else { return }
       if rename(path, rotation.freeBackupPath(of: path, at: time)) == 0 { rotation.prune(path, now: time) }
     }

@@ -2,33 +2,32 @@
 
 import Glibc
 
-/// Compresses what log rotation has put aside, by `gzip` in a process of its own. For the agent: the plugin's process
-/// never does it.
+/// Compresses rotated logs, by `gzip` in a separate process. Only for the agent: the plugin's process never does it.
 ///
-/// A file is compressed once, by whoever gets its exclusive lock, and only when no writer has it open any more. The lock
-/// lives on in the child, so that another agent cannot begin anew while an orphan is still at it. The result gets its
-/// name when it is whole.
+/// A file is compressed once, by the holder of its exclusive lock, and only when no writer has it open. The child
+/// inherits the lock, so that another agent cannot start while an orphan is still working. The result gets its final
+/// name when it is complete.
 package struct LogCompression: Sendable {
-  /// What one round came to.
+  /// The result of one round.
   package struct Outcome: Sendable, Hashable {
     /// Files that are compressed now.
     package var compressed = 0
-    /// Why one of them is not; files that are still being written to do not count.
+    /// Why one of them failed; files still open for writing do not count.
     package var problem: String?
   }
 
-  /// Nil where the system has none: backups then stay as they are.
+  /// Nil if the system has none: backups then stay uncompressed.
   private let gzip: String?
   /// 100 MiB take seconds.
   private static let limit = Duration.seconds(600)
 
   package init(gzip: String? = LogCompression.installed) { self.gzip = gzip }
 
-  /// Where gzip stands on this system.
+  /// The path of gzip on this system.
   package static let installed: String? = (["/usr/bin/gzip", "/bin/gzip"] as [String]).first { access($0, X_OK) == 0 }
 
-  /// Compresses every backup of a log file that nobody writes to any more, one after the other. Waits without holding a
-  /// thread. Cancelled, it ends the child and leaves the backup as it was.
+  /// Compresses every backup of a log file that has no writers, one after the other. Waits without blocking a thread.
+  /// On cancellation it kills the child and leaves the backup unchanged.
   package func compressBackups(of path: String) async -> Outcome {
     var outcome = Outcome()
     LogRotation.removePartials(of: path)
@@ -50,7 +49,7 @@ package struct LogCompression: Sendable {
 
   private func compress(_ backup: String, with gzip: String) async -> Step {
     let input = open(backup, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK)
-    // Pruned in between.
+    // Deleted in between.
     guard input >= 0 else { return errno == ENOENT ? .busy : .failed(String(cString: strerror(errno))) }
     defer { LogFile.close(input) }
     guard flock(input, LOCK_EX | LOCK_NB) == 0, LogFile.leads(backup, to: input) else { return .busy }
@@ -72,7 +71,7 @@ package struct LogCompression: Sendable {
   /// The exit status; nil where the program did not start, was killed, or took too long.
   private func run(_ arguments: [String], input: Int32, output: Int32) async -> Int32? {
     guard let child = Self.spawn(arguments, input: input, output: output) else { return nil }
-    // Behind everything that serves pods.
+    // At the lowest priority.
     setpriority(__priority_which_t(PRIO_PROCESS.rawValue), id_t(child), 10)
     let deadline = ContinuousClock.now.advanced(by: Self.limit)
     var status: Int32 = 0
@@ -102,7 +101,7 @@ package struct LogCompression: Sendable {
     }
     posix_spawn_file_actions_adddup2(&actions, input, STDIN_FILENO)
     posix_spawn_file_actions_adddup2(&actions, output, STDOUT_FILENO)
-    // What the agent blocks and ignores is not the child's business.
+    // The child does not inherit blocked and ignored signals.
     var none = sigset_t()
     var all = sigset_t()
     sigemptyset(&none)

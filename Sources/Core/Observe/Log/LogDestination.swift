@@ -8,7 +8,7 @@ package enum LogDestination: Hashable, Sendable {
   case file(path: String)
   case stdout
   case stderr
-  /// `stdout` was asked of a process whose standard output carries its result: nothing is logged.
+  /// `stdout` was requested in a process whose standard output carries its result: nothing is logged.
   case refused
 
   /// Reads a setting: `stdout` or `stderr` in any case, else a path; empty means `standard`.

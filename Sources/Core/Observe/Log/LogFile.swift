@@ -1,27 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What a log file's descriptor says to the other processes that write, put aside and compress the same file:
+// Locks on a log file's descriptor coordinate the processes that write, rotate and compress the same file:
 //
 //   a writer      holds LOCK_SH on the file for as long as it has it open
 //   who rotates   holds LOCK_EX on the folder, while it renames
 //   who compresses  holds LOCK_EX on what was put aside: got only once the last writer has let go of it
 //
-// None of them ever waits for a lock. A lock goes with its process.
+// No process waits for a lock. A lock ends with its process.
 
 import Glibc
 
-/// A log file that is open, as flock(2) and the file system show it.
+/// An open log file, with its flock(2) state.
 enum LogFile {
-  /// Opens the file to append to, and makes it if it is missing; a missing folder is made too, one level of it.
+  /// Opens the file for appending, and creates it if it is missing, with one level of a missing folder.
   ///
-  /// - Parameter sparesStdout: what is the same as standard output is closed again. Regular files are not compared with it,
-  ///   which would cost each pod's start a system call: a runtime reads the result from a pipe.
+  /// - Parameter sparesStdout: a file that is the same as standard output is closed again. Regular files are not
+  ///   compared with it, which would cost each pod's start a system call: a runtime reads the result from a pipe.
   /// - Returns: a descriptor with a shared lock, or -1 with `errno` set.
   static func open(_ path: String, sparesStdout: Bool = false) -> Int32 {
 
-    // What is opened between its rename and its compression is let go again: a few rounds are more than ever happen.
+    // A file opened between its rename and its compression is closed again: a few rounds are more than enough.
     for _ in 0..<16 {
-      // O_NONBLOCK: a FIFO without a reader must hold nobody up.
+      // O_NONBLOCK: a FIFO without a reader must not block.
       let flags = O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NONBLOCK
       var descriptor = Glibc.open(path, flags, 0o600)
       if descriptor < 0, errno == ENOENT, let slash = path.lastIndex(of: "/") {
@@ -38,7 +38,7 @@ enum LogFile {
         return -1
       }
       let isRefused = flock(descriptor, LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK
-      // Without locks in the file system it is as good as before them.
+      // A file system without locks still works, without coordination.
       if !isRefused, leads(path, to: descriptor) { return descriptor }
       close(descriptor)
     }
@@ -46,7 +46,7 @@ enum LogFile {
     return -1
   }
 
-  /// The error's number where a path leads to standard output: none that opening a file gives.
+  /// The error number for a path that leads to standard output: not one of open(2).
   static let leadsToStdout = EDOTDOT
 
   private static func isSame(_ one: Int32, _ other: Int32) -> Bool {
@@ -55,14 +55,14 @@ enum LogFile {
       && here.st_dev == there.st_dev
   }
 
-  /// Lets go of the lock, then of the file: a program that is just being started has a copy of every descriptor until it
-  /// is executed, and with the copy it would keep the lock.
+  /// Unlocks, then closes the file: a child between fork and exec has a copy of every descriptor, which would keep the
+  /// lock.
   static func close(_ descriptor: Int32) {
     flock(descriptor, LOCK_UN)
     Glibc.close(descriptor)
   }
 
-  /// Whether the path is still the name of what is open.
+  /// Whether the path still names the open file.
   static func leads(_ path: String, to descriptor: Int32) -> Bool {
     var here = stat()
     var there = stat()
@@ -81,7 +81,7 @@ enum LogFile {
     return fstat(descriptor, &info) == 0 && info.st_mode & S_IFMT == S_IFREG
   }
 
-  /// Runs `body` with the folder locked against every other rotation; not at all where one is under way.
+  /// Runs `body` with the folder locked against other rotations; not at all if one is in progress.
   static func whileRotating(in folder: String, _ body: () -> Void) {
     let descriptor = Glibc.open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
     guard descriptor >= 0 else { return }
@@ -89,7 +89,7 @@ enum LogFile {
     if flock(descriptor, LOCK_EX | LOCK_NB) == 0 { body() }
   }
 
-  /// Writes all of the bytes; a short write (a full disk, say) is gone on with.
+  /// Writes all bytes; continues after a short write (such as on a full disk).
   ///
   /// - Returns: 0, or the error's number.
   static func append(_ line: [UInt8], to descriptor: Int32) -> Int32 {

@@ -3,28 +3,28 @@
 import Glibc
 import VPCModel
 
-/// When a log file is put aside, and how long what was put aside is kept.
+/// When a log file is rotated, and how long backups are kept.
 ///
 /// Source: contract, 7.4 (the rotation of amazon-vpc-cni-k8s); backups have the names of its library.
 package struct LogRotation: Sendable, Equatable {
-  /// A file of this size or more is put aside before the next line.
+  /// A file of at least this size is rotated before the next line.
   package var bytes: Int64 = 100 * 1_024 * 1_024
-  /// The newest so many are kept.
+  /// The number of backups kept.
   package var backups = 5
   /// Older ones are removed.
   package var days = 30
 
   package init() {}
 
-  /// The name that a file is put aside under: `/var/log/plugin.log` → `/var/log/plugin-2026-11-23T03-45-42.123.log`.
+  /// The name of a rotated file: `/var/log/plugin.log` → `/var/log/plugin-2026-11-23T03-45-42.123.log`.
   func backupPath(of path: String, at time: UTCTime) -> String {
     let name = LogName(path)
     let stamp = time.text(timeSeparator: "-").dropLast()
     return "\(name.folder)/\(name.stem)-\(stamp)\(name.suffix)"
   }
 
-  /// The same, or the next millisecond whose name is free: a rename would take away what has that name. To be called
-  /// with the folder locked.
+  /// The same, or the next millisecond with a free name: a rename would replace an existing file. Call it with the
+  /// folder locked.
   func freeBackupPath(of path: String, at time: UTCTime) -> String {
     for later in 0..<Int64(1_000) {
       let backup = backupPath(of: path, at: UTCTime(milliseconds: time.milliseconds + later))
@@ -35,16 +35,15 @@ package struct LogRotation: Sendable, Equatable {
 
   static func folder(of path: String) -> String { LogName(path).folder }
 
-  /// What was put aside of a log file, newest first; compressed ones end in `.gz`.
+  /// The backups of a log file, newest first; compressed ones end in `.gz`.
   package static func backups(of path: String) -> [String] {
     entries(of: path) { $0.isBackup($1) }
   }
 
-  /// What is being compressed has this behind the backup's name.
+  /// The suffix of a file being compressed.
   static let partialSuffix = ".partial"
 
-  /// Removes what a compression left that never came to its end, as far as the backup is gone too; the others are begun
-  /// anew in the same file.
+  /// Removes leftovers of interrupted compressions if the backup is gone too; others are restarted in the same file.
   static func removePartials(of path: String) {
     let partials = entries(of: path) { name, text in
       text.hasSuffix(partialSuffix) && name.isBackup(String(text.dropLast(partialSuffix.utf8.count)))

@@ -6,19 +6,19 @@ package import VPCModel
 /// Takes whole lines of a log.
 package protocol LineSink: Sendable {
   /// - Parameters:
-  ///   - line: its newline included.
+  ///   - line: including its newline.
   ///   - isUrgent: a warning or worse.
   func write(_ line: [UInt8], at time: UTCTime, isUrgent: Bool)
 }
 
-/// Writes a log on a thread of its own, so that nobody waits for a slow disk: neither the pool nor the event loop.
+/// Writes a log on its own thread, so that neither the pool nor the event loop waits for a slow disk.
 ///
-/// The queue is bounded. What finds it full is dropped and counted; a line says how many as soon as the disk goes on. The
-/// last quarter of the queue is for urgent lines. A process that ends says so by `flush`.
+/// The queue is bounded. Lines are dropped and counted when it is full; one line reports the count as soon as the disk
+/// catches up. The last quarter of the queue is for urgent lines. A process calls `flush` before it exits.
 ///
-/// For the agent alone. A plugin's process lives for one pod and writes its few lines itself.
+/// Only for the agent. A plugin process serves one pod and writes its few lines directly.
 package final class LogThread: LineSink {
-  /// What may wait to be written, the batch under way included.
+  /// The maximum of queued bytes, including the current batch.
   package struct Limits: Sendable {
     package var lines = 8_192
     package var bytes = 4 << 20
@@ -47,9 +47,9 @@ package final class LogThread: LineSink {
     queue.append(Queue.Line(bytes: line, time: time, isUrgent: isUrgent))
   }
 
-  /// Waits until everything that was given before is written.
+  /// Waits until all earlier lines are written.
   ///
-  /// - Returns: false when the time was over first.
+  /// - Returns: false if the time ran out first.
   @discardableResult
   package func flush(within limit: Duration) -> Bool { queue.waitUntilEmpty(within: limit) }
 
@@ -58,7 +58,7 @@ package final class LogThread: LineSink {
 }
 
 extension LogThread {
-  /// What the thread and its owner share. The thread keeps it, so that the owner can go.
+  /// State shared by the thread and its owner. The thread retains it, so that the owner can be released.
   // SAFETY: all variables are touched with `mutex` held alone; the three pointers are set once and freed when neither the
   // owner nor the thread refers to the queue any more.
   private final class Queue: @unchecked Sendable {
@@ -176,7 +176,7 @@ extension LogThread {
       }
     }
 
-    /// Waits for lines; nil when the owner has gone and all is written.
+    /// Waits for lines; nil when the owner is gone and all is written.
     private func next() -> (batch: [Line], dropped: Int)? {
       locked {
         while waiting.isEmpty {

@@ -10,7 +10,7 @@ package struct MetricCounter: Sendable {
     family.update(labels) { $0.number += amount }
   }
 
-  /// Sets a count that somebody else keeps; a lower one than before is what a restart looks like.
+  /// Sets an externally kept count; a lower value looks like a restart.
   package func set(total: Double, _ labels: String...) { family.update(labels) { $0.number = total } }
 }
 
@@ -22,12 +22,12 @@ package struct MetricGauge: Sendable {
 
   package func add(_ amount: Double, _ labels: String...) { family.update(labels) { $0.number += amount } }
 
-  /// Takes a series away, of an object that is gone.
+  /// Removes the series of an object that is gone.
   package func remove(_ labels: String...) { family.remove(labels) }
 
-  /// Puts these series in place of all that there are: what is not among them is gone.
+  /// Replaces all series with these.
   ///
-  /// - Parameter series: by label values, in the order of the labels; those beyond the registry's limit are left out.
+  /// - Parameter series: by label values, in the order of the labels; those beyond the registry's limit are dropped.
   package func replaceAll(_ series: [[String]: Double]) { family.replaceAll(series) }
 }
 

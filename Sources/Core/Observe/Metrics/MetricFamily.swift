@@ -32,7 +32,7 @@ final class MetricFamily: Sendable {
     var window: [Double] = []
   }
 
-  /// Observations that quantiles are taken from: the last so many of each series.
+  /// The number of last observations per series used for quantiles.
   static let windowSize = 256
 
   let name: String
@@ -50,9 +50,9 @@ final class MetricFamily: Sendable {
     if labels.isEmpty { update([]) { _ in } }
   }
 
-  /// Changes a series, making it if need be.
+  /// Changes a series, and creates it if needed.
   ///
-  /// - Parameter values: of the labels, in their order; missing ones are empty, those too many are dropped.
+  /// - Parameter values: of the labels, in order; missing ones are empty, extra ones are dropped.
   func update(_ values: [String], _ change: (inout Value) -> Void) {
     var key = Array(values.prefix(labels.count))
     key += Array(repeating: "", count: labels.count - key.count)

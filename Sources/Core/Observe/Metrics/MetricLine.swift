@@ -5,13 +5,13 @@ enum MetricLine {
   /// Empty, or a comment.
   case nothing
   case malformed
-  /// A sample of a series that nobody asked for.
+  /// A sample of an unrequested series.
   case other
   case sample(MetricTextReader.Sample)
 
   /// - Parameters:
   ///   - line: without its line feed.
-  ///   - names: the series that are asked for.
+  ///   - names: the requested series.
   static func read(_ line: Span<UInt8>, names: [[UInt8]], maximumLabels: Int) -> MetricLine {
     var at = 0
     skipSpace(line, &at)

@@ -4,9 +4,9 @@ import Synchronization
 
 /// The series of one process, for Prometheus.
 ///
-/// Families are made at start, series by their first use. The count of series a family may have is bounded: a label whose
-/// values have no bound (an error's text) would otherwise grow the process without end. What comes beyond the bound is
-/// counted in one series whose label values are all `overflow`.
+/// Families are created at startup, series on first use. The number of series per family is bounded: unbounded label
+/// values (such as error texts) would otherwise grow the process endlessly. Series beyond the limit are counted in one
+/// series whose label values are all `overflow`.
 package final class MetricRegistry: Sendable {
   /// Series of one family at most.
   package static let seriesLimit = 1_000
@@ -54,7 +54,7 @@ package final class MetricRegistry: Sendable {
     return out
   }
 
-  /// What is said of one family, whether it has series yet or not.
+  /// The description of one family, with or without series.
   package struct Description: Sendable, Hashable {
     package let name: String
     /// counter, gauge, histogram or summary.
@@ -71,7 +71,7 @@ package final class MetricRegistry: Sendable {
 
   private func add(_ family: MetricFamily) -> MetricFamily {
     families.withLock { families in
-      // Asked for twice: the same series, so that two parts of a process may name one metric.
+      // Requested twice: the same series, so that two parts of a process may use one metric.
       if let same = families.first(where: { $0.name == family.name && $0.labels == family.labels }) { return same }
       families.append(family)
       return family

@@ -24,7 +24,7 @@ enum MetricText {
       case .summary(let quantiles):
         let sorted = value.window.sorted()
         for quantile in quantiles {
-          // The nearest rank; nothing observed is not a number, as the Go library has it.
+          // The nearest rank; NaN without observations, as in the Go library.
           let rank =
             sorted.isEmpty ? 0 : min(sorted.count - 1, max(0, Int((quantile * Double(sorted.count)).rounded(.up)) - 1))
           let found = sorted.isEmpty ? Double.nan : sorted[rank]

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// Reads Prometheus's text format piece by piece as it arrives, from somebody whom nobody vouches for. Only the line under
-/// way is kept.
+/// Parses Prometheus's text format piece by piece from an untrusted source. Only the current line is kept.
 ///
-/// A line that is no sample is passed over and counted; what says something of the text as a whole ends the reading: too
-/// much of it, an end in the middle of a line, more lines that are none than lines that are. Comments, time stamps and
-/// what OpenMetrics adds behind a value are passed over.
+/// An invalid line is skipped and counted. Parsing fails for the text as a whole if it is too large, ends in the middle
+/// of a line, or has more invalid lines than samples. Comments, time stamps and OpenMetrics additions after a value are
+/// ignored.
 ///
 /// Source: https://prometheus.io/docs/instrumenting/exposition_formats/ (version 0.0.4)
 package struct MetricTextReader: Sendable {
@@ -13,9 +12,9 @@ package struct MetricTextReader: Sendable {
   package struct Limits: Sendable {
     /// Bytes of the text.
     package var size: Int
-    /// Bytes of a line; a longer one is passed over.
+    /// Bytes of a line; a longer one is skipped.
     package var line: Int
-    /// Labels of a sample; a line with more is passed over.
+    /// Labels of a sample; a line with more is skipped.
     package var labels: Int
 
     package init(size: Int = 8 << 20, line: Int = 16 << 10, labels: Int = 32) {
@@ -30,9 +29,9 @@ package struct MetricTextReader: Sendable {
     package let value: String
   }
 
-  /// A line's value of a series that was asked for.
+  /// A sample of a requested series.
   package struct Sample: Sendable, Hashable {
-    /// Which of the names that were asked for.
+    /// The index among the requested names.
     package let name: Int
     /// In the order of the line.
     package let labels: [Label]
@@ -47,7 +46,7 @@ package struct MetricTextReader: Sendable {
     case tooLarge(limit: Int)
     /// It ends in the middle of a line.
     case truncated
-    /// It has no sample, or more lines that are none.
+    /// It has no samples, or more invalid lines than samples.
     case notMetrics
 
     package var description: String {
@@ -64,21 +63,21 @@ package struct MetricTextReader: Sendable {
   private var size = 0
   /// The beginning of a line whose end has not come.
   private var pending: [UInt8] = []
-  /// The line under way is too long: nothing of it is kept.
+  /// The current line is too long: nothing of it is kept.
   private var isSkipping = false
 
-  /// Lines that were samples, asked for or not.
+  /// Lines with samples, requested or not.
   package private(set) var sampleCount = 0
   /// Lines that were neither samples nor comments.
   package private(set) var skippedCount = 0
 
-  /// - Parameter names: the series that are asked for; samples name them by their index.
+  /// - Parameter names: the requested series; samples refer to them by index.
   package init(names: [String], limits: Limits = Limits()) {
     self.names = names.map { Array($0.utf8) }
     self.limits = limits
   }
 
-  /// Takes the next bytes of the text and tells `found` of every sample in the lines that end in them.
+  /// Consumes the next bytes and calls `found` for every sample in the completed lines.
   package mutating func read(_ bytes: Span<UInt8>, _ found: (Sample) -> Void) throws(Problem) {
     size += bytes.count
     guard size <= limits.size else { throw .tooLarge(limit: limits.size) }
@@ -90,7 +89,7 @@ package struct MetricTextReader: Sendable {
     keep(bytes.extracting(start..<bytes.count))
   }
 
-  /// The text has ended; looks at it as a whole.
+  /// Checks the text as a whole at its end.
   package func finish() throws(Problem) {
     guard pending.isEmpty, !isSkipping else { throw .truncated }
     guard sampleCount > 0, sampleCount >= skippedCount else { throw .notMetrics }

@@ -2,7 +2,7 @@
 
 import Glibc
 
-/// What Prometheus's client libraries say of every process, as far as the system tells it.
+/// The process metrics of Prometheus's client libraries, as far as the system provides them.
 ///
 /// Source: https://prometheus.io/docs/instrumenting/writing_clientlibs/#process-metrics; proc(5).
 package struct ProcessMetrics: Sendable {
@@ -25,7 +25,7 @@ package struct ProcessMetrics: Sendable {
     started = Self.startSeconds()
   }
 
-  /// Reads the system; what it does not tell keeps its value. For the moment of a scrape: tens of microseconds.
+  /// Reads the system; unavailable values stay unchanged. Takes tens of microseconds at a scrape.
   package func collect() {
     var usage = rusage()
     if getrusage(RUSAGE_SELF.rawValue, &usage) == 0 {
@@ -69,7 +69,7 @@ package struct ProcessMetrics: Sendable {
     return max(count - 3, 0)
   }
 
-  /// A small file of the system; empty where it cannot be read.
+  /// A small system file; empty if it cannot be read.
   private static func text(_ path: String) -> String {
     let file = open(path, O_RDONLY | O_CLOEXEC)
     guard file >= 0 else { return "" }

@@ -2,7 +2,7 @@
 
 import Glibc
 
-/// A connected stream socket on which every wait has an end. Closed when its owner lets go of it.
+/// A connected stream socket with a time limit on every wait. Closed when its owner releases it.
 struct ClientSocket: ~Copyable {
   private let descriptor: Int32
 
@@ -121,7 +121,7 @@ extension ClientSocket {
     _ entry: addrinfo, until limit: ContinuousClock.Instant
   ) throws(SocketError) -> ClientSocket {
     let candidate = try ClientSocket(entry.ai_family)
-    // Non-blocking for the connect alone: a TCP connect reports its end through poll.
+    // Non-blocking only for the connect: a TCP connect reports its end through poll.
     _ = fcntl(candidate.descriptor, F_SETFL, O_NONBLOCK)
     if connect(candidate.descriptor, entry.ai_addr, entry.ai_addrlen) != 0 {
       guard errno == EINPROGRESS else { throw SocketError(call: "connect", errno: errno) }
@@ -137,7 +137,7 @@ extension ClientSocket {
   }
 }
 
-/// Whole milliseconds for `poll`, rounded up: a wait that is rounded down to nothing would spin.
+/// Whole milliseconds for `poll`, rounded up: a wait rounded down to zero would spin.
 private func milliseconds(_ duration: Duration) -> Int32 {
   let (seconds, attoseconds) = duration.components
   guard seconds < 2_000_000 else { return 2_000_000_000 }
@@ -145,7 +145,7 @@ private func milliseconds(_ duration: Duration) -> Int32 {
 }
 
 extension timeval {
-  /// At least one microsecond: zero means no limit to the kernel.
+  /// At least one microsecond: zero means no limit for the kernel.
   fileprivate init(remaining: Duration) {
     let (seconds, attoseconds) = max(remaining, .microseconds(1)).components
     self.init(tv_sec: Int(seconds), tv_usec: max(seconds == 0 ? 1 : 0, Int(attoseconds / 1_000_000_000_000)))

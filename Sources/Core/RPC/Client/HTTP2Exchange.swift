@@ -7,9 +7,9 @@ import CNghttp2
 /// A class because nghttp2's callbacks reach it through a pointer, which is this object, alive as long as the session it
 /// owns. It lives on one thread.
 final class HTTP2Exchange {
-  /// What came back so far.
+  /// The response so far.
   private(set) var response: UnaryResponse
-  /// The peer said that it takes no more streams. It still answers those it has.
+  /// The peer accepts no more streams. It still answers existing ones.
   private(set) var isGoingAway = false
 
   private var session: OpaquePointer?
@@ -22,7 +22,7 @@ final class HTTP2Exchange {
     self.body = body
     response = UnaryResponse(limit: responseLimit)
     session = try makeSession()
-    // No server push: the only setting whose default is not what we want.
+    // No server push: the only setting with an unsuitable default.
     var setting = nghttp2_settings_entry(settings_id: Int32(NGHTTP2_SETTINGS_ENABLE_PUSH.rawValue), value: 0)
     try check(nghttp2_submit_settings(session, UInt8(NGHTTP2_FLAG_NONE.rawValue), &setting, 1))
     try submit(headers)
@@ -30,9 +30,9 @@ final class HTTP2Exchange {
 
   deinit { nghttp2_session_del(session) }
 
-  /// Everything that wants to be sent now; empty when there is nothing, or the peer's window is full.
+  /// The bytes to send now; empty if there are none, or the peer's window is full.
   ///
-  /// - Throws: INTERNAL when the peer has broken the protocol: what wants to be sent then is its GOAWAY.
+  /// - Throws: INTERNAL if the peer has violated the protocol: the pending bytes are then a GOAWAY.
   func takeOutput() throws(RPCError) -> [UInt8] {
     var out: [UInt8] = []
     while true {
@@ -128,7 +128,7 @@ final class HTTP2Exchange {
   }
 }
 
-// What the callbacks do. They take bytes and return: they never throw, wait or call back into the session.
+// The callbacks. They store bytes and return: they never throw, wait or call back into the session.
 extension HTTP2Exchange {
   private static func from(_ pointer: UnsafeMutableRawPointer?) -> HTTP2Exchange? {
     // SAFETY: the pointer is the one given to nghttp2_session_client_new, whose object is calling into the session.

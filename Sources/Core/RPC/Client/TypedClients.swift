@@ -35,7 +35,7 @@ extension UnaryClient {
 
 /// How untrusted messages are decoded, on both sides.
 enum MessageDecoding {
-  /// Nothing of ours nests deeper than two; what we do not know is not kept.
+  /// No message here nests deeper than two; unknown fields are dropped.
   static let options: BinaryDecodingOptions = {
     var options = BinaryDecodingOptions()
     options.messageDepthLimit = 8
@@ -52,7 +52,7 @@ package struct CNIBackendClient: Sendable {
 
   package init(target: RPCTarget = defaultTarget) { client = UnaryClient(target: target) }
 
-  /// Asks for an address. `success == false` in the reply is an answer, not an error.
+  /// Requests an address. `success == false` in the reply is an answer, not an error.
   ///
   /// - Parameter meanwhile: run once, while the agent works.
   package func addNetwork(
@@ -61,7 +61,7 @@ package struct CNIBackendClient: Sendable {
     try client.call(.addNetwork, request, timeout: timeout, meanwhile: meanwhile)
   }
 
-  /// Gives the pod's addresses back.
+  /// Releases the pod's addresses.
   package func delNetwork(_ request: DelNetworkRequest, timeout: Duration) throws(RPCError) -> DelNetworkReply {
     try client.call(.delNetwork, request, timeout: timeout)
   }
@@ -72,7 +72,7 @@ package struct NPBackendClient: Sendable {
   package static let defaultTarget = RPCTarget.unix(path: "/var/run/aws-node/npa.sock")
 
   package var client: UnaryClient
-  /// For the connect alone. Source: contract, the plugin dials this socket with 2 seconds.
+  /// Only for the connect. Source: contract, the plugin dials this socket with 2 seconds.
   package var connectTimeout: Duration = .seconds(2)
 
   package init(target: RPCTarget = defaultTarget) { client = UnaryClient(target: target) }
@@ -86,7 +86,7 @@ package struct NPBackendClient: Sendable {
   }
 }
 
-/// Asks a server whether it serves. Blocking, see `UnaryClient`.
+/// Asks a server whether it is serving. Blocking, see `UnaryClient`.
 package struct HealthClient: Sendable {
   package var client: UnaryClient
 

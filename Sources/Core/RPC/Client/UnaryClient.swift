@@ -25,11 +25,11 @@ package struct UnaryClient: Sendable {
   /// - Parameters:
   ///   - request: the encoded message.
   ///   - timeout: for the call; also sent as `grpc-timeout`, so that the server gives up too.
-  ///   - connectTimeout: for the connect, before `timeout` begins; nil means that `timeout` is for both together.
-  ///   - meanwhile: run once, when the request has been sent: the server works at the same time. Its time counts against
-  ///     the timeout.
+  ///   - connectTimeout: for the connect, before `timeout` begins; nil means that `timeout` covers both.
+  ///   - meanwhile: runs once after the request has been sent, while the server works. Its time counts against the
+  ///     timeout.
   /// - Returns: the encoded reply.
-  /// - Throws: `RPCError`; its stage tells a server that is not there from one that failed.
+  /// - Throws: `RPCError`; its stage distinguishes a missing server from a failed one.
   package func call(
     _ method: RPCMethod, request: [UInt8], timeout: Duration, connectTimeout: Duration? = nil,
     meanwhile: () -> Void = {}
@@ -74,15 +74,15 @@ package struct UnaryClient: Sendable {
     ]
   }
 
-  /// Sends and receives until the answer is whole.
+  /// Sends and receives until the answer is complete.
   private func run(
     _ exchange: HTTP2Exchange, on socket: borrowing ClientSocket, deadline: ContinuousClock.Instant,
     meanwhile: () -> Void
   ) throws(RPCError) {
     var buffer = [UInt8](repeating: 0, count: 16 * 1_024)
     var received = 0
-    // Acknowledgements (of the server's settings) wait a little: with a quick answer the connection is closed before
-    // they are due, which saves a system call here and a wake-up there.
+    // Acknowledgements (of the server's settings) are delayed: with a quick answer the connection closes first, which
+    // saves a system call and a wake-up.
     var holdsBack = true
     var hasWorked = false
     while !exchange.response.isEnded {
@@ -101,7 +101,7 @@ package struct UnaryClient: Sendable {
         continue
       }
       received += count
-      // Frames that are neither headers nor body are bounded too: a megabyte is far beyond any real connection's.
+      // Other frames are bounded too: a megabyte is far beyond any real connection's.
       guard count > 0, received <= responseLimit + 1_024 * 1_024 else {
         _ = try exchange.takeOutput()  // tells a peer that does not speak HTTP/2 from one that went away
         throw RPCError(.exchange, RPCStatus(.unavailable, "connection closed before the answer was complete"))

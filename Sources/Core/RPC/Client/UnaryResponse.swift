@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// The answer to a unary call as it comes in: headers, one message, trailers. A value that judges; it does no I/O.
+/// The incoming answer of a unary call: headers, one message, trailers. A value without I/O.
 struct UnaryResponse {
   /// Set when the answer is no longer worth reading: too large, or not gRPC.
   private(set) var failure: RPCStatus?
@@ -39,7 +39,7 @@ struct UnaryResponse {
   }
 
   mutating func add(data: UnsafeRawBufferPointer) {
-    // What follows an HTTP error is a page for people, not a message.
+    // The body of an HTTP error is not a message.
     guard !isForeign else { return }
     do throws(RPCStatus) {
       try body.append(data)
@@ -49,7 +49,7 @@ struct UnaryResponse {
   }
 
   mutating func end(resetCode: UInt32? = nil) {
-    // The first end counts: a stream that ended well is closed by a frame of its own afterwards.
+    // The first end counts: a successful stream is also closed by a later frame.
     if !isEnded { self.resetCode = resetCode }
     isEnded = true
   }
@@ -79,7 +79,7 @@ struct UnaryResponse {
     throw RPCError(.exchange, RPCStatus(.internal, "answer without a status"))
   }
 
-  /// The headers came and are not those of a gRPC answer.
+  /// The headers are not those of a gRPC answer.
   private var isForeign: Bool {
     guard let httpStatus else { return false }
     return httpStatus != 200 || !(contentType ?? "").hasPrefix("application/grpc")

@@ -11,9 +11,9 @@
 
 // SPDX-License-Identifier: Apache-2.0
 //
-// The agent's gRPC contract, package `rpc`: what the reference's plugin and agent put on the wire, field by field.
-// Numbers marked reserved were used by older releases and are never used again. Fields from 1000 on are ours alone:
-// the reference skips them as unknown fields, and reads as their default when it is the one that answers.
+// The agent's gRPC contract, package `rpc`: the wire format of amazon-vpc-cni-k8s, field by field.
+// Numbers marked reserved were used by older releases and are never used again. Fields from 1000 on belong to vpc-cni:
+// amazon-vpc-cni-k8s skips them as unknown fields, and sends none, so they read as their defaults.
 
 package import SwiftProtobuf
 
@@ -47,7 +47,7 @@ package nonisolated struct AddNetworkRequest: Sendable {
 
   package var containerID: String = String()
 
-  /// Must equal the agent's, or the call fails with FAILED_PRECONDITION. Empty in every release of the reference.
+  /// Must equal the agent's, or the call fails with FAILED_PRECONDITION. Empty in every release of amazon-vpc-cni-k8s.
   package var clientVersion: String = String()
 
   package var requiresMultiNicattachment: Bool = false

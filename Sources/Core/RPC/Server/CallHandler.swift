@@ -36,7 +36,7 @@ final class CallHandler: ChannelInboundHandler {
   private struct Conversation {
     let dialogue: RPCMethodTable.Dialogue
     var reader: UnaryMessageReader
-    /// What came and was not looked at yet: answers wait to be taken.
+    /// Received data that is not processed yet, because answers are pending.
     var rest = ByteBuffer()
     var hasEnded = false
 
@@ -48,7 +48,7 @@ final class CallHandler: ChannelInboundHandler {
   private var requestEnded = false
   private var headWritten = false
   private var buffered = 0
-  /// Answers of this stream that its caller has not taken.
+  /// Answers of this stream that its caller has not read.
   private var untaken = 0
   private var context: ChannelHandlerContext?
   private let server: ServerState
@@ -84,7 +84,7 @@ final class CallHandler: ChannelInboundHandler {
   }
 
   func errorCaught(context: ChannelHandlerContext, error: any Error) {
-    // A reset stream, or a connection that broke: there is nobody to answer.
+    // A reset stream or a broken connection: there is no one to answer.
     leave()
     context.close(promise: nil)
   }
@@ -129,7 +129,7 @@ final class CallHandler: ChannelInboundHandler {
   private func append(_ bytes: ByteBuffer, _ context: ChannelHandlerContext) {
     switch state {
     case .body(let request, let callContext, var reader):
-      // Taken out of the state meanwhile, so that the reader's bytes are not copied on every piece.
+      // Moved out of the state meanwhile, so that the reader's bytes are not copied on every piece.
       state = .over
       let refusal = take(bytes, into: &reader)
       state = .body(request, callContext, reader)
@@ -169,7 +169,7 @@ final class CallHandler: ChannelInboundHandler {
       return end(RPCStatus(.internal, text), context)
     }
     let left = ContinuousClock.now.duration(to: callContext.deadline)
-    // Checked here too: a handler that is quicker than the timer would act for a caller that has given up.
+    // Checked here too: a handler faster than the timer would act for a caller that has given up.
     guard left > .zero else { return end(CallHandler.incomplete, context) }
     switch request.handler {
     case .unary(let handler):
@@ -211,7 +211,7 @@ final class CallHandler: ChannelInboundHandler {
     do {
       return .success(try await handler(message, context))
     } catch let status as RPCStatus {
-      // An error that says OK is a mistake which must not look like a reply without a message.
+      // An error with code OK is a bug and must not look like a reply without a message.
       return .failure(status.code == .ok ? RPCStatus(.unknown, status.message) : status)
     } catch is CancellationError {
       return .failure(RPCStatus(.cancelled, "call cancelled"))
@@ -233,7 +233,7 @@ final class CallHandler: ChannelInboundHandler {
 
   // MARK: streams
 
-  /// Answers until the caller goes away, its deadline passes, or the server ends.
+  /// Answers until the caller goes away, its deadline passes, or the server stops.
   private func subscribe(
     _ subscription: RPCMethodTable.Subscription, _ message: [UInt8], hasDeadline: Bool, _ left: Duration,
     _ context: ChannelHandlerContext
@@ -264,7 +264,7 @@ final class CallHandler: ChannelInboundHandler {
   ) -> Task<Void, Never> {
     Task(executorPreference: executor) {
       for await answer in answers {
-        // Not before the caller has taken the last one: what it does not take is not gathered here.
+        // Not before the caller has read the last one: unread answers are not queued.
         do { try await send(answer).get() } catch { return }
       }
     }
@@ -279,7 +279,7 @@ final class CallHandler: ChannelInboundHandler {
     return taken.futureResult
   }
 
-  /// Takes the requests that are whole by now, and answers each, as long as the caller takes the answers.
+  /// Processes complete requests, and answers each, as long as the caller reads the answers.
   private func converse(_ context: ChannelHandlerContext) {
     guard case .dialogue(var talk) = state else { return }
     do throws(RPCStatus) {
@@ -302,7 +302,7 @@ final class CallHandler: ChannelInboundHandler {
       return end(talk.reader.isEmpty ? CallHandler.success : RPCStatus(.internal, "request cut short"), context)
     }
     state = .dialogue(talk)
-    // While answers wait to be taken, their own time limit holds.
+    // While answers are unread, their own time limit applies.
     if talk.rest.readableBytes == 0 {
       schedule(TimeAmount(server.limits.pauseTimeout), context)
     } else {
@@ -324,7 +324,7 @@ final class CallHandler: ChannelInboundHandler {
     untaken -= 1
     guard case .dialogue(let talk) = state, talk.rest.readableBytes > 0, let context else { return }
     let me = NIOLoopBound(self, eventLoop: context.eventLoop)
-    // Later: a reply that is taken at once would call this again from within.
+    // Deferred: an immediately written reply would call this recursively.
     context.eventLoop.execute {
       if let context = me.value.context { me.value.converse(context) }
     }
@@ -333,7 +333,7 @@ final class CallHandler: ChannelInboundHandler {
   /// Answers that one stream may leave in the server's memory.
   private static let untakenLimit = 32
 
-  /// The server ends: only the caller would end such a stream.
+  /// The server stops: otherwise only the caller ends such a stream.
   func endOpenStream() {
     if let context { end(RPCStatus(.unavailable, "the server is stopping"), context) }
   }
@@ -358,7 +358,8 @@ final class CallHandler: ChannelInboundHandler {
     write(.data(.init(data: .byteBuffer(body))), context, taken)
   }
 
-  /// What a caller, and by it a pod's event, is told when the deadline ends the call: whose fault it is and where to look.
+  /// The text for a caller, and so for a pod's event, when the deadline ends the call: the likely cause and where to
+  /// look.
   private var pastDeadline: RPCStatus {
     switch state {
     case .running:
@@ -394,8 +395,8 @@ final class CallHandler: ChannelInboundHandler {
   private func endStream(_ headers: HPACKHeaders, _ context: ChannelHandlerContext) {
     let taken = context.eventLoop.makePromise(of: Void.self)
     write(.headers(.init(headers: headers, endStream: true)), context, taken)
-    // Answered before the request was whole: the rest is not wanted. Source: RFC 9113, 8.1. A reset would take back
-    // answers that wait for room, and the status behind them: there the rest is passed over.
+    // Answered before the request was complete: the rest is not needed. Source: RFC 9113, 8.1. A reset would discard
+    // pending answers and the status after them: then the rest is ignored instead.
     if !requestEnded, untaken == 0 { write(.rstStream(.noError), context) }
     connection.writing { context.flush() }
     connection.answered(taken.futureResult)

@@ -2,14 +2,14 @@
 
 import NIOHPACK
 
-/// A call's request headers, judged. A value without I/O.
+/// A call's validated request headers. A value without I/O.
 struct CallRequest {
   let method: RPCMethod
   let handler: RPCMethodTable.Handler
   /// Nil when the caller set none.
   let timeout: Duration?
 
-  /// Why a request is turned away.
+  /// Why a request is refused.
   enum Refusal: Error, Equatable {
     /// Not gRPC at all: answered in HTTP's own terms.
     case http(Int)
@@ -37,7 +37,7 @@ struct CallRequest {
     }
   }
 
-  /// `application/grpc`, alone or with `+proto` or parameters; other encodings of messages are not ours.
+  /// `application/grpc`, alone or with `+proto` or parameters; other message encodings are not supported.
   private static func isGRPC(_ type: String) -> Bool {
     let type = type.lowercased()
     return type == "application/grpc" || type == "application/grpc+proto" || type.hasPrefix("application/grpc;")
@@ -57,7 +57,7 @@ enum CallAnswer {
     return headers
   }
 
-  /// The whole answer of a call that has no message: one that failed, most often.
+  /// The complete answer of a call without a message, usually a failed one.
   static func trailersOnly(_ status: RPCStatus) -> HPACKHeaders {
     var headers = head
     add(status, to: &headers)

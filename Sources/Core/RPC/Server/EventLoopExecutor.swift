@@ -2,8 +2,8 @@
 
 import NIOCore
 
-/// Lets a task run on an event loop: a call begins where its last byte arrived and its answer is written where the
-/// handler ended, without waking another thread in between. Actors with a thread of their own keep it.
+/// Runs a task on an event loop: a call starts where its last byte arrived and its answer is written where the handler
+/// ended, without a thread switch. Actors with their own thread keep it.
 final class EventLoopExecutor: TaskExecutor {
   private let loop: any EventLoop
 

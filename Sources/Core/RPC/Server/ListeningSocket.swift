@@ -6,11 +6,10 @@ import VPCModel
 /// A listening unix socket in the file system, not yet owned by an event loop.
 struct ListeningSocket {
   let descriptor: Int32
-  /// Tells this socket's file from one that another process put there later.
+  /// Distinguishes this socket's file from a later one of another process.
   private let file: FileIdentity
 
-  /// Makes the folder (0755) if it is missing, removes a socket that nobody listens on, binds, sets the mode to 0660 and
-  /// listens.
+  /// Creates the folder (0755) if it is missing, removes a stale socket, binds, sets the mode to 0660 and listens.
   ///
   /// - Throws: `ListenError` when a server is alive at the path, when the path is not a socket, or a call fails.
   init(path: String, backlog: Int32) throws(ListenError) {
@@ -26,7 +25,7 @@ struct ListeningSocket {
       guard address.withPointer({ bind(descriptor, $0, $1) }) == 0 else {
         throw ListenError("listen on", path, call: "bind")
       }
-      // It is this process's now: what fails from here on takes it away again.
+      // The file belongs to this process now: later failures remove it.
       guard chmod(path, 0o660) == 0 else { throw ListenError("listen on", path, call: "chmod", removing: path) }
       guard listen(descriptor, backlog) == 0 else {
         throw ListenError("listen on", path, call: "listen", removing: path)
@@ -40,7 +39,7 @@ struct ListeningSocket {
     }
   }
 
-  /// - Throws: `ListenError` when a server is alive at the path, or the path is no socket.
+  /// - Throws: `ListenError` if a server is alive at the path, or the path is not a socket.
   static func checkFree(path: String) throws(ListenError) {
     guard let address = UnixAddress(path) else { throw ListenError("socket path is empty or too long", path) }
     try removeStale(address, path)
@@ -56,11 +55,11 @@ struct ListeningSocket {
   }
 }
 
-/// A server's socket could not be made.
+/// A server's socket could not be created.
 package struct ListenError: CausedError {
   package let description: String
   package let cause: (any Error)?
-  /// Another server is alive there: it may end.
+  /// Another server is alive there: it may exit.
   package fileprivate(set) var isTaken = false
 
   /// With the current errno, when a call is named.
@@ -100,7 +99,7 @@ private func makeFolder(of path: String) throws(ListenError) {
   chmod(folder, 0o755)
 }
 
-/// A file that is a socket which refuses connections belongs to nobody: its server died.
+/// A socket file that refuses connections is stale: its server died.
 private func removeStale(_ address: UnixAddress, _ path: String) throws(ListenError) {
   var info = stat()
   guard lstat(path, &info) == 0 else { return }
@@ -108,7 +107,7 @@ private func removeStale(_ address: UnixAddress, _ path: String) throws(ListenEr
   let probe = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue | SOCK_NONBLOCK.rawValue), 0)
   guard probe >= 0 else { throw ListenError("make a socket for", path, call: "socket") }
   defer { close(probe) }
-  // EAGAIN: somebody listens and has a full backlog.
+  // EAGAIN: a server listens and its backlog is full.
   if address.withPointer({ connect(probe, $0, $1) }) == 0 || errno == EAGAIN {
     var error = ListenError("another server is listening on", path)
     error.isTaken = true

@@ -2,11 +2,11 @@
 
 package import SwiftProtobuf
 
-/// What a handler knows of its call beside the request.
+/// A call's context for its handler.
 package struct RPCContext: Sendable {
   package let method: RPCMethod
-  /// The caller's deadline, or the server's own limit where that is earlier or the caller set none. Afterwards the
-  /// caller has its DEADLINE_EXCEEDED and the handler's task is cancelled.
+  /// The caller's deadline, or the server's own limit if that is earlier or the caller set none. Afterwards the caller
+  /// gets DEADLINE_EXCEEDED and the handler's task is cancelled.
   package let deadline: ContinuousClock.Instant
   /// The process at the other end; nil when the kernel did not tell (TCP).
   package let peer: RPCPeer?
@@ -26,11 +26,11 @@ package struct RPCPeer: Sendable, Hashable {
 package struct RPCMethodTable: Sendable {
   /// One request, one answer.
   package typealias Unary = @Sendable (_ request: [UInt8], _ context: RPCContext) async throws -> [UInt8]
-  /// One request, and an answer whenever there is one, until the caller goes away. The stream keeps only what is of use to
-  /// a caller that reads late.
+  /// One request, and answers until the caller goes away. The stream keeps only answers that are useful to a late
+  /// reader.
   package typealias Subscription = @Sendable (_ request: [UInt8]) throws(RPCStatus) -> AsyncStream<[UInt8]>
-  /// Any number of requests, each answered by one answer before the next is looked at. Runs on the event loop: it must be
-  /// quick and must not wait.
+  /// Any number of requests, each answered before the next is processed. Runs on the event loop: it must be quick and
+  /// must not wait.
   package typealias Dialogue = @Sendable (_ request: [UInt8]) throws(RPCStatus) -> [UInt8]
 
   package enum Handler: Sendable {
@@ -66,7 +66,7 @@ package struct RPCMethodTable: Sendable {
     }
   }
 
-  /// - Throws: INTERNAL for what is no message of that kind.
+  /// - Throws: INTERNAL for an invalid message.
   static func decode<Request: Message>(_ bytes: [UInt8]) throws(RPCStatus) -> Request {
     do {
       return try Request(serializedBytes: bytes, options: MessageDecoding.options)
@@ -77,7 +77,7 @@ package struct RPCMethodTable: Sendable {
 
   /// The handler for a `:path`.
   ///
-  /// - Throws: UNIMPLEMENTED that names the part which is not known.
+  /// - Throws: UNIMPLEMENTED with the unknown part.
   func find(_ path: String) throws(RPCStatus) -> (method: RPCMethod, handler: Handler) {
     if let found = methods[path] { return found }
     let parts = path.split(separator: "/", maxSplits: 2, omittingEmptySubsequences: false)

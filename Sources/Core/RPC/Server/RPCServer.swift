@@ -55,7 +55,7 @@ package final class RPCServer: Sendable {
             try server.pipeline.syncOperations.addHandler(AcceptFailures(server: state.value))
           }
         }
-        // Few at a time: a connection that has to give way does so before many new ones have taken a descriptor.
+        // Few at a time: a replaced connection closes before many new ones have taken a descriptor.
         .serverChannelOption(.maxMessagesPerRead, value: 4)
         .childChannelInitializer { connection in
           connection.eventLoop.makeCompletedFuture { try configure(connection, state.value) }
@@ -76,10 +76,9 @@ package final class RPCServer: Sendable {
     }
   }
 
-  /// Makes sure that nobody serves on the path, and waits for a server that does to end; removes a socket whose server
-  /// died.
+  /// Ensures that no server is alive at the path, and waits for an existing one to exit; removes a stale socket.
   ///
-  /// - Parameter isTaken: told once, where there is somebody to wait for.
+  /// - Parameter isTaken: called once if there is a server to wait for.
   /// - Throws: `ListenError` when a server is still alive there after `limit`, or the path is no socket;
   ///   `CancellationError`.
   package static func awaitFree(path: String, within limit: Duration, isTaken: () -> Void) async throws {
@@ -97,9 +96,9 @@ package final class RPCServer: Sendable {
     }
   }
 
-  /// Takes no new connection, says GOAWAY on the open ones, lets calls finish, and removes the socket's file.
+  /// Accepts no new connections, sends GOAWAY on open ones, lets calls finish, and removes the socket's file.
   ///
-  /// - Parameter limit: after this, connections are closed whatever goes on; handlers then see their task cancelled.
+  /// - Parameter limit: after this, connections are closed in any case, and handlers' tasks are cancelled.
   package func shutdown(within limit: Duration = .seconds(5)) async {
     sweeper.cancel()
     socket.unlinkFile(path: path)
@@ -138,7 +137,7 @@ package final class RPCServer: Sendable {
       }
     let pipeline = connection.pipeline.syncOperations
     let counter = StreamCounter(connection: bound)
-    // First: from a peer that does not read, nothing is read either, so that its answers do not pile up.
+    // First: a peer that does not read is not read from either, so that its answers do not accumulate.
     try pipeline.addHandler(BackPressureHandler())
     _ = try pipeline.configureHTTP2Pipeline(
       mode: .server, connectionConfiguration: settings, streamConfiguration: .init(), streamDelegate: counter
@@ -151,8 +150,8 @@ package final class RPCServer: Sendable {
   }
 }
 
-/// Where a connection cannot be accepted because the process or the machine has no descriptor left, one that waits for its
-/// peer makes room. The agent shares its descriptors out so that this does not happen (`DescriptorBudget`).
+/// If a connection cannot be accepted for lack of descriptors, a connection waiting for its peer is closed. The agent
+/// shares its descriptors out so that this does not happen (`DescriptorBudget`).
 private final class AcceptFailures: ChannelInboundHandler {
   typealias InboundIn = any Channel
 
@@ -162,7 +161,7 @@ private final class AcceptFailures: ChannelInboundHandler {
 
   func errorCaught(context: ChannelHandlerContext, error: any Error) {
     if let error = error as? IOError, error.errnoCode == EMFILE || error.errnoCode == ENFILE { server.giveWay() }
-    // NIO's own handler behind this one waits a second before it accepts again.
+    // NIO's handler after this one waits a second before it accepts again.
     context.fireErrorCaught(error)
   }
 }

@@ -3,10 +3,10 @@
 import Synchronization
 import VPCModel
 
-/// gRPC server reflection: tells clients such as grpcurl which services there are, and how their messages are made.
+/// gRPC server reflection: tells clients such as grpcurl the services and message types.
 ///
-/// The same messages under two names, v1 and v1alpha. They are a dozen fields, read and written here by hand; what they
-/// carry is made from the .proto files (`FileDescriptors`).
+/// The same messages under two names, v1 and v1alpha. They have a dozen fields, coded by hand; their content comes from
+/// the .proto files (`FileDescriptors`).
 ///
 /// Source: https://github.com/grpc/grpc/blob/master/doc/server-reflection.md, Protos/reflection.proto
 struct Reflection: Sendable {
@@ -68,7 +68,7 @@ struct Reflection: Sendable {
       + ProtobufFields.encode(ResponseField.request, request) + answer
   }
 
-  /// A file and all that it imports: a client without them would have to ask again for each.
+  /// A file with its imports: otherwise a client would request each separately.
   private func files(with file: File) -> [UInt8] {
     var (wanted, seen) = ([file], Set([file.name]))
     var next = 0
@@ -141,7 +141,7 @@ struct Reflection: Sendable {
 }
 
 extension Reflection {
-  /// What the files of this release say, of a server's services.
+  /// The descriptors of a server's services in this release.
   init(services: [String]) {
     self.init(services: services, descriptors: FileDescriptors.all.map(Reflection.bytes))
   }
@@ -153,7 +153,7 @@ extension Reflection {
   }
 }
 
-/// Made with the first question, which most agents never get.
+/// Created on first use, which most agents never see.
 private final class LazyReflection: Sendable {
   private let services: [String]
   private let made = Mutex<Reflection?>(nil)
@@ -171,7 +171,7 @@ private final class LazyReflection: Sendable {
 }
 
 extension RPCMethodTable {
-  /// Server reflection over everything that the table holds by then: to be added last.
+  /// Server reflection for all methods in the table: add it last.
   package mutating func addReflection() {
     let names = serviceNames + [RPCMethod.reflection.service, RPCMethod.reflectionAlpha.service]
     let reflection = LazyReflection(services: names.sorted())

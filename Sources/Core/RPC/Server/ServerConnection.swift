@@ -3,26 +3,26 @@
 import NIOCore
 import NIOHTTP2
 
-/// The connection's own handler, behind HTTP/2's: knows what the connection is waiting for, and closes it on a breach of
-/// the protocol, when its peer does not take an answer, when it is idle for too long, and at the server's end.
+/// The connection's handler, after HTTP/2's: tracks what the connection waits for, and closes it on a protocol
+/// violation, if its peer does not read an answer, if it is idle for too long, and when the server stops.
 final class ServerConnection: ChannelInboundHandler {
   typealias InboundIn = HTTP2Frame
   typealias OutboundOut = HTTP2Frame
 
   /// Nil when the kernel did not tell (TCP).
   var peer: RPCPeer?
-  /// When the connection began, or last got further: a stream began or ended, or the peer took an answer.
+  /// When the connection started or last made progress: a stream started or ended, or the peer read an answer.
   private(set) var lastProgress = NIODeadline.now()
-  /// Nothing is under way.
+  /// Nothing is in progress.
   var isIdle: Bool { streams == 0 && untaken == 0 }
-  /// A call is being worked on. What else is under way waits for the peer: a request that is not whole, an answer that is
-  /// not taken, a stream without an end.
+  /// A call is being processed. Anything else in progress waits for the peer: an incomplete request, an unread answer,
+  /// an open stream.
   var isBusy: Bool { running > 0 }
 
   private var streams = 0
   /// Calls whose handler runs.
   private var running = 0
-  /// Answers that the peer has not taken.
+  /// Answers that the peer has not read.
   private var untaken = 0
   private var untakenTimer: Scheduled<Void>?
   /// Streams that only their peer ends.
@@ -51,13 +51,13 @@ final class ServerConnection: ChannelInboundHandler {
   }
 
   func errorCaught(context: ChannelHandlerContext, error: any Error) {
-    // An answer to a stream that its peer has reset meanwhile: the other streams have no part in it.
+    // An answer to a stream that its peer has reset meanwhile: other streams are not affected.
     guard !isWriting else { return }
-    // Whatever it is, the peer does not speak HTTP/2 as it should (a GOAWAY that says so is on its way), or is gone.
+    // The peer violates HTTP/2 (a GOAWAY is being sent), or is gone.
     close()
   }
 
-  /// Runs what writes frames of a stream, whose errors are told within.
+  /// Runs code that writes frames of a stream and handles its errors.
   func writing(_ body: () -> Void) {
     let wasWriting = isWriting
     isWriting = true
@@ -65,7 +65,7 @@ final class ServerConnection: ChannelInboundHandler {
     isWriting = wasWriting
   }
 
-  /// Says that no more calls are taken, and closes once those under way are answered.
+  /// Announces that no more calls are accepted, and closes once pending ones are answered.
   func finish() {
     guard !isFinishing else { return }
     isFinishing = true
@@ -99,7 +99,7 @@ final class ServerConnection: ChannelInboundHandler {
 
   /// An answer is on its way.
   ///
-  /// - Parameter taken: completes when its last byte is in the kernel's hands. Most often that is so already.
+  /// - Parameter taken: completes when the kernel has its last byte, usually at once.
   func answered(_ taken: EventLoopFuture<Void>) {
     guard let context else { return }
     untaken += 1
@@ -113,7 +113,7 @@ final class ServerConnection: ChannelInboundHandler {
     untakenTimer?.cancel()
     untakenTimer = nil
     progressed()
-    // The next answer gets the whole time again.
+    // The next answer gets the full time again.
     waitForTaking()
   }
 
@@ -142,13 +142,13 @@ final class ServerConnection: ChannelInboundHandler {
   func close() { context?.close(promise: nil) }
 }
 
-/// Tells a connection of its streams: with child channels NIO sends no events for them down the pipeline.
+/// Notifies a connection of its streams: with child channels NIO sends no pipeline events for them.
 struct StreamCounter: NIOHTTP2StreamDelegate {
   let connection: NIOLoopBound<ServerConnection>
 
   func streamCreated(_ id: HTTP2StreamID, channel: any Channel) { connection.value.streamBegan(id) }
 
-  // Later in the loop's turn: the last frame's bytes are on their way through the pipeline when this is called.
+  // Deferred within the loop's turn: the last frame's bytes are still in the pipeline when this is called.
   func streamClosed(_ id: HTTP2StreamID, channel: any Channel) {
     channel.eventLoop.execute { [connection] in connection.value.streamEnded() }
   }

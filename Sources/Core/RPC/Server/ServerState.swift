@@ -3,23 +3,23 @@
 import CNghttp2
 import NIOCore
 
-/// What a server grants its callers.
+/// A server's limits for its callers.
 package struct RPCServerLimits: Sendable {
   /// Largest request message, bytes.
   package var requestBytes = 1_024 * 1_024
   /// All requests being received together, bytes.
   package var bufferedBytes = 8 * 1_024 * 1_024
-  /// A request must be whole within this.
+  /// Time limit for receiving a request.
   package var requestTimeout: Duration = .seconds(10)
-  /// The longest that a handler runs; callers without a deadline get this one. Kubelet gives up after 4 minutes.
+  /// The maximum time of a handler; callers without a deadline get this one. Kubelet gives up after 4 minutes.
   package var callTimeout: Duration = .seconds(240)
-  /// Open connections. A new one beyond them takes the place of the one that has made no progress for the longest, of
-  /// those that wait for their peer. A connection whose call is being worked on is never closed for another one.
+  /// Open connections. A new one beyond this replaces the connection that has waited longest for its peer. A connection
+  /// with a call in progress is never replaced.
   package var connections = 512
-  /// A peer must take an answer within this; else its connection is closed. A peer with a flow-control window of zero, or
-  /// one that does not read, would hold its connection for ever.
+  /// A peer must read an answer within this, or its connection is closed. Otherwise a peer with a zero flow-control
+  /// window, or one that does not read, would hold its connection forever.
   package var answerTimeout: Duration = .seconds(10)
-  /// A stream of many requests is ended when the next one does not come within this.
+  /// A request stream ends if the next request does not arrive within this.
   package var pauseTimeout: Duration = .seconds(60)
   /// A connection without a call is closed after this.
   package var idleTimeout: Duration = .seconds(300)
@@ -33,7 +33,7 @@ package struct RPCServerLimits: Sendable {
   package init() {}
 }
 
-/// What all connections of one server share. It lives on the server's event loop and is touched nowhere else.
+/// State shared by all connections of one server. It is used only on the server's event loop.
 final class ServerState {
   let methods: RPCMethodTable
   let limits: RPCServerLimits
@@ -43,7 +43,7 @@ final class ServerState {
   var openStreams = 0
   var buffered = 0
   private var connections: [ObjectIdentifier: ServerConnection] = [:]
-  /// The most connections at once since memory was last given back.
+  /// The peak number of connections since memory was last released.
   private var peak = 0
   private var isClosing = false
   private var allClosed: EventLoopPromise<Void>?
@@ -72,7 +72,7 @@ final class ServerState {
 
   /// Closes the connection that has waited for its peer for the longest.
   ///
-  /// - Returns: false when every connection has a call that is being worked on.
+  /// - Returns: false if every connection has a call in progress.
   @discardableResult
   func giveWay() -> Bool {
     let waiting = connections.values.lazy.filter { !$0.isBusy }
@@ -81,11 +81,11 @@ final class ServerState {
     return true
   }
 
-  /// Closes the connections that have been idle for too long, and gives memory back after a burst.
+  /// Closes connections that have been idle for too long, and releases memory after a burst.
   func sweep() {
     let limit = NIODeadline.now() - TimeAmount(limits.idleTimeout)
     for connection in connections.values.filter(\.isIdle) where connection.lastProgress < limit { connection.close() }
-    // A connection takes about 38 KB, which the allocator keeps: after a burst its pages go back to the system.
+    // A connection takes about 38 KB, which the allocator keeps: after a burst its pages are returned to the system.
     if peak >= 32, connections.count * 4 <= peak {
       peak = connections.count
       malloc_trim(0)

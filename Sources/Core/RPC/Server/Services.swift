@@ -3,20 +3,20 @@
 import SwiftProtobuf
 import Synchronization
 
-/// What the agent does for the plugin.
+/// The agent's service for the plugin.
 package protocol CNIBackendService: Sendable {
-  /// Gives the pod an address. No address is `success == false` in the reply, not an error.
+  /// Assigns an address to the pod. Without an address the reply has `success == false`; that is not an error.
   ///
   /// - Throws: `RPCStatus` (FAILED_PRECONDITION for another client version).
   func addNetwork(_ request: AddNetworkRequest, context: RPCContext) async throws -> AddNetworkReply
 
-  /// Takes the pod's addresses back.
+  /// Releases the pod's addresses.
   ///
-  /// - Throws: for an unknown pod an error whose text contains `datastore: unknown pod`, which plugins look for.
+  /// - Throws: for an unknown pod an error containing `datastore: unknown pod`, which plugins match.
   func delNetwork(_ request: DelNetworkRequest, context: RPCContext) async throws -> DelNetworkReply
 }
 
-/// What the agent tells the network policy agent.
+/// The agent's service for the network policy agent.
 package protocol ConfigServerBackendService: Sendable {
   func networkPolicyConfigs(context: RPCContext) async throws -> NetworkPolicyAgentConfigReply
 }
@@ -32,7 +32,7 @@ extension RPCMethodTable {
   }
 
   package mutating func add(_ service: any ConfigServerBackendService) {
-    // The request is google.protobuf.Empty: whatever it holds is not looked at.
+    // The request is google.protobuf.Empty: its content is ignored.
     add(.networkPolicyConfigs) { _, context in
       try await service.networkPolicyConfigs(context: context).serializedBytes()
     }
@@ -64,7 +64,7 @@ package final class HealthStatus: Sendable {
 
   private struct State {
     var services: [String: HealthCheckResponse.ServingStatus]
-    /// Who watches, by a number of its own; the server bounds how many there are.
+    /// The watchers by number; the server bounds their count.
     var watchers: [Int: (service: String, answers: AsyncStream<[UInt8]>.Continuation)] = [:]
     var lastWatcher = 0
   }
@@ -76,12 +76,12 @@ package final class HealthStatus: Sendable {
     state = Mutex(State(services: ["": initial, Self.agentService: initial]))
   }
 
-  /// Sets every known service, and tells those who watch one of them.
+  /// Sets every known service, and notifies its watchers.
   package func set(_ status: HealthCheckResponse.ServingStatus) {
     state.withLock { state in
       let changed = state.services.filter { $0.value != status }.keys
       state.services = state.services.mapValues { _ in status }
-      // Under the lock, so that everybody hears of changes in their order.
+      // Under the lock, so that all watchers get changes in order.
       for watcher in state.watchers.values where changed.contains(watcher.service) {
         watcher.answers.yield(Self.answer(status))
       }
@@ -93,8 +93,8 @@ package final class HealthStatus: Sendable {
     state.withLock { $0.services[service] }
   }
 
-  /// Encoded answers: the state now (SERVICE_UNKNOWN for a service that was never named), and again whenever it changes. A
-  /// reader that is late gets the last one alone.
+  /// Encoded answers: the state now (SERVICE_UNKNOWN for a service that was never named), and again whenever it
+  /// changes. A late reader gets only the last one.
   func changes(of service: String) -> AsyncStream<[UInt8]> {
     let (stream, answers) = AsyncStream.makeStream(of: [UInt8].self, bufferingPolicy: .bufferingNewest(1))
     let number = state.withLock { state in

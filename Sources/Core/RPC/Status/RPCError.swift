@@ -3,22 +3,22 @@
 import Glibc
 import VPCModel
 
-/// Why a client's call gave no reply.
+/// Why a client's call failed.
 package struct RPCError: CausedError, Sendable {
-  /// How far the call came.
+  /// The stage of the failure.
   package enum Stage: Sendable, Equatable {
-    /// The request was refused before anything was sent: too large, or a target that is none.
+    /// The request was refused before sending: too large, or an invalid target.
     case request
-    /// Nobody listens at the target, or it did not accept in time: nothing was sent.
+    /// No server listens at the target, or it did not accept in time: nothing was sent.
     case connect
-    /// The connection broke, was silent beyond the deadline, or carried what is not gRPC. The peer may have acted.
+    /// The connection broke, timed out, or was not gRPC. The peer may have acted.
     case exchange
     /// The peer answered with this status.
     case answer
   }
 
   package var stage: Stage
-  /// The peer's status, or the one that describes the failure on this side.
+  /// The peer's status, or one for a local failure.
   package var status: RPCStatus
   /// `CNIBackend/AddNetwork`.
   package var method: String
@@ -36,7 +36,7 @@ package struct RPCError: CausedError, Sendable {
     self.cause = cause
   }
 
-  /// True when no agent could be reached at all, so that it cannot have acted on the request.
+  /// True if no agent was reached, so it cannot have acted on the request.
   package var isConnectFailure: Bool { stage == .connect }
 
   package var code: RPCCode { status.code }

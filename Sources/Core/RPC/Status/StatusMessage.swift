@@ -6,7 +6,7 @@ import VPCModel
 ///
 /// Source: https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md (Percent-Encoded)
 enum StatusMessage {
-  /// Characters kept of a peer's message, so that a hostile one does not fill logs and events.
+  /// The maximum length of a peer's message, so that a hostile one does not fill logs and events.
   static let limit = 4_096
 
   static func encode(_ text: String) -> String {

@@ -17,8 +17,8 @@ enum MessageFrame {
   }
 }
 
-/// Takes the body of one unary message in pieces, with a bound on the announced length: the length is judged when its
-/// five bytes are there, before anything is kept for it.
+/// Collects the body of one unary message in pieces, with a limit on the announced length: the length is checked as
+/// soon as its five bytes are there, before allocation.
 struct UnaryMessageReader {
   /// Largest message taken, bytes.
   let limit: Int
@@ -26,14 +26,13 @@ struct UnaryMessageReader {
 
   init(limit: Int) { self.limit = limit }
 
-  /// The message is whole, and nothing follows it.
+  /// The message is complete, and nothing follows it.
   var isComplete: Bool { announced.map { bytes.count == MessageFrame.prefixLength + $0 } ?? false }
 
-  /// Nothing came at all.
+  /// Nothing was received.
   var isEmpty: Bool { bytes.isEmpty }
 
-  /// Bytes that can be appended without reaching into what follows this message: those that the message lacks, or those
-  /// that its length lacks.
+  /// Bytes missing of this message, or of its length.
   var missing: Int { MessageFrame.prefixLength + (announced ?? 0) - bytes.count }
 
   /// The message without its prefix; nil when it is not whole.
@@ -42,7 +41,7 @@ struct UnaryMessageReader {
   /// Adds a piece.
   ///
   /// - Throws: RESOURCE_EXHAUSTED for a message above the limit, UNIMPLEMENTED for a compressed one or for a second
-  ///   message behind the first (a streaming call to a unary method), INTERNAL for a flag that is neither 0 nor 1.
+  ///   message after the first (a streaming call to a unary method), INTERNAL for a flag that is neither 0 nor 1.
   mutating func append(_ piece: some Collection<UInt8>) throws(RPCStatus) {
     // At most prefix + limit + one piece is ever held: what exceeds the announced length throws below.
     bytes.append(contentsOf: piece)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// A protobuf message taken apart into its fields, without knowing its kind: for the few places where generated code would
-/// be a hundred times what is needed.
+/// A protobuf message parsed into fields without its schema: for the few places where generated code would be far too
+/// large.
 ///
 /// Source: https://protobuf.dev/programming-guides/encoding/
 struct ProtobufFields {
@@ -13,7 +13,7 @@ struct ProtobufFields {
 
   private(set) var fields: [(number: Int, value: Value)] = []
 
-  /// Nil for what is no message. Fields of fixed width are passed over; nothing here has one.
+  /// Nil for an invalid message. Fixed-width fields are skipped; none is used here.
   init?(_ bytes: some Collection<UInt8>) {
     var rest = ArraySlice(bytes)
     while !rest.isEmpty {
@@ -42,7 +42,7 @@ struct ProtobufFields {
     fields.compactMap { if $0.number == number, case .bytes(let bytes) = $0.value { bytes } else { nil } }
   }
 
-  /// The last text of a field; empty where there is none, as protobuf has it.
+  /// The last text of a field; empty if there is none, as in protobuf.
   func text(_ number: Int) -> String { all(number).last.map { String(decoding: $0, as: UTF8.self) } ?? "" }
 
   private static func varint(_ rest: inout ArraySlice<UInt8>) -> UInt64? {

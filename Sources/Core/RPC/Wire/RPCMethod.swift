@@ -17,7 +17,7 @@ package struct RPCMethod: Hashable, Sendable, CustomStringConvertible {
   package var description: String { "\(service)/\(name)" }
 }
 
-// Every method that is spoken here. Source: the files in Protos.
+// All supported methods. Source: the files in Protos.
 extension RPCMethod {
   package static let addNetwork = RPCMethod(service: "rpc.CNIBackend", name: "AddNetwork")
   package static let delNetwork = RPCMethod(service: "rpc.CNIBackend", name: "DelNetwork")

@@ -4,8 +4,8 @@
 ///
 /// Source: https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md (Timeout)
 enum TimeoutHeader {
-  /// The duration in the finest unit that fits eight digits, rounded up so that no caller gets less than it asked for;
-  /// nothing left to wait is written as one nanosecond.
+  /// The duration in the finest unit that fits eight digits, rounded up so that no caller gets less than it requested;
+  /// zero is written as one nanosecond.
   static func encode(_ timeout: Duration) -> String {
     let (seconds, attoseconds) = timeout.components
     guard seconds >= 0, attoseconds >= 0, timeout > .zero else { return "1n" }
@@ -17,7 +17,7 @@ enum TimeoutHeader {
     return "99999999S"
   }
 
-  /// Nil for what is no timeout: empty, more than eight digits, no or another unit.
+  /// Nil for an invalid timeout: empty, more than eight digits, no unit or an unknown one.
   static func decode(_ text: String) -> Duration? {
     let bytes = Array(text.utf8)
     guard let unit = bytes.last, (2...9).contains(bytes.count) else { return nil }

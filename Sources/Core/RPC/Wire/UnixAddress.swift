@@ -2,7 +2,7 @@
 
 import Glibc
 
-/// A path as the kernel takes it.
+/// A socket path in the kernel's form.
 struct UnixAddress {
   private var address = sockaddr_un()
 

@@ -205,7 +205,7 @@ extension KernelFacts {
     return found
   }
 
-  /// What the node's rules must hold for beside today's settings.
+  /// Earlier settings that the node's rules must still support.
   func earlier(than settings: Settings) -> EarlierSettings {
     let usesMark = settings.supportsNodePorts || !settings.usesExternalSNAT
     return EarlierSettings(

@@ -91,7 +91,7 @@ extension Check {
       free[subnet.id] = subnet.free
       ages[subnet.id] = subnet.freeSeconds
     }
-    // EC2's answer of this moment counts; the agent's list is as old as its last growth.
+    // EC2's current answer counts; the agent's list is as old as its last growth.
     for subnet in facts.cloud.value?.subnets ?? [] where subnet.isUsed || free[subnet.id] != nil {
       free[subnet.id] = subnet.free
       ages[subnet.id] = nil
@@ -158,7 +158,7 @@ extension Check {
         remedy: "run fewer pods on this node (--max-pods), use a larger instance type, or ENABLE_PREFIX_DELEGATION=true"
       )
     }
-    // A container does not see the kubelet; its agent has read the node's object.
+    // A container does not see the kubelet, but its agent has read the Node object.
     let limit = facts.host.maxPods.value ?? facts.status.value?.cluster?.podCapacity
     return (limit.map { .known($0) } ?? facts.host.maxPods).judged { maxPods in
       guard let capacity = capacity(facts) else { return .unknown("the instance's limits are unknown") }

@@ -3,7 +3,7 @@
 internal import VPCLinux
 internal import VPCModel
 
-/// What the kernel holds, and who changes it.
+/// The kernel's state, and the programs that change it.
 extension Check {
   static let forwarding = Check(
     id: "ip-forward", looksAt: "net.ipv4.ip_forward", why: "without IP forwarding, no traffic reaches or leaves pods"

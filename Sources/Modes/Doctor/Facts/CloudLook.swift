@@ -4,7 +4,7 @@ internal import VPCCloud
 internal import VPCModel
 internal import VPCTransport
 
-/// Asks IMDS and EC2 with the agent's variables, each question once and with tight limits.
+/// Queries IMDS and EC2 with the agent's variables, each once and with tight limits.
 struct CloudLook: Sendable {
   private let access: CloudAccess?
   private let problem: String
@@ -14,7 +14,7 @@ struct CloudLook: Sendable {
   init(variables: [String: String]) {
     self.variables = variables
     do {
-      // Other settings than AWS's make no difference here, and a refused one is told by a check of its own.
+      // Only AWS settings matter here; a separate check reports refused settings.
       let settings = try (try? Settings(environment: variables)) ?? Settings(environment: [:])
       access = try CloudAccess(
         environment: variables, userAgent: "amazon-vpc-cni-k8s/\(settings.version)", timeout: settings.httpTimeout,
@@ -30,7 +30,7 @@ struct CloudLook: Sendable {
     }
   }
 
-  /// What IMDS tells, read once for all who need it.
+  /// IMDS data, read once for all checks.
   struct Metadata: Sendable {
     var facts = MetadataFacts()
     var identity: InstanceIdentity?
@@ -39,7 +39,7 @@ struct CloudLook: Sendable {
     var problem = ""
   }
 
-  /// One question after another: IMDS answers a node at a limited rate.
+  /// One request after another: IMDS has a rate limit per node.
   func metadata() async -> Metadata {
     var seen = Metadata()
     guard let access else {
@@ -64,7 +64,7 @@ struct CloudLook: Sendable {
     return seen
   }
 
-  /// What is attached by IMDS, for the comparison with the kernel.
+  /// The attached ENIs from IMDS, for the comparison with the kernel.
   func wanted(_ settings: SettingsFacts, _ metadata: Metadata) -> Fact<WantedNetwork> {
     guard let settings = settings.settings else { return .unknown("the agent's settings are unknown") }
     guard settings.family == .ipv4 else { return .unknown("this release does not compare IPv6 clusters") }
@@ -112,8 +112,9 @@ struct CloudLook: Sendable {
 
   // MARK: questions
 
-  /// Dry runs of the agent's calls. Each names the primary ENI where it names one: were a dry run carried out, EC2 would still
-  /// refuse to attach, detach or delete that one. AssignPrivateIpAddresses and UnassignPrivateIpAddresses have no dry run.
+  /// Dry runs of the agent's calls. Each names the primary ENI if it names one: even if a dry run were executed, EC2
+  /// would refuse to attach, detach or delete it. AssignPrivateIpAddresses and UnassignPrivateIpAddresses have no dry
+  /// run.
   private func permissions(
     _ ec2: EC2Client, _ identity: InstanceIdentity, _ primary: IMDSNetworkInterface
   ) async -> [(String, EC2Client.Permission)] {
@@ -128,7 +129,7 @@ struct CloudLook: Sendable {
     ]
     var unasked: [(String, EC2Client.Permission)] = []
     do throws(EC2Error) {
-      // IMDS does not tell an attachment's name.
+      // IMDS has no attachment ids.
       let attachment = try await ec2.describeNetworkInterfaces([primary.id]).first?.attachment?.id
       trials.append(("DetachNetworkInterface", [("AttachmentId", attachment ?? "")]))
     } catch {
@@ -144,7 +145,7 @@ struct CloudLook: Sendable {
     }
   }
 
-  /// All of the zone, as the agent asks: which of them it makes ENIs in, its status says.
+  /// All subnets of the zone, like the agent's listing; the agent's status says which of them it uses.
   private func subnets(
     _ ec2: EC2Client, _ identity: InstanceIdentity, _ interfaces: [IMDSNetworkInterface]
   ) async -> Fact<[CloudFacts.Subnet]> {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Gathers all facts side by side, each on a thread or task of its own, and waits for all together until one moment: what
-// is not there by then is "could not look". Nothing is changed.
+// Gathers all facts concurrently, each on its own thread or task, with one common deadline: facts missing by then are
+// "could not look". Changes nothing.
 //
 //   agent, status, host, firewall, lock ─┐
 //   kernel ──┬───────────────────────────┤
@@ -15,9 +15,9 @@ internal import VPCModel
 internal import VPCObserve
 internal import VPCRPC
 
-/// One look at the node.
+/// One collection of facts.
 struct FactGathering {
-  /// Of everything together; a healthy node needs a tenth of it.
+  /// The common deadline; a healthy node needs a tenth of it.
   static let limit = Duration.milliseconds(4500)
 
   let processes: ProcessTable
@@ -102,8 +102,8 @@ extension Settings {
 }
 
 extension SettingsFacts {
-  /// The agent's environment counts; without one, or where it may not be read, our own, which is the same where we are
-  /// started in the agent's container.
+  /// The agent's environment counts; if it is not readable, this process's own, which is the same inside the agent's
+  /// container.
   init(agent: [String: String], own: [String: String]) {
     let isOurs = { (variables: [String: String]) in
       ["ENABLE_IPv4", "ENABLE_IPv6", "WARM_ENI_TARGET", "WARM_IP_TARGET", "AWS_VPC_K8S_CNI_LOG_FILE"].contains {

@@ -6,7 +6,7 @@ internal import VPCLinux
 internal import VPCModel
 
 extension HostFacts {
-  /// - Parameter agent: the agent's process, where it can be seen.
+  /// - Parameter agent: the agent's process, if it is visible.
   static func read(_ processes: ProcessTable, agent: Int32?) -> HostFacts {
     var facts = HostFacts()
     facts.ownCommit = BuildFacts.own.commit
@@ -26,7 +26,7 @@ extension HostFacts {
 
   // MARK: systemd
 
-  /// systemd.link(5): the first file by name that matches counts, and a file in /etc hides the one of the same name.
+  /// systemd.link(5): the first matching file by name counts, and a file in /etc overrides one with the same name.
   private static func persistentMACs() -> String? {
     var files: [String: String] = [:]
     for folder in ["/usr/lib/systemd/network", "/run/systemd/network", "/etc/systemd/network"] {
@@ -43,7 +43,7 @@ extension HostFacts {
   /// Whether `[Match]` can mean a host interface `eni…` of kind veth.
   private static func matchesPods(_ text: String) -> Bool {
     guard let pattern = value("OriginalName", in: text) else {
-      // Matches by MAC, driver or path are for devices of hardware.
+      // Matches by MAC, driver or path are for hardware devices.
       return ["MACAddress", "Driver", "Path", "Type", "PermanentMACAddress"].allSatisfy { value($0, in: text) == nil }
     }
     return pattern.split(separator: " ").contains { $0 == "*" || $0.hasPrefix("eni") || $0.hasPrefix("veth") }
@@ -111,7 +111,7 @@ extension HostFacts {
     return .unknown("no aws-cni in /opt/cni/bin or /host/opt/cni/bin")
   }
 
-  /// The kubelet names a container's log by how often it was started anew.
+  /// The kubelet names a container's log by its restart count.
   private static func restarts() -> Fact<Int> {
     var most: Int?
     for pod in list("/var/log/pods") where pod.hasPrefix("kube-system_aws-node-") {
@@ -122,7 +122,7 @@ extension HostFacts {
     return most.map { .known($0) } ?? .unknown("no aws-node log in /var/log/pods, or it is not visible from here")
   }
 
-  /// Of the agent's control group: periods in which its limit was reached, in percent.
+  /// Throttled periods of the agent's control group, in percent.
   private static func throttledPercent(_ agent: Int32) -> Int? {
     guard let groups = text("/proc/\(agent)/cgroup") else { return nil }
     for line in groups.split(separator: "\n") {
@@ -146,7 +146,7 @@ extension HostFacts {
   private static func exists(_ path: String) -> Bool { access(path, F_OK) == 0 }
 
   private static func text(_ path: String) -> String? {
-    // Missing, unreadable or huge: there is nothing to judge by.
+    // Missing, unreadable or huge: no data.
     (try? BoundedFile.read(path, limit: 1 << 20)).map { String(decoding: $0, as: UTF8.self) }
   }
 

@@ -25,7 +25,7 @@ extension KernelFacts {
     }
   }
 
-  /// Bridges and tunnels of other programs may check as they like.
+  /// Bridges and tunnels of other programs do not matter.
   private static func isENI(_ link: Link, _ rules: [PolicyRule]) -> Bool {
     !["bridge", "vlan", "vxlan", "ipip", "dummy", "tun", "wireguard"].contains(link.kind ?? "")
       && link.peerNamespaceID != nil || link.kind == nil
@@ -37,7 +37,7 @@ extension FirewallFacts {
     var facts = FirewallFacts()
     var seen = 0
     for backend in IptablesBackend.allCases {
-      // iptables-legacy would load the tables that it is asked for: without one there is nothing to see.
+      // iptables-legacy would load the tables that it lists: without loaded tables there is nothing to read.
       if backend == .legacy, !hasLegacyTables { continue }
       guard let save = try? Iptables(backend: backend).save() else { continue }  // not of this kind here
       seen += 1

@@ -4,7 +4,7 @@ internal import Glibc
 internal import VPCLinux
 
 extension LockFacts {
-  /// Looks twice, half a second apart: a lock that one write holds is no finding. Takes no lock.
+  /// Checks twice, half a second apart: a lock held for one write is no finding. Takes no lock.
   static func read(path: String = "/run/xtables.lock") -> Fact<LockFacts> {
     var facts = LockFacts(path: path)
     var info = stat()

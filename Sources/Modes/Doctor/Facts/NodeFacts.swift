@@ -3,13 +3,13 @@
 internal import VPCLinux
 internal import VPCModel
 
-/// Everything that the checks judge by, gathered once (`FactGathering`).
+/// The input of all checks, gathered once (`FactGathering`).
 struct NodeFacts: Sendable {
   var agent: Fact<AgentFacts> = .unknown("not checked")
   var status: Fact<AgentStatus> = .unknown("not checked")
   var settings = SettingsFacts()
   var kernel: Fact<KernelFacts> = .unknown("not checked")
-  /// What differs from what the node's network should be, in words.
+  /// Differences from the desired node network, in words.
   var differences: Fact<[String]> = .unknown("not checked")
   var firewall: Fact<FirewallFacts> = .unknown("not checked")
   var lock: Fact<LockFacts> = .unknown("not checked")
@@ -23,13 +23,13 @@ struct NodeFacts: Sendable {
 struct AgentFacts: Sendable, Hashable {
   /// SERVING.
   var serves: Bool
-  /// What it said, or why there is no answer.
+  /// Its answer, or why there is none.
   var said: String
   /// From the question to its answer.
   var after: Duration
 }
 
-/// The settings that the agent runs with, as far as they can be seen.
+/// The agent's settings, as far as visible.
 struct SettingsFacts: Sendable {
   /// Where they were read.
   var source = "the defaults"
@@ -40,14 +40,14 @@ struct SettingsFacts: Sendable {
   var variables: [String: String] = [:]
 }
 
-/// The node's network as the kernel holds it.
+/// The node network in the kernel.
 struct KernelFacts: Sendable {
   var rules: [PolicyRule] = []
   var links: [Link] = []
   /// Host routes of single addresses, in the pods' table and in main.
   var podRoutes: [Route] = []
   var forwarding: String?
-  /// rp_filter of `all`, and of each link that is no veth, by name.
+  /// rp_filter of `all`, and of each link except veths, by name.
   var reversePath: [String: String] = [:]
 }
 
@@ -55,22 +55,22 @@ struct KernelFacts: Sendable {
 struct FirewallFacts: Sendable, Hashable {
   /// Chains that drop forwarded packets by their policy.
   var droppingForward: [String] = []
-  /// Backends in which kubelet's chain stands.
+  /// Backends with kubelet's chain.
   var kubelet: [String] = []
-  /// Backends in which rules of ours stand.
+  /// Backends with the agent's rules.
   var ours: [String] = []
 }
 
 /// /run/xtables.lock.
 struct LockFacts: Sendable, Hashable {
   var path: String
-  /// Something else than a file: iptables-legacy can never lock.
+  /// Not a file: iptables-legacy can never lock.
   var isDirectory = false
-  /// Who held it at both looks, half a second apart.
+  /// Its holder at both checks, half a second apart.
   var holder: String?
 }
 
-/// Pods by the checkpoint, and their side of the network.
+/// Pods of the checkpoint, and their host state.
 struct PodFacts: Sendable {
   struct Pod: Sendable, Hashable {
     var name: String
@@ -84,18 +84,18 @@ struct PodFacts: Sendable {
   /// False where there is no file.
   var exists = true
   var findings: [String] = []
-  /// `ipam.json.damaged` stands beside it.
+  /// `ipam.json.damaged` exists.
   var hasDamaged = false
   var pods: [Pod] = []
-  /// Host interfaces whose MAC is not the one that their pod sends to, `eniX of NAMESPACE`.
+  /// Host interfaces whose MAC differs from the one their pod uses, `eniX of NAMESPACE`.
   var wrongMACs: Fact<[String]> = .unknown("not checked")
 }
 
-/// What files and processes of the host say.
+/// Facts from files and processes of the host.
 struct HostFacts: Sendable {
-  /// systemd's .link file that asks for persistent MACs of virtual interfaces; nil where none does.
+  /// systemd's .link file with persistent MACs for virtual interfaces; nil if there is none.
   var persistentMACs: String?
-  /// systemd-networkd runs and may remove rules that it did not make: the setting that is missing.
+  /// systemd-networkd runs and may remove foreign rules: the setting is missing.
   var networkdRemovesRules: Fact<Bool> = .unknown("not checked")
   /// nm-cloud-setup is installed and enabled.
   var cloudSetupEnabled = false
@@ -103,11 +103,11 @@ struct HostFacts: Sendable {
   var maxPods: Fact<Int> = .unknown("cannot see the kubelet process from here")
   var conflists: Fact<[Conflist]> = .unknown("not checked")
   var plugin: Fact<PluginFile> = .unknown("not checked")
-  /// The commit of the binary that asks.
+  /// This binary's commit.
   var ownCommit = "unknown"
-  /// Times that the agent's container was started anew, by the pod's log files.
+  /// Restarts of the agent's container, by the pod's log files.
   var restarts: Fact<Int> = .unknown("cannot see /var/log/pods from here")
-  /// Part of its periods in which the agent was kept from running by its CPU limit, in percent; nil without a limit.
+  /// Periods in which the CPU limit throttled the agent, in percent; nil without a limit.
   var throttledPercent: Int?
 
   struct Conflist: Sendable, Hashable {
@@ -120,22 +120,22 @@ struct HostFacts: Sendable {
 
   struct PluginFile: Sendable, Hashable {
     var path: String
-    /// Nil: no binary of ours.
+    /// Nil: not a vpc-cni binary.
     var commit: String?
   }
 }
 
 /// IMDS.
 struct MetadataFacts: Sendable {
-  /// Nil where it answers.
+  /// Nil if it answers.
   var error: String?
-  /// Tokens are wanted and do not arrive.
+  /// Tokens are required and do not arrive.
   var losesTokens = false
   var instanceType: String?
   var after: Duration = .zero
 }
 
-/// What EC2 says to the credentials that the agent has too.
+/// EC2's answers to the agent's credentials.
 struct CloudFacts: Sendable {
   /// Permissions that EC2 denied to a dry run.
   var denied: [String] = []
@@ -143,9 +143,9 @@ struct CloudFacts: Sendable {
   var granted: [String] = []
   /// Of the node's zone.
   var subnets: [Subnet] = []
-  /// ENIs without an instance that an agent made, older than an hour.
+  /// Unattached ENIs created by an agent, older than an hour.
   var leaked: [String] = []
-  /// What could not be asked, with the reason.
+  /// Failed requests, with the reason.
   var problems: [String] = []
 
   struct Subnet: Sendable, Hashable {

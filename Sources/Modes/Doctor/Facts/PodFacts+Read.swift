@@ -30,7 +30,7 @@ extension PodFacts {
 
   private static var unixSeconds: Int64 { Int64(time(nil)) }
 
-  /// Namespaces looked into at most.
+  /// The maximum number of namespaces to check.
   private static let namespaceLimit = 1000
 
   /// Compares, in each namespace under /run/netns, the permanent neighbour of the pod's gateway with the MAC of the host's
@@ -46,7 +46,7 @@ extension PodFacts {
       let links = Dictionary(try Link.list(on: host).map { ($0.index, $0) }) { first, _ in first }
       var wrong: [String] = []
       for name in names {
-        // A namespace that has just ended is no finding.
+        // A namespace that has just been deleted is no finding.
         guard let pod = try? NetworkNamespace(path: "\(folder)/\(name)").openSocket(timeout: .seconds(1)) else {
           continue
         }

@@ -4,15 +4,15 @@ internal import VPCCloud
 internal import VPCLinux
 internal import VPCModel
 
-/// What the node's network should be, by IMDS and the settings: compared with the kernel whether the agent lives or not,
-/// by the same values that the agent makes it with.
+/// The desired node network from IMDS and the settings, compared with the kernel with or without an agent, by the same
+/// values that the agent uses.
 struct WantedNetwork: Sendable {
   let settings: Settings
   let interfaces: [IMDSNetworkInterface]
 
   /// Differences in words; blocks.
   ///
-  /// - Parameter status: tells which ENIs the agent manages; without it those count that carry addresses for pods.
+  /// - Parameter status: shows which ENIs the agent manages; without it, ENIs with pod addresses count.
   func differences(_ status: AgentStatus?) -> Fact<[String]> {
     do {
       let socket = try NetlinkSocket()
@@ -31,7 +31,7 @@ struct WantedNetwork: Sendable {
           found.append("no link with the MAC \(eni.mac) of \(eni.id)")
           continue
         }
-        // What only the agent can know is not judged: the MTU of an agent whose settings are not seen.
+        // Facts that only the agent knows are not checked: the MTU, if the agent's settings are not visible.
         found += try wiring.verify(link, on: socket).map { "\(link.name): \($0)" }
       }
       if isConstant { found += try sourceMap(managed, status, earlier) }
@@ -44,14 +44,14 @@ struct WantedNetwork: Sendable {
 
   private func managed(_ status: AgentStatus?) -> [IMDSNetworkInterface] {
     guard let status else {
-      // ENIs of other cards and other VPCs are left alone by every agent.
+      // ENIs on other cards or in other VPCs are unmanaged.
       let vpc = interfaces.first(where: isPrimary)?.vpcID
       return interfaces.filter { eni in
         let carriesPods = eni.ipv4Addresses.count > 1 || !eni.ipv4Prefixes.isEmpty
         return isPrimary(eni) || carriesPods && eni.networkCard == 0 && eni.vpcID == vpc
       }
     }
-    // An ENI that is not open is being wired just now.
+    // An ENI that is not open is just being set up.
     let ours = Set(status.enis.filter { $0.isManaged && $0.isOpen }.map(\.id))
     return interfaces.filter { ours.contains($0.id.text) }
   }
@@ -104,7 +104,7 @@ struct WantedNetwork: Sendable {
       evidence.legacy = try? Iptables(backend: .legacy).save()
     }
     let current = IptablesBackend.allCases.first { FirewallBackend($0).rawValue == status?.kernel.iptables }
-    // Without a usable iptables the rules stand in a table of nftables, which the agent alone can judge.
+    // Without a usable iptables the rules are in an nftables table, which only the agent can check.
     guard let backend = current ?? IptablesBackend.choose(evidence), let save = evidence[backend] else { return [] }
     var rules = HostRules(
       primaryAddress: address, primaryInterface: link.name, vethPrefix: settings.vethPrefix,

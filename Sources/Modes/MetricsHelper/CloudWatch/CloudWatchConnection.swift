@@ -4,19 +4,19 @@ internal import Logging
 internal import VPCCloud
 internal import VPCModel
 
-/// Where the values go, and the cluster that they are of.
+/// The CloudWatch connection, and the cluster of the values.
 struct CloudWatchConnection: Sendable {
   let client: CloudWatchClient
   let clusterID: String
 
-  /// Tags of the own instance that name the cluster, the first that is there.
+  /// Tags of the own instance that name the cluster; the first one found counts.
   ///
   /// Source: cni-metrics-helper of amazon-vpc-cni-k8s.
   static let clusterTags = ["eks:cluster-name", "CLUSTER_ID", "Name"]
-  /// Where nothing names it.
+  /// The name if there is no other.
   static let unknownCluster = "k8s-cluster"
 
-  /// - Throws: `IMDSError` where the region is neither set nor to be had; `InvalidSetting` for a region or endpoint that
+  /// - Throws: `IMDSError` if the region is neither set nor available; `InvalidSetting` for a region or endpoint that
   ///   cannot be used.
   static func open(
     _ cloud: CloudAccess, clusterID: String?, logger: Logger
@@ -32,7 +32,7 @@ struct CloudWatchConnection: Sendable {
     return connection
   }
 
-  /// Nil where no tag names the cluster or none can be read; the log then says what to set.
+  /// Nil if no tag names the cluster or none can be read; the log then has the remedy.
   private static func findCluster(_ cloud: CloudAccess, _ logger: Logger) async -> String? {
     do {
       let instance = try await cloud.imds.instanceIdentity()
@@ -52,7 +52,7 @@ struct CloudWatchConnection: Sendable {
     return nil
   }
 
-  /// The first tag of `clusterTags` whose value CloudWatch takes.
+  /// The first tag of `clusterTags` with a valid CloudWatch value.
   static func choose(_ tags: [String: String]) -> String? {
     clusterTags.lazy.compactMap { tags[$0] }.first { MetricsHelperSettings.isClusterID($0) }
   }

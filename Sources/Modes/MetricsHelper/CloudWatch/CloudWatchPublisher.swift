@@ -6,18 +6,18 @@ internal import VPCModel
 internal import VPCObserve
 internal import VPCTransport
 
-/// Sends the rounds' values to CloudWatch, two rounds at a time, and keeps what could not be sent.
+/// Sends the rounds' values to CloudWatch, two rounds at a time, and keeps unsent values.
 ///
 ///     waiting ──2 intervals──▶ sending ──all sent──▶ waiting
 ///        ▲                        └──a call failed──▶ backing off (2 intervals, doubled up to 15 minutes, jittered)
 ///        └───────────────────────────────────────────────┘
 ///
-/// Data that CloudWatch refuses as such are dropped, since it would refuse them again; everything else is tried again.
+/// Data that CloudWatch rejects are dropped, since it would reject them again; all other failures are retried.
 actor CloudWatchPublisher {
   /// Source: cni-metrics-helper of amazon-vpc-cni-k8s.
   static let namespace = "Kubernetes"
   static let dimension = "CLUSTER_ID"
-  /// Ours: agents without an answer in a round.
+  /// This project's addition: agents without an answer in a round.
   static let silentAgents = "silentAgents"
   private static let longestPause = Duration.seconds(900)
 
@@ -29,10 +29,10 @@ actor CloudWatchPublisher {
   private let logger: Logger
   private let time: TimeSource
   private var queue: PublishQueue
-  /// Flushes that failed in a row.
+  /// Consecutive failed flushes.
   private var failures = 0
 
-  /// - Parameter connect: asked before the first flush, and again until it succeeds; values wait as long.
+  /// - Parameter connect: called before the first flush, and again until it succeeds; values wait meanwhile.
   init(
     interval: Duration, metrics: HelperMetrics, logger: Logger, time: TimeSource = .system,
     queue: PublishQueue = PublishQueue(), connect: @escaping @Sendable () async throws -> CloudWatchConnection
@@ -73,7 +73,7 @@ actor CloudWatchPublisher {
     }
   }
 
-  /// Sends what waits, batch by batch, and ends at the first call that fails.
+  /// Sends waiting values, batch by batch, and stops at the first failed call.
   func flush() async {
     guard queue.count > 0, let connection = await connected() else { return }
     var sent = 0
@@ -86,7 +86,7 @@ actor CloudWatchPublisher {
         sent += batch.count
         metrics.published.increment(by: Double(batch.count))
       } catch {
-        // Cut off by a stop: that says nothing of CloudWatch, and the last flush takes the values up.
+        // Interrupted by shutdown: no CloudWatch failure, and the last flush sends the values.
         if Task.isCancelled { return queue.putBack(batch) }
         metrics.publishFailures.increment(error.code)
         if error.isAboutTheData {
@@ -107,7 +107,7 @@ actor CloudWatchPublisher {
     if sent > 0 { failures = 0 }
   }
 
-  /// The connection, made now where there is none; nil where it cannot be made.
+  /// The connection, created if needed; nil if that fails.
   private func connected() async -> CloudWatchConnection? {
     if let connection { return connection }
     do {
@@ -133,7 +133,7 @@ actor CloudWatchPublisher {
       "error": "\(CauseChain.text(error))", "values": "\(queue.count)", "failures": "\(failures)",
       "remedy": "\(remedy)",
     ]
-    // Once for each row of failures; the counters tell of the rest.
+    // Once per series of failures; the counters have the rest.
     if failures == 1 {
       logger.warning("cannot publish metrics to CloudWatch; keeping them for the next attempt", metadata: metadata)
     } else {

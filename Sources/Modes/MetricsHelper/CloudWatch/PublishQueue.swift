@@ -2,14 +2,14 @@
 
 internal import VPCCloud
 
-/// Data that CloudWatch does not have yet, oldest first. What there is no room for is dropped from the old end and counted.
+/// Unsent data, oldest first. Without room, the oldest are dropped and counted.
 struct PublishQueue: Sendable {
   /// Two hours of rounds at the default interval; CloudWatch takes data that are up to two weeks old.
   static let standardLimit = 5_000
 
   private let limit: Int
   private var waiting: [MetricDatum] = []
-  /// Data dropped for want of room since the queue was made.
+  /// Data dropped for lack of room since the queue was created.
   private(set) var overflowed = 0
 
   init(limit: Int = PublishQueue.standardLimit) { self.limit = limit }
@@ -21,7 +21,7 @@ struct PublishQueue: Sendable {
     dropOldest()
   }
 
-  /// The oldest data, at most `size`; they are out of the queue, and its owner puts them back where they were not sent.
+  /// Removes and returns the oldest data, at most `size`; the owner puts unsent ones back.
   mutating func take(_ size: Int) -> [MetricDatum] {
     let batch = Array(waiting.prefix(size))
     waiting.removeFirst(batch.count)

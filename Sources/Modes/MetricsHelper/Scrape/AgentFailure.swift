@@ -4,16 +4,16 @@ internal import VPCModel
 internal import VPCObserve
 internal import VPCTransport
 
-/// Why an agent has no values in a round.
+/// Why an agent has no values in this round.
 struct AgentFailure: CausedError {
   /// The words of the label `cause` (docs/metrics.md).
   enum Cause: String, Sendable, CaseIterable {
-    /// No connection, or the API server could make none.
+    /// No connection, or the API server could not connect.
     case unreachable
     case timedOut = "timed_out"
-    /// Another status than 200.
+    /// A status other than 200.
     case refused
-    /// The answer broke off, or ends in the middle of a line.
+    /// The answer was interrupted, or ends in the middle of a line.
     case truncated
     case tooLarge = "too_large"
     case notMetrics = "not_metrics"

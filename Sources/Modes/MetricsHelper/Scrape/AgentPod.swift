@@ -4,10 +4,10 @@ internal import VPCModel
 
 /// A pod that runs an agent, as the API server describes it.
 struct AgentPod: Sendable, Hashable {
-  /// Names the pod for good: another pod of the same name has another.
+  /// Unique: another pod with the same name has a different one.
   let uid: String
   let name: String
-  /// Empty where the pod has none yet.
+  /// Empty if the pod has none yet.
   let node: String
   let address: IPAddress?
   /// It is being deleted.
@@ -18,9 +18,9 @@ struct AgentPod: Sendable, Hashable {
 }
 
 extension AgentPod {
-  /// One agent of each node, in an order that does not change from round to round. Agents use their node's network: all
-  /// pods of a node answer at one address with the metrics of the one that runs. A pod that is being deleted counts only
-  /// until its successor runs.
+  /// One agent of each node, in an order that does not change from round to round. Agents use the host network: all
+  /// agent pods of a node share one address and return the metrics of the running one. A pod that is being deleted
+  /// counts only until its successor runs.
   static func onePerNode(_ pods: [AgentPod]) -> [AgentPod] {
     var chosen: [String: AgentPod] = [:]
     for pod in pods.sorted(by: { $0.name < $1.name }) {

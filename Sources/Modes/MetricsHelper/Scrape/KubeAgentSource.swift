@@ -8,25 +8,24 @@ internal import VPCTransport
 
 /// Finds the agents by a watch of their pods and reads them through the API server, or at their own addresses.
 ///
-/// While the API server is away the agents known so far are still asked; with the direct route they answer all the same.
+/// While the API server is unreachable, the known agents are still scraped; on the direct route they still answer.
 final class KubeAgentSource: AgentSource {
   /// Source: the manifests of amazon-vpc-cni-k8s.
   static let namespace = "kube-system"
   static let selector = KubeSelector(labels: "k8s-app=aws-node")
 
-  /// An agent's pod is about 15 kB of JSON: a page of them is well below what one answer may have.
+  /// An agent's pod is about 15 kB of JSON: a page of them is well below the answer limit.
   private static let pageSize = 100
 
   private let client: KubeClient
-  /// For the agents' own addresses; nil where they are read through the API server.
+  /// For the agents' own addresses; nil if they are read through the API server.
   private let direct: CurlTransport?
   private let logger: Logger
   private let pods = Mutex<[String: AgentPod]>([:])
   /// Ends with the first listing.
   private let firstListing = AsyncStream<Never>.makeStream()
 
-  /// - Throws: `KubeConfigurationError` where the API server's configuration cannot be used; `HelperError` where there is
-  ///   none.
+  /// - Throws: `KubeConfigurationError` if the API server's configuration is invalid; `HelperError` if there is none.
   init(settings: MetricsHelperSettings, environment: [String: String], logger: Logger) throws {
     guard
       let configuration = try KubeConfiguration.read(environment: environment, endpoint: settings.clusterEndpoint)
@@ -133,7 +132,7 @@ enum HelperError: Error, CustomStringConvertible {
 }
 
 extension AgentPod {
-  /// Only a running pod can answer: one that is pending has no agent yet, one that has ended none any more.
+  /// Only a running pod can answer: a pending or ended pod has no agent.
   static func isAgent(_ pod: KubePod) -> Bool { pod.phase == "Running" }
 
   init(_ pod: KubePod) {
@@ -144,12 +143,12 @@ extension AgentPod {
 }
 
 extension AgentFailure {
-  /// What the API server says in place of an agent.
+  /// The API server's answer instead of an agent's.
   init(_ error: KubeError) {
     if let transport = error.cause as? HTTPError {
       self.init(transport)
     } else {
-      // 502, 503, 504: the API server's words for a pod that it cannot reach.
+      // 502, 503, 504: the API server cannot reach the pod.
       self.init((502...504).contains(error.status) ? .unreachable : .refused, "\(error)")
     }
   }

@@ -2,11 +2,11 @@
 
 internal import VPCTransport
 
-/// Reads all agents once, so many at a time, and adds them up.
+/// Reads all agents once, with limited concurrency, and sums them.
 struct ScrapeRound: Sendable {
-  /// What came of a round.
+  /// The result of a round.
   struct Result: Sendable {
-    /// By the order of `ClusterMetric.all`; nil where no agent that answered has the series.
+    /// By the order of `ClusterMetric.all`; nil if no answering agent has the series.
     var values: [Double?] = []
     var answered = 0
     /// Agents without values in this round.
@@ -23,7 +23,7 @@ struct ScrapeRound: Sendable {
 
   /// - Parameters:
   ///   - agents: in the order in which they are read.
-  ///   - deadline: none is asked after it.
+  ///   - deadline: no agent is read after it.
   ///   - sums: gets a round of its own.
   func run(
     _ agents: [AgentPod], until deadline: ContinuousClock.Instant, sums: inout ClusterSums

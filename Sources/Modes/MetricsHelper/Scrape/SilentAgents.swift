@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// Who is silent, for how many rounds: a value that says what is worth a line of the log, and in which order to read.
+/// The silent agents and for how many rounds: a value that decides what to log, and the reading order.
 struct SilentAgents: Sendable {
   /// What changed with a round.
   struct Change: Sendable {
     /// Silent since this round.
     var fell: [(agent: AgentPod, failure: AgentFailure)] = []
-    /// Silent before, and not any more.
+    /// Silent before, but no longer.
     var returned: [AgentPod] = []
   }
 
   private var rounds: [String: Int] = [:]
 
-  /// Takes in a round; agents that are not listed any more are forgotten without a word.
+  /// Adds a round; agents that are no longer listed are dropped silently.
   mutating func take(_ result: ScrapeRound.Result, listed: [AgentPod]) -> Change {
     var change = Change()
     var next: [String: Int] = [:]
@@ -25,7 +25,7 @@ struct SilentAgents: Sendable {
     return change
   }
 
-  /// Those that answered last time come first, so that agents that run into their deadline delay nobody but each other.
+  /// Agents that answered last time come first, so that agents with timeouts only delay each other.
   func order(_ agents: [AgentPod]) -> [AgentPod] {
     guard !rounds.isEmpty else { return agents }
     return agents.filter { rounds[$0.uid] == nil }

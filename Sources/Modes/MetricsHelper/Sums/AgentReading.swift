@@ -2,22 +2,22 @@
 
 internal import VPCObserve
 
-/// What one agent's metrics say, each family as one number.
+/// One agent's metrics, each family as one number.
 struct AgentReading: Sendable, Hashable {
-  /// By the order of `ClusterMetric.all`; nil where the agent has no such series.
+  /// By the order of `ClusterMetric.all`; nil if the agent has no such series.
   var values: [Double?] = Array(repeating: nil, count: ClusterMetric.all.count)
-  /// The process's start by the agent's clock, seconds since 1970; nil where it does not say.
+  /// The process's start by the agent's clock, seconds since 1970; nil if unknown.
   var processStart: Double?
   /// Lines that were no samples.
   var skippedLines = 0
-  /// Samples of a series that had one already; the first one counts, as for Prometheus.
+  /// Duplicate samples of a series; the first one counts, as in Prometheus.
   var duplicates = 0
 }
 
-/// Reads one agent's text as it comes. What it keeps does not grow with the text.
+/// Parses one agent's text as a stream. Its memory does not grow with the text.
 struct AgentTextReader: Sendable {
-  /// Samples of the series that are asked for. An agent of ours has at most 1,000 of a family; each one that is kept to
-  /// know a duplicate costs 16 bytes.
+  /// The maximum number of samples of the requested series. This project's agents have at most 1,000 per family; each
+  /// costs 16 bytes for duplicate detection.
   static let sampleLimit = 50_000
 
   private static let processStart = "process_start_time_seconds"
@@ -46,7 +46,7 @@ struct AgentTextReader: Sendable {
 
   /// The text has ended.
   ///
-  /// - Throws: `AgentFailure` where it cannot be used as a whole.
+  /// - Throws: `AgentFailure` if the text is unusable.
   func finish() throws(AgentFailure) -> AgentReading {
     do {
       try reader.finish()
@@ -60,7 +60,7 @@ struct AgentTextReader: Sendable {
 
   private mutating func take(_ sample: MetricTextReader.Sample) {
     guard sample.value.isFinite, seen.insert(AgentTextReader.identity(sample)).inserted else {
-      // Not a number is what a summary says that has seen nothing.
+      // NaN is the value of a summary without observations.
       if sample.value.isFinite { reading.duplicates += 1 }
       return
     }
@@ -73,10 +73,10 @@ struct AgentTextReader: Sendable {
     case .gauge:
       reading.values[sample.name] = (old ?? 0) + sample.value
     case .counter:
-      // A count below zero is none.
+      // A negative count is invalid.
       if sample.value >= 0 { reading.values[sample.name] = (old ?? 0) + sample.value }
     case .latency:
-      // The wait for an attached ENI to show up is no call of the API, and longer than any.
+      // The wait for an attached ENI is not an API call, and longer than any.
       guard sample.label("quantile").flatMap({ Double($0) }) == 0.99,
         sample.label("api") != "waitForENIAndIPsAttached"
       else { return }
@@ -84,7 +84,7 @@ struct AgentTextReader: Sendable {
     }
   }
 
-  /// The same for the same labels in any order; seeded for each process, so that nobody can make two alike.
+  /// Equal for the same labels in any order; seeded per process, so that collisions cannot be forged.
   private static func identity(_ sample: MetricTextReader.Sample) -> Int {
     var sum = sample.name.hashValue
     for label in sample.labels {

@@ -2,10 +2,10 @@
 
 internal import VPCCloud
 
-/// One sum over the cluster: which series of the agents it is made from, and what CloudWatch knows it as.
+/// One sum over the cluster: its source series, and its CloudWatch name.
 ///
-/// Source: the metrics that cni-metrics-helper of amazon-vpc-cni-k8s v1.23 publishes; names, namespace and dimension are
-/// its. Where it is wrong and this is not: docs/decisions/0031-sums-of-the-metrics-helper.md.
+/// Source: the metrics that cni-metrics-helper of amazon-vpc-cni-k8s v1.23 publishes; names, namespace and dimension
+/// are the same. Its errors that are fixed here: docs/decisions/0031-sums-of-the-metrics-helper.md.
 struct ClusterMetric: Sendable, Hashable {
   enum Kind: Sendable {
     /// The agents' values added up.

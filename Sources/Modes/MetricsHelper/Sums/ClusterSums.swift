@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// Adds up the agents of a cluster, round by round. A value: no I/O, no clock.
+/// Sums a cluster's agents, round by round. A value: no I/O, no clock.
 ///
-/// Gauges are the sums over the agents that answered in the round. Counters are increments: for each agent what it counted
-/// since it was last read, however long ago that is. A process that started anew counts from zero. An agent that is read
-/// for the first time adds what it has counted if its process is younger than this helper's first round, and nothing
-/// otherwise: that was counted before anybody looked.
+/// Gauges are the sums over the agents that answered in the round. Counters are increments: each agent's increase since
+/// it was last read, however long ago. A restarted process counts from zero. An agent read for the first time adds its
+/// full count if its process is younger than this helper's first round, and nothing otherwise.
 struct ClusterSums: Sendable {
   private struct Agent: Sendable {
     var processStart: Double?
@@ -13,7 +12,7 @@ struct ClusterSums: Sendable {
     var counts: [Double]
   }
 
-  /// Starts that differ by less are one: the time since boot and the calendar do not agree to the second.
+  /// Start times that differ by less are equal: boot time and wall clock do not agree to the second.
   private static let startTolerance = 2.0
 
   private let watchingSince: Double
@@ -28,9 +27,9 @@ struct ClusterSums: Sendable {
   /// How many agents are remembered.
   var agentCount: Int { agents.count }
 
-  /// A new round; agents that are not listed any more are forgotten.
+  /// Starts a new round; agents that are no longer listed are dropped.
   ///
-  /// - Parameter listed: the agents' pods, by what names one for good (their uid).
+  /// - Parameter listed: the agents' pods, by uid.
   mutating func beginRound(listed: Set<String>) {
     sums = ClusterSums.nothing
     agents = agents.filter { listed.contains($0.key) }
@@ -48,7 +47,7 @@ struct ClusterSums: Sendable {
       case .latency: if let value { sums[index] = max(sums[index] ?? 0, value) }
       case .counter:
         let before = isNewProcess ? 0 : known?.counts[index] ?? value ?? 0
-        // Less than before in one process: lines of the text were lost, and come again.
+        // Less than before in one process: lines were lost, and will come back.
         counts[index] = max(value ?? 0, before)
         if value != nil { sums[index] = (sums[index] ?? 0) + counts[index] - before }
       }
@@ -56,7 +55,7 @@ struct ClusterSums: Sendable {
     agents[uid] = Agent(processStart: reading.processStart, counts: counts)
   }
 
-  /// The round's values by the order of `ClusterMetric.all`; nil where no agent that answered has the series.
+  /// The round's values by the order of `ClusterMetric.all`; nil if no answering agent has the series.
   var values: [Double?] { sums }
 
   /// Of an agent that is read for the first time.
@@ -64,7 +63,7 @@ struct ClusterSums: Sendable {
     reading.processStart.map { $0 >= watchingSince } ?? false
   }
 
-  /// Another start; where an agent does not tell its start, any count that went down.
+  /// A different start time; without a start time, any decreased count.
   private static func isRestart(from known: Agent, to reading: AgentReading) -> Bool {
     if let old = known.processStart, let new = reading.processStart { return abs(new - old) > startTolerance }
     return known.counts.indices.contains { (reading.values[$0] ?? 0) < known.counts[$0] }

@@ -2,16 +2,16 @@
 //
 // The agent's lifecycle, in order. Each step needs the one before it.
 //
-//   cluster    the API server: beside all that follows                            see Kube/ClusterLink.swift
-//   identify   IMDS: which instance, its primary ENI; limits of its type          tried until IMDS answers
-//   list       EC2: everything attached, one call; the subnets beside it          IMDS alone where EC2 does not answer
+//   cluster    the API server, in parallel with all that follows                  see Kube/ClusterLink.swift
+//   identify   IMDS: instance, primary ENI; limits of the instance type           retried until IMDS answers
+//   list       EC2: all attached ENIs, one call; subnets in parallel              IMDS only if EC2 does not answer
 //   prepare    kernel: rules 512 and 1024, the source map of all ENIs, SNAT
-//   restore    checkpoint against the kernel: who is alive, who is gone
-//   start      the pool: wires every ENI, grows
+//   restore    checkpoint compared with the kernel: which pods are alive
+//   start      the pool: sets up every ENI, grows
 //   serve      the socket; from here on the probes say SERVING
-//   show       metrics, introspection, upkeep of logs: nothing waits for them
-//   beside     BackgroundWork: subnets, reconciliation, groups, tags, the sweep
-//   stop       SIGTERM: nothing grows, what is in flight is answered, at most 5 s
+//   show       metrics, introspection, log compression: nothing waits for them
+//   background BackgroundWork: subnets, reconciliation, groups, tags, leaked-ENI sweep
+//   stop       SIGTERM: no more growth, requests in flight are answered, at most 5 s
 //
 // See also: AddressPool (what happens to an ADD), NodeNetwork (the kernel), NodeENIs (EC2).
 
@@ -232,7 +232,7 @@ struct Agent {
   private func openWatch() async -> NodeWatch? {
     do {
       let watch = try NodeWatch()
-      try? await watch.open()  // told, and tried again, by NodeRepair
+      try? await watch.open()  // logged and retried by NodeRepair
       return watch
     } catch {
       let reason = CauseChain.text(error)
@@ -329,7 +329,7 @@ struct Agent {
       let veths = try await network.podVeths()
       for entry in entries where veths[entry.vethSuffix] == nil { _ = await pool.delete(entry.key) }
     } catch is CancellationError {
-      return  // the agent stops; the next start judges them
+      return  // the agent stops; the next start checks them
     } catch {
       logger.warning(
         "cannot check recent checkpoint entries; keeping them", metadata: ["error": "\(CauseChain.text(error))"])

@@ -35,7 +35,7 @@ package enum AgentMode {
     }
     let writer = LineWriter(
       LogDestination(settings.logFile, default: settings.logFile, resultOnStdout: false), fallback: .everyLine)
-    let log = try? LogThread(writer)  // without a thread the lines are written where they arise
+    let log = try? LogThread(writer)  // without a thread, lines are written directly
     let logger = Logger.jsonLines(
       label: "agent", to: log ?? writer, level: Logger.Level(setting: settings.logLevel.rawValue))
     for warning in settings.warnings { logger.warning("invalid setting", metadata: ["warning": "\(warning)"]) }

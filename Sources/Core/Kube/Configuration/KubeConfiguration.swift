@@ -4,7 +4,7 @@
 //
 //   KUBECONFIG set                                   that file                                     KubeconfigFile
 //   KUBERNETES_SERVICE_HOST and _PORT set            the pod's service account                     KubeConfiguration.inCluster
-//   CLUSTER_ENDPOINT set                             takes the server's place in either
+//   CLUSTER_ENDPOINT set                             replaces the server of either
 //   none                                             no Kubernetes
 
 internal import VPCModel

@@ -2,13 +2,12 @@
 //
 // Keeps the node's rules in the firewall backend that kubelet uses, and removes them from the others.
 //
-//   look      iptables-save of each backend, at most one process each; nothing at all where nftables' generation says
-//             that nobody has changed anything
-//   choose    IptablesBackend.choose: kubelet's chain, then who uses what; without a usable iptables nftables alone
-//   write     the chosen one first, then nftables' tables, then the leftovers in the other one: no packet finds no rule.
-//             What the chosen one refuses nftables' own tables hold; where they are refused too, the other iptables
+//   read      iptables-save of each backend, at most one process each; nothing if nftables' generation is unchanged
+//   choose    IptablesBackend.choose: kubelet's chain, then foreign rules; only nftables without a usable iptables
+//   write     the chosen backend first, then nftables' tables, then removal from the other backend: there is no gap.
+//             If the chosen backend refuses, nftables holds the rules; if that refuses too, the other iptables
 //
-// What differs is decided by values: IptablesPlan.restoreText and NftablesOperation.difference.
+// Values compute the differences: IptablesPlan.restoreText and NftablesOperation.difference.
 
 internal import VPCModel
 

@@ -13,7 +13,7 @@ package enum OpenFileLimit {
   package static func raise(to wanted: Int) -> Int {
     guard var found = limits, found.rlim_cur < rlim_t(wanted) else { return current }
     found.rlim_cur = min(rlim_t(wanted), found.rlim_max)
-    setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &found)  // refused: the old one holds, which is returned
+    setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &found)  // refused: the old limit stays and is returned
     return current
   }
 

@@ -5,17 +5,17 @@
 //   an ENI:      attachENI           wireENI ok               freeENI
 //       (none) ───────────▶ wiring ─────────────▶ open ────────────────▶ freeing ──▶ (none)
 //                             │ ▲                  ▲ │ gone at EC2          │
-//                    failed   ▼ │ try again        │ ▼ with pods on it      │ failed: wired anew
+//                    failed   ▼ │ retry            │ ▼ with pods on it      │ failed: set up again
 //                           broken                lost ◀────────────────────┘
 //
 //   (none)→wiring   `attached` arrives, or an unknown ENI is found attached; `isWired` leads to open at once
-//   wiring→open     links, table and rules were verified: from here on its addresses are given out
-//   wiring→broken   wiring failed: its addresses are not counted on; tried again after a growing wait
-//   open→wiring     a listing shows addresses on it that the kernel does not lead yet
-//   open→freeing    idle, old enough, and the others alone meet the targets; written into the checkpoint before the call
-//   freeing→wiring  the detach failed; part of the wiring may be gone, so it is made and verified again. Where the answer
-//                   was lost it stays: EC2 may carry the call out later, so the ENI is freed again
-//   open→lost       EC2 no longer shows it; pods on it stay accounted and connected until they go
+//   wiring→open     links, table and rules were verified: its addresses are assigned from here on
+//   wiring→broken   setup failed: growth does not count on its addresses; retried with backoff
+//   open→wiring     a listing shows addresses on it that the kernel does not route yet
+//   open→freeing    idle, old enough, and the other ENIs meet the targets; written to the checkpoint before the call
+//   freeing→wiring  the detach failed; part of the setup may be gone, so it is repeated and verified. After a lost answer
+//                   it stays `freeing`: EC2 may carry out the call later, so the free is repeated
+//   open→lost       EC2 no longer lists it; pods on it stay accounted and connected until they end
 //
 //   an address:        ADD              DEL            cooldown over
 //              free ──────────▶ assigned ────▶ cooling ──────────────▶ free
@@ -23,8 +23,8 @@
 //      assign   │ ▼ unassign
 //              at EC2
 //
-//   an ADD: answered at once with a free address; else it waits while something that can still serve it before its
-//   deadline is under way, may be asked for, or cools down; it fails at once, with the cause, when nothing is.
+//   an ADD: answered at once with a free address; otherwise it waits while an address can still become free before its
+//   deadline (requested, requestable or in cooldown); if not, it fails at once with the cause.
 //
 // Every event ends in `settle`, which serves waiters, plans growth, refuses requests that cannot be served, tidies, and
 // schedules the next tick. Nothing waits for anything else: at most one action per ENI is in progress, any number in

@@ -82,7 +82,7 @@ package final class HTTPEndpoint: Sendable {
       return HTTPEndpoint(
         channel: channel, path: path, group: running, ownsGroup: group == nil, connections: connections)
     } catch {
-      if group == nil { try? await running.shutdownGracefully() }  // the error that stopped us is the one to tell
+      if group == nil { try? await running.shutdownGracefully() }  // the earlier error is reported
       throw error
     }
   }
@@ -138,7 +138,7 @@ package final class HTTPEndpoint: Sendable {
   /// Closes the listener and every connection.
   package func shutdown() async {
     if let path, channel.isActive { unlink(path) }
-    try? await channel.close()  // already closed is as good
+    try? await channel.close()  // may be closed already
     let connections = connections
     try? await channel.eventLoop.submit { connections.value.closeAll() }.get()  // never fails
     if ownsGroup { try? await group.shutdownGracefully() }  // nothing is left that could fail

@@ -2,9 +2,9 @@
 //
 // Locks on a log file's descriptor coordinate the processes that write, rotate and compress the same file:
 //
-//   a writer      holds LOCK_SH on the file for as long as it has it open
-//   who rotates   holds LOCK_EX on the folder, while it renames
-//   who compresses  holds LOCK_EX on what was put aside: got only once the last writer has let go of it
+//   writer        holds LOCK_SH on the file while it is open
+//   rotation      holds LOCK_EX on the folder during the rename
+//   compression   holds LOCK_EX on the backup: available only after the last writer has closed it
 //
 // No process waits for a lock. A lock ends with its process.
 

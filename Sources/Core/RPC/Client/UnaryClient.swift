@@ -103,7 +103,7 @@ package struct UnaryClient: Sendable {
       received += count
       // Other frames are bounded too: a megabyte is far beyond any real connection's.
       guard count > 0, received <= responseLimit + 1_024 * 1_024 else {
-        _ = try exchange.takeOutput()  // tells a peer that does not speak HTTP/2 from one that went away
+        _ = try exchange.takeOutput()  // distinguishes a peer without HTTP/2 from one that went away
         throw RPCError(.exchange, RPCStatus(.unavailable, "connection closed before the answer was complete"))
       }
       try exchange.feed(buffer[..<count])

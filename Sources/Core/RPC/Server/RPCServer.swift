@@ -71,7 +71,7 @@ package final class RPCServer: Sendable {
         sweeper: sweeper)
     } catch {
       socket.unlinkFile(path: path)
-      if group == nil { try? await running.shutdownGracefully() }  // the error that stopped us is the one to tell
+      if group == nil { try? await running.shutdownGracefully() }  // the earlier error is reported
       throw error
     }
   }
@@ -102,7 +102,7 @@ package final class RPCServer: Sendable {
   package func shutdown(within limit: Duration = .seconds(5)) async {
     sweeper.cancel()
     socket.unlinkFile(path: path)
-    try? await channel.close()  // already closed is as good
+    try? await channel.close()  // may be closed already
     let loop = channel.eventLoop
     let done = loop.makePromise(of: Void.self)
     let state = state

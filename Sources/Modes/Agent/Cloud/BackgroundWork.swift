@@ -2,15 +2,15 @@
 //
 // Background work from "ready" to shutdown. Each part is a task that mostly waits, without its own thread:
 //
-//   ClusterFollower     pod limit, cordon, ENIConfig         when the API server tells   DescribeSubnets for an ENIConfig
-//   SubnetDirectory     subnets and their free addresses     when growth asks for it     DescribeSubnets
-//   AttachmentWatch     what is attached                     every minute                IMDS alone
-//   PrimaryWatch        security groups, the VPC's CIDRs     every half minute           IMDS; EC2 where they changed
-//   HostRulesWatch      SNAT, connection marks               while something is left     nothing of AWS
-//   NodeENIs.runCare    missing tags and marks               after a listing             EC2 where something is missing
-//   NodeRepair          the node's kernel state              when somebody changes it     nothing of AWS
-//   AbandonedPods       addresses of pods without a DEL      when a pod's veth goes      nothing of AWS
-//   LeakedENISweep      ENIs of ended instances              once an hour a cluster      DescribeNetworkInterfaces
+//   ClusterFollower     pod limit, cordon, ENIConfig         on API server changes       DescribeSubnets for an ENIConfig
+//   SubnetDirectory     subnets and their free addresses     when growth needs it        DescribeSubnets
+//   AttachmentWatch     attached ENIs                        every minute                IMDS only
+//   PrimaryWatch        security groups, the VPC's CIDRs     every half minute           IMDS; EC2 after a change
+//   HostRulesWatch      SNAT, connection marks               while rules are missing     no AWS calls
+//   NodeENIs.runCare    missing tags and attributes          after a listing             EC2 if something is missing
+//   NodeRepair          the node's kernel state              after a change              no AWS calls
+//   AbandonedPods       addresses of pods without a DEL      when a pod's veth goes      no AWS calls
+//   LeakedENISweep      ENIs of ended instances              once an hour per cluster    DescribeNetworkInterfaces
 //
 // An idle node calls EC2 only for its share of the leaked-ENI sweep.
 

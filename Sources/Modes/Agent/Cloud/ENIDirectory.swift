@@ -107,7 +107,7 @@ final class ENIDirectory: Sendable {
     }
   }
 
-  /// Whether IMDS may show something else than what is known, without anybody else having had a hand in it.
+  /// Whether IMDS may lag behind the agent's own recent changes.
   func isInTransit(_ eni: ENIID) -> Bool {
     content.withLock { content in
       if content.coming.contains(eni) { return true }

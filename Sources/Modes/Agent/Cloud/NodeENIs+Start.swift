@@ -7,10 +7,10 @@ internal import VPCTransport
 
 /// The attached ENIs at startup, from all available sources.
 ///
-///   EC2 answers             its listing, and beside it what IMDS shows that the listing lacks: the listing can be stale,
-///                           and an instance is never without its primary ENI
-///   EC2 does not answer     IMDS, judged by what the node itself knows (`NodeEvidence`)
-///   neither answers         both are asked again, for as long as it takes
+///   EC2 answers             its listing, plus ENIs that only IMDS shows: the listing can be stale,
+///                           and an instance always has its primary ENI
+///   EC2 does not answer     IMDS, checked against local evidence (`NodeEvidence`)
+///   neither answers         both are retried until one answers
 extension NodeENIs {
   /// - Returns: `isByEC2` is false if EC2 must still be asked.
   func describeAtStart(

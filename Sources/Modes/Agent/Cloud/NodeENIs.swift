@@ -7,9 +7,9 @@
 //               ▼         ▼               ▼
 //            nothing    delete     detach, delete                         every failure leaves nothing behind
 //
-//            where EC2 wants fewer calls, attach and delete-on-termination are tried for a while first
+//            under throttling, attach and delete-on-termination are retried for a while first
 //
-//   free:    rules and map gone ─▶ detach ─▶ delete                       a failed detach is reported: the pool wires anew
+//   free:    remove rules and map ─▶ detach ─▶ delete                     a failed detach is reported: the pool sets it up again
 
 internal import Logging
 internal import VPCCloud

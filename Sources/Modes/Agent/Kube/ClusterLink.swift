@@ -112,7 +112,7 @@ struct ClusterLink: Sendable {
           }
         }
       case .changed(let node): take(node)
-      case .deleted: break  // its kubelet registers it again, or the instance ends: what was known holds
+      case .deleted: break  // kubelet registers it again, or the instance ends: the known state stays
       default: report(event, nodeSubject)
       }
     }

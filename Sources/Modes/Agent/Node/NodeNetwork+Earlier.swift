@@ -2,8 +2,8 @@
 //
 // Pods and connections created under other settings keep working until they end (EarlierSettings):
 //
-//   pods whose veths begin with another prefix    marked, translated and looked after like all others
-//   connections with another mark                 led to the primary ENI by the mark that they have
+//   pods with another veth prefix    marked, translated and repaired like all others
+//   connections with another mark    routed by the primary ENI by their own mark
 //
 // Detected at startup, before the first rule is written. Prefixes are also detected later: the plugin's configuration
 // may name the old prefix for a moment, or a different one permanently.

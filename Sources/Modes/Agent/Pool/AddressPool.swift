@@ -7,7 +7,7 @@
 //
 //   persist ──ok──▶ answers ──▶ actions started ──▶ wake set
 //      └──failed──▶ answers of DELs and failed ADDs; the assigned ADDs are withheld and
-//                   named in `checkpointFailed`, whose batch answers them; nothing is given back to EC2
+//                   named in `checkpointFailed`, whose batch answers them; nothing is unassigned
 
 internal import Logging
 internal import VPCLinux
@@ -249,7 +249,7 @@ actor AddressPool {
       do {
         try await Task.sleep(for: delay, tolerance: .milliseconds(5))
       } catch {
-        return  // cancelled: a later wake has taken its place
+        return  // cancelled: replaced by a later wake
       }
       self.wakeUp(instant)
     }

@@ -25,7 +25,7 @@ enum PoolAnswer {
     case .delete(.released(let assignment)):
       logger.info("released", metadata: PoolAnswer.metadata(assignment))
     case .delete(.unknown):
-      break  // an ordinary end of a repeated DEL
+      break  // normal for a repeated DEL
     }
   }
 

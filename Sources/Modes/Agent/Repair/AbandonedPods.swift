@@ -3,13 +3,13 @@
 // Frees the addresses of pods that are gone without a DEL: a chained plugin failed its DEL, which the runtime sends
 // first, or the runtime gave up.
 //
-//   resting     until a pod's veth goes                                             no work at all
-//     │ 15 s later, and once after the agent's start
+//   idle        until a pod's veth goes                                             no work
+//     │ 15 s later, and once after startup
 //     ▼
-//   looking     attachments without a veth and without a route                      ──▶ resting, where there is none
-//     │ again every 15 s: a veth or a route that is there starts the count anew
+//   checking    attachments without a veth and without a route                      ──▶ idle if there are none
+//     │ again every 15 s: a veth or a route resets the count
 //     ▼
-//   freeing     missing in every look for 45 s, and no ADD of it in that time       its address rests like any other
+//   freeing     missing in every check for 45 s, without an ADD in that time        normal cooldown
 //
 // A living pod has its veth, or at least its route: the kernel removes both only with the pod's end of the pair. One
 // check can be wrong (a list read while it changes, a veth being created); four in a row are not.

@@ -2,30 +2,30 @@
 //
 // Restores the node's kernel state whenever another program changes it.
 //
-//   resting    nothing to do: one thread waits for the kernel, three tasks for time or a bell     no work at all
-//     │ the kernel tells of a change that is not the agent's own
+//   idle       one thread waits for the kernel, three tasks for time or a bell                     no work
+//     │ the kernel reports a foreign change
 //     ▼
-//   gathering  0.1 s, so that many changes are one look, and no other look begins meanwhile         one wake-up for all
+//   collecting 0.1 s, so that many changes cause one check; no other check starts meanwhile        one wake-up for all
 //     │
 //     ▼
-//   looking    what was touched is compared with what is wanted; a pod's start and end           ──▶ resting
-//     │        touch nothing that would be looked at
+//   checking   the changed objects are compared with the desired state; a pod's start and end     ──▶ idle
+//     │        need no check
 //     │ something differs
 //     ▼
-//   mending    what RepairPacing admits, additions before deletions; then looking again,
-//     │        three rounds at most: the kernel takes some things along with others
-//     ├──▶ resting   all is as wanted: counted, told in one line, with the likely culprit
-//     └──▶ held      the same object for the fourth time in two minutes: mended again 1, 2, 4 … 60 s later, told once
+//   repairing  what RepairPacing admits, additions before deletions; then checking again,
+//     │        three rounds at most: some kernel changes have side effects
+//     ├──▶ idle      no differences: counted, logged in one line, with the likely culprit
+//     └──▶ held      the same object for the fourth time in two minutes: repaired 1, 2, 4 … 60 s later, logged once
 //
-//   From resting to looking also: every minute at everything, for what the kernel does not tell (iptables-legacy, some
-//   settings); when an ENI was wired, at all pods, which may have something of another scheme; when a held object is due;
-//   when notices were lost, at everything. The notices fail: they are opened again 1, 2, 4 … 50 s later,
-//   and then at everything.
+//   Checks also start from idle: every minute for everything, since the kernel does not report all changes
+//   (iptables-legacy, some settings); after an ENI's setup for all pods, which may have state of another scheme; when a
+//   held object is due; after lost notifications for everything. If the notification sockets fail, they are reopened
+//   1, 2, 4 … 50 s later, followed by a check of everything.
 //
 // The agent's own changes cause notifications too. Those by its sockets are recognized by their port; those by iptables
 // cause one more check, which finds no difference and writes nothing, so there is no loop.
 //
-// See also: RepairScope (what to look at), NodeNetwork+Repair (how), RepairPacing, Culprit.
+// See also: RepairScope (what to check), NodeNetwork+Repair (how), RepairPacing, Culprit.
 
 internal import Logging
 internal import Synchronization

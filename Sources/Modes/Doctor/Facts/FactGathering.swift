@@ -84,7 +84,7 @@ struct FactGathering {
   }
 
   private func start<Value: Sendable>(_ body: @escaping @Sendable () -> Value) -> BackgroundResult<Value>? {
-    try? BackgroundResult.ofThread(body)  // a machine that has no thread left: "could not look"
+    try? BackgroundResult.ofThread(body)  // if no thread can be created: "could not look"
   }
 
   private func wait<Value: Sendable>(

@@ -112,7 +112,7 @@ final class FakeNode: AgentPort, PolicyPort, KernelPort {
 
   func open(namespace path: String, allowsOwn: Bool) throws(CNIError) -> any PodPort {
     guard path.hasPrefix("/var/run/netns/") else {
-      throw CNIError(.invalidEnvironment, "CNI_NETNS \(path.quoted) is no network namespace")
+      throw CNIError(.invalidEnvironment, "CNI_NETNS \(path.quoted) is not a network namespace")
     }
     return Pod(node: self)
   }

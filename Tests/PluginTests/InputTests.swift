@@ -39,7 +39,7 @@ import VPCModel
     Bad(change: ["CNI_IFNAME": "abcdefghijklmnop"], code: 4, text: "CNI_IFNAME is longer than 15 bytes"),
     Bad(
       change: ["CNI_NETNS": String(repeating: "/", count: 4096)], code: 4, text: "CNI_NETNS is longer than 4095 bytes"),
-    Bad(change: ["CNI_NETNS": "/etc/passwd"], code: 4, text: #"CNI_NETNS "/etc/passwd" is no network namespace"#),
+    Bad(change: ["CNI_NETNS": "/etc/passwd"], code: 4, text: #"CNI_NETNS "/etc/passwd" is not a network namespace"#),
     Bad(change: ["CNI_ARGS": "K8S_POD_NAME"], code: 4, text: #"CNI_ARGS: invalid pair "K8S_POD_NAME""#),
     Bad(change: ["CNI_ARGS": "A=b"], code: 4, text: #"CNI_ARGS: unknown argument "A" and no IgnoreUnknown=true"#),
     Bad(

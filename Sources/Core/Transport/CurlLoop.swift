@@ -48,7 +48,7 @@ final class CurlLoop: Sendable {
     let refusal = state.withLock { state -> HTTPError? in
       if case .stopped = state.phase { return transfer.error(.closed, "the transport is closed") }
       guard state.live.count < settings.maximumRequests else {
-        let text = "\(settings.maximumRequests) requests are waiting or under way already"
+        let text = "\(settings.maximumRequests) requests are already waiting or in progress"
         return transfer.error(.overloaded, text, isTransient: true)
       }
       if case .idle = state.phase {

@@ -22,7 +22,7 @@ final class HostKernel: KernelPort {
     do {
       namespace = try NetworkNamespace(path: path)
     } catch {
-      throw CNIError(.invalidEnvironment, "CNI_NETNS \(path.quoted) is no network namespace", cause: error)
+      throw CNIError(.invalidEnvironment, "CNI_NETNS \(path.quoted) is not a network namespace", cause: error)
     }
     do {
       let node = try NetworkNamespace.current()

@@ -182,7 +182,7 @@ extension KubeClient {
     }
     guard isName, !name.isEmpty, name.utf8.count <= 253, name != ".", name != ".." else {
       throw KubeError(
-        .configuration, request: resource.plural, detail: "\"\(name.prefix(100))\" is no name of a Kubernetes object")
+        .configuration, request: resource.plural, detail: "\"\(name.prefix(100))\" is not a valid Kubernetes name")
     }
   }
 }

@@ -105,7 +105,7 @@ package struct YAMLReader {
       let event = try events.next()
       if event.kind == .mappingEnd { return Node(value: .object(JSONObject(members: members)), size: size) }
       guard case .scalar(let name, let isPlain) = event.kind else {
-        throw Failure(line: event.line, reason: "a name that is no text")
+        throw Failure(line: event.line, reason: "a name that is not a string")
       }
       guard name != "<<" || !isPlain else { throw Failure(line: event.line, reason: "a merge key (<<)") }
       guard names.insert(name).inserted else {

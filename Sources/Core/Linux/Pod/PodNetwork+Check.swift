@@ -19,7 +19,7 @@ extension PodInterface {
     } catch let error as PodNetworkError {
       throw error
     } catch {
-      throw PodNetworkError(.kernel, "look at the wiring of \(address)", cause: error)
+      throw PodNetworkError(.kernel, "check the wiring of \(address)", cause: error)
     }
   }
 

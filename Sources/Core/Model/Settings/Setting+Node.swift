@@ -12,7 +12,7 @@ extension Setting {
     "a template of one's own; without the file the built-in one", allowed: "an absolute path")
   static let corePlugins = Setting(
     "VPC_CNI_CORE_PLUGINS_PATH", .path, "/app/plugins",
-    "the standard CNI plugins of the image, installed where the host has none of the name",
+    "the standard CNI plugins of the image, installed if the host lacks them",
     allowed: "an absolute path")
   static let disableEarlyDemux = Setting(
     "DISABLE_TCP_EARLY_DEMUX", .bool, "false",

@@ -31,7 +31,7 @@ package struct Setting: Sendable, Hashable {
   // MARK: family and interfaces
   static let enableIPv4 = Setting(
     "ENABLE_IPv4", .bool, "true",
-    "pods get IPv4 addresses; the opposite of ENABLE_IPv6, which is what it is where unset")
+    "pods get IPv4 addresses; the opposite of ENABLE_IPv6, also the default")
   static let enableIPv6 = Setting("ENABLE_IPv6", .bool, "false", "pods get IPv6 addresses")
   static let enableV6Egress = Setting("ENABLE_V6_EGRESS", .bool, "false", "IPv6 egress for pods of an IPv4 cluster")
   static let vethPrefix = Setting(
@@ -58,7 +58,7 @@ package struct Setting: Sendable, Hashable {
     "WARM_PREFIX_TARGET", .int, "0", "free prefixes to keep, with ENABLE_PREFIX_DELEGATION",
     allowed: "a number from 0 on")
   static let maxENI = Setting(
-    "MAX_ENI", .int, "-1", "ENIs to attach at most; below 1 the instance type's limit stands alone",
+    "MAX_ENI", .int, "-1", "ENIs to attach at most; below 1 only the instance type's limit applies",
     allowed: "a number")
   static let prefixDelegation = Setting(
     "ENABLE_PREFIX_DELEGATION", .bool, "false", "ask EC2 for /28 prefixes rather than single addresses")
@@ -81,7 +81,7 @@ package struct Setting: Sendable, Hashable {
     "DISABLE_LEAKED_ENI_CLEANUP", .bool, "false", "do not look for ENIs that ended instances left behind")
   static let imdsOnly = Setting("ENABLE_IMDS_ONLY_MODE", .bool, "false", "never call DescribeNetworkInterfaces")
   static let manageUntagged = Setting(
-    "MANAGE_UNTAGGED_ENI", .bool, "true", "false: ENIs without this node's tag are left alone")
+    "MANAGE_UNTAGGED_ENI", .bool, "true", "false: ENIs without this node's tag are unmanaged")
   static let addTimeout = Setting(
     "VPC_CNI_ADD_TIMEOUT", .int, "20", "an ADD waits that long for an address at most", allowed: "1 to 600", unit: "s")
   static let backingStore = Setting(

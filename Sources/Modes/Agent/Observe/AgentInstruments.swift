@@ -99,7 +99,8 @@ struct AgentInstruments: Sendable {
       "awscni_ipamd_startup_duration_seconds", "From the agent's start to its first answer",
       labels: ["success", "with_api_server", "failure_reason"])
     initializationDuration = registry.histogram(
-      "awscni_ipamd_node_initialization_duration_seconds", "From the first look at IMDS to a pool that gives addresses",
+      "awscni_ipamd_node_initialization_duration_seconds",
+      "From the first read of IMDS to a pool that assigns addresses",
       labels: ["success"])
     connmarkBackend = gauge("connmark_backend", "1 for the backend that marks connections on this node", ["backend"])
     connmarkReconciled = counter("connmark_reconcile_total", "Times the connection marks were put in place", ["result"])

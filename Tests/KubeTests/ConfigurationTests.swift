@@ -196,7 +196,7 @@ import VPCTransport
     ("", 1, "the text is empty"), ("a: *x", 1, "alias"), ("a: &x [*x]", 1, "alias"), ("a: !t x", 1, "tag"),
     ("\ta: 1", 1, "token"), ("a: 1\na: 2", 2, "appears twice"), ("a: {b: 1, b: 2}", 1, "appears twice"),
     ("a: 1\n  b: 2", 2, ""), ("a: 1\n---\nb: 2", 2, "second document"), ("a: \"x", 1, ""), ("a: b: c", 1, ""),
-    ("- a\nb: 1", 2, ""), ("a:\n  <<: {b: 1}", 2, "merge key"), ("[a]: 1", 1, "no text"), ("a: [1", 2, ""),
+    ("- a\nb: 1", 2, ""), ("a:\n  <<: {b: 1}", 2, "merge key"), ("[a]: 1", 1, "not a string"), ("a: [1", 2, ""),
     ("a: \u{1}", 1, "control"), ("a: !!binary aGk=", 1, "tag"),
   ])
   func refuses(_ text: String, _ line: Int, _ words: String) {

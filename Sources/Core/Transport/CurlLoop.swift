@@ -181,7 +181,7 @@ final class CurlLoop: Sendable {
       multi.remove(transfer)
       transfer.finish(.failure(transfer.error(.closed, "the transport was closed", isUnsent: transfer.isUnsent)))
     }
-    // Since the phase is `.stopped`, nobody wakes the handle any more.
+    // Since the phase is `.stopped`, no thread wakes the handle any more.
     multi.free()
   }
 

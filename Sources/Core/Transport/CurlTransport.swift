@@ -12,7 +12,7 @@ package final class CurlTransport: HTTPStreamTransport {
     /// Certificates to trust, a PEM file (AWS_CA_BUNDLE); nil for the library's default.
     package var certificateFile: String?
     package var proxy: ProxySettings
-    /// Requests waiting or under way; the next one fails with `.overloaded`.
+    /// Maximum of pending requests; the next one fails with `.overloaded`.
     package var maximumRequests: Int
     /// Connections to one host; further requests wait for one to be free.
     package var connectionsPerHost: Int

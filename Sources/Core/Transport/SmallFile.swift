@@ -24,7 +24,7 @@ package enum SmallFile {
   /// The bytes of a regular file of at most `maximumSize` bytes.
   package static func read(_ path: String, maximumSize: Int = 1 << 20) throws(Failure) -> [UInt8] {
     guard !path.utf8.contains(0) else { throw Failure(path: path, errno: EINVAL, reason: "the path holds a zero byte") }
-    // Without O_NONBLOCK, opening a FIFO would wait for somebody to write to it.
+    // Without O_NONBLOCK, opening a FIFO would wait for a writer.
     let file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
     guard file >= 0 else { throw system(path) }
     defer { close(file) }

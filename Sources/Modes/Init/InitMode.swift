@@ -13,8 +13,8 @@ internal import VPCTransport
 
 /// The host setup. It takes no arguments; its settings are environment variables (docs/configuration.md).
 package enum InitMode {
-  /// - Returns: 1 where a setting is refused or a step fails, 64 for an argument; otherwise it exits the process
-  ///   itself: 0 when the host is set up, 143 on SIGTERM, without half-written files.
+  /// - Returns: 1 if a setting is refused or a step fails, 64 for an argument; otherwise it exits the process itself: 0
+  ///   when the host is set up, 143 on SIGTERM, without half-written files.
   package static func run(arguments: [String]) -> Int32 {
     let logger = Logger(label: "init") { _ in JSONLineLogHandler(writer: LineWriter(.stdout), level: .info) }
     guard arguments.isEmpty else {

@@ -6,10 +6,10 @@ internal import VPCLinux
 /// What goes into the bundle: a table, and the files that the node has. The folders are those of amazon-eks-ami's log
 /// collector, so that its readers find their way (BundlePlan+Programs has the commands).
 struct BundlePlan: Sendable {
-  /// Leave out what the agent's introspection tells, or its metrics.
+  /// Leave out the agent's introspection, or its metrics.
   var ignoresIntrospection = false
   var ignoresMetrics = false
-  /// The agent's process, where one runs.
+  /// The agent's process, if one runs.
   var agentProcess: Int32?
   /// `/`, but for tests.
   var root = ""

@@ -16,7 +16,7 @@ enum FolderWalk {
     /// A folder has more entries than were checked.
     var isCut = false
 
-    /// For the index; nil where nothing is left out.
+    /// For the index; nil if nothing is left out.
     func note(_ folder: String) -> String? {
       guard leftOut > 0 || isCut else { return nil }
       return "Left out of \(folder): \(isCut ? "more than " : "")\(leftOut) files that are older."

@@ -25,7 +25,7 @@ struct PartCollector: Sendable {
       "PATH=" + SpawnedCommand.defaultPath.joined(separator: ":"), "LC_ALL=C", "RES_OPTIONS=timeout:1 attempts:1",
     ])
 
-  /// A part and its content; none where there is nothing to keep.
+  /// A part and its content; none if there is nothing to keep.
   struct Result: Sendable {
     var record: PartRecord
     let content: DeflatedPiece?

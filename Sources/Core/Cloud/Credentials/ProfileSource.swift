@@ -38,7 +38,7 @@ package struct ProfileSource: CredentialsSource {
     self.sts = sts
   }
 
-  /// Reads the files anew each time.
+  /// Rereads the files each time.
   package func fetch() async throws(CredentialsError) -> Credentials? {
     let config = try load("AWS_CONFIG_FILE", "config", .config)
     let keys = try load("AWS_SHARED_CREDENTIALS_FILE", "credentials", .credentials)

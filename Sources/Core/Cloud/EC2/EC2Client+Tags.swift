@@ -3,7 +3,7 @@
 extension EC2Client {
   /// DescribeTags: some tags of one instance, by key.
   ///
-  /// - Parameter keys: the tags that are asked for.
+  /// - Parameter keys: the requested tags.
   package func instanceTags(_ id: String, keys: [String]) async throws(EC2Error) -> [String: String] {
     let filters = [
       EC2Filter("resource-type", ["instance"]), EC2Filter("resource-id", [id]), EC2Filter("key", keys),

@@ -139,6 +139,6 @@ extension EC2Error {
   /// The same without the encoded authorization message, including causes.
   package var brief: String { cause.map { "\(summary): \(CauseChain.text($0))" } ?? summary }
 
-  /// EC2's own message at a length that fits into a pod's event; empty where EC2 did not answer.
+  /// EC2's message, short enough for a pod's event; empty if EC2 did not answer.
   package var words: String { status == nil ? "" : String(message.prefix(400)) }
 }

@@ -26,9 +26,9 @@ package struct IMDSError: CausedError {
   }
 
   package let code: Code
-  /// The path asked for, such as `meta-data/mac`.
+  /// The requested path, such as `meta-data/mac`.
   package let path: String
-  /// The HTTP status, where there was one.
+  /// The HTTP status, if there was one.
   package let status: Int?
   package let detail: String
   package let cause: (any Error)?

@@ -102,7 +102,7 @@ package struct SigV4Signer: Sendable, Hashable {
 
 /// The parts of an absolute URL that a signature covers.
 struct RequestTarget {
-  /// Host and, where the URL has one, port.
+  /// Host and, if the URL has one, port.
   let host: String
   let path: String
   /// Without the question mark.

@@ -17,7 +17,7 @@ package struct XMLElement: Sendable, Hashable {
   /// The first child of that name.
   package subscript(name: String) -> XMLElement? { children.first { $0.name == name } }
 
-  /// The text of the first child of that name; nil where there is none or it is empty.
+  /// The text of the first child of that name; nil if there is none or it is empty.
   package func text(_ name: String) -> String? {
     guard let text = self[name]?.text, !text.isEmpty else { return nil }
     return text

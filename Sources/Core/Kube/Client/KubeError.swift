@@ -12,18 +12,18 @@ package struct KubeError: CausedError {
     }
     private let value: Value
 
-    /// A token file that cannot be read, a name that cannot stand in a URL.
+    /// A token file that cannot be read, or a name that is invalid in a URL.
     package static let configuration = Code(value: .configuration)
     /// No complete answer; the cause has the reason.
     package static let unreachable = Code(value: .unreachable)
-    /// 401, also with the token read anew.
+    /// 401, also after the token was reread.
     package static let unauthorized = Code(value: .unauthorized)
     /// 403: RBAC does not allow it.
     package static let forbidden = Code(value: .forbidden)
     package static let notFound = Code(value: .notFound)
     /// 409: the object exists already, or is no longer the version that was named.
     package static let conflict = Code(value: .conflict)
-    /// 410: the version asked for is no longer known; list again.
+    /// 410: the requested version is no longer known; list again.
     package static let gone = Code(value: .gone)
     package static let tooManyRequests = Code(value: .tooManyRequests)
     /// 5xx.
@@ -40,7 +40,7 @@ package struct KubeError: CausedError {
   package let code: Code
   /// Method and path, without query.
   package let request: String
-  /// 0 where there is none.
+  /// 0 if there is none.
   package let status: Int
   /// The server's or this client's message, one line of at most 300 bytes.
   package let detail: String

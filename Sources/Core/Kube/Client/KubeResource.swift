@@ -4,7 +4,7 @@
 package struct KubeResource: Sendable, Hashable {
   /// `/api/v1` or `/apis/GROUP/VERSION`.
   package let root: String
-  /// Lower case, as it stands in URLs and RBAC rules.
+  /// Lower case, as in URLs and RBAC rules.
   package let plural: String
   package let isNamespaced: Bool
 
@@ -28,7 +28,7 @@ package struct KubeResource: Sendable, Hashable {
     return parts.first == "apis" && parts.count > 1 ? "\(plural).\(parts[1])" : plural
   }
 
-  /// The path of all objects, of one namespace where one is given.
+  /// The path of all objects, or of one namespace if given.
   func collection(in namespace: String?) -> String {
     guard isNamespaced, let namespace else { return "\(root)/\(plural)" }
     return "\(root)/namespaces/\(namespace)/\(plural)"

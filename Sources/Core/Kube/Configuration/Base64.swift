@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// RFC 4648 base64, the standard alphabet; line ends and spaces are passed over.
+/// RFC 4648 base64, the standard alphabet; line ends and spaces are ignored.
 enum Base64 {
   /// Nil for a character of another alphabet, padding in the middle, or a length that no encoder makes.
   static func decode(_ text: String) -> [UInt8]? {

@@ -43,7 +43,7 @@ package struct KubeConfiguration: Sendable, Hashable {
   ///
   /// - Parameters:
   ///   - environment: KUBECONFIG, KUBERNETES_SERVICE_HOST, KUBERNETES_SERVICE_PORT.
-  ///   - endpoint: CLUSTER_ENDPOINT, empty where unset: `https://HOST[:PORT]` or `HOST[:PORT]`.
+  ///   - endpoint: CLUSTER_ENDPOINT, empty if unset: `https://HOST[:PORT]` or `HOST[:PORT]`.
   /// - Returns: nil if no API server is configured.
   /// - Throws: `KubeConfigurationError` naming the variable or the file and the field.
   package static func read(

@@ -6,7 +6,7 @@ package import VPCModel
 package struct CNINode: KubeObject, Hashable {
   package struct Feature: Sendable, Hashable {
     package let name: String
-    /// Empty where there is none.
+    /// Empty if there is none.
     package let value: String
 
     package init(name: String, value: String = "") {

@@ -14,7 +14,7 @@ package struct KubePodMetadata: KubeObject, Hashable {
   package init(_ json: JSONValue) throws(KubeObjectError) { metadata = try KubeMetadata(of: json) }
 }
 
-/// A pod, as far as its node's agent and the metrics helper look at it.
+/// A pod, with the fields that its node's agent and the metrics helper use.
 package struct KubePod: KubeObject, Hashable {
   package let metadata: KubeMetadata
   /// `spec.nodeName`; empty if it is not scheduled.

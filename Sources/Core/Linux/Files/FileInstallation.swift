@@ -37,7 +37,7 @@ package enum FileInstallation {
     return .installed
   }
 
-  /// The same for a text of ours.
+  /// The same for a generated text.
   ///
   /// - Throws: `FileError`; the old file then stays and the temporary one is gone.
   @discardableResult

@@ -104,7 +104,7 @@ extension ENIMarks {
 
   static func map(for source: IPPrefix) -> String { source.isSingle ? Name.addresses : Name.prefixes }
 
-  /// Why these sources cannot be added to an ENI, nil where they can.
+  /// Why these sources cannot be added to an ENI; nil if they can.
   ///
   /// Takes the same time however many there are. Prefixes that overlap without being equal are left to the kernel,
   /// which refuses them, and then to `check`.
@@ -118,8 +118,8 @@ extension ENIMarks {
     return nil
   }
 
-  /// - Throws: `.invalid` where a mark, the mask or the prefix of the veth names is out of range, an address is given
-  ///   to two ENIs, or two prefixes overlap.
+  /// - Throws: `.invalid` if a mark, the mask or the veth prefix is out of range, an address belongs to two ENIs, or
+  ///   two prefixes overlap.
   func check() throws(NftablesError) {
     let what = "build the source map"
     guard mask != 0 else { throw NftablesError(.invalid, what, detail: "the mask has no bits") }

@@ -14,7 +14,7 @@ package enum FirewallBackend: String, Sendable, Hashable, CaseIterable {
 /// The report of one application of the node's rules.
 package struct FirewallReport: Sendable {
   package let backend: FirewallBackend
-  /// Where connections are marked: `iptables` or `nftables`; nil where nothing marks them, with external SNAT.
+  /// Where connections are marked: `iptables` or `nftables`; nil with external SNAT, which needs no marks.
   package let connmark: String?
   /// What was written, in words; empty if all was in place.
   package internal(set) var changes: [String] = []

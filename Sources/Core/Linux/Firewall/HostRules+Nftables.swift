@@ -111,7 +111,7 @@ extension HostRules {
 }
 
 extension NftablesExpression {
-  /// `ip daddr PREFIX` as nft writes it: whole bytes where the length allows, a mask otherwise, nothing for 0.0.0.0/0.
+  /// `ip daddr PREFIX` as nft writes it: whole bytes if possible, a mask otherwise, nothing for 0.0.0.0/0.
   static func destination(_ prefix: IPPrefix) -> [NftablesExpression] {
     let bytes = prefix.address.bytes
     if prefix.length == 0 { return [] }

@@ -195,7 +195,7 @@ extension NftablesExpression {
   }
 
   private static func decodeSourceNAT(_ source: ExpressionReader) -> NftablesExpression? {
-    // The kernel tells a range whose end is its beginning, and a flag for it (NF_NAT_RANGE_MAP_IPS).
+    // The kernel returns a range whose end is its beginning, and a flag for it (NF_NAT_RANGE_MAP_IPS).
     let flags = (source.number(NFTNL_EXPR_NAT_FLAGS) ?? 0) & ~1
     guard source.number(NFTNL_EXPR_NAT_TYPE) == UInt32(NFT_NAT_SNAT.rawValue),
       source.number(NFTNL_EXPR_NAT_FAMILY) == 2, source.number(NFTNL_EXPR_NAT_REG_ADDR_MIN) == register,

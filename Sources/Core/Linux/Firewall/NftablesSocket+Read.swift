@@ -9,7 +9,7 @@ extension NftablesSocket {
   /// Takes several requests: another program may change the table between them. To compute changes from the result,
   /// call `generation()` before and pass it to `commit`.
   ///
-  /// - Throws: `.interrupted` where a list changed while it was read; `.refused`.
+  /// - Throws: `.interrupted` if a list changed while it was read; `.refused`.
   package func read(_ table: NftablesTableID) throws(NftablesError) -> NftablesTable? {
     guard let flags = try readTableFlags(table) else { return nil }
     var result = NftablesTable()
@@ -185,7 +185,7 @@ private final class ElementReader {
         let address = IPAddress(bytes: UnsafeRawBufferPointer(start: key, count: Int(size))),
         address.family == shape.family
       else { return isSound = false }
-      // libnftnl reads through a null pointer where an attribute is not set.
+      // libnftnl dereferences a null pointer if an attribute is not set.
       let number = { (attribute: Int) in
         cnft_nftnl_set_elem_is_set(element, UInt16(attribute))
           ? cnft_nftnl_set_elem_get_u32(element, UInt16(attribute)) : 0

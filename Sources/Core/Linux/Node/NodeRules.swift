@@ -68,7 +68,7 @@ package struct NodeRules: Sendable, Hashable {
 
   /// Adds missing rules, then deletes duplicates and leftovers of earlier settings.
   ///
-  /// - Returns: what was changed; empty where all was as it should be.
+  /// - Returns: the changes; empty if there were no differences.
   @discardableResult
   package func apply(on socket: NetlinkSocket) throws -> [NodeDifference] {
     let differences = try verify(on: socket)
@@ -121,7 +121,7 @@ package struct NodeRules: Sendable, Hashable {
 }
 
 extension IPPrefix {
-  /// The two prefixes that it consists of, itself where it is a single address.
+  /// The two prefixes that it consists of; itself for a single address.
   fileprivate var halves: [IPPrefix] {
     let first = IPPrefix(address: address, length: length + 1)
     let hostBits = family.bitWidth - length - 1

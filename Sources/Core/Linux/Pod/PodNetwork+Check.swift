@@ -6,7 +6,7 @@ extension PodInterface {
   /// Compares the kernel's state with what ADD made, and names the first thing that differs.
   ///
   /// Checks: both ends of the veth pair, that they are peers, up and have the same MTU; the pod's address, routes,
-  /// neighbour entry and rule; the host route, in the pods' table or in main, and the rules that lead to it.
+  /// neighbour entry and rule; the host route, in the pods' table or in main, and the rules for it.
   /// - Parameters:
   ///   - pod: a socket opened in the pod's namespace.
   ///   - host: a socket of the node's namespace.

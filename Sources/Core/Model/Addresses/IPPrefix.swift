@@ -9,13 +9,13 @@ package struct IPPrefix: Sendable, Hashable {
   /// 0…32 for IPv4, 0…128 for IPv6.
   package let length: Int
 
-  /// Nil where the length is out of range or a host bit is set.
+  /// Nil if the length is out of range or a host bit is set.
   package init?(address: IPAddress, length: Int) {
     self.init(containing: address, length: length)
     guard self.address == address else { return nil }
   }
 
-  /// The prefix of `length` bits that `address` lies in; nil where the length is out of range.
+  /// The prefix of `length` bits that contains `address`; nil if the length is out of range.
   package init?(containing address: IPAddress, length: Int) {
     guard (0...address.family.bitWidth).contains(length) else { return nil }
     let hostBits = UInt128(address.family.bitWidth - length)
@@ -67,7 +67,7 @@ extension IPPrefix: Comparable {
 }
 
 extension IPPrefix: CustomStringConvertible, LosslessStringConvertible {
-  /// Reads `ADDRESS/LENGTH`; nil where a host bit is set, unlike `init(normalizing:)`.
+  /// Reads `ADDRESS/LENGTH`; nil if a host bit is set, unlike `init(normalizing:)`.
   package init?(_ text: String) {
     guard let (address, length) = IPPrefix.split(text) else { return nil }
     self.init(address: address, length: length)

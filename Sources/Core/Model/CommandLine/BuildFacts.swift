@@ -11,7 +11,7 @@ package struct BuildFacts: Sendable, Hashable {
     self.commit = commit
   }
 
-  /// What stands before the commit in the binary's file.
+  /// The mark before the commit in the binary's file.
   ///
   /// Composed at run time: a single literal would be found in the file a second time.
   package static var marker: [UInt8] { Array("@(#)".utf8) + Array("vpc-cni-build ".utf8) }

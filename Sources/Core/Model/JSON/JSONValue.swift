@@ -23,7 +23,7 @@ package indirect enum JSONValue: Sendable, Hashable {
   /// A number written without fraction or exponent that fits.
   package var int: Int? { if case .number(let text) = self { Int(text) } else { nil } }
 
-  /// The member of an object; nil where this is no object or has none of that name.
+  /// The member of an object; nil if this is not an object or has no such member.
   package subscript(key: String) -> JSONValue? { object?[key] }
 
   /// What a person would call it: `a string`, `an object`…
@@ -80,7 +80,7 @@ extension JSONValue: ExpressibleByStringLiteral, ExpressibleByBooleanLiteral, Ex
 }
 
 extension JSONValue: ExpressibleByDictionaryLiteral {
-  /// An object whose members stand in the order of the literal.
+  /// An object with its members in the order of the literal.
   package init(dictionaryLiteral elements: (String, JSONValue)...) {
     self = .object(JSONObject(members: elements.map { JSONObject.Member(key: $0.0, value: $0.1) }))
   }

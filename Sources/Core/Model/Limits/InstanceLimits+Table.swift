@@ -11,7 +11,7 @@ extension InstanceLimits {
     self = limits
   }
 
-  /// What stands behind `NAME=`, nil where there is no such row.
+  /// The row after `NAME=`; nil if there is no such row.
   private static func row(of name: [UInt8], in table: UnsafeBufferPointer<UInt8>) -> [UInt8]? {
     let isBetween = { (byte: UInt8) in byte == UInt8(ascii: " ") || byte == UInt8(ascii: "\n") }
     var low = 0

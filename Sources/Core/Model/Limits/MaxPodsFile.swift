@@ -3,7 +3,7 @@
 /// A list of instance types with the pods that a node of each may have, in the form of eni-max-pods.txt: one type and one
 /// number a line, `#` before remarks. Source: amazon-eks-ami and amazon-vpc-cni-k8s, misc/eni-max-pods.txt.
 package enum MaxPodsFile {
-  /// A line about the type asked for that says no number of pods.
+  /// A line for the requested type without a valid number of pods.
   package struct BadLine: Error, Sendable, Hashable, CustomStringConvertible {
     package let line: Int
     package let text: String

@@ -2,7 +2,7 @@
 
 /// A doubly linked list through the records of the arena: removal takes constant time anywhere.
 struct CIDRChain: Sendable {
-  /// -1 where the list is empty.
+  /// -1 if the list is empty.
   private(set) var head = -1
   private var tail = -1
 

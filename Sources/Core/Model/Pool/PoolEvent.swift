@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// Something that happened, told to the pool by `Pool.handle`.
+/// Something that happened, passed to the pool by `Pool.handle`.
 package enum PoolEvent: Sendable {
   /// The first event: what is attached, and what the checkpoint says is in use. Repeating it is ignored.
   case started(PoolStart)
@@ -26,7 +26,7 @@ package enum PoolEvent: Sendable {
   case maxPods(Int)
   /// The node was cordoned (false) or uncordoned (true).
   case schedulable(Bool)
-  /// The subnets in which new ENIs may be made, best first. Until told, the primary ENI's.
+  /// The subnets for new ENIs, best first. Before the first event, the primary ENI's subnet.
   case subnets([SubnetID])
   /// The subnet for new ENIs is unknown, with the reason: no ENI is created until `subnets`.
   case subnetsUnknown(String)
@@ -40,7 +40,7 @@ package struct WaiterID: Sendable, Hashable {
   package init(_ number: UInt64) { self.number = number }
 }
 
-/// Names one action that the pool asked for; chosen by the pool, rising, never reused.
+/// Identifies one action of the pool; chosen by the pool, ascending, never reused.
 package struct ActionID: Sendable, Hashable, Comparable {
   package let number: UInt64
   package init(_ number: UInt64) { self.number = number }

@@ -28,7 +28,7 @@ extension LineScan {
       if isValueOfPair { pendingValue = 0 }
       if !isHarmless(line[text..<stop]) { add(text..<stop, .field) }
     } else if stop == line.count, LineScan.indent(line) == start {
-      // It goes on below. In running text, `<token>` stands for something to fill in.
+      // Continues below. In running text, `<token>` is a placeholder.
       add(text..<stop, .field)
       open(.element)
     }
@@ -39,7 +39,7 @@ extension LineScan {
   static let textMark = Array("<![CDATA[".utf8)
   private static let textEnd = Array("]]>".utf8)
 
-  /// Where the tag's `>` stands.
+  /// The position of the tag's `>`.
   private func endOfTag(_ start: Int) -> Int? {
     var quote: UInt8?
     for at in start..<min(line.count, start + LineScan.tagLimit) {

@@ -23,9 +23,9 @@ extension LineScan {
     return take(Field(name: start..<end, joint: joint), isHeader: SecretNames.isHeader(name))
   }
 
-  /// What stands between a name and its value.
+  /// The separator between a name and its value.
   struct Joint {
-    /// Where the value begins; the line's length where it has none.
+    /// The start of the value; the line's length if there is none.
     let value: Int
     /// `=`, `:` or a space.
     let sign: UInt8
@@ -139,7 +139,8 @@ extension LineScan {
     return min(end + slashes + 1, line.count)
   }
 
-  /// Where the quote that belongs to an opening one with so many backslashes stands, the backslashes before it left out.
+  /// The position of the closing quote for an opening quote with this number of backslashes, without its own
+  /// backslashes.
   private func closing(_ quote: UInt8, slashes: Int, from start: Int) -> Int? {
     var (at, before) = (start, 0)
     while at < line.count {
@@ -191,7 +192,7 @@ extension LineScan {
     return (line[start - 1], start - 1 - at)
   }
 
-  /// Nothing but indentation, a list's dash or `export` stands before the name: the value takes the rest of the line.
+  /// Only indentation, a list's dash or `export` precedes the name: the value is the rest of the line.
   private func beginsLine(_ start: Int) -> Bool {
     let before = line[..<start].filter { !Byte.isSpace($0) }
     return before.isEmpty || before == [0x2d] || before == Array("export".utf8) || before == Array("-export".utf8)

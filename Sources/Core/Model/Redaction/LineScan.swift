@@ -7,7 +7,7 @@ struct LineScan {
   struct Span: Hashable {
     var range: Range<Int>
     let kind: SecretKind
-    /// The replacement stands for a value of JSON that had no quotes.
+    /// The replacement is for an unquoted JSON value.
     var isQuoted = false
     /// No replacement: an earlier line has the mark.
     var isSilent = false

@@ -195,7 +195,7 @@ private struct EscapeReader {
     }
   }
 
-  /// Behind the terminal's sequence whose ESC stands at `start`.
+  /// The position after the terminal sequence whose ESC is at `start`.
   static func endOfSequence(_ line: [UInt8], _ start: Int) -> Int {
     var at = start + 1
     guard at < line.count else { return at }

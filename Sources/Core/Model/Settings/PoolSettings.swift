@@ -6,7 +6,7 @@ package struct PoolSettings: Sendable, Hashable {
   package var instanceENILimit: Int
   /// Addresses or prefixes per ENI besides its primary address: the type's IPv4 limit minus one.
   package var slotsPerENI: Int
-  /// MAX_ENI, nil where unset.
+  /// MAX_ENI; nil if unset.
   package var maxENI: Int?
   /// Pods that the node may have.
   package var maxPods: Int

@@ -51,7 +51,7 @@ package struct Settings: Sendable, Hashable {
 
   package let usesPodENIs: Bool
   package let podSecurityGroupMode: PodSecurityGroupMode
-  /// As it was written; empty where unset.
+  /// Verbatim; empty if unset.
   package let networkPolicyMode: String
   package let usesAllCards: Bool
   package let annotatesPodIP: Bool

@@ -37,7 +37,7 @@ extension UTCTime: CustomStringConvertible {
   /// `2015-08-30T12:36:00Z`, the milliseconds left out.
   package var description: String { "\(date(separator: "-"))T\(clock(separator: ":"))Z" }
 
-  /// `2026-11-23T03:45:42.123Z`, with another sign between hours, minutes and seconds where a file's name needs it.
+  /// `2026-11-23T03:45:42.123Z`, with another separator between hours, minutes and seconds for file names.
   package func text(timeSeparator separator: String = ":") -> String {
     let fraction = UTCTime.digits(milliseconds - seconds * 1000, 3)
     return "\(date(separator: "-"))T\(clock(separator: separator)).\(fraction)Z"

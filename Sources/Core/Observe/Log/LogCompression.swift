@@ -68,7 +68,7 @@ package struct LogCompression: Sendable {
     return .done
   }
 
-  /// The exit status; nil where the program did not start, was killed, or took too long.
+  /// The exit status; nil if the program did not start, was killed, or took too long.
   private func run(_ arguments: [String], input: Int32, output: Int32) async -> Int32? {
     guard let child = Self.spawn(arguments, input: input, output: output) else { return nil }
     // At the lowest priority.

@@ -30,7 +30,7 @@ package final class LogThread: LineSink {
 
   /// Starts the thread.
   ///
-  /// - Throws: `ThreadFailure` where none can be made.
+  /// - Throws: `ThreadFailure` if no thread can be created.
   package init(_ writer: any LineSink, limits: Limits = Limits()) throws(ThreadFailure) {
     queue = Queue(writer, limits)
     try queue.start()

@@ -35,7 +35,7 @@ enum MetricLine {
     return .sample(MetricTextReader.Sample(name: name, labels: labels, value: value))
   }
 
-  /// `name="value",…}` behind the opening brace; a comma may stand behind the last one.
+  /// `name="value",…}` after the opening brace; a comma may follow the last one.
   private static func readLabels(
     _ line: Span<UInt8>, _ at: inout Int, keep: Bool, maximum: Int, _ labels: inout [MetricTextReader.Label]
   ) -> Bool {
@@ -64,7 +64,7 @@ enum MetricLine {
     }
   }
 
-  /// A label's value behind its opening quote, up to the closing one; empty where it is not kept.
+  /// A label's value after its opening quote, up to the closing one; empty if it is not kept.
   private static func readQuoted(_ line: Span<UInt8>, _ at: inout Int, keep: Bool) -> String? {
     let start = at
     var unescaped: [UInt8]?

@@ -15,7 +15,7 @@ package final class MetricRegistry: Sendable {
 
   package init() {}
 
-  /// A number that only grows. Names and label names are literals of ours and must be valid for Prometheus.
+  /// A number that only grows. Names and label names are literals and must be valid for Prometheus.
   package func counter(_ name: String, _ help: String, labels: [String] = []) -> MetricCounter {
     MetricCounter(family: add(MetricFamily(name, help, .counter, labels)))
   }
@@ -34,7 +34,7 @@ package final class MetricRegistry: Sendable {
     MetricHistogram(family: add(MetricFamily(name, help, .histogram(buckets: buckets), labels)))
   }
 
-  /// Count and sum of observations, with quantiles over the last observations when some are asked for.
+  /// Count and sum of observations, with quantiles over the last observations if requested.
   ///
   /// - Parameter quantiles: each between 0 and 1; none gives only count and sum, like the summaries of
   ///   amazon-vpc-cni-k8s.

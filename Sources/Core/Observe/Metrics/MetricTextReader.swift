@@ -35,7 +35,7 @@ package struct MetricTextReader: Sendable {
     package let name: Int
     /// In the order of the line.
     package let labels: [Label]
-    /// Also not a number, or infinite, where the text says so.
+    /// May be NaN or infinite, as in the text.
     package let value: Double
 
     package func label(_ name: String) -> String? { labels.first { $0.name == name }?.value }

@@ -32,7 +32,7 @@ final class CallHandler: ChannelInboundHandler {
     case over
   }
 
-  /// A stream of requests under way.
+  /// A request stream in progress.
   private struct Conversation {
     let dialogue: RPCMethodTable.Dialogue
     var reader: UnaryMessageReader

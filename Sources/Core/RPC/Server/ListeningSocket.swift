@@ -46,7 +46,7 @@ struct ListeningSocket {
   }
 
   /// Sets how many connections may wait to be accepted: SwiftNIO, which takes the socket over, listens again with 128
-  /// before it looks at the options that it was given.
+  /// before it applies its options.
   func setBacklog(_ backlog: Int32) { listen(descriptor, backlog) }
 
   /// Removes the socket's file, unless another process has put its own there.

@@ -107,7 +107,7 @@ struct Reflection: Sendable {
 
   private static func full(_ scope: String, _ name: String) -> String { scope.isEmpty ? name : "\(scope).\(name)" }
 
-  /// Bytes of a name that are looked at.
+  /// The maximum length of a name.
   private static let nameLimit = 512
 
   // Numbers of fields. Source: google/protobuf/descriptor.proto, Protos/reflection.proto.

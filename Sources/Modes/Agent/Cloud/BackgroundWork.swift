@@ -31,7 +31,7 @@ struct BackgroundWork: Sendable {
   /// False if the agent started from IMDS only, because EC2 did not answer.
   let isListed: Bool
   let cluster: ClusterFollower
-  /// What the pool was told of the cluster at the start.
+  /// The cluster state passed to the pool at startup.
   let toldByCluster: ClusterFollower.Told
   let metrics: AgentMetrics
   /// Nil if kernel changes cannot be watched.

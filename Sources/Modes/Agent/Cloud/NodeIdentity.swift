@@ -15,7 +15,7 @@ struct NodeIdentity: Sendable {
 
   /// Reads the identity document and the primary ENI.
   ///
-  /// - Throws: `IMDSError`; `NodeIdentityError` where the primary ENI has no IPv4 address.
+  /// - Throws: `IMDSError`; `NodeIdentityError` if the primary ENI has no IPv4 address.
   static func read(from imds: IMDSClient) async throws -> NodeIdentity {
     async let identity = imds.instanceIdentity()
     let mac = try await imds.mac()

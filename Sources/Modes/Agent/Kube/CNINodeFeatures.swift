@@ -39,7 +39,7 @@ struct CNINodeFeatures: Sendable {
 
   /// Retries until it succeeds: the controller creates the object some time after the node.
   ///
-  /// - Returns: false where cancelled.
+  /// - Returns: false if cancelled.
   private func announce(_ wanted: [CNINode.Feature], _ client: KubeClient) async -> Bool {
     var failures = 0
     while !Task.isCancelled {

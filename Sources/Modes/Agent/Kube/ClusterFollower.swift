@@ -14,7 +14,7 @@ struct ClusterFollower: Sendable {
   let pool: AddressPool
   let logger: Logger
 
-  /// What the pool was told.
+  /// The state last passed to the pool.
   struct Told: Sendable {
     var maxPods: Int?
     var isUnschedulable = false
@@ -29,7 +29,7 @@ struct ClusterFollower: Sendable {
     for await _ in state.changes() { await follow(&told) }
   }
 
-  /// Tells the pool what differs from what it was told.
+  /// Passes changes to the pool.
   func follow(_ told: inout Told) async {
     let known = state.content
     if let node = known.node {

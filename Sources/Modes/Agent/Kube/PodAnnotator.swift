@@ -97,7 +97,7 @@ final class PodAnnotator: Sendable {
           }
           guard let wait else { break }
           group.addTask {
-            // Cancelled: nobody looks at the step.
+            // Cancelled: the step is not used.
             try? await self.time.sleep(wait)
             return .due
           }

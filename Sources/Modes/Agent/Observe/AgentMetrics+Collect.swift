@@ -7,7 +7,7 @@ internal import VPCObserve
 extension AgentMetrics {
   /// The whole text for Prometheus.
   ///
-  /// - Parameter subnets: in use or excluded, as EC2 last told of them.
+  /// - Parameter subnets: in use or excluded, as EC2 last reported.
   func text(of snapshot: PoolSnapshot, subnets: [SubnetUse] = []) -> String {
     collect(snapshot, subnets)
     process.collect()

@@ -136,7 +136,7 @@ final class AgentMetrics: Sendable {
     if error.isThrottling { instruments.throttledCalls.increment(call.action) }
   }
 
-  /// A failed look at IMDS.
+  /// A failed read of IMDS.
   func metadataFailed(_ function: String, _ error: any Error) {
     instruments.utilityErrors.increment(function, (error as? IMDSError)?.code.label ?? "other")
   }
@@ -157,7 +157,7 @@ final class AgentMetrics: Sendable {
   }
 
   /// The agent serves. This release talks to no API server.
-  /// - Parameter knowsNode: the API server had told of the node by then.
+  /// - Parameter knowsNode: the Node object was read by then.
   func started(version: String, knowsNode: Bool, after duration: Duration) {
     instruments.startDuration.observe(duration.inSeconds, "true", "\(knowsNode)", "")
     instruments.build.set(1, version, "")

@@ -36,7 +36,7 @@ struct SettingsFacts: Sendable {
   var settings: Settings?
   /// Why the environment is refused.
   var refused: String?
-  /// As they stand in the environment.
+  /// Verbatim from the environment.
   var variables: [String: String] = [:]
 }
 
@@ -81,7 +81,7 @@ struct PodFacts: Sendable {
   }
 
   var path: String
-  /// False where there is no file.
+  /// False if there is no file.
   var exists = true
   var findings: [String] = []
   /// `ipam.json.damaged` exists.

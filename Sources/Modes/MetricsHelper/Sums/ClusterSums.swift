@@ -8,7 +8,7 @@
 struct ClusterSums: Sendable {
   private struct Agent: Sendable {
     var processStart: Double?
-    /// By the order of `ClusterMetric.all`, 0 where there is none.
+    /// By the order of `ClusterMetric.all`, 0 if there is none.
     var counts: [Double]
   }
 

@@ -18,8 +18,8 @@ extension ENIMarks {
   /// - Parameters:
   ///   - table: the table as read from the kernel.
   ///   - pods: addresses of pods that run.
-  ///   - ledByMap: those of them that this map leads: one that it does not hold leaves by the primary ENI. Others have
-  ///     rules of their own.
+  ///   - ledByMap: the pods routed by this map: a source missing in it leaves by the primary ENI. Other pods have their
+  ///     own rules.
   ///   - unmarked: addresses and prefixes of the primary ENI, which are not in the map.
   package func evidence(
     in table: NftablesTable, pods: some Sequence<IPAddress>, ledByMap: Set<IPAddress> = [], unmarked: Set<IPPrefix>
@@ -38,7 +38,7 @@ extension ENIMarks {
       let around = lengths.compactMap { IPPrefix(containing: pod, length: $0) }
       let source = around.first { found[$0] != nil }
       let id = source.flatMap { found[$0] }
-      // An empty map says nothing: somebody may have flushed it.
+      // An empty map is no evidence: another program may have flushed it.
       if source == nil, found.isEmpty || !ledByMap.contains(pod) { continue }
       if let held = around.first(where: { wanted[$0] != nil }), let owner = wanted[held] {
         guard owner != id else { continue }

@@ -132,7 +132,7 @@ extension AddressBook {
     strays[address] = nil
   }
 
-  /// Puts a free address into cooldown, for a restart. One that rests already rests until the later of the two.
+  /// Puts a free address into cooldown, for a restart. For an address already in cooldown, the later end counts.
   mutating func restoreCooldown(_ address: IPAddress, until: PoolInstant) {
     guard let cidr = holder(of: address) else {
       resting[address] = max(resting[address] ?? until, until)

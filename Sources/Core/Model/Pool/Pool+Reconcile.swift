@@ -93,7 +93,7 @@ extension Pool {
   /// - Returns: false if the listing did not settle the question that it was requested for.
   @discardableResult
   mutating func reconcile(_ listing: ENIListing, _ now: PoolInstant) -> Bool {
-    // By when it was asked for: what is on its way may be as old as that.
+    // Compared with the request time: a listing may be as old as that.
     recent.expire(before: listing.askedAt)
     let seen = Set(listing.enis.map(\.id))
     // A listing without the primary ENI contradicts itself: an instance cannot be without it.
@@ -126,8 +126,8 @@ extension Pool {
       // The kernel does not route it yet, or routes it by another ENI.
       if isNew, book.enis[slot].state == .open { rewire(slot) }
     }
-    // Of two listings that differ one is stale: until it is known which, nobody gets it. What is on another ENI by now has
-    // been entered, or moves.
+    // If two listings differ, one is stale: until it is known which, no pod gets the address. CIDRs that are on another
+    // ENI by now have been added there, or move.
     if !gone.isEmpty {
       let shown = Set(listing.enis.flatMap(\.cidrs))
       for prefix in gone where !shown.contains(prefix) { recent.returned[prefix] = now + settings.timings.quarantine }

@@ -176,7 +176,7 @@ extension Pool {
     }
     for prefix in prefixes {
       guard let cidr = book.cidrOf[prefix] else { continue }
-      // An earlier call, whose answer nobody heard, may be carried out after this refusal: it is made again.
+      // EC2 may carry out an earlier call with a lost answer after this refusal: the call is repeated.
       if let until = recent.lateReturns[prefix], until > now { continue }
       let standing = standing(of: prefix, slot: book.cidrs[cidr].slot)
       book.change(cidr) { $0.standing = standing }
@@ -189,7 +189,7 @@ extension Pool {
     holdBack(.free, failure, now)
     let eni = book.enis[slot].id
     if failure.mayBeDone { recent.lateFrees[eni] = now + settings.timings.quarantine }
-    // A call whose answer nobody heard, this one or an earlier one, may be carried out later: the ENI is freed again.
+    // EC2 may carry out this or an earlier call with a lost answer later: the free is repeated.
     if let until = recent.lateFrees[eni], until > now { return tidy(from: until) }
     rewire(slot)
   }

@@ -6,10 +6,10 @@
 /// the agent that made it has exited. After a restart:
 ///
 ///   being unassigned, EC2 still lists it     kept out of use and unassigned again
-///   being unassigned, EC2 does not list it   quarantined: the listing that shows it again may be an old one
+///   being unassigned, EC2 does not list it   quarantined: a later listing that shows it may be stale
 ///   being detached, EC2 still lists it       kept out of use and freed again
-///   given back a moment ago                  quarantined for the rest of its time
-///   given back, and a pod has an address     the pod keeps it; nobody else gets an address there
+///   recently unassigned                      quarantined for the rest of its time
+///   unassigned, but a pod has an address     the pod keeps it; no other pod gets an address there
 extension Pool {
   mutating func begin(_ start: PoolStart, _ time: PoolTime, _ batch: inout Batch) {
     guard !isStarted else { return }
@@ -42,7 +42,8 @@ extension Pool {
     tidy(from: now)
   }
 
-  /// Pods keep addresses of what is in quarantine. Nobody else gets one there before a later listing has shown it.
+  /// Pods keep their addresses in quarantined CIDRs. No other pod gets one there before a later listing has shown the
+  /// CIDR.
   private mutating func enterInUse(_ start: PoolStart) {
     let inUse = start.checkpoint.allocations.map(\.address)
     for observation in start.enis {

@@ -72,7 +72,7 @@ extension Pool {
     targets.total -= pendingAddresses
     let isReplaceable = !backoffs[ActionClass.attach.rawValue].isHolding(now, urgent: false)
     guard targets.shortage == 0, mayFreeENIs else { return }
-    // A listing showed on them what pods may use: another one tells.
+    // A listing showed CIDRs on them that pods may use: another listing decides.
     let contested = Set(recent.unproven.values).union(moves.values.map(\.eni))
     for slot in book.enis.indices.reversed() where isFreeable(slot) && !contested.contains(book.enis[slot].id) {
       // An outdated ENI is freed anyway: an ENI in the right subnet replaces it.

@@ -48,7 +48,7 @@ package struct Pool: Sendable {
   var fallbackSubnets: [SubnetID: PoolInstant] = [:]
   /// The cap per request for a subnet that could not satisfy an earlier request.
   var subnetCaps: [SubnetID: Int] = [:]
-  /// What has just changed, which listings may not show as it is.
+  /// Recent changes that listings may not show yet.
   var recent = RecentChanges()
   /// The last difference between IMDS and the book, and when EC2 is asked about it again.
   var doubts: [ENIID: Doubt] = [:]

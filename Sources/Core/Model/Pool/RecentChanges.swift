@@ -1,32 +1,32 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// What has just changed at EC2, as its answers to calls said, and until when a listing may not show it as it is.
+/// Recent changes at EC2, from its answers to calls, and until when a listing may not show them.
 ///
-/// EC2's listings are eventually consistent: one may be up to a minute old (`PoolTimings.quarantine`). An answer to a call
-/// is newer than a listing, so for that minute it is believed and the listing is not. A call whose answer nobody heard may
-/// be carried out after a later one. Every instant is compared with the moment at which a listing was asked for.
+/// EC2's listings are eventually consistent: one may be up to a minute old (`PoolTimings.quarantine`). An answer to a
+/// call is newer than a listing, so for that minute it takes precedence. EC2 may carry out a call with a lost answer
+/// after a later call. Every instant is compared with the request time of a listing.
 ///
-///   given, attached     the listing may lack it                  it stays
-///   returned, freed     the listing may still show it            it is not entered
-///   a late call         it may go although it is shown           it is not entered; what leaves is given back again
-///   unproven            shown, and one of the two above          it takes a slot; a listing after that minute decides
+///   assigned, attached  the listing may lack it                  it stays
+///   unassigned, freed   the listing may still show it            it is not added
+///   a late call         it may go although it is listed          it is not added; a leaving CIDR is unassigned again
+///   unproven            listed, and one of the two above         it takes a slot; a listing after that minute decides
 struct RecentChanges: Sendable {
-  /// What EC2 gave in answer to a call.
+  /// CIDRs that EC2 assigned in answer to a call.
   var given: [IPPrefix: PoolInstant] = [:]
-  /// ENIs that were attached, or shown for the first time.
+  /// ENIs that were attached, or listed for the first time.
   var attachedENIs: [ENIID: PoolInstant] = [:]
-  /// What was given back, or went from a listing.
+  /// CIDRs that were unassigned, or disappeared from a listing.
   var returned: [IPPrefix: PoolInstant] = [:]
   /// ENIs that were freed.
   var freedENIs: [ENIID: PoolInstant] = [:]
-  /// What a call that nobody heard the answer of may still take away.
+  /// CIDRs that a call with a lost answer may still remove.
   var lateReturns: [IPPrefix: PoolInstant] = [:]
-  /// ENIs that such a call may still take off.
+  /// ENIs that such a call may still detach.
   var lateFrees: [ENIID: PoolInstant] = [:]
-  /// CIDRs that the last listing showed although they are doubtful, and on which ENI.
+  /// Doubtful CIDRs that the last listing showed, with their ENI.
   var unproven: [IPPrefix: ENIID] = [:]
 
-  /// Forgets what a listing that was asked for then must show as it is.
+  /// Drops entries that a listing requested at that time must show correctly.
   mutating func expire(before asked: PoolInstant) {
     RecentChanges.expire(&given, asked)
     RecentChanges.expire(&attachedENIs, asked)
@@ -41,12 +41,12 @@ struct RecentChanges: Sendable {
     entries = entries.filter { $0.value > asked }
   }
 
-  /// Whether a listing that shows a CIDR may be an old one, or what it shows may be taken away by a call made before.
+  /// Whether a listing that shows a CIDR may be stale, or an earlier call may still remove the CIDR.
   func isDoubtful(_ prefix: IPPrefix) -> Bool { returned[prefix] != nil || lateReturns[prefix] != nil }
 
   var hasDoubt: Bool { !returned.isEmpty || !lateReturns.isEmpty }
 
-  /// When a listing that is asked for tells the first of what is unproven.
+  /// When a new listing decides the first unproven CIDR.
   var provableAt: PoolInstant? {
     guard !unproven.isEmpty else { return nil }
     return unproven.keys.compactMap { [returned[$0], lateReturns[$0]].compactMap { $0 }.max() }.min()
@@ -57,11 +57,10 @@ struct RecentChanges: Sendable {
 }
 
 extension Pool {
-  /// EC2 has just given CIDRs to an ENI. Another that was thought to have one has it no more: the answer to its return was
-  /// lost, or it was taken away.
+  /// EC2 has just given CIDRs to an ENI. Any other ENI that the book has one of them on lost it: the answer to its
+  /// unassign was lost, or EC2 removed it.
   ///
-  /// - Returns: what may be entered. The rest a call that nobody heard the answer of may take away again: a listing that is
-  ///   asked for after that tells.
+  /// - Returns: the CIDRs to add. A call with a lost answer may remove the others again: a later listing decides.
   mutating func given(_ prefixes: [IPPrefix], to eni: ENIID, _ now: PoolInstant) -> [IPPrefix] {
     var sure: [IPPrefix] = []
     for prefix in prefixes {
@@ -80,8 +79,8 @@ extension Pool {
     return sure
   }
 
-  /// A listing that shows what was given back a moment ago may be an old one, or EC2 has assigned it anew in a call whose
-  /// answer was lost. A later listing tells.
+  /// A listing that shows a recently unassigned CIDR may be stale, or EC2 has reassigned it in a call whose answer was
+  /// lost. A later listing decides.
   mutating func noteUnproven(_ listing: ENIListing) {
     recent.unproven = [:]
     guard recent.hasDoubt else { return }

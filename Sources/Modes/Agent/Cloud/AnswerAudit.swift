@@ -6,8 +6,8 @@ internal import VPCModel
 /// Checks EC2 responses for consistency. An address is assigned to a pod only if the response is consistent; otherwise
 /// a new listing is requested.
 enum AnswerAudit {
-  /// What is wrong with an answer to "assign so many to this ENI"; nil where it holds. Fewer than asked is not wrong, nor is
-  /// an address that a listing showed on another ENI: listings may be stale, and this answer is not.
+  /// What is wrong with the answer to an assign call; nil if it is consistent. Fewer addresses than requested are
+  /// allowed, and so is an address that a listing showed on another ENI: listings may be stale, this answer is not.
   ///
   /// - Parameters:
   ///   - subnet: the ENI's, nil if unknown.
@@ -54,9 +54,9 @@ enum AnswerAudit {
     return (found.mapValues { $0.filter { !rivals.doubtful.contains($0) } }, findings + rivals.findings)
   }
 
-  /// What two ENIs hold, or one within a prefix of another.
+  /// CIDRs that two ENIs hold, or one inside a prefix of another.
   ///
-  /// - Returns: the CIDRs, and a line for each of them.
+  /// - Returns: the CIDRs, and one line per CIDR.
   static func rivals(in held: [(eni: ENIID, cidrs: [IPPrefix])]) -> (doubtful: Set<IPPrefix>, findings: [String]) {
     var holders: [IPPrefix: ENIID] = [:]
     var doubtful: Set<IPPrefix> = []

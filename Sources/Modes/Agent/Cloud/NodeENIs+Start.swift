@@ -67,12 +67,13 @@ extension NodeENIs {
     return enis
   }
 
-  /// Two sources, of two moments, may show one address on two ENIs. Neither is believed; the pods that use it keep the ENI
-  /// that the kernel has, and the next listing tells.
+  /// Two sources with different ages may show one address on two ENIs. Neither is used; pods with the address keep the
+  /// kernel's ENI, and the next listing decides.
   private func leaveOutRivals(_ enis: inout [ENIObservation]) {
     let rivals = AnswerAudit.rivals(in: enis.map { ($0.id, $0.cidrs) })
     guard !rivals.doubtful.isEmpty else { return }
-    logger.warning("EC2 and IMDS show an address on two ENIs", metadata: ["findings": "\(rivals.findings)"])
+    logger.warning(
+      "EC2 and IMDS show an address on different ENIs; not using it", metadata: ["findings": "\(rivals.findings)"])
     for index in enis.indices { enis[index].cidrs.removeAll(where: rivals.doubtful.contains) }
   }
 

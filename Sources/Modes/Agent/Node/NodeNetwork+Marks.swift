@@ -48,7 +48,7 @@ extension NodeNetwork {
   /// Routes packets from more addresses by this ENI. Does nothing for the primary ENI and in the per-pod scheme.
   ///
   /// - Parameter sources: addresses that EC2 has just assigned to the ENI; no other ENI has them any more.
-  /// - Throws: `NodeNetworkError.inUse` where a running pod uses one of them by another ENI; nothing is changed then.
+  /// - Throws: `NodeNetworkError.inUse` if a running pod uses one of them on another ENI; nothing is changed then.
   func addSources(_ sources: [IPPrefix], of eni: ENIID) throws {
     for (other, taken) in takenFromOthers(by: eni, sources) {
       if let pod = try runningPods(in: taken).first { throw NodeNetworkError.inUse(pod.address, other, eni) }
@@ -60,7 +60,7 @@ extension NodeNetwork {
     if enis[eni]?.mark != nil { try marks.add(sources, to: eni) }
   }
 
-  /// Addresses and prefixes that other ENIs have here.
+  /// Addresses and prefixes of other ENIs in this map.
   private func takenFromOthers(by eni: ENIID, _ sources: [IPPrefix]) -> [(ENIID, Set<IPPrefix>)] {
     var taken: [(ENIID, Set<IPPrefix>)] = []
     for (id, other) in enis where id != eni { taken.append((id, other.slots.intersection(sources))) }
@@ -70,15 +70,14 @@ extension NodeNetwork {
     return taken.filter { !$0.1.isEmpty }
   }
 
-  /// Which of these running pods use, as the kernel's routes show them.
+  /// The ones that running pods use, according to the kernel's routes.
   func runningPods(in sources: Set<IPPrefix>) throws -> Set<IPPrefix> {
     guard !sources.isEmpty else { return [] }
     let pods = try podRoutes(to: podVeths()).map(\.address)
     return sources.filter { source in pods.contains(where: source.contains) }
   }
 
-  /// What an ENI had so far and is not among its addresses now, as far as running pods use it and no other ENI has it: they
-  /// keep their way.
+  /// Former addresses of an ENI that running pods use and no other ENI has: they keep their routes.
   func keepInUse(of eni: ENIID, besides slots: Set<IPPrefix>) throws {
     let old = (enis[eni]?.slots ?? []).union(kept[eni]?.sources ?? [])
     let others = enis.filter { $0.key != eni }.values.reduce(into: slots) { $0.formUnion($1.slots) }

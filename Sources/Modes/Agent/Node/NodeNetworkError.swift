@@ -19,7 +19,7 @@ enum NodeNetworkError: Error, CustomStringConvertible {
   case notAsWanted(ENIID, [NodeDifference])
   /// The subnet's CIDR, which determines the gateway, is unknown.
   case noSubnet(ENIID, String)
-  /// EC2 has given an address to an ENI, and a pod runs with it by another one.
+  /// EC2 has assigned an address to an ENI, but a pod uses it on another ENI.
   case inUse(IPAddress, ENIID, ENIID)
 
   var description: String {

@@ -13,6 +13,10 @@ import VPCModel
   /// Texts as EC2 sends them, also those whose code alone says too little.
   @Test(arguments: [
     (
+      "UnassignPrivateIpAddresses", "InvalidParameterValue", "Some of [10.0.0.9] are not assigned to interface eni-1", 400,
+      Fault.notAssigned
+    ),
+    (
       "AttachNetworkInterface", "InvalidParameterValue",
       "Instance 'i-0123456789abcdef0' already has an interface attached at device index '1'.", 400, Fault.deviceTaken
     ),

@@ -60,6 +60,10 @@ extension PoolRig {
       if !isLate { lead(cidrs, to: eni) }
       return .assigned(cidrs)
     case .unassign(_, let eni, let prefixes):
+      // All or nothing.
+      guard prefixes.allSatisfy({ enis[eni]?.cidrs.contains($0) == true }) else {
+        return .failed(ActionFailure(enis[eni] == nil ? .eniGone : .notAssigned))
+      }
       for prefix in prefixes where enis[eni]?.cidrs.remove(prefix) != nil { giveBack(prefix) }
       if !isLate { enis[eni]?.led?.subtract(prefixes) }
       return .done

@@ -67,7 +67,7 @@ package struct CheckpointReturn: Sendable, Hashable {
   package enum Subject: Sendable, Hashable {
     /// The whole ENI is being detached or was.
     case eni(ENIID)
-    /// An address or prefix is being unassigned from an ENI. The ENI is nil if EC2 has confirmed that.
+    /// An address or prefix is being or was unassigned from an ENI; nil if the ENI is unknown.
     case cidr(IPPrefix, of: ENIID?)
   }
   package var subject: Subject

@@ -11,7 +11,8 @@ extension Pool {
   /// and not removed from the host. Addresses that pods use belong to the agent: it assigned them while custom
   /// networking was off.
   func isSpared(_ prefix: IPPrefix, of eni: ENIObservation) -> Bool {
-    guard settings.usesCustomNetworking, eni.isPrimary, book.cidrOf[prefix] == nil, recent.lateReturns[prefix] == nil
+    guard settings.usesCustomNetworking, eni.isPrimary, book.cidrOf[prefix] == nil,
+      recent.lateReturns[Place(prefix, eni.id)] == nil
     else {
       return false
     }

@@ -22,7 +22,7 @@ extension Pool {
     known.cidrs = observation.cidrs.filter { !isSpared($0, of: observation) }
     let slot = book.addENI(known, state: observation.isWired ? .open : .wiring, now: now)
     if !observation.isWired { unwired[slot] = Backoff() }
-    for prefix in observation.cidrs where !recent.isDoubtful(prefix) { add(prefix, slot) }
+    for prefix in observation.cidrs where !recent.isDoubtful(prefix, on: observation.id) { add(prefix, slot) }
     tidy(from: now)
   }
 
@@ -53,7 +53,7 @@ extension Pool {
       guard move.askedAt + Move.confirmation <= listing.askedAt else { return false }
     }
     moves[prefix] = nil
-    recent.returned[prefix] = nil
+    recent.returned[Place(prefix, eni)] = nil
     return add(prefix, slot)
   }
 
@@ -115,7 +115,7 @@ extension Pool {
     }
     // First all that went, then all that came: a CIDR may have gone from one ENI to another.
     var found: [(slot: Int, cidrs: [IPPrefix])] = []
-    var gone: [IPPrefix] = []
+    var gone: [Place] = []
     for observation in listing.enis {
       guard let slot = book.slotOf[observation.id], isSettled(slot, listing) else { continue }
       found.append((slot, compare(slot, observation, listing, now, &gone)))
@@ -130,7 +130,7 @@ extension Pool {
     // ENI by now have been added there, or move.
     if !gone.isEmpty {
       let shown = Set(listing.enis.flatMap(\.cidrs))
-      for prefix in gone where !shown.contains(prefix) { recent.returned[prefix] = now + settings.timings.quarantine }
+      for place in gone where !shown.contains(place.cidr) { recent.returned[place] = now + settings.timings.quarantine }
       isUnwritten = true
     }
     for observation in listing.enis where book.slotOf[observation.id] == nil && recent.freedENIs[observation.id] == nil
@@ -181,7 +181,7 @@ extension Pool {
 
   /// - Returns: the CIDRs to add.
   private mutating func compare(
-    _ slot: Int, _ seen: ENIObservation, _ listing: ENIListing, _ now: PoolInstant, _ gone: inout [IPPrefix]
+    _ slot: Int, _ seen: ENIObservation, _ listing: ENIListing, _ now: PoolInstant, _ gone: inout [Place]
   ) -> [IPPrefix] {
     if book.enis[slot].state == .unmanaged {
       guard listing.isAuthoritative else { return [] }
@@ -190,7 +190,7 @@ extension Pool {
     let shown = Set(seen.cidrs.filter { !isSpared($0, of: book.enis[slot].observation) })
     guard listing.isAuthoritative else {
       let known = known(slot)
-      let isNew = shown.subtracting(known).contains { !recent.isDoubtful($0) }
+      let isNew = shown.subtracting(known).contains { !recent.isDoubtful($0, on: seen.id) }
       if isNew || !known.isSubset(of: shown.union(recent.given.keys)) {
         doubt(seen.id, known: known, shown: shown, now)
       } else {
@@ -220,16 +220,16 @@ extension Pool {
         moves[record.prefix] = nil
         // The earlier unassign may still be carried out: it is repeated.
         if record.standing == .leaving, settings.provisions { continue }
-        if record.standing == .lost, recent.returned[record.prefix] != nil { continue }
+        if record.standing == .lost, recent.isDoubtful(record.prefix, on: seen.id) { continue }
         let standing = standing(of: record.prefix, slot: slot)
         if standing != record.standing { book.change(cidr) { $0.standing = standing } }
       } else if recent.given[record.prefix] == nil {
-        if record.standing != .lost { gone.append(record.prefix) }
+        if record.standing != .lost { gone.append(Place(record.prefix, seen.id)) }
         lose(cidr: cidr)
         wireAgain(slot)
       }
     }
-    return seen.cidrs.filter { !recent.isDoubtful($0) }
+    return seen.cidrs.filter { !recent.isDoubtful($0, on: seen.id) }
   }
 
   /// EC2 has listed an ENI that was unmanaged because only IMDS had shown it.
@@ -240,7 +240,7 @@ extension Pool {
     }
     book.enis[slot].update { $0 = seen }
     rewire(slot)
-    return seen.cidrs.filter { !recent.isDoubtful($0) }
+    return seen.cidrs.filter { !recent.isDoubtful($0, on: seen.id) }
   }
 
   /// EC2 removed a CIDR. Addresses that pods still use stay accounted until the pods are gone.

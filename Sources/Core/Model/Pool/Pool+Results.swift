@@ -66,9 +66,10 @@ extension Pool {
   }
 
   private mutating func removeGivenBack(_ prefix: IPPrefix, _ slot: Int, _ now: PoolInstant) {
-    recent.returned[prefix] = now + settings.timings.quarantine
+    let place = Place(prefix, book.enis[slot].id)
+    recent.returned[place] = now + settings.timings.quarantine
     recent.given[prefix] = nil
-    if recent.lateReturns[prefix] != nil { recent.lateReturns[prefix] = now + settings.timings.quarantine }
+    if recent.lateReturns[place] != nil { recent.lateReturns[place] = now + settings.timings.quarantine }
     if let cidr = book.cidrOf[prefix], book.cidrs[cidr].slot == slot { book.removeCIDR(cidr) }
   }
 
@@ -103,7 +104,7 @@ extension Pool {
     case .attach(let request): attachFailed(request, failure, now)
     case .assign(let slot, let subnet, let kind, let count):
       assignFailed(slot, subnet, kind, count, failure, now)
-    case .unassign(_, let prefixes): unassignFailed(prefixes, failure, now)
+    case .unassign(let slot, let prefixes): unassignFailed(slot, prefixes, failure, now)
     case .free(let slot): freeFailed(slot, failure, now)
     case .wire(let slot, _):
       if failure.fault == .eniGone { needsListing = true }
@@ -167,17 +168,27 @@ extension Pool {
     }
   }
 
-  private mutating func unassignFailed(_ prefixes: [IPPrefix], _ failure: ActionFailure, _ now: PoolInstant) {
+  private mutating func unassignFailed(
+    _ slot: Int, _ prefixes: [IPPrefix], _ failure: ActionFailure, _ now: PoolInstant
+  ) {
+    // They are gone, or some of them; a listing shows the rest.
+    if failure.fault == .notAssigned {
+      needsListing = true
+      for prefix in prefixes { removeGivenBack(prefix, slot, now) }
+      isUnwritten = true
+      return
+    }
+    let eni = book.enis[slot].id
     holdBack(.unassign, failure, now)
     if failure.fault == .eniGone { needsListing = true }
     if failure.mayBeDone || failure.fault == .eniGone {
-      for prefix in prefixes { recent.lateReturns[prefix] = now + settings.timings.quarantine }
+      for prefix in prefixes { recent.lateReturns[Place(prefix, eni)] = now + settings.timings.quarantine }
       return
     }
     for prefix in prefixes {
       guard let cidr = book.cidrOf[prefix] else { continue }
       // EC2 may carry out an earlier call with a lost answer after this refusal: the call is repeated.
-      if let until = recent.lateReturns[prefix], until > now { continue }
+      if let until = recent.lateReturns[Place(prefix, eni)], until > now { continue }
       let standing = standing(of: prefix, slot: book.cidrs[cidr].slot)
       book.change(cidr) { $0.standing = standing }
     }

@@ -36,7 +36,7 @@ extension Pool {
     }
     if settings.usesCustomNetworking { enterOwnOfPrimary(start) }
     resumeReturns(start.checkpoint.returns, now)
-    for cidr in start.checkpoint.beingUnassigned { recent.lateReturns[cidr] = now + settings.timings.quarantine }
+    for place in start.checkpoint.beingUnassigned { recent.lateReturns[place] = now + settings.timings.quarantine }
     if start.restsUnproven { restUnproven(now) }
     if isDropped { batch.persist() }
     tidy(from: now)
@@ -48,7 +48,8 @@ extension Pool {
     let inUse = start.checkpoint.allocations.map(\.address)
     for observation in start.enis {
       guard let slot = book.slotOf[observation.id], book.enis[slot].state != .unmanaged else { continue }
-      for prefix in observation.cidrs where recent.returned[prefix] != nil && inUse.contains(where: prefix.contains) {
+      for prefix in observation.cidrs
+      where recent.isDoubtful(prefix, on: observation.id) && inUse.contains(where: prefix.contains) {
         guard add(prefix, slot), let cidr = book.cidrOf[prefix] else { continue }
         book.change(cidr) { $0.standing = .lost }
       }
@@ -59,7 +60,7 @@ extension Pool {
   private mutating func enterOwnOfPrimary(_ start: PoolStart) {
     for observation in start.enis where observation.isPrimary {
       guard let slot = book.slotOf[observation.id] else { continue }
-      for prefix in observation.cidrs where recent.returned[prefix] == nil { add(prefix, slot) }
+      for prefix in observation.cidrs where !recent.isDoubtful(prefix, on: observation.id) { add(prefix, slot) }
     }
   }
 
@@ -72,9 +73,9 @@ extension Pool {
       let end = time.instant + min(left, settings.timings.quarantine)
       switch entry.subject {
       case .eni(let eni): recent.freedENIs[eni] = end
-      case .cidr(let cidr, of: _):
-        recent.returned[cidr] = end
-        recent.lateReturns[cidr] = end
+      case .cidr(let cidr, of: let eni):
+        recent.returned[Place(cidr, eni)] = end
+        recent.lateReturns[Place(cidr, eni)] = end
       }
     }
   }
@@ -94,7 +95,7 @@ extension Pool {
         book.enis[slot].changedAt = now + lag
       case .cidr(let cidr, of: let eni):
         guard let known = book.cidrOf[cidr] else {
-          recent.returned[cidr] = now + lag
+          recent.returned[Place(cidr, eni)] = now + lag
           continue
         }
         let slot = book.cidrs[known].slot
@@ -135,11 +136,16 @@ extension Pool {
       returns.append(
         CheckpointReturn(.eni(eni), untilUnixNanoseconds: time.unixNanoseconds(after: until - time.instant)))
     }
-    for (cidr, until) in recent.returned.merging(recent.lateReturns, uniquingKeysWith: max) where until > time.instant {
-      // ENIs being detached are already included above.
-      if let known = book.cidrOf[cidr], book.cidrs[known].standing == .leaving { continue }
-      returns.append(
-        CheckpointReturn(.cidr(cidr, of: nil), untilUnixNanoseconds: time.unixNanoseconds(after: until - time.instant)))
+    for (place, until) in recent.returned.merging(recent.lateReturns, uniquingKeysWith: max) where until > time.instant
+    {
+      // Leaving CIDRs are already included above.
+      if let known = book.cidrOf[place.cidr], book.cidrs[known].standing == .leaving,
+        book.enis[book.cidrs[known].slot].id == place.eni
+      {
+        continue
+      }
+      let unix = time.unixNanoseconds(after: until - time.instant)
+      returns.append(CheckpointReturn(.cidr(place.cidr, of: place.eni), untilUnixNanoseconds: unix))
     }
     return returns
   }
@@ -147,11 +153,10 @@ extension Pool {
 
 extension Checkpoint {
   /// Addresses and prefixes that an earlier agent was unassigning when it exited.
-  fileprivate var beingUnassigned: Set<IPPrefix> {
-    Set(
-      returns.compactMap { entry in
-        guard entry.untilUnixNanoseconds == nil, case .cidr(let cidr, of: _) = entry.subject else { return nil }
-        return cidr
-      })
+  fileprivate var beingUnassigned: [Place] {
+    returns.compactMap { entry in
+      guard entry.untilUnixNanoseconds == nil, case .cidr(let cidr, of: let eni) = entry.subject else { return nil }
+      return Place(cidr, eni)
+    }
   }
 }

@@ -56,6 +56,7 @@ extension ActionFailure.Fault: CustomStringConvertible {
     case .addressLimit: "EC2 reports more addresses on the ENI than the agent knows"
     case .attachmentLimit: "EC2 refuses to attach more ENIs to this instance"
     case .deviceTaken: "the device index is taken"
+    case .notAssigned: "EC2 reports addresses as not assigned to the ENI"
     case .eniGone: "the ENI is gone"
     case .other(let text): text
     }

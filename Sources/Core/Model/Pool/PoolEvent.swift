@@ -140,6 +140,8 @@ package struct ActionFailure: Error, Sendable, Hashable {
     case noFreePrefix
     /// PrivateIpAddressLimitExceeded: EC2 has more addresses on the ENI than the pool knows.
     case addressLimit
+    /// InvalidParameterValue, "Some of […] are not assigned to interface": some of what was to be given back is not there.
+    case notAssigned
     /// AttachmentLimitExceeded: more is attached than the pool knows of, or volumes take the instance's slots.
     case attachmentLimit
     /// The device index is taken.

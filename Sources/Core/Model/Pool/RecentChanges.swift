@@ -15,12 +15,12 @@ struct RecentChanges: Sendable {
   var given: [IPPrefix: PoolInstant] = [:]
   /// ENIs that were attached, or listed for the first time.
   var attachedENIs: [ENIID: PoolInstant] = [:]
-  /// CIDRs that were unassigned, or disappeared from a listing.
-  var returned: [IPPrefix: PoolInstant] = [:]
+  /// CIDRs that were unassigned, or disappeared from a listing. Assigned to another ENI since, a CIDR stays doubtful here.
+  var returned: [Place: PoolInstant] = [:]
   /// ENIs that were freed.
   var freedENIs: [ENIID: PoolInstant] = [:]
   /// CIDRs that a call with a lost answer may still remove.
-  var lateReturns: [IPPrefix: PoolInstant] = [:]
+  var lateReturns: [Place: PoolInstant] = [:]
   /// ENIs that such a call may still detach.
   var lateFrees: [ENIID: PoolInstant] = [:]
   /// Doubtful CIDRs that the last listing showed, with their ENI.
@@ -41,19 +41,36 @@ struct RecentChanges: Sendable {
     entries = entries.filter { $0.value > asked }
   }
 
-  /// Whether a listing that shows a CIDR may be stale, or an earlier call may still remove the CIDR.
-  func isDoubtful(_ prefix: IPPrefix) -> Bool { returned[prefix] != nil || lateReturns[prefix] != nil }
+  /// Whether a listing that shows a CIDR may be an old one, or what it shows may be taken away by a call made before.
+  func isDoubtful(_ prefix: IPPrefix, on eni: ENIID) -> Bool {
+    guard hasDoubt else { return false }
+    // The checkpoint of an earlier run may not name the ENI.
+    return [Place(prefix, eni), Place(prefix, nil)].contains { returned[$0] != nil || lateReturns[$0] != nil }
+  }
 
   var hasDoubt: Bool { !returned.isEmpty || !lateReturns.isEmpty }
 
   /// When a new listing decides the first unproven CIDR.
   var provableAt: PoolInstant? {
     guard !unproven.isEmpty else { return nil }
-    return unproven.keys.compactMap { [returned[$0], lateReturns[$0]].compactMap { $0 }.max() }.min()
+    return unproven.compactMap { cidr, eni in
+      [Place(cidr, eni), Place(cidr, nil)].flatMap { [returned[$0], lateReturns[$0]] }.compactMap { $0 }.max()
+    }.min()
   }
 
   /// Slots of an ENI that unproven CIDRs take.
   func unprovenSlots(of eni: ENIID) -> Int { unproven.isEmpty ? 0 : unproven.values.count { $0 == eni } }
+}
+
+/// A CIDR on an ENI; nil if the ENI is unknown.
+struct Place: Sendable, Hashable {
+  let cidr: IPPrefix
+  let eni: ENIID?
+
+  init(_ cidr: IPPrefix, _ eni: ENIID?) {
+    self.cidr = cidr
+    self.eni = eni
+  }
 }
 
 extension Pool {
@@ -66,13 +83,13 @@ extension Pool {
     for prefix in prefixes {
       moves[prefix] = nil
       if let cidr = book.cidrOf[prefix], book.enis[book.cidrs[cidr].slot].id != eni { lose(cidr: cidr) }
-      if let until = recent.lateReturns[prefix], until > now, book.cidrOf[prefix] == nil {
-        recent.returned[prefix] = until
+      if let until = recent.lateReturns[Place(prefix, eni)], until > now, book.cidrOf[prefix] == nil {
         recent.unproven[prefix] = eni
         continue
       }
       recent.given[prefix] = now + settings.timings.quarantine
-      recent.returned[prefix] = nil
+      recent.returned[Place(prefix, eni)] = nil
+      recent.returned[Place(prefix, nil)] = nil
       recent.unproven[prefix] = nil
       sure.append(prefix)
     }
@@ -86,7 +103,7 @@ extension Pool {
     guard recent.hasDoubt else { return }
     for eni in listing.enis {
       guard let slot = book.slotOf[eni.id] else { continue }
-      for prefix in eni.cidrs where recent.isDoubtful(prefix) {
+      for prefix in eni.cidrs where recent.isDoubtful(prefix, on: eni.id) {
         if let cidr = book.cidrOf[prefix], book.cidrs[cidr].slot == slot { continue }
         recent.unproven[prefix] = eni.id
       }

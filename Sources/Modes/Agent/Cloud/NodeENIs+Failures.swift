@@ -27,6 +27,7 @@ extension NodeENIs {
     case .interfaceNotFound: return .eniGone
     case .invalidParameterValue where error.message.contains("already has an interface attached at device index"):
       return .deviceTaken
+    case .invalidParameterValue where error.message.contains("are not assigned to interface"): return .notAssigned
     default: return .other(String(error.brief.prefix(500)))
     }
   }

@@ -48,7 +48,8 @@ private final class ScriptedCloudWatch: HTTPTransport {
   private struct Refusal: Error {}
 
   private let metrics = HelperMetrics()
-  private let time = TimeSource(now: { .now }, sleep: { _ in }, random: { 0.5 })
+  /// Time that stands still: a busy machine reaches no deadline.
+  private let time = TimeSource(now: { [start = ContinuousClock.now] in start }, sleep: { _ in }, random: { 0.5 })
 
   private func publisher(
     _ cloudWatch: ScriptedCloudWatch, limit: Int = 1_000, connect failures: Int = 0

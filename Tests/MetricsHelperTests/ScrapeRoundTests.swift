@@ -63,10 +63,10 @@ final class ScriptedAgents: AgentSource {
 
   private static func run(
     _ source: ScriptedAgents, _ agents: [AgentPod], width: Int = 8, time: TimeSource = .system,
-    until deadline: ContinuousClock.Instant = .now.advanced(by: .seconds(60))
+    until deadline: ContinuousClock.Instant = .now.advanced(by: .seconds(600))
   ) async -> ScrapeRound.Result {
     var sums = ClusterSums(watchingSince: 0)
-    return await ScrapeRound(source: source, width: width, timeout: .seconds(5), time: time)
+    return await ScrapeRound(source: source, width: width, timeout: .seconds(300), time: time)
       .run(agents, until: deadline, sums: &sums)
   }
 

@@ -157,6 +157,7 @@ import VPCModel
       (.maxPodsReached(29), ["all 29 addresses"], "--max-pods"),
       (.eniLimitReached(attached: 3, limit: 4), ["3 of 4"], "larger instance type"),
       (.enisTakeNoPods(attached: 4, limit: 4, idle: 2), ["4 of 4", "2 not usable"], "no_manage"),
+      (.endedPodsHoldAddresses(4), ["4 are held by pods that ended without a DEL"], "kubelet retries"),
       (
         .attachmentLimit(attached: 2, limit: 3, retryIn: .seconds(7), words: "Interface count 3"),
         ["AttachmentLimitExceeded", "2 attached", "allows 3", "7 s"], "EBS volumes"

@@ -182,6 +182,19 @@ import VPCModel
     #expect(rig.violations == [])
   }
 
+  /// The ENIs are full, and the agent has noticed that pods are gone whose DEL never came.
+  @Test func endedPodsThatHoldAddressesAreNamed() {
+    var rig = PoolRig(PoolSettings(instanceENILimit: 1, slotsPerENI: 2))
+    rig.start()
+    for name in ["one", "two"] { rig.add(name) }
+    rig.settle()
+    rig.feed(.endedPods(1))
+    #expect(rig.cause(rig.add("three")) == .endedPodsHoldAddresses(1))
+    rig.feed(.endedPods(0))
+    #expect(rig.cause(rig.add("four")) == .eniLimitReached(attached: 1, limit: 1))
+    #expect(rig.violations == [])
+  }
+
   /// The last ENI is attached, and its interface does not show up on the node.
   @Test func anENIThatIsNotReadyIsNamed() {
     var rig = PoolRig(PoolSettings(instanceENILimit: 2, slotsPerENI: 1))

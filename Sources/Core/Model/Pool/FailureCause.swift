@@ -19,6 +19,8 @@ package enum FailureCause: Error, Sendable, Hashable {
   case eniLimitReached(attached: Int, limit: Int)
   /// The same, but some of the ENIs take no pods: unmanaged, excluded or a trunk. The others are full.
   case enisTakeNoPods(attached: Int, limit: Int, idle: Int)
+  /// There is no room for more addresses, and pods that ended without a DEL hold some; they are freed soon.
+  case endedPodsHoldAddresses(Int)
   /// EC2 refuses to attach more ENIs although the type allows more: on many Nitro types volumes share the slots.
   case attachmentLimit(attached: Int, limit: Int, retryIn: Duration, words: String)
   /// An ENI with free addresses is attached but not usable yet, with the reason, such as a missing interface.
@@ -77,6 +79,8 @@ extension FailureCause: CustomStringConvertible {
     case .enisTakeNoPods:
       "aws-cni status marks them; detach them, or make them usable for pods (tags node.k8s.amazonaws.com/no_manage and "
         + "kubernetes.io/role/cni, MANAGE_UNTAGGED_ENI)"
+    case .endedPodsHoldAddresses:
+      "kubelet retries; if it happens again, look in the runtime's log for the plugin whose DEL fails"
     case .attachmentLimit:
       "EBS volumes and ENIs share the attachment slots of many Nitro types: use fewer volumes on this node, a larger "
         + "instance type, or ENABLE_PREFIX_DELEGATION"
@@ -110,6 +114,8 @@ extension FailureCause: CustomStringConvertible {
       "ENI limit reached: \(attached) of \(limit) attached, all full"
     case .enisTakeNoPods(let attached, let limit, let idle):
       "ENI limit reached: \(attached) of \(limit) attached, \(idle) not usable for pods, the others full"
+    case .endedPodsHoldAddresses(let count):
+      "no room for more addresses, and \(count) are held by pods that ended without a DEL; they are freed within a minute"
     case .attachmentLimit(let attached, let limit, let wait, _):
       "EC2 refuses to attach more ENIs (AttachmentLimitExceeded): \(attached) attached, the instance type allows "
         + "\(limit), next try in \(wait.brief)"
@@ -142,6 +148,7 @@ extension FailureCause: CustomStringConvertible {
     case .maxPodsReached: "max_pods"
     case .eniLimitReached: "eni_limit"
     case .enisTakeNoPods: "enis_take_no_pods"
+    case .endedPodsHoldAddresses: "ended_pods_hold_addresses"
     case .attachmentLimit: "attachment_limit"
     case .eniNotReady: "eni_not_ready"
     case .noENIConfig: "no_eni_config"

@@ -9,7 +9,7 @@ extension Pool {
     if !settings.provisions { return .provisioningOff }
     if !isSchedulable && !settings.managesUnschedulable { return .nodeCordoned }
     let inUse = book.open.assigned + book.aside.assigned
-    if inUse >= settings.maxPods { return .maxPodsReached(settings.maxPods) }
+    if inUse >= settings.maxPods { return endedPodsCause ?? .maxPodsReached(settings.maxPods) }
     let places = places(now)
     for kind in places > 0 ? [ActionClass.attach, .assign] : [.assign] {
       if let cause = backoffs[kind.rawValue].cause(now) { return cause }
@@ -28,8 +28,10 @@ extension Pool {
     if let first = book.cooling.first, book.open.cooling > 0 {
       return .onlyCooling(count: book.open.cooling, freeIn: first.until - now)
     }
-    return places <= 0 ? limitCause(now) : nil
+    return places <= 0 ? endedPodsCause ?? limitCause(now) : nil
   }
+
+  private var endedPodsCause: FailureCause? { endedPods > 0 ? .endedPodsHoldAddresses(endedPods) : nil }
 
   /// An ENI with free addresses that could not be made ready on the node.
   private func notReady(_ now: PoolInstant) -> FailureCause? {

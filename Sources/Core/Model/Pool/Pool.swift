@@ -78,6 +78,8 @@ package struct Pool: Sendable {
   /// The quarantine has entries that the checkpoint lacks.
   var isUnwritten = false
   var isSchedulable = true
+  /// Addresses of pods that ended without a DEL, as last reported; for the cause in refusals.
+  var endedPods = 0
   var needsListing = false
   var shrinkAt: PoolInstant?
   /// When tidying runs next.
@@ -171,6 +173,7 @@ package struct Pool: Sendable {
     case .maxPods(let count):
       settings.maxPods = max(count, 0)
       tidy(from: now)
+    case .endedPods(let count): endedPods = count
     case .schedulable(let isSchedulable):
       self.isSchedulable = isSchedulable
       tidy(from: now)

@@ -24,6 +24,8 @@ package enum PoolEvent: Sendable {
   case tick
   /// The node's capacity of pods became known or changed.
   case maxPods(Int)
+  /// So many addresses belong to pods whose host side is gone, although no DEL came (`AbandonedPods`).
+  case endedPods(Int)
   /// The node was cordoned (false) or uncordoned (true).
   case schedulable(Bool)
   /// The subnets for new ENIs, best first. Before the first event, the primary ENI's subnet.

@@ -145,6 +145,7 @@ extension FailureCause {
     case .maxPodsReached: "MaxPodsReached"
     case .eniLimitReached: "ENILimitReached"
     case .enisTakeNoPods: "ENIsTakeNoPods"
+    case .endedPodsHoldAddresses: "EndedPodsHoldAddresses"
     case .attachmentLimit: "AttachmentLimitExceeded"
     case .eniNotReady: "ENINotReady"
     case .subnetFull: "SubnetFull"

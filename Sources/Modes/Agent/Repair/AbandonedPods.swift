@@ -98,7 +98,10 @@ struct AbandonedPods: Sendable {
   private func look(_ evidence: inout AbandonmentEvidence) async throws {
     // Assignments are read first: a pod that gets an address while the kernel is read is not included.
     let missing = try await network.withoutHostSide(await pool.pool.assignments)
-    for assignment in evidence.look(missing, at: time.now()) { await free(assignment) }
+    let gone = evidence.look(missing, at: time.now())
+    await pool.tell(.endedPods(missing.count))
+    for assignment in gone { await free(assignment) }
+    if !gone.isEmpty { await pool.tell(.endedPods(missing.count - gone.count)) }
   }
 
   private func free(_ assignment: Assignment) async {

@@ -61,10 +61,10 @@ struct KubeconfigFile {
   private func entry(_ name: String, of list: String, _ member: String) throws(KubeConfigurationError) -> JSONValue {
     guard let items = root[list]?.array else { throw refuse(list, "is not a list") }
     guard let item = items.first(where: { $0["name"]?.string == name }) else {
-      throw refuse("\(list)[\(name)]", "is not there")
+      throw refuse("\(list)[\(name)]", "is missing")
     }
     guard let value = item[member], value.object != nil else {
-      throw refuse("\(list)[\(name)].\(member)", "is not there")
+      throw refuse("\(list)[\(name)].\(member)", "is missing")
     }
     return value
   }

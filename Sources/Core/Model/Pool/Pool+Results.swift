@@ -171,7 +171,7 @@ extension Pool {
   private mutating func unassignFailed(
     _ slot: Int, _ prefixes: [IPPrefix], _ failure: ActionFailure, _ now: PoolInstant
   ) {
-    // They are gone, or some of them; a listing shows the rest.
+    // All or some of them are no longer assigned; the next listing shows which.
     if failure.fault == .notAssigned {
       needsListing = true
       for prefix in prefixes { removeGivenBack(prefix, slot, now) }

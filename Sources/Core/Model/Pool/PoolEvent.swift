@@ -142,7 +142,7 @@ package struct ActionFailure: Error, Sendable, Hashable {
     case noFreePrefix
     /// PrivateIpAddressLimitExceeded: EC2 has more addresses on the ENI than the pool knows.
     case addressLimit
-    /// InvalidParameterValue, "Some of […] are not assigned to interface": some of what was to be given back is not there.
+    /// InvalidParameterValue, "Some of […] are not assigned to interface": EC2 no longer has some of the CIDRs.
     case notAssigned
     /// AttachmentLimitExceeded: more is attached than the pool knows of, or volumes take the instance's slots.
     case attachmentLimit

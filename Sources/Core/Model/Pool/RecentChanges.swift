@@ -15,7 +15,7 @@ struct RecentChanges: Sendable {
   var given: [IPPrefix: PoolInstant] = [:]
   /// ENIs that were attached, or listed for the first time.
   var attachedENIs: [ENIID: PoolInstant] = [:]
-  /// CIDRs that were unassigned, or disappeared from a listing. Assigned to another ENI since, a CIDR stays doubtful here.
+  /// CIDRs that were unassigned, or disappeared from a listing. A CIDR stays doubtful here even on another ENI.
   var returned: [Place: PoolInstant] = [:]
   /// ENIs that were freed.
   var freedENIs: [ENIID: PoolInstant] = [:]
@@ -41,7 +41,7 @@ struct RecentChanges: Sendable {
     entries = entries.filter { $0.value > asked }
   }
 
-  /// Whether a listing that shows a CIDR may be an old one, or what it shows may be taken away by a call made before.
+  /// Whether a listing that shows a CIDR may be stale, or an earlier call may still remove the CIDR.
   func isDoubtful(_ prefix: IPPrefix, on eni: ENIID) -> Bool {
     guard hasDoubt else { return false }
     // The checkpoint of an earlier run may not name the ENI.

@@ -5,12 +5,12 @@ internal import VPCModel
 
 /// Which checkpoint entries are still valid, judged by the kernel's state at startup. A value, no I/O.
 ///
-///   entry, its veth is there              kept, and its route made sure of
-///   young entry, its veth is not there    the plugin may still be at work: kept, and looked at again
-///   entry, its veth is gone               the pod ended while no agent ran: dropped, what is left of it removed,
-///                                         its address rests like that of any other pod that ended
+///   entry, its veth exists                kept; its route is ensured
+///   young entry, its veth is missing      the plugin may still be running: kept, and checked again
+///   entry, its veth is gone               the pod ended while no agent ran: dropped, its remains are removed, and
+///                                         its address cools down like that of any other pod
 ///   entry, its veth leads to a later
-///     entry of the same pod               the sandbox before this one, whose DEL never came: dropped, the veth stays
+///     entry of the same pod               an earlier sandbox without a DEL: dropped, the veth stays
 ///   route to a veth without an entry
 ///     and the checkpoint is sound         the pod was deleted, the veth not yet: removed
 ///     and the checkpoint is damaged       the pod may be alive: its address is kept out of use until its DEL comes

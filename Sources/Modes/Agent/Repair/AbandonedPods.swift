@@ -39,7 +39,7 @@ struct AbandonmentEvidence: Sendable {
 
   /// Adds one check.
   ///
-  /// - Parameter missing: every attachment whose host side is not there.
+  /// - Parameter missing: every attachment whose host side does not exist.
   /// - Returns: those whose pods are gone. They are forgotten here.
   mutating func look(_ missing: [Assignment], at now: ContinuousClock.Instant) -> [Assignment] {
     var next: [AttachmentKey: Entry] = [:]

@@ -189,9 +189,13 @@ import VPCModel
     for name in ["one", "two"] { rig.add(name) }
     rig.settle()
     rig.feed(.endedPods(1))
-    #expect(rig.cause(rig.add("three")) == .endedPodsHoldAddresses(1))
+    let third = rig.add("three")
+    rig.advance(.seconds(1))
+    #expect(rig.cause(third) == .endedPodsHoldAddresses(1))
     rig.feed(.endedPods(0))
-    #expect(rig.cause(rig.add("four")) == .eniLimitReached(attached: 1, limit: 1))
+    let fourth = rig.add("four")
+    rig.advance(.seconds(1))
+    #expect(rig.cause(fourth) == .eniLimitReached(attached: 1, limit: 1))
     #expect(rig.violations == [])
   }
 

@@ -77,7 +77,9 @@ test: unit-test kernel-test manifest-test simulator-test e2e ## Everything that 
 
 .PHONY: unit-test
 unit-test: build-tests ## Unit suites: need nothing (FILTER=Name runs one)
-	@swift test --scratch-path $(BUILD) --skip-build $(if $(FILTER),--filter '$(FILTER)',--skip KernelTests)
+	@$(if $(FILTER),swift test --scratch-path $(BUILD) --skip-build --filter '$(FILTER)',\
+	  swift test --scratch-path $(BUILD) --skip-build --filter ModelTests && \
+	  swift test --scratch-path $(BUILD) --skip-build --skip 'KernelTests|ModelTests')
 
 .PHONY: kernel-test
 kernel-test: build-tests ## Netlink, nftables, iptables, pod wiring on the real kernel: need root

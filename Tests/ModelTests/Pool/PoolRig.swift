@@ -479,23 +479,4 @@ struct PoolRig {
   mutating func observe(isAuthoritative: Bool) {
     feed(.observed(ENIListing(enis: listing(), askedAt: now, isAuthoritative: isAuthoritative)))
   }
-
-  mutating func remember() {
-    history.append((now, listing()))
-    let oldest = now
-    history.removeAll { $0.until + .seconds(120) < oldest }
-  }
-
-  /// What IMDS says when it shows the state of a while ago.
-  mutating func observe(lag: Duration) {
-    feed(.observed(ENIListing(enis: seen(lag: lag), askedAt: now, isAuthoritative: false)))
-  }
-
-  /// What was attached a while ago.
-  func seen(lag: Duration) -> [ENIObservation] {
-    var found = history.first { $0.until + lag > now }?.listing ?? listing()
-    // What is wired the node itself knows.
-    for index in found.indices { found[index].isWired = enis[found[index].id]?.isWired ?? false }
-    return found
-  }
 }

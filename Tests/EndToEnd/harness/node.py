@@ -107,7 +107,7 @@ class Node:
                 last, since = calls, time.monotonic()
             return time.monotonic() - since >= still_for
 
-        wait_for(still, f"{self.name}: {what}", deadline)
+        wait_for(still, f"{self.name}: {what}", deadline, pause=0.1)
 
     def agent_rules(self) -> list[dict[str, Any]]:
         """Rules that lead marked packets to an ENI's table: one for each wired secondary ENI."""

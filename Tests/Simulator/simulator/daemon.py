@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from . import cleanup, namespaces, registry
+from . import cleanup, moto_start, namespaces, registry
 from .fabric import EC2_ADDRESS, IMDS_ADDRESS, INTERNET_ADDRESS, PEER_ADDRESS
 from .http_listener import HTTPListener
 from .settings import Settings
@@ -89,6 +89,7 @@ def _build(settings: Settings, home: Path, directory: Path) -> tuple[dict[str, A
     os.environ["MOTO_ACCOUNT_ID"] = "123456789012"
     os.environ.setdefault("AWS_ACCESS_KEY_ID", "simulator")
     os.environ.setdefault("AWS_SECRET_ACCESS_KEY", "simulator")
+    moto_start.lighten()
     import moto.settings
 
     moto.settings.INITIAL_NO_AUTH_ACTION_COUNT = 0 if settings.verify_signatures else float("inf")

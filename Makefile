@@ -97,6 +97,14 @@ simulator-test: setup ## The simulated VPC keeps its promises
 e2e: setup build ## The built binary on the simulated VPC (FILTER=word chooses tests, WORKERS=0 runs them one by one)
 	@$(PYTHON) -m pytest -q -ra --durations=10 -n $(WORKERS) --dist worksteal Tests/EndToEnd $(if $(FILTER),-k '$(FILTER)')
 
+.PHONY: vm-test
+vm-test: build-tests build ## Tests on Linux 5.10, 6.1 and 6.12 in VMs (FILTER=word chooses jobs); says how long each took
+	@VPC_CNI_BUILD=$(BUILD) Tests/VM/run $(if $(FILTER),'$(FILTER)')
+
+.PHONY: vm
+vm: setup build ## A shell in a VM with a simulated VPC: KERNEL=5.10, 6.1 (default) or 6.12
+	@VPC_CNI_VM_CACHE=$(BUILD)/vm NAME=$(NAME) Tests/VM/vm -i -k $(or $(KERNEL),6.1) -- bash --rcfile Tests/VM/shell -i
+
 .PHONY: image
 image: build ## The container image, without a registry: .build/image/vpc-cni.oci.tar; says its size
 	@manifests/image/build $(BINARY) $(BUILD)/image

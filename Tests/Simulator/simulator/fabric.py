@@ -1,7 +1,8 @@
 """The data plane between instances: one namespace that routes, and drops what a VPC would drop.
 
 An ENI is a veth from here to the instance. An address or prefix is one route here, so the reverse lookup of nftables'
-`fib saddr . iif` is the source check. See README.md, «Data plane».
+`fib saddr . iif` is the source check. On a kernel without nf_tables, the strict reverse-path filter of each ENI's device
+is. See README.md, «Data plane».
 """
 
 from __future__ import annotations
@@ -86,6 +87,8 @@ class Fabric:
         self.path = path
         self._ports: dict[str, Port] = {}
         self._vpc_cidrs: set[str] = set()
+        self._has_nftables = _kernel_has_nftables()
+        self._filtered_before = 0
         namespaces.create_network(path)
         namespaces.create_network(internet)
         self._thread = namespaces.NamespaceThread(path)
@@ -133,7 +136,9 @@ class Fabric:
             f"neigh replace {_NEXT_HOP} lladdr {mac} dev {device} nud permanent",
             f"neigh replace {_NEXT_HOP6} lladdr {mac} dev {device} nud permanent",
         ])
-        self._thread.run(lambda: namespaces.write_sysctls({f"net/ipv4/neigh/{device}/proxy_delay": "0"}))
+        self._thread.run(lambda: namespaces.write_sysctls({
+            f"net/ipv4/neigh/{device}/proxy_delay": "0",
+            f"net/ipv4/conf/{device}/rp_filter": "0" if self._has_nftables else "1"}))
         self._ports[interface_id] = Port(interface_id, device, owner, inside)
         self.set_routes(interface_id, routes)
         if not source_check:
@@ -172,7 +177,9 @@ class Fabric:
         self._nft(f"{'add' if public else 'delete'} element inet vpc public4 {{ {address} }}")
 
     def drops(self, reset: bool = False) -> dict[str, Any]:
-        """What the fabric dropped since the start or the last reset."""
+        """What the fabric dropped since the start or the last reset. Without nf_tables in total only."""
+        if not self._has_nftables:
+            return self._filtered(reset)
         text = self._thread.run(lambda: subprocess.run(
             ["nft", "-j", "list", "table", "inet", "vpc"], check=True, capture_output=True).stdout)
         report = self._report(json.loads(text))
@@ -181,6 +188,17 @@ class Fabric:
             for name in ("sources", "flows4", "unrouted4", "private4"):
                 self._nft(f"flush set inet vpc {name}")
         return report
+
+    def _filtered(self, reset: bool) -> dict[str, Any]:
+        """The same by the count of the reverse-path filter."""
+        lines = self._thread.run(lambda: Path("/proc/thread-self/net/netstat").read_text(encoding="ascii")).splitlines()
+        names, values = (line.split() for line in lines if line.startswith("TcpExt:"))
+        filtered = int(values[names.index("IPReversePathFilter")])
+        dropped = filtered - self._filtered_before
+        if reset:
+            self._filtered_before = filtered
+        return {"total": dropped, "unowned_source": dropped, "no_public_address": 0, "unassigned_destination": 0, "enis": [],
+                "flows": {"unowned_source": [], "no_public_address": [], "unassigned_destination": []}}
 
     def run(self, action: Callable[[], Any]) -> Any:
         """Does something in the fabric's namespace."""
@@ -231,6 +249,8 @@ class Fabric:
         self._nft(f"add {element}" + ("" if member else f"\ndelete {element}"))
 
     def _nft(self, script: str) -> None:
+        if not self._has_nftables:
+            return
         done = self._thread.run(lambda: subprocess.run(
             ["nft", "-f", "-"], input=script.encode(), capture_output=True, check=False))
         if done.returncode != 0:
@@ -241,6 +261,12 @@ class Fabric:
         commands = (f"link set dev lo up\naddr add {INTERNET_ADDRESS}/24 dev eth0\naddr add {PEER_ADDRESS}/32 dev lo\n"
                     "link set dev eth0 up\nroute add default via 198.51.100.1\n")
         subprocess.run(["ip", "-batch", "-"], input=commands.encode(), check=True)
+
+
+def _kernel_has_nftables() -> bool:
+    """Whether nfnetlink answers for nf_tables; the question loads the module."""
+    asked = subprocess.run(["nft", "list", "tables"], capture_output=True, check=False)
+    return asked.returncode == 0
 
 
 def _route(verb: str, destination: str, device: str) -> str:

@@ -1,0 +1,78 @@
+"""What depends most on the kernel, quick enough for an emulated processor: `make vm-test` runs it on other kernels and
+without some of their modules, and every run of the tests runs it here."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from harness import firewall
+from harness.node import Node
+from harness.pod import Pod
+from harness.traffic import device_index
+from simulator.client import Simulator
+
+INTERNET = "198.51.100.10"
+
+# The firewalls that must hold the agent's rules if the kernel refuses to load a module.
+WITHOUT = {"nf_tables": {"legacy"}, "nft_compat": {"legacy"}, "ip_tables": {"nft", "aws-cni"}, "": {"nft", "aws-cni"}}
+
+
+def refused_module() -> str:
+    """The module that Tests/VM/vm keeps from this kernel, if there is one."""
+    found = re.search(r"module_blacklist=(\w+)", Path("/proc/cmdline").read_text(encoding="ascii"))
+    return found[1] if found else ""
+
+
+def holders(node: Node) -> set[str]:
+    """As firewall.holders, also where a kernel lacks one of them."""
+    if refused_module() != "nf_tables":
+        return {backend for backend in ("legacy", "nft") if has_rules(node, backend)} | set(firewall.tables(node))
+    return {"legacy"} if has_rules(node, "legacy") else set()
+
+
+def has_rules(node: Node, backend: str) -> bool:
+    return "AWS" in node.instance.run([f"iptables-{backend}-save"], check=False).stdout
+
+
+@pytest.fixture
+def nodes(make_node: Callable[..., Node]) -> tuple[Node, Node]:
+    """t3.small: three ENIs for three pods each."""
+    made = make_node("here", type="t3.small", subnet="a"), make_node("there", type="t3.small", subnet="b")
+    for node, pods in zip(made, (5, 4)):
+        node.agent.start()
+        node.add_pods(pods)
+    return made
+
+
+def on(node: Node, index: int) -> Pod:
+    return next(pod for pod in node.pods if device_index(node, pod) == index)
+
+
+def test_a_node_on_this_kernel(vpc: Simulator, nodes: tuple[Node, Node]) -> None:
+    """Flows of pods on the primary and a secondary ENI, where the rules are, and that DEL leaves nothing."""
+    here, there = nodes
+    vpc.drops(reset=True)
+    vpc.internet(reset=True)
+    primary, secondary = on(here, 0), on(here, 1)
+    for pod in (primary, secondary):
+        assert pod.ping(on(there, 0).address) and pod.ping(on(there, 1).address), "pod to a pod of the other node"
+        assert pod.ping(there.instance.address), "pod to the other node"
+        assert pod.ping(here.instance.address), "pod to its node"
+        assert here.instance.run(["ping", "-c1", "-w2", pod.address], check=False).returncode == 0, "node to its pod"
+        assert pod.ping(on(there, 1).address, size=8000), "large packets"
+        assert pod.ping(INTERNET), "pod to the internet"
+    assert primary.ping(secondary.address) and secondary.ping(primary.address), "across the node's ENIs"
+    assert set(vpc.internet()["sources"]) == {here.instance.address}, "SNAT to the primary address"
+    assert vpc.drops()["total"] == 0, vpc.drops()
+
+    assert holders(here) == WITHOUT[refused_module()]
+    in_table = [rule for rule in here.rules() if rule["priority"] == 1536 and rule["src"] == secondary.address]
+    assert bool(in_table) == (refused_module() == "nf_tables"), "a rule for each pod only where there is no nf_tables"
+
+    here.delete_pods()
+    here.wait_clean()
+    assert here.agent.stop() == 0

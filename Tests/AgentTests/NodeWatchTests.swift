@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import Glibc
+import Synchronization
 import TestSupport
 import Testing
 
@@ -31,17 +32,34 @@ import Testing
       #expect(await work.next()?.scope.rules == true)
       try node.ip("rule del priority 512 lookup 20512")
       #expect(await work.next()?.scope.rules == true)
-      try await watch.replaceSocket()
+      let replaced = Flag()
+      let replacing = Task {
+        try await watch.replaceSocket()
+        replaced.set()
+      }
+      // The watch waits in the kernel: it replaces the socket when something has changed.
+      while !replaced.isSet {
+        try node.ip("link add any0 type veth peer name any1")
+        try node.ip("link del any0")
+        await Task.yield()
+      }
+      try await replacing.value
       // Whatever is told next is read from a socket that is none any more.
-      try node.ip("link add any0 type veth peer name any1")
-      #expect(await work.next()?.scope == .everything, "what nobody told of is looked at")
-      try node.ip("link del any0")
+      while let next = await work.next(), next.scope != .everything {}
     }
     following.cancel()
     await following.value
     #expect(log.count("cannot watch kernel changes") == 3, "\(log.all)")
     #expect(log.count("watching kernel changes again") == 3, "\(log.all)")
   }
+}
+
+/// Set once, from any task.
+private final class Flag: Sendable {
+  private let value = Atomic(false)
+
+  var isSet: Bool { value.load(ordering: .acquiring) }
+  func set() { value.store(true, ordering: .releasing) }
 }
 
 extension NodeWatch {

@@ -23,11 +23,15 @@ actor NodeWatch {
     guard let monitor else { throw NodeWatchError.notOpen }
     let interrupt = monitor.interrupt
     try await withTaskCancellationHandler {
-      try monitor.wait()
+      try wait(for: monitor)
     } onCancel: {
       interrupt()
     }
   }
+
+  /// A method, so that the closure above captures `self`: without it the closure is not isolated, and blocks a thread
+  /// of the runtime's pool, on a node with one processor the only one.
+  private func wait(for monitor: NodeMonitor) throws { try monitor.wait() }
 
   /// - Throws: the socket's error; `open` creates a new socket.
   func take(leavingOut own: NodeMonitor.OwnPorts) throws -> NodeChanges {

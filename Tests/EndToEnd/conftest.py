@@ -31,6 +31,7 @@ _STATE = {
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "timed: judges elapsed time, so it runs alone")
     if os.geteuid() != 0:
         pytest.exit("the end-to-end tests make network namespaces: run them as root", returncode=1)
     if not paths.BINARY.exists():

@@ -22,7 +22,11 @@ CONFLIST = {"cniVersion": "0.4.0", "name": "aws-cni", "disableCheck": True, "plu
     {"name": "aws-cni", "type": "aws-cni", "vethPrefix": "eni", "mtu": "9001"}, {"type": "portmap", "snat": True}]}
 
 
-def doctor(node: Node, *options: str, env: dict[str, str] | None = None, looks: int = 3,
+# What a check finds that could not look because an answer came too late.
+LATE = ("no answer", "cannot list ENIs from IMDS", "limits are unknown", "timeout")
+
+
+def doctor(node: Node, *options: str, env: dict[str, str] | None = None, looks: int = 10,
            within: float = 60.0) -> tuple[int, dict[str, dict[str, Any]]]:
     """Exit status, and the answers by the checks' ids. On a busy machine doctor's own limit may end before EC2 has answered,
     as it says then: it is asked again, `looks` times in all, each `within` so many seconds."""
@@ -33,13 +37,12 @@ def doctor(node: Node, *options: str, env: dict[str, str] | None = None, looks: 
         assert done.stdout, done.stderr
         answers = {answer["id"]: answer for answer in json.loads(done.stdout)["checks"]}
         assert all(answer["why"] and answer["looksAt"] and answer["found"] for answer in answers.values())
-        if not any("no answer" in answer["found"] or "cannot list ENIs from IMDS" in answer["found"]
-                   for answer in answers.values() if answer["verdict"] == "could not look"):
+        if not any(word in answer["found"] for answer in answers.values() if answer["verdict"] == "could not look" for word in LATE):
             break
     return done.returncode, answers
 
 
-def named(node: Node, check: str, verdict: str, *words: str, looks: int = 3) -> dict[str, Any]:
+def named(node: Node, check: str, verdict: str, *words: str, looks: int = 10) -> dict[str, Any]:
     """The check has this verdict, names the words and a remedy."""
     status, answers = doctor(node, looks=looks)
     answer = answers[check]

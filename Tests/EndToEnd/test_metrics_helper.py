@@ -236,7 +236,7 @@ def test_cluster_that_nothing_names(vpc: Simulator, cluster: KubeAPI, host: Inst
     ({"METRIC_UPDATE_INTERVAL": "often"}, [], 1, 'METRIC_UPDATE_INTERVAL is "often"'),
     ({"VPC_CNI_SCRAPE": "pigeon"}, [], 1, "proxy or direct"),
     ({}, ["--cloudwatch=maybe"], 64, '--cloudwatch is "maybe"'),
-    ({"KUBERNETES_SERVICE_HOST": ""}, [], 1, "nothing names the API server"),
+    ({"KUBERNETES_SERVICE_HOST": ""}, [], 1, "no API server configured"),
     ({"AWS_ENDPOINT_URL_CLOUDWATCH": "ftp://x", "KUBERNETES_SERVICE_HOST": ""}, [], 1, "AWS_ENDPOINT_URL_CLOUDWATCH"),
 ])
 def test_a_bad_start_names_its_reason(environment: dict[str, str], arguments: list[str], status: int, words: str) -> None:

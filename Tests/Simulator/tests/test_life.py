@@ -40,23 +40,36 @@ def leftovers(name: str) -> list[str]:
     return found
 
 
-def namespaces() -> set[int]:
-    """Every network namespace that a process of this machine is in or sees mounted."""
-    found = set()
+def namespaces() -> dict[int, str]:
+    """Every network namespace that a process of this machine is in or sees mounted, with a path to it."""
+    found = {}
     for entry in os.listdir("/proc"):
         if entry.isdigit():
             try:
-                found.add(os.stat(f"/proc/{entry}/ns/net").st_ino)
-                found |= {int(each) for each in re.findall(r" net:\[(\d+)\] ", Path(f"/proc/{entry}/mountinfo").read_text())}
+                found[os.stat(f"/proc/{entry}/ns/net").st_ino] = f"/proc/{entry}/ns/net"
+                for inode, path in re.findall(r" net:\[(\d+)\] (\S+) ", Path(f"/proc/{entry}/mountinfo").read_text()):
+                    found.setdefault(int(inode), f"/proc/{entry}/root{path}")
             except OSError:
                 continue
     return found
 
 
-def namespaces_of(simulator: Simulator) -> set[int]:
-    found = {each.stat().st_ino for each in (Path(simulator.ready["state"]) / "ns").glob("*.net")}
-    assert len(found) == 3 and found <= namespaces()
+def cookie(path: str) -> str:
+    """What tells a namespace from every other since the machine's start (SO_NETNS_COOKIE): numbers are used again."""
+    program = "import socket; print(socket.socket(socket.AF_INET, socket.SOCK_DGRAM).getsockopt(socket.SOL_SOCKET, 71, 8).hex())"
+    return subprocess.run(["nsenter", f"--net={path}", sys.executable, "-c", program], check=False, capture_output=True, text=True).stdout
+
+
+def namespaces_of(simulator: Simulator) -> dict[int, str]:
+    found = {each.stat().st_ino: cookie(str(each)) for each in (Path(simulator.ready["state"]) / "ns").glob("*.net")}
+    assert len(found) == 3 and all(found.values()) and found.keys() <= namespaces().keys()
     return found
+
+
+def alive(own: dict[int, str]) -> list[str]:
+    """Those of them that are still there. Another simulator on this machine may have been given their numbers."""
+    now = namespaces()
+    return [now[inode] for inode in own.keys() & now.keys() if cookie(now[inode]) == own[inode]]
 
 
 def busy(simulator: Simulator) -> list[subprocess.Popen]:
@@ -78,7 +91,7 @@ def test_down_leaves_nothing():
     for child in children:
         assert child.wait(timeout=5) == -signal.SIGKILL
     assert leftovers(simulator.name) == []
-    assert not own & namespaces()
+    assert alive(own) == []
 
 
 def test_down_after_the_daemon_was_killed_leaves_nothing():
@@ -93,7 +106,7 @@ def test_down_after_the_daemon_was_killed_leaves_nothing():
         assert child.wait(timeout=5) == -signal.SIGKILL
     simulator.stop()
     assert leftovers(simulator.name) == []
-    assert not own & namespaces()
+    assert alive(own) == []
 
 
 def test_removing_an_instance_ends_what_runs_in_it():

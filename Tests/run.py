@@ -1,0 +1,125 @@
+#!/usr/bin/env python3
+"""Runs every tier of tests: `make test`. Prints where the time went.
+
+    run.py --build DIR [--workers N] [--only TIER[,TIER…]]
+
+Most end-to-end tests wait, so several run at once, and the tiers that compute run beside them, one after the other. Tests
+marked `timed` judge elapsed time: they run alone at the end. A failed tier prints the end of its output; the whole output
+of each is in DIR/test-logs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import threading
+import time
+import xml.etree.ElementTree as ET
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+SHOWN_LINES = 120
+SLOWEST = 20
+
+
+@dataclass
+class Tier:
+    name: str
+    command: list[str]
+    # Where the tier writes its results as JUnit XML; swift test adds a suffix of its own.
+    reports: list[Path]
+    seconds: float = 0.0
+    status: int | None = None
+    tests: list[tuple[str, float]] = field(default_factory=list)
+    failed: int = 0
+    skipped: int = 0
+
+    def run(self, logs: Path) -> None:
+        for report in self.reports:
+            report.unlink(missing_ok=True)
+        log = logs / f"{self.name}.log"
+        began = time.monotonic()
+        with log.open("wb") as output:
+            self.status = subprocess.run(self.command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT, check=False).returncode
+        self.seconds = time.monotonic() - began
+        for report in self.reports:
+            if report.exists():
+                self.read(report)
+        # A tier without a test: pytest says 5.
+        outcome = "passed" if self.status == 0 else "had nothing to run" if self.status == 5 else "FAILED"
+        print(f"{self.name} {outcome} in {self.seconds:.0f} s: {len(self.tests)} tests, {self.failed} failed, {self.skipped} skipped", flush=True)
+        if self.status not in (0, 5):
+            print("\n".join(log.read_text(errors="replace").splitlines()[-SHOWN_LINES:]), flush=True)
+
+    def read(self, report: Path) -> None:
+        for case in ET.parse(report).getroot().iter("testcase"):
+            self.tests.append((f"{case.get('classname', '')}.{case.get('name', '')}", float(case.get("time") or 0)))
+            self.failed += case.find("failure") is not None or case.find("error") is not None
+            self.skipped += case.find("skipped") is not None
+
+
+def tiers(build: Path, workers: int) -> tuple[list[Tier], list[Tier], list[Tier]]:
+    """What waits, what computes (beside it), and what runs alone."""
+    reports = build / "test-reports"
+    reports.mkdir(parents=True, exist_ok=True)
+    logs = build / "test-logs"
+    logs.mkdir(parents=True, exist_ok=True)
+
+    def swift(name: str, *choice: str) -> Tier:
+        report = reports / f"{name}.xml"
+        return Tier(name, ["swift", "test", "--scratch-path", str(build), "--skip-build", "--xunit-output", str(report), *choice],
+                    [report, report.with_name(f"{name}-swift-testing.xml")])
+
+    def pytest(name: str, *choice: str) -> Tier:
+        report = reports / f"{name}.xml"
+        return Tier(name, [sys.executable, "-m", "pytest", "-q", "-ra", f"--junitxml={report}", *choice], [report])
+
+    waiting = [pytest("e2e", "-n", str(workers), "--dist", "worksteal", "-m", "not timed", "Tests/EndToEnd")]
+    computing = [
+        swift("unit", "--skip", "KernelTests|ModelTests"), swift("kernel", "--filter", "KernelTests"),
+        pytest("manifest", "Tests/Manifests"), pytest("simulator", "Tests/Simulator/tests"), swift("model", "--filter", "ModelTests"),
+    ]
+    return waiting, computing, [pytest("e2e-timed", "-m", "timed", "Tests/EndToEnd")]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--build", type=Path, default=ROOT / ".build")
+    parser.add_argument("--workers", type=int, default=3)
+    parser.add_argument("--only", default="", help="tiers by name, separated by commas")
+    options = parser.parse_args()
+    chosen = set(filter(None, options.only.split(",")))
+    lanes = [[tier for tier in lane if not chosen or tier.name in chosen] for lane in tiers(options.build, options.workers)]
+    began = time.monotonic()
+
+    def run(lane: list[Tier]) -> None:
+        for tier in lane:
+            tier.run(options.build / "test-logs")
+
+    beside = threading.Thread(target=run, args=[lanes[1]])
+    beside.start()
+    run(lanes[0])
+    beside.join()
+    run(lanes[2])
+    return summary([tier for lane in lanes for tier in lane], time.monotonic() - began)
+
+
+def summary(done: list[Tier], seconds: float) -> int:
+    print(f"\n{'tier':12} {'seconds':>8} {'tests':>6} {'failed':>7} {'skipped':>8}")
+    for tier in done:
+        print(f"{tier.name:12} {tier.seconds:8.0f} {len(tier.tests):6} {tier.failed:7} {tier.skipped:8}")
+    print(f"{'all':12} {seconds:8.0f} {sum(len(tier.tests) for tier in done):6}\n\nthe slowest {SLOWEST}:")
+    slowest = sorted(((took, name, tier.name) for tier in done for name, took in tier.tests), reverse=True)[:SLOWEST]
+    for took, name, tier in slowest:
+        print(f"{took:8.1f} s  {tier:10} {name}")
+    bad = [tier.name for tier in done if tier.status not in (0, 5)]
+    if bad:
+        print(f"\nfailed: {', '.join(bad)}")
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -100,6 +100,10 @@ e2e: setup build ## The built binary on the simulated VPC (FILTER=word chooses t
 	  || [ $$? = 5 ]
 	@$(PYTHON) -m pytest -q -ra --durations=10 -m timed Tests/EndToEnd $(if $(FILTER),-k '$(FILTER)') || [ $$? = 5 ]
 
+.PHONY: soak
+soak: setup build ## End-to-end tests RUNS times (5) in random order beside two busy loops; lists every test that failed once
+	@$(PYTHON) Tests/soak.py --build $(BUILD) --runs $(or $(RUNS),5) --workers $(WORKERS) $(if $(FILTER),-k '$(FILTER)')
+
 .PHONY: vm-test
 vm-test: build-tests build ## Tests on Linux 5.10, 6.1 and 6.12 in VMs (FILTER=word chooses jobs); says how long each took
 	@VPC_CNI_BUILD=$(BUILD) Tests/VM/run $(if $(FILTER),'$(FILTER)')

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -36,6 +37,16 @@ def pytest_configure(config: pytest.Config) -> None:
         pytest.exit("the end-to-end tests make network namespaces: run them as root", returncode=1)
     if not paths.BINARY.exists():
         pytest.exit(f"{paths.BINARY} is missing: run `make build`", returncode=1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """VPC_CNI_ORDER=SEED shuffles the modules, and the tests within each: a test depends on no other."""
+    if seed := os.environ.get("VPC_CNI_ORDER"):
+        dice = random.Random(seed)
+        modules = sorted({item.path for item in items})
+        places = {path: dice.random() for path in modules}
+        order = {item.nodeid: (places[item.path], dice.random()) for item in items}
+        items.sort(key=lambda item: order[item.nodeid])
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -4,7 +4,7 @@ answered, and starts again with listings that lag or lack something, of EC2 or o
 Before and after each restart three ledgers are compared for every pod that runs: the address it got, the ENI on which EC2
 has that address, and where the kernel leads its packets. They never differ, and no address is had twice.
 
-    VPC_CNI_CHAOS_RESTARTS=5000 make e2e FILTER=test_chaos      # as many restarts in all; 60 without it
+    VPC_CNI_CHAOS_RESTARTS=5000 make e2e FILTER=test_chaos      # as many restarts in all; 500 without it
     VPC_CNI_CHAOS_SEED=7                                        # another chaos; the same without it
 
 The agent's time runs faster, so that ENIs are old enough to be freed and what was given back a minute ago was so a second
@@ -33,7 +33,7 @@ from harness.state import listing, source_map
 from harness.waiting import wait_for
 from simulator.client import Simulator
 
-RESTARTS = int(os.environ.get("VPC_CNI_CHAOS_RESTARTS", "60"))
+RESTARTS = int(os.environ.get("VPC_CNI_CHAOS_RESTARTS", "500"))
 SEED = int(os.environ.get("VPC_CNI_CHAOS_SEED", "1"))
 RATE = 30
 NAMESPACES = 14

@@ -80,6 +80,28 @@ private struct Breach: CustomTestStringConvertible {
     await server.server.shutdown()
   }
 
+  /// A peer that reads every answer holds nothing, and takes the processor.
+  @Test(arguments: [6, 4] as [UInt8]) func aFloodIsCutOff(_ type: UInt8) async throws {
+    var limits = RPCServerLimits()
+    (limits.burstBytes, limits.bytesPerSecond) = (100_000, 1_000)
+    let server = try await TestServer(limits: limits)
+    let path = server.folder.socket
+    let flood = Array(repeating: RawFrame.frame(type, type == 6 ? Array(repeating: 0, count: 8) : []), count: 500)
+      .flatMap { $0 }
+    let closed = try await onThread {
+      let socket = try RawSocket(path)
+      socket.send(RawFrame.preface + RawFrame.settings)
+      for _ in 0..<1_000 {
+        guard socket.send(flood) else { return true }
+        if socket.drain(seconds: 0.01).closed { return true }
+      }
+      return false
+    }
+    #expect(closed)
+    #expect(try await server.add("pod").success)
+    await server.server.shutdown()
+  }
+
   /// More than there may be connections, none of which would end by itself within the test.
   @Test(
     arguments: [

@@ -139,6 +139,7 @@ package final class RPCServer: Sendable {
     let counter = StreamCounter(connection: bound)
     // First: a peer that does not read is not read from either, so that its answers do not accumulate.
     try pipeline.addHandler(BackPressureHandler())
+    try pipeline.addHandler(SendRate(state.limits))
     _ = try pipeline.configureHTTP2Pipeline(
       mode: .server, connectionConfiguration: settings, streamConfiguration: .init(), streamDelegate: counter
     ) { stream in
@@ -147,6 +148,34 @@ package final class RPCServer: Sendable {
       }
     }
     try pipeline.addHandler(handler)
+  }
+}
+
+/// Closes a connection whose peer sends more than any plugin, probe or tool does: PING and SETTINGS frames cost no place
+/// and no memory as long as their answers are read, but they take the processor from pods' requests.
+private final class SendRate: ChannelInboundHandler {
+  typealias InboundIn = ByteBuffer
+  typealias InboundOut = ByteBuffer
+
+  private let burst: Int64
+  private let perSecond: Int64
+  private var left: Int64
+  private var at = NIODeadline.now()
+
+  init(_ limits: RPCServerLimits) {
+    burst = Int64(limits.burstBytes)
+    perSecond = Int64(limits.bytesPerSecond)
+    left = burst
+  }
+
+  func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+    let now = NIODeadline.now()
+    // The burst is earned within a minute; a longer time would only overflow.
+    let earned = min((now - at).nanoseconds / 1_000, 60_000_000) * perSecond / 1_000_000
+    at = now
+    left = min(burst, left + earned) - Int64(unwrapInboundIn(data).readableBytes)
+    guard left >= 0 else { return context.close(promise: nil) }
+    context.fireChannelRead(data)
   }
 }
 

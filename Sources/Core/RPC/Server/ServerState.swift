@@ -9,6 +9,9 @@ package struct RPCServerLimits: Sendable {
   package var requestBytes = 1_024 * 1_024
   /// All requests being received together, bytes.
   package var bufferedBytes = 8 * 1_024 * 1_024
+  /// What one connection may send, bytes: so many at once, and so many a second from then on.
+  package var burstBytes = 16 * 1_024 * 1_024
+  package var bytesPerSecond = 1_024 * 1_024
   /// Time limit for receiving a request.
   package var requestTimeout: Duration = .seconds(10)
   /// The maximum time of a handler; callers without a deadline get this one. Kubelet gives up after 4 minutes.

@@ -32,6 +32,10 @@ let package = Package(
   products: [
     .executable(name: "vpc-cni", targets: ["vpc-cni"])
   ],
+  // Tested with Swift 6.3.1 and collections 1.6.0, log 1.16.2, nio 2.101.2, nio-http2 1.46.0, protobuf 1.39.0 (which brings
+  // atomics 1.3.0 and system 1.8.1). There is no Package.resolved in the tree: the registries of the machines that build it
+  // have one version of each package, and a pinned revision of another origin would not resolve there. `swift package
+  // show-dependencies` says what a build used.
   dependencies: [
     .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
     .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),

@@ -149,7 +149,7 @@ package struct Setting: Sendable, Hashable {
   static let clusterEndpoint = Setting("CLUSTER_ENDPOINT", .text, "", "the API server, in place of the service address")
   static let httpTimeout = Setting(
     "HTTP_TIMEOUT", .int, "10", "one HTTP request to AWS", allowed: "10 to 600; less is 10", unit: "s")
-  static let version = Setting("VPC_CNI_VERSION", .text, "", "the version in user agents")
+  static let version = Setting("VPC_CNI_VERSION", .text, Release.version, "the version in user agents")
   static let nodeName = Setting("MY_NODE_NAME", .text, "", "the node's name")
   static let podName = Setting("MY_POD_NAME", .text, "", "the agent's pod, the subject of its events")
 

@@ -28,7 +28,7 @@ struct StatusReport: Sendable {
 
   func status() async -> AgentStatus {
     var status = await pool.status()
-    status.agent.version = settings.version.isEmpty ? Release.version : settings.version
+    status.agent.version = settings.version
     status.agent.commit = node.commit
     status.agent.pid = Int(getpid())
     status.agent.upSeconds = began.duration(to: .now).wholeSeconds

@@ -112,6 +112,38 @@ vm-test: build-tests build ## Tests on Linux 5.10, 6.1 and 6.12 in VMs (FILTER=w
 vm: setup build ## A shell in a VM with a simulated VPC: KERNEL=5.10, 6.1 (default) or 6.12
 	@VPC_CNI_VM_CACHE=$(BUILD)/vm NAME=$(NAME) Tests/VM/vm -i -k $(or $(KERNEL),6.1) -- bash --rcfile Tests/VM/shell -i
 
+# Sanitizers build in folders of their own: objects with and without them do not mix.
+#
+# UndefinedBehaviorSanitizer's runtime is part of AddressSanitizer's. Its check of indirect calls is left out: Swift's
+# functions do not carry the type that it compares.
+UNDEFINED := -Xcc -fsanitize=undefined -Xcc -fno-sanitize=function -Xcc -fno-sanitize-recover=undefined
+
+.PHONY: sanitize
+sanitize: sanitize-thread sanitize-address ## Unit suites under ThreadSanitizer, all suites under Address- and UndefinedBehaviorSanitizer
+
+.PHONY: sanitize-thread
+sanitize-thread: setup ## Unit suites under ThreadSanitizer (FILTER=Name runs one)
+	@swift build --scratch-path $(BUILD)/tsan --sanitize thread --build-tests 2>&1 | Tests/Checks/quiet-build
+	@TSAN_OPTIONS="suppressions=$(CURDIR)/Tests/Checks/thread-suppressions" \
+	  swift test --scratch-path $(BUILD)/tsan --sanitize thread --skip-build \
+	  $(if $(FILTER),--filter '$(FILTER)',--skip KernelTests)
+
+.PHONY: sanitize-address
+sanitize-address: setup ## Kernel and unit suites under Address- and UndefinedBehaviorSanitizer: need root
+	@swift build --scratch-path $(BUILD)/asan --sanitize address $(UNDEFINED) --build-tests 2>&1 | Tests/Checks/quiet-build
+	@ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
+	  swift test --scratch-path $(BUILD)/asan --sanitize address $(UNDEFINED) --skip-build \
+	  $(if $(FILTER),--filter '$(FILTER)')
+
+# Coverage for libFuzzer goes into every Swift module; its runtime, without a main of its own, into the program alone.
+FUZZER := -c release --sanitize address -Xswiftc -enable-testing -Xswiftc -Xfrontend -Xswiftc -sanitize=fuzzer
+FUZZER += -Xlinker $$(clang -print-resource-dir)/lib/linux/libclang_rt.fuzzer_no_main-$$(uname -m).a -Xlinker -lstdc++
+
+.PHONY: fuzz
+fuzz: packages ## libFuzzer on a parser: TARGET=json SECONDS=600; without TARGET on each in turn; SECONDS=0 runs the corpora
+	@VPC_CNI_FUZZ=1 swift build --scratch-path $(BUILD)/fuzz $(FUZZER) --product fuzz 2>&1 | Tests/Checks/quiet-build
+	@Tests/Fuzz/run $(BUILD)/fuzz/release/fuzz $(BUILD)/fuzz/found '$(TARGET)' '$(or $(SECONDS),60)'
+
 .PHONY: image
 image: build ## The container image, without a registry: .build/image/vpc-cni.oci.tar; says its size
 	@manifests/image/build $(BINARY) $(BUILD)/image

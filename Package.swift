@@ -181,3 +181,18 @@ let package = Package(
       swiftSettings: swift),
   ]
 )
+
+// The fuzzer needs a runtime that only `make fuzz` links.
+if Context.environment["VPC_CNI_FUZZ"] != nil {
+  package.targets += [
+    .systemLibrary(name: "CFuzzer", path: "Tests/Fuzz/Driver"),
+    .executableTarget(
+      name: "fuzz",
+      dependencies: [
+        "VPCModel", "VPCLinux", "VPCTransport", "VPCCloud", "VPCKube", "VPCRPC", "VPCObserve", "PluginMode", "NodeMode",
+        "MetricsHelperMode", "CFuzzer", "CNetlink", protobuf, nioCore,
+        .product(name: "NIOEmbedded", package: "swift-nio"),
+      ],
+      path: "Tests/Fuzz/Program", swiftSettings: swift),
+  ]
+}

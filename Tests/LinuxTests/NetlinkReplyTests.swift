@@ -99,4 +99,15 @@ struct NetlinkReplyTests {
       _ = try decode(Array(bytes.prefix(Int.random(in: 0...bytes.count, using: &generator))))
     }
   }
+
+  /// The kernel's errors are small negative numbers; any number must do.
+  @Test(arguments: [(Int32(-2), Int32(2)), (0, 0), (.min, .min), (.max, -.max)])
+  func anyErrorNumberIsRead(code: Int32, number: Int32) {
+    let payload = withUnsafeBytes(of: code) { Array($0) } + [UInt8](repeating: 0, count: 16)
+    let header = nlmsghdr(nlmsg_len: 36, nlmsg_type: UInt16(NLMSG_ERROR), nlmsg_flags: 0, nlmsg_seq: 7, nlmsg_pid: 0)
+    let datagram = withUnsafeBytes(of: header) { Array($0) } + payload
+    datagram.withUnsafeBytes { bytes in
+      #expect(NetlinkMessages(bytes).map { $0.error?.number } == [number])
+    }
+  }
 }

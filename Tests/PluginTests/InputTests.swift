@@ -80,6 +80,10 @@ import VPCModel
       input: Call.configuration("0.4.0", #","pluginLogFile":"/dev/fd/1""#), code: 7,
       text: "pluginLogFile must not be stdout, which carries the result"),
     Bad(input: Call.configuration("0.4.0", #","prevResult":7"#), code: 7, text: "prevResult: is a number"),
+    // Found by the fuzzer: `interfaces` of such a result was passed on without being checked.
+    Bad(
+      input: Call.configuration("1.1.0", #","prevResult":{"cniVersion":"0.1.0","interfaces":[{"sandbox":1}]}"#),
+      code: 7, text: #"prevResult: cniVersion "0.1.0" does not fit the configuration's 1.1.0"#),
     Bad(
       command: "CHECK", input: Call.configuration("0.3.1"), code: 1, text: "config version does not allow CHECK"),
     Bad(command: "CHECK", code: 7, text: "network config: prevResult is missing, CHECK needs it"),

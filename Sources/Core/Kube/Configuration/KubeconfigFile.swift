@@ -26,7 +26,12 @@ struct KubeconfigFile {
     } catch {
       throw KubeConfigurationError(source: path, field: "KUBECONFIG", detail: "cannot be read", cause: error)
     }
-    return try KubeconfigFile(path: path, root: parse(bytes, path)).configuration()
+    return try configuration(of: bytes, path)
+  }
+
+  /// Interprets a file's content; reads the files that it names.
+  static func configuration(of bytes: [UInt8], _ path: String) throws(KubeConfigurationError) -> KubeConfiguration {
+    try KubeconfigFile(path: path, root: parse(bytes, path)).configuration()
   }
 
   private static func parse(_ bytes: [UInt8], _ path: String) throws(KubeConfigurationError) -> JSONValue {

@@ -38,7 +38,8 @@ struct NetlinkMessages: Sequence, IteratorProtocol {
   private static func readError(_ message: UnsafeRawBufferPointer, flags: UInt16) -> (number: Int32, text: String?) {
     let attributes = headerSize + 4 + headerSize
     guard message.count >= headerSize + 4 else { return (EBADMSG, nil) }
-    let number = -message.loadUnaligned(fromByteOffset: headerSize, as: Int32.self)
+    // Without a trap for Int32.min.
+    let number = 0 &- message.loadUnaligned(fromByteOffset: headerSize, as: Int32.self)
     guard number != 0, flags & UInt16(NLM_F_ACK_TLVS) != 0, message.count >= attributes else { return (number, nil) }
     var offset = attributes
     if flags & UInt16(NLM_F_CAPPED) == 0 {

@@ -69,11 +69,7 @@ package final class NftablesSocket {
     var result: UInt32?
     try request(NFT_MSG_GETGEN, family: 0, flags: 0, what: "read the rule set's generation") { _ in
     } each: { message in
-      guard let object = cnft_nftnl_gen_alloc() else { return }
-      defer { cnft_nftnl_gen_free(object) }
-      if cnft_nftnl_gen_nlmsg_parse(message, object) >= 0 {
-        result = cnft_nftnl_gen_get_u32(object, UInt16(NFTNL_GEN_ID))
-      }
+      if let found = NftablesAnswer.generation(message) { result = found }
     }
     guard let result else { throw NftablesError(.malformed, "read the rule set's generation") }
     return result

@@ -119,7 +119,8 @@ package final class RPCServer: Sendable {
   private static let receiveAllocator =
     AdaptiveRecvByteBufferAllocator(minimum: 512, initial: 1_024, maximum: 16_384)
 
-  private static func configure(_ connection: any Channel, _ state: ServerState) throws {
+  /// Prepares an accepted connection.
+  static func configure(_ connection: any Channel, _ state: ServerState) throws {
     var settings = NIOHTTP2Handler.ConnectionConfiguration()
     settings.initialSettings = [
       HTTP2Setting(parameter: .maxConcurrentStreams, value: state.limits.streamsPerConnection),

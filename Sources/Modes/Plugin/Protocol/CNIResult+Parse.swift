@@ -22,6 +22,10 @@ extension CNIResult {
       guard let known = own.string.flatMap(CNIVersion.init(rawValue:)) else {
         throw Malformed("unknown cniVersion \((own.string ?? own.kind).quoted)")
       }
+      // Appending to it (`ChainResult`) would keep members that nobody has checked, and lose its addresses.
+      guard version.hasOneAddressPerFamily || !known.hasOneAddressPerFamily else {
+        throw Malformed("cniVersion \(known.rawValue.quoted) does not fit the configuration's \(version.rawValue)")
+      }
       version = known
     }
     if version.hasOneAddressPerFamily {

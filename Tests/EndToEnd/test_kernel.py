@@ -18,7 +18,7 @@ from simulator.client import Simulator
 INTERNET = "198.51.100.10"
 
 # The firewalls that must hold the agent's rules if the kernel refuses to load a module.
-WITHOUT = {"nf_tables": {"legacy"}, "nft_compat": {"legacy"}, "ip_tables": {"nft", "aws-cni"}, "": {"nft", "aws-cni"}}
+WITHOUT = {"nf_tables": {"legacy"}, "nft_compat": {"aws-cni", "vpc-cni-host"}, "ip_tables": {"nft", "aws-cni"}, "": {"nft", "aws-cni"}}
 
 
 def refused_module() -> str:

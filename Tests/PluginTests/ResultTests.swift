@@ -79,6 +79,7 @@ import VPCRPC
   struct Malformed: Sendable {
     let json: String
     let text: String
+    var version = CNIVersion.v040
   }
 
   @Test(arguments: [
@@ -90,11 +91,12 @@ import VPCRPC
     Malformed(json: #"{"ips":[{"address":"10.0.0.1"}]}"#, text: "ips[0].address is not an address"),
     Malformed(json: #"{"ips":[{"address":"10.0.0.1/32","interface":0}]}"#, text: "ips[0].interface is not the index"),
     Malformed(json: #"{"ips":[{"address":"10.0.0.1/32","gateway":"x"}]}"#, text: "ips[0].gateway is not an address"),
-    Malformed(json: #"{"cniVersion":"0.2.0","ip4":{}}"#, text: "ip4.ip is not an address"),
+    Malformed(json: #"{"cniVersion":"0.2.0","ip4":{}}"#, text: "ip4.ip is not an address", version: .v020),
+    Malformed(json: #"{"cniVersion":"0.2.0","ip4":{}}"#, text: "does not fit the configuration's 0.4.0"),
   ])
   func malformedResults(_ malformed: Malformed) throws {
     let json = try JSONParser.parse(Array(malformed.json.utf8))
-    let error = #expect(throws: CNIResult.Malformed.self) { try CNIResult(json, version: .v040) }
+    let error = #expect(throws: CNIResult.Malformed.self) { try CNIResult(json, version: malformed.version) }
     #expect(error?.description.contains(malformed.text) == true, "\(error?.description ?? "")")
   }
 

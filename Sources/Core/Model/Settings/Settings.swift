@@ -145,7 +145,7 @@ package struct Settings: Sendable, Hashable {
     clusterName = reader.text(.clusterName) ?? ""
     clusterEndpoint = reader.text(.clusterEndpoint) ?? ""
     httpTimeout = .seconds(reader.int(.httpTimeout, in: 10...600, default: 10))
-    version = reader.text(.version) ?? ""
+    version = reader.text(.version) ?? Setting.version.fallback
     nodeName = reader.text(.nodeName) ?? ""
     podName = reader.text(.podName) ?? ""
     warnings = reader.warnings

@@ -61,6 +61,9 @@ import VPCModel
     let led = wanted.evidence(in: table, pods: [pod], ledByMap: [pod], unmarked: [])
     #expect(led.contested == (try Self.prefixes("10.0.3.7/32")) && led.kept.isEmpty)
     #expect(wanted.evidence(in: table, pods: [pod], unmarked: []).contested.isEmpty, "it has rules of its own")
+    let idle = try #require(ENIMarks(enis: [one: .init(mark: 1, address: IPAddress("10.0.9.1"))]).table(.ipv4))
+    let none = wanted.evidence(in: idle, pods: [pod], ledByMap: [pod], unmarked: [])
+    #expect(none.contested == led.contested, "no pod is on a secondary ENI yet")
     let flushed = try #require(ENIMarks(enis: [one: .init(mark: 1), two: .init(mark: 2)]).table(.ipv4))
     #expect(
       wanted.evidence(in: flushed, pods: [pod], ledByMap: [pod], unmarked: []).contested.isEmpty, "nothing is known")

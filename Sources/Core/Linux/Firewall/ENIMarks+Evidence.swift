@@ -33,13 +33,15 @@ extension ENIMarks {
     for (id, eni) in enis { for source in eni.sources { wanted[source] = id } }
     let lengths = Set(found.keys.map(\.length)).union(wanted.keys.map(\.length)).sorted(by: >)
 
+    // A table without any element is no evidence: another program may have flushed it. The map of the ENIs' own addresses
+    // has elements as long as there are secondary ENIs.
+    let isFlushed = table.maps.values.allSatisfy(\.elements.isEmpty)
     var evidence = Evidence()
     for pod in pods {
       let around = lengths.compactMap { IPPrefix(containing: pod, length: $0) }
       let source = around.first { found[$0] != nil }
       let id = source.flatMap { found[$0] }
-      // An empty map is no evidence: another program may have flushed it.
-      if source == nil, found.isEmpty || !ledByMap.contains(pod) { continue }
+      if source == nil, isFlushed || !ledByMap.contains(pod) { continue }
       if let held = around.first(where: { wanted[$0] != nil }), let owner = wanted[held] {
         guard owner != id else { continue }
         evidence.contested.insert(held)

@@ -16,9 +16,12 @@ import VPCModel
   private final class SlowDisk: LineSink {
     private let lines = Mutex<[String]>([])
     private let gate = DispatchGate()
+    /// A line has arrived.
+    let isReached = Atomic<Bool>(false)
     var text: [String] { lines.withLock { $0 } }
 
     func write(_ line: [UInt8], at time: UTCTime, isUrgent: Bool) {
+      isReached.store(true, ordering: .releasing)
       gate.pass()
       lines.withLock { $0.append(String(decoding: line, as: UTF8.self)) }
     }
@@ -62,6 +65,21 @@ import VPCModel
     let told = try losses.map { try #require(try foreignJSON($0) as? [String: Any]) }
     #expect(told.allSatisfy { $0["level"] as? String == "warn" })
     #expect(told.compactMap { ($0["count"] as? String).flatMap(Int.init) }.reduce(0, +) == 1_900)
+  }
+
+  /// No later line is needed to report them.
+  @Test func lossesBehindTheLastBatchAreTold() async throws {
+    let disk = SlowDisk()
+    var limits = LogThread.Limits()
+    limits.lines = 1
+    let log = try LogThread(disk, limits: limits)
+    log.write(line(0), at: LineWriter.now(), isUrgent: true)
+    #expect(await eventually { disk.isReached.load(ordering: .acquiring) })
+    for number in 1...10 { log.write(line(number), at: LineWriter.now(), isUrgent: true) }
+    disk.letGo()
+    #expect(log.flush(within: .seconds(60)))
+    try #require(disk.text.count == 2)
+    #expect((try foreignJSON(disk.text[1]) as? [String: Any])?["count"] as? String == "10")
   }
 
   @Test func bytesAreBoundedToo() throws {

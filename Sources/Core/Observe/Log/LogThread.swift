@@ -77,7 +77,10 @@ extension LogThread {
     /// Of lines that wait and of those that are being written.
     private var count = 0
     private var bytes = 0
+    /// Dropped lines that no line has reported yet.
     private var dropped = 0
+    /// The thread is writing.
+    private var isWriting = false
     private var isClosed = false
     private(set) var total = 0
 
@@ -134,6 +137,7 @@ extension LogThread {
         guard count < limits.lines * room / 4, bytes + line.bytes.count <= limits.bytes * room / 4 else {
           dropped += 1
           total += 1
+          pthread_cond_signal(filled)
           return
         }
         waiting.append(line)
@@ -158,10 +162,12 @@ extension LogThread {
       end.tv_nsec += Int(attoseconds / 1_000_000_000)
       if end.tv_nsec >= 1_000_000_000 { (end.tv_sec, end.tv_nsec) = (end.tv_sec + 1, end.tv_nsec - 1_000_000_000) }
       return locked {
-        while count > 0 { if pthread_cond_timedwait(emptied, mutex, &end) == ETIMEDOUT { break } }
-        return count == 0
+        while !isIdle { if pthread_cond_timedwait(emptied, mutex, &end) == ETIMEDOUT { break } }
+        return isIdle
       }
     }
+
+    private var isIdle: Bool { count == 0 && dropped == 0 && !isWriting }
 
     private func run() {
       nameThread()
@@ -171,7 +177,8 @@ extension LogThread {
         locked {
           count -= batch.count
           bytes -= batch.reduce(0) { $0 + $1.bytes.count }
-          if count == 0 { pthread_cond_broadcast(emptied) }
+          isWriting = false
+          if isIdle { pthread_cond_broadcast(emptied) }
         }
       }
     }
@@ -179,13 +186,15 @@ extension LogThread {
     /// Waits for lines; nil when the owner is gone and all is written.
     private func next() -> (batch: [Line], dropped: Int)? {
       locked {
-        while waiting.isEmpty {
+        // Lines may be lost while the last batch is written, and none may follow: that is reported, too.
+        while waiting.isEmpty && dropped == 0 {
           if isClosed { return nil }
           pthread_cond_wait(filled, mutex)
         }
         defer {
           waiting = []
           dropped = 0
+          isWriting = true
         }
         return (waiting, dropped)
       }

@@ -124,7 +124,9 @@ sanitize: sanitize-thread sanitize-address ## Unit suites under ThreadSanitizer,
 .PHONY: sanitize-thread
 sanitize-thread: setup ## Unit suites under ThreadSanitizer (FILTER=Name runs one)
 	@swift build --scratch-path $(BUILD)/tsan --sanitize thread --build-tests 2>&1 | Tests/Checks/quiet-build
-	@TSAN_OPTIONS="suppressions=$(CURDIR)/Tests/Checks/thread-suppressions" \
+	@clang -shared -fPIC -O1 -Wall -Werror -o $(BUILD)/tsan/thread-mutex.so Tests/Checks/thread-mutex.c
+	@LD_PRELOAD="$(BUILD)/tsan/thread-mutex.so" \
+	  TSAN_OPTIONS="suppressions=$(CURDIR)/Tests/Checks/thread-suppressions" \
 	  swift test --scratch-path $(BUILD)/tsan --sanitize thread --skip-build \
 	  $(if $(FILTER),--filter '$(FILTER)',--skip KernelTests)
 

@@ -266,6 +266,7 @@ def test_a_kubelet_that_takes_too_many_pods_is_named(orphan: Node) -> None:
             kubelet.wait()
 
 
+@pytest.mark.timed
 def test_without_imds_the_rest_is_looked_at(vpc: Simulator, orphan: Node) -> None:
     vpc.imds(False, "orphan")
     try:
@@ -323,6 +324,7 @@ def test_leaked_enis_are_named(vpc: Simulator, node: Node) -> None:
         ec2.delete_network_interface(NetworkInterfaceId=leaked)
 
 
+@pytest.mark.timed
 def test_a_stopped_agent_is_named(node: Node) -> None:
     """It holds its socket and says nothing: what a probe would see."""
     os.kill(node.agent.pid, signal.SIGSTOP)

@@ -143,6 +143,7 @@ def node(vpc: Simulator) -> Iterator[Node]:
 # MARK: a healthy node
 
 
+@pytest.mark.timed
 def test_what_is_in_it(node: Node) -> None:
     bundle = collect(node)
     print(f"{bundle.seconds:.1f} s, {bundle.size} bytes, {len(bundle.files)} entries")
@@ -288,6 +289,7 @@ def test_a_long_log_and_a_long_line(node: Node) -> None:
 # MARK: what is missing
 
 
+@pytest.mark.timed
 def test_without_an_agent_without_imds(vpc: Simulator, make_node: Callable[..., Node]) -> None:
     node = make_node("dead", type="m5.large", subnet="a")
     node.agent.start()

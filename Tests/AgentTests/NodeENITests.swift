@@ -13,7 +13,8 @@ import VPCModel
   /// Texts as EC2 sends them, also those whose code alone says too little.
   @Test(arguments: [
     (
-      "UnassignPrivateIpAddresses", "InvalidParameterValue", "Some of [10.0.0.9] are not assigned to interface eni-1", 400,
+      "UnassignPrivateIpAddresses", "InvalidParameterValue", "Some of [10.0.0.9] are not assigned to interface eni-1",
+      400,
       Fault.notAssigned
     ),
     (

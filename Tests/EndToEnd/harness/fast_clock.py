@@ -54,8 +54,9 @@ class FastClock:
 
     def __init__(self) -> None:
         descriptor, self._path = tempfile.mkstemp(prefix="fast-clock-")
-        os.ftruncate(descriptor, 8)
-        self._map = mmap.mmap(descriptor, 8)
+        # The rate, and what the library keeps from one agent to the next.
+        os.ftruncate(descriptor, 24)
+        self._map = mmap.mmap(descriptor, 24)
         os.close(descriptor)
         self._ran, self._since = 0.0, time.monotonic()
         self.rate = 1

@@ -3,8 +3,9 @@
 //
 //   LD_PRELOAD=fast_clock.so FAST_CLOCK_RATE_FILE=FILE PROGRAM
 //
-// FILE holds one 64-bit number, the rate: seconds of the program for one real second. It is mapped, so that whoever wrote
-// it can change it while the program runs. Scaled are the clocks that only go forward (CLOCK_MONOTONIC, _RAW, _COARSE and
+// FILE holds three 64-bit numbers and is mapped. The first is the rate: seconds of the program for one real second; whoever
+// wrote it can change it while the program runs. The second says how far the program's clocks are ahead: the next program
+// on the node goes on from there, as clocks do that count from the machine's start. The third is ours. Scaled are the clocks that only go forward (CLOCK_MONOTONIC, _RAW, _COARSE and
 // CLOCK_BOOTTIME), timerfds on them, and the waits of epoll, poll and nanosleep. The calendar (CLOCK_REALTIME) is not:
 // signatures and tags need the true one. Without a file nothing changes.
 
@@ -27,10 +28,12 @@
 enum { MAX_FD = 4096, SECOND = 1000000000 };
 
 static pthread_mutex_t guard = PTHREAD_MUTEX_INITIALIZER;
-static const volatile uint64_t *shared_rate;
-static int64_t rate = 1;
 // What the program's clocks are ahead of the real ones, and the real instant (CLOCK_MONOTONIC) when that was reckoned.
-static int64_t ahead, reckoned_at;
+static struct shared {
+    volatile uint64_t rate;
+    int64_t ahead, reckoned_at;
+} own = {.rate = 1}, *shared = &own;
+static int64_t rate = 1;
 
 // A timer on a scaled clock, as the program set it: its next end in the program's time.
 static struct timer {
@@ -58,9 +61,9 @@ static int is_scaled(clockid_t clock) {
 // With `guard` held: the program's instant on a clock.
 static int64_t fake(clockid_t clock) {
     int64_t now = real(CLOCK_MONOTONIC);
-    ahead += (now - reckoned_at) * (rate - 1);
-    reckoned_at = now;
-    return real(clock) + ahead;
+    shared->ahead += (now - shared->reckoned_at) * (rate - 1);
+    shared->reckoned_at = now;
+    return real(clock) + shared->ahead;
 }
 
 static void arm(int fd) {
@@ -78,7 +81,7 @@ static void arm(int fd) {
 }
 
 static void follow_rate(void) {
-    uint64_t wanted = shared_rate ? *shared_rate : 1;
+    uint64_t wanted = shared->rate;
     if (wanted == (uint64_t)rate || wanted == 0) return;
     fake(CLOCK_MONOTONIC);
     rate = (int64_t)wanted;
@@ -99,14 +102,15 @@ static void *watch(void *nothing) {
 
 __attribute__((constructor)) static void begin(void) {
     const char *path = getenv("FAST_CLOCK_RATE_FILE");
-    reckoned_at = real(CLOCK_MONOTONIC);
+    own.reckoned_at = real(CLOCK_MONOTONIC);
     if (!path) return;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = open(path, O_RDWR | O_CLOEXEC);
     if (fd < 0) return;
-    void *map = mmap(NULL, sizeof(uint64_t), PROT_READ, MAP_SHARED, fd, 0);
+    void *map = mmap(NULL, sizeof(struct shared), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     close(fd);
     if (map == MAP_FAILED) return;
-    shared_rate = map;
+    shared = map;
+    shared->reckoned_at = own.reckoned_at;
     follow_rate();
     pthread_t thread;
     if (pthread_create(&thread, NULL, watch, NULL) == 0) pthread_detach(thread);

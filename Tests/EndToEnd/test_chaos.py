@@ -37,6 +37,8 @@ RESTARTS = int(os.environ.get("VPC_CNI_CHAOS_RESTARTS", "500"))
 SEED = int(os.environ.get("VPC_CNI_CHAOS_SEED", "1"))
 RATE = 30
 NAMESPACES = 14
+# How old a listing may be, in the agent's time: what docs/decisions/0055 takes for granted of EC2.
+STALE = 60
 MODES = {
     "addresses": {"WARM_IP_TARGET": "1", "MINIMUM_IP_TARGET": "1"},
     "prefixes": {"ENABLE_PREFIX_DELEGATION": "true", "WARM_PREFIX_TARGET": "1"},
@@ -61,6 +63,7 @@ class Chaos:
     done: Counter[str] = field(default_factory=Counter)
     number: int = 0
     stale: str = ""
+    stale_at: float = 0.0
 
     # MARK: what happens
 
@@ -71,7 +74,7 @@ class Chaos:
         self.start()
         for _ in range(restarts):
             if self.dice.random() < 0.4:
-                self.stale = listing(self.vpc, self.node)
+                self.stale, self.stale_at = listing(self.vpc, self.node), self.now()
             self.disturb()
             self.come_and_go()
             self.compare("running")
@@ -91,6 +94,11 @@ class Chaos:
         agent.start(wait=False)
         wait_for(self.serves, f"{self.node.name}: agent serves", 60)
         agent.clock.rate = RATE
+
+    def now(self) -> float:
+        """Seconds of the agent's time."""
+        assert self.node.agent.clock is not None
+        return self.node.agent.clock.elapsed()
 
     def serves(self) -> bool:
         """Whether the socket takes connections: quicker than a probe, and no process."""
@@ -175,7 +183,7 @@ class Chaos:
         """The next agent's first listing is stale, incomplete, or not to be had; IMDS lacks something or does not answer."""
         caller = self.node.name
         match self.dice.randrange(6):
-            case 0 if self.stale:
+            case 0 if self.stale and self.now() - self.stale_at < STALE:
                 self.done["stale listing"] += 1
                 self.vpc.fault("DescribeNetworkInterfaces", times=self.dice.choice([1, 1, 2]), http=200, body=self.stale, caller=caller)
             case 1:

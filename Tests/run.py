@@ -11,7 +11,6 @@ of each is in DIR/test-logs.
 from __future__ import annotations
 
 import argparse
-import os
 import subprocess
 import sys
 import threading
@@ -23,6 +22,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 SHOWN_LINES = 120
 SLOWEST = 20
+
+
+def has_failed(case: ET.Element) -> bool:
+    """Whether a test case of a JUnit report failed, in its call or in a fixture."""
+    return case.find("failure") is not None or case.find("error") is not None
 
 
 @dataclass
@@ -57,7 +61,7 @@ class Tier:
     def read(self, report: Path) -> None:
         for case in ET.parse(report).getroot().iter("testcase"):
             self.tests.append((f"{case.get('classname', '')}.{case.get('name', '')}", float(case.get("time") or 0)))
-            self.failed += case.find("failure") is not None or case.find("error") is not None
+            self.failed += has_failed(case)
             self.skipped += case.find("skipped") is not None
 
 

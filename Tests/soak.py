@@ -18,7 +18,7 @@ import xml.etree.ElementTree as ET
 from collections import defaultdict
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from run import ROOT, has_failed
 
 
 def main() -> int:
@@ -44,8 +44,7 @@ def main() -> int:
                      "Tests/EndToEnd", *others],
                     cwd=ROOT, stdout=output, stderr=subprocess.STDOUT, check=False, env={**os.environ, "VPC_CNI_ORDER": str(number)}).returncode
             cases = list(ET.parse(report).getroot().iter("testcase")) if report.exists() else []
-            failed = [f"{case.get('classname')}::{case.get('name')}" for case in cases
-                      if case.find("failure") is not None or case.find("error") is not None]
+            failed = [f"{case.get('classname')}::{case.get('name')}" for case in cases if has_failed(case)]
             for test in failed:
                 failures[test].append(number)
             bad += status not in (0, 1) or not cases

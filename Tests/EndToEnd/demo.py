@@ -22,9 +22,9 @@ from harness.node import Node  # noqa: E402
 from harness.pod import Pod  # noqa: E402
 from simulator import registry  # noqa: E402
 from simulator.client import Simulator  # noqa: E402
+from simulator.fabric import INTERNET_ADDRESS as INTERNET
 
 PODS_PER_NODE = 12  # an m5.large holds 9 pod addresses on its primary ENI: the second ENI is needed
-INTERNET = "198.51.100.10"
 
 
 class Story:

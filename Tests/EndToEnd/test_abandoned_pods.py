@@ -9,8 +9,8 @@ from harness.node import Node
 from harness.pod import Pod
 from harness.waiting import wait_for
 from simulator.client import Simulator
+from simulator.fabric import INTERNET_ADDRESS as INTERNET
 
-INTERNET = "198.51.100.10"
 FREED = "pod is gone without a DEL"
 
 

@@ -19,8 +19,8 @@ from harness.node import Node
 from harness.pod import Pod
 from harness.waiting import wait_for
 from simulator.client import Simulator
+from simulator.fabric import INTERNET_ADDRESS as INTERNET
 
-INTERNET = "198.51.100.10"
 VERSIONS = ["0.3.1", "0.4.0", "1.0.0"]  # those that Debian's plugins take
 HOST_PORT, POD_PORT = 18080, 8080
 

@@ -13,9 +13,9 @@ from harness.cri import CONTAINER_RUNNING, RuntimeRefused
 from harness.node import Node
 from harness.waiting import wait_for
 from simulator.client import Simulator
+from simulator.fabric import INTERNET_ADDRESS as INTERNET
 
 PODS = 30
-INTERNET = "198.51.100.10"
 
 
 def at_once(runtime: Containerd, names: list[str]) -> list[Sandbox]:

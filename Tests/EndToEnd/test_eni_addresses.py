@@ -12,8 +12,8 @@ from harness.node import Node
 from harness.traffic import device_index
 from harness.waiting import wait_for
 from simulator.client import Simulator
+from simulator.fabric import INTERNET_ADDRESS as INTERNET
 
-INTERNET = "198.51.100.10"
 SIMULATOR = {"nat_gateway": True}
 
 

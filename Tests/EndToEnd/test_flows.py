@@ -10,8 +10,7 @@ from harness.node import Node
 from harness.pod import Pod
 from harness.waiting import wait_for
 from simulator.client import Simulator
-
-INTERNET = "198.51.100.10"
+from simulator.fabric import INTERNET_ADDRESS as INTERNET
 
 
 @pytest.fixture

@@ -17,8 +17,8 @@ from harness.pod import Pod
 from harness.traffic import SERVICE_PORTS, Flow, Leg, Place, Traffic, device_index
 from harness.waiting import wait_for
 from simulator.client import Instance, Simulator
+from simulator.fabric import INTERNET_ADDRESS as INTERNET
 
-INTERNET = "198.51.100.10"
 PODS = 8  # a t3.small has three ENIs for three pods each
 # A NAT gateway, so that the internet is reached from pods' addresses too.
 SIMULATOR = {"nat_gateway": True}

@@ -14,8 +14,8 @@ from harness.pod import Pod
 from harness.traffic import device_index
 from harness.waiting import wait_for
 from simulator.client import Simulator
+from simulator.fabric import INTERNET_ADDRESS as INTERNET
 
-INTERNET = "198.51.100.10"
 SIMULATOR = {"nat_gateway": True}
 
 

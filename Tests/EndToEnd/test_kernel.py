@@ -14,8 +14,8 @@ from harness.node import Node
 from harness.pod import Pod
 from harness.traffic import device_index
 from simulator.client import Simulator
+from simulator.fabric import INTERNET_ADDRESS as INTERNET
 
-INTERNET = "198.51.100.10"
 
 # The firewalls that must hold the agent's rules if the kernel refuses to load a module.
 WITHOUT = {"nf_tables": {"legacy"}, "nft_compat": {"aws-cni", "vpc-cni-host"}, "ip_tables": {"nft", "aws-cni"}, "": {"nft", "aws-cni"}}

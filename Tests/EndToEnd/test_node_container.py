@@ -19,8 +19,8 @@ from harness.node import Node
 from harness.waiting import wait_for
 from kubeapi.client import KubeAPI, agent_pod, cni_node, eni_config, node as kube_node, pod as kube_pod
 from simulator.client import Simulator
+from simulator.fabric import INTERNET_ADDRESS as INTERNET
 
-INTERNET = "198.51.100.10"
 IMAGE = "localhost/vpc-cni:dev"
 
 

@@ -17,6 +17,7 @@ from harness.entrypoint import CONFIGURATIONS, CONFLIST, Entrypoint
 from harness.node import Node
 from harness.waiting import wait_for
 from simulator.client import Simulator
+from simulator.fabric import INTERNET_ADDRESS as INTERNET
 
 TEMPLATE = f"{CONFIGURATIONS}/template"
 
@@ -137,7 +138,7 @@ def test_order_of_a_start(node: Node, make_entrypoint: Callable[..., Entrypoint]
     assert [each["type"] for each in json.loads(entrypoint.conflist())["plugins"]] == ["aws-cni", "portmap"]
     assert files(node) == {CONFLIST, paths.PLUGIN, paths.SUPPORT}, "nothing temporary is left"
     pod = node.pod("web").add()
-    assert pod.ping("198.51.100.10")
+    assert pod.ping(INTERNET)
     pod.delete()
     assert entrypoint.terminate() == 0
     assert entrypoint.conflist(), "what a restart finds"
@@ -167,7 +168,7 @@ def test_a_held_xtables_lock_ends_nobody(node: Node, make_entrypoint: Callable[.
         assert node.agent.healthy()
         pod = node.pod("meanwhile").add()
         assert node.agent.healthy()
-    assert pod.ping("198.51.100.10")
+    assert pod.ping(INTERNET)
 
 
 def test_termination_is_passed_on(node: Node, make_entrypoint: Callable[..., Entrypoint]) -> None:
@@ -232,7 +233,7 @@ def test_a_container_that_comes_again_finds_everything(node: Node, make_entrypoi
     assert before.splitlines()[1] == after.splitlines()[1] and before.splitlines()[0] != after.splitlines()[0]
     assert json.loads(again.conflist())["plugins"][-1]["type"] == "bandwidth"
     pod.check()
-    assert pod.ping("198.51.100.10")
+    assert pod.ping(INTERNET)
 
 
 # MARK: bad input

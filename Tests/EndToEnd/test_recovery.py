@@ -15,6 +15,7 @@ from harness.pod import PluginFailure, Pod
 from harness.state import expected, kernel
 from harness.waiting import wait_for
 from simulator.client import Simulator
+from simulator.fabric import INTERNET_ADDRESS as INTERNET
 
 INSTANCE_TAG = "node.k8s.amazonaws.com/instance_id"
 STEPS = ["CreateNetworkInterface", "AttachNetworkInterface", "ModifyNetworkInterfaceAttribute"]
@@ -56,7 +57,7 @@ def everything_talks(vpc: Simulator, pods: list[Pod]) -> None:
     vpc.drops(reset=True)
     for pod, other in zip(pods, pods[1:] + pods[:1]):
         assert pod.ping(other.address), f"{pod.name} to {other.name}"
-        assert pod.ping("198.51.100.10"), f"{pod.name} to the internet"
+        assert pod.ping(INTERNET), f"{pod.name} to the internet"
     assert vpc.drops()["total"] == 0, vpc.drops()
 
 

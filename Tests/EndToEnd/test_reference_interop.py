@@ -18,8 +18,7 @@ from harness.pod import PluginFailure, Pod
 from harness.reference import ReferenceAgent, ReferencePod
 from harness.waiting import wait_for
 from simulator.client import Simulator
-
-INTERNET = "198.51.100.10"
+from simulator.fabric import INTERNET_ADDRESS as INTERNET
 
 
 def reference_pod(node: Node, name: str) -> ReferencePod:

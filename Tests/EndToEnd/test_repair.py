@@ -17,8 +17,8 @@ from harness.pod import Pod
 from harness.state import wait_sound
 from harness.waiting import wait_for
 from simulator.client import Simulator
+from simulator.fabric import INTERNET_ADDRESS as INTERNET
 
-INTERNET = "198.51.100.10"
 PROMISE = 2.0
 # What looking at a node from here may take: a dozen programs for each look, on a machine that runs other things beside.
 IN_TIME = 20.0

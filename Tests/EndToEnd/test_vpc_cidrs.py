@@ -14,11 +14,11 @@ from harness.pod import Pod
 from harness.traffic import Flow, Place, Traffic, device_index
 from harness.waiting import wait_for
 from simulator.client import Simulator
+from simulator.fabric import INTERNET_ADDRESS as INTERNET_ROUTER
 
 SIMULATOR = {"nat_gateway": True}
 CIDR = "100.64.0.0/16"
 BEYOND = "100.64.9.9"  # an address of it that no ENI of ours has: a network that is reached through the VPC's router
-INTERNET_ROUTER = "198.51.100.10"
 
 
 def with_pods(node: Node) -> list[Pod]:

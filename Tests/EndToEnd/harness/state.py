@@ -14,10 +14,10 @@ from .pod import Pod
 from .waiting import wait_for
 
 from simulator.client import Simulator
+from simulator.fabric import INTERNET_ADDRESS as INTERNET
 
 INSTANCE_TAG = "node.k8s.amazonaws.com/instance_id"
 CREATED_TAG = "node.k8s.amazonaws.com/createdAt"
-INTERNET = "198.51.100.10"
 
 State = dict[str, set[Any]]
 

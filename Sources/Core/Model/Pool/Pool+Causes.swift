@@ -95,13 +95,8 @@ extension Backoff {
     case .throttled(let call): .throttled(call: call, retryIn: wait)
     case .unauthorized(let permission): .missingPermission(permission, retryIn: wait, words: words)
     case .subnetFull: .callFailed("the subnet is full", retryIn: wait)
-    case .noFreePrefix: .callFailed("the subnet has no free prefix", retryIn: wait)
-    case .addressLimit: .callFailed("EC2 reports more addresses on the ENI than the agent knows", retryIn: wait)
-    case .notAssigned: .callFailed("EC2 reports addresses as not assigned to the ENI", retryIn: wait)
-    case .attachmentLimit: .callFailed("EC2 refuses to attach more ENIs to this instance", retryIn: wait)
     case .deviceTaken: .callFailed("EC2 reports device indexes as taken that no known ENI has", retryIn: wait)
-    case .eniGone: .callFailed("the ENI is gone", retryIn: wait)
-    case .other(let text): .callFailed(text, retryIn: wait)
+    default: .callFailed(fault.description, retryIn: wait)
     }
   }
 }

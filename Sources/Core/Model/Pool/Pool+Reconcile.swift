@@ -53,7 +53,6 @@ extension Pool {
       guard move.askedAt + Move.confirmation <= listing.askedAt else { return false }
     }
     moves[prefix] = nil
-    recent.returned[Place(prefix, eni)] = nil
     return add(prefix, slot)
   }
 

@@ -110,16 +110,14 @@ extension Pool {
     book.slots[slot].usable.assigned > 0 || book.slots[slot].aside.assigned > 0
   }
 
-  /// No pod gets an address of the CIDR before that instant.
-  mutating func rest(_ cidr: IPPrefix, until: PoolInstant) {
-    for offset in 0..<min(cidr.count, PoolSettings.addressesPerPrefix) {
-      if let address = cidr.address(at: offset) { book.restoreCooldown(address, until: until) }
-    }
-  }
-
   /// IMDS lags, and unassigns of an earlier agent are unknown: only addresses in use are known to be the node's.
   mutating func restUnproven(_ now: PoolInstant) {
-    for cidr in Array(book.cidrOf.keys).sorted() { rest(cidr, until: now + settings.timings.quarantine) }
+    for cidr in Array(book.cidrOf.keys).sorted() {
+      for offset in 0..<min(cidr.count, PoolSettings.addressesPerPrefix) {
+        guard let address = cidr.address(at: offset) else { continue }
+        book.restoreCooldown(address, until: now + settings.timings.quarantine)
+      }
+    }
   }
 
   /// Unassigns in progress or recent ones, for the checkpoint.

@@ -78,16 +78,9 @@ extension ActionFailure.Fault {
   /// For a list: EC2's message, shortened.
   fileprivate var text: String {
     switch self {
-    case .throttled(let call): "EC2 throttles \(call)"
-    case .unauthorized(let permission): "missing permission \(permission)"
     case .subnetFull: "the subnet is full"
-    case .noFreePrefix: "the subnet has no free prefix"
-    case .addressLimit: "EC2 reports more addresses on the ENI than the agent knows"
     case .attachmentLimit: "EC2 refuses to attach more ENIs"
-    case .deviceTaken: "the device index is taken"
-    case .notAssigned: "EC2 reports addresses as not assigned to the ENI"
-    case .eniGone: "the ENI is gone"
-    case .other(let text): text
+    default: description
     }
   }
 }

@@ -42,7 +42,7 @@ package struct MetricsHelperSettings: Sendable, Hashable {
     logLevel = Settings.word(.logLevel, &reader, default: .debug)
     clusterEndpoint = reader.text(.clusterEndpoint) ?? ""
     httpTimeout = .seconds(reader.int(.httpTimeout, in: 10...600, default: 10))
-    version = reader.text(.version) ?? Setting.version.fallback
+    version = reader.textOrDefault(.version)
     warnings = reader.warnings
   }
 

@@ -62,7 +62,7 @@ package struct NodeSettings: Sendable, Hashable {
 
   /// Standard output carries the plugin's result, so it cannot be a log.
   private static func logFile(_ setting: Setting, _ reader: SettingReader) throws(SettingError) -> String {
-    let value = reader.text(setting) ?? setting.fallback
+    let value = reader.textOrDefault(setting)
     if value.lowercased() == "stderr" { return value }
     guard !LogFileName.isStdout(value) else {
       throw SettingError(name: setting.name, value: value, allowed: "an absolute path or stderr")

@@ -42,6 +42,9 @@ struct SettingReader {
     return value
   }
 
+  /// The value as set, or the default.
+  func textOrDefault(_ setting: Setting) -> String { text(setting) ?? setting.fallback }
+
   mutating func warn(_ setting: Setting, _ value: String, used: String) {
     warnings.append(
       SettingWarning(name: setting.name, value: String(value.prefix(200)), allowed: setting.allowed, used: used))

@@ -12,7 +12,7 @@ extension Settings {
   }
 
   static func absolutePath(_ setting: Setting, _ reader: SettingReader) throws(SettingError) -> String {
-    let value = reader.text(setting) ?? setting.fallback
+    let value = reader.textOrDefault(setting)
     guard value.utf8.first == UInt8(ascii: "/"), value.utf8.count < 4096, !value.utf8.contains(0) else {
       throw reader.refuse(setting, value)
     }
@@ -20,7 +20,7 @@ extension Settings {
   }
 
   static func listenAddress(_ setting: Setting, _ reader: SettingReader) throws(SettingError) -> ListenAddress {
-    let value = reader.text(setting) ?? setting.fallback
+    let value = reader.textOrDefault(setting)
     guard let address = ListenAddress(value) else { throw reader.refuse(setting, value) }
     return address
   }

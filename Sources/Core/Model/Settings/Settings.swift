@@ -106,8 +106,8 @@ package struct Settings: Sendable, Hashable {
     usesPrefixes = reader.bool(.prefixDelegation, default: false)
     cooldown = .seconds(try reader.strictInt(.cooldown, in: 0...86_400, default: 30))
     usesCustomNetworking = reader.bool(.customNetworking, default: false)
-    eniConfigAnnotation = reader.text(.eniConfigAnnotation) ?? Setting.eniConfigAnnotation.fallback
-    eniConfigLabel = reader.text(.eniConfigLabel) ?? Setting.eniConfigLabel.fallback
+    eniConfigAnnotation = reader.textOrDefault(.eniConfigAnnotation)
+    eniConfigLabel = reader.textOrDefault(.eniConfigLabel)
     managesUnschedulable = reader.bool(.manageUnschedulable, default: false)
     discoversSubnets = reader.bool(.subnetDiscovery, default: true)
     provisions = !reader.bool(.disableProvisioning, default: false)
@@ -136,7 +136,7 @@ package struct Settings: Sendable, Hashable {
     annotatesPodIP = reader.bool(.annotatePodIP, default: false)
 
     logLevel = Settings.word(.logLevel, &reader, default: .debug)
-    logFile = reader.text(.logFile) ?? Setting.logFile.fallback
+    logFile = reader.textOrDefault(.logFile)
     let isIntrospectionOff = reader.bool(.disableIntrospection, default: false)
     let address = try Settings.listenAddress(.introspectionAddress, reader)
     introspectionAddress = isIntrospectionOff ? nil : address
@@ -145,7 +145,7 @@ package struct Settings: Sendable, Hashable {
     clusterName = reader.text(.clusterName) ?? ""
     clusterEndpoint = reader.text(.clusterEndpoint) ?? ""
     httpTimeout = .seconds(reader.int(.httpTimeout, in: 10...600, default: 10))
-    version = reader.text(.version) ?? Setting.version.fallback
+    version = reader.textOrDefault(.version)
     nodeName = reader.text(.nodeName) ?? ""
     podName = reader.text(.podName) ?? ""
     warnings = reader.warnings

@@ -80,8 +80,10 @@ extension NodeNetwork {
   /// Former addresses of an ENI that running pods use and no other ENI has: they keep their routes.
   func keepInUse(of eni: ENIID, besides slots: Set<IPPrefix>) throws {
     let old = (enis[eni]?.slots ?? []).union(kept[eni]?.sources ?? [])
+    let former = old.subtracting(slots)
+    guard !former.isEmpty else { return kept[eni] = nil }
     let others = enis.filter { $0.key != eni }.values.reduce(into: slots) { $0.formUnion($1.slots) }
-    let left = try runningPods(in: old.filter { old in !others.contains { $0.overlaps(old) } })
+    let left = try runningPods(in: former.filter { old in !others.contains { $0.overlaps(old) } })
     guard let mark = enis[eni]?.mark ?? kept[eni]?.mark, !left.isEmpty else { return kept[eni] = nil }
     kept[eni] = ENIMarks.ENI(mark: mark, sources: left)
   }

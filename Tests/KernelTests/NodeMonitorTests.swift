@@ -123,15 +123,16 @@ struct NodeMonitorTests {
       var none = rlimit(rlim_cur: 0, rlim_max: old.rlim_max)
       setrlimit(resource, &none)
       var opened = 0
-      for _ in 0..<2000 {
+      for _ in 0..<20_000 {
         if (try? NetlinkMonitor(.links)) != nil { opened += 1 }
         if (try? NftablesMonitor(queueSize: 4096)) != nil { opened += 1 }
       }
       setrlimit(resource, &old)
       let grown = (size() - before) * 4096
       precondition(opened == 0 && before > 0, "\(opened) opened")
-      // Each buffer that leaks is 32 or 64 KiB: 190 MB in all.
-      precondition(grown < 20_000_000, "\(grown) bytes")
+      // Each buffer that leaks is 32 or 64 KiB: 1.9 GB in all. A thread of Swift's pool that starts meanwhile reserves up to
+      // 136 MB for its stack and its part of the heap.
+      precondition(grown < 600_000_000, "\(grown) bytes")
     }
   }
 

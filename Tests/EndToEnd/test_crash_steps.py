@@ -29,6 +29,8 @@ from simulator.fabric import EC2_ADDRESS, IMDS_ADDRESS
 
 AT_ONCE = 3
 WRITES = "sendmsg,sendto,write"
+# Seconds of the agent's time in which it looks at the whole node once more: those steps count too.
+A_LOOK = 75.0
 BY_ADDRESS = {"WARM_IP_TARGET": "1", "MINIMUM_IP_TARGET": "1"}
 BY_PREFIX = {"ENABLE_PREFIX_DELEGATION": "true", "WARM_PREFIX_TARGET": "1"}
 
@@ -44,11 +46,11 @@ class Case:
 
     def prepare(self, node: Node) -> None:
         node.agent.start()
-        node.wait_quiet()
+        settle(node)
         if self.before:
             node.add_pods(self.before, prefix="before")
             wait_for(lambda: sum(count for count, _ in node.shape()) >= self.addresses, f"{node.name}: warm addresses", 30)
-            node.wait_quiet()
+            settle(node)
 
     def provoke(self, node: Node) -> None:
         """One pod more is served from what is there, and the pool grows; or the pods go."""
@@ -65,6 +67,12 @@ FREE = Case({}, gives_back=True, before=1, addresses=6)
 ASSIGN = Case(BY_ADDRESS, gives_back=False, before=4, addresses=5)  # the second ENI has two of its three addresses
 UNASSIGN = Case(BY_ADDRESS, gives_back=True, before=5, addresses=6)
 ASSIGN_PREFIX = Case(BY_PREFIX, gives_back=False)
+
+
+def settle(node: Node) -> None:
+    """Until the agent has nothing more to ask of EC2. There is no other timing in these tests."""
+    with node.hurry(5):
+        node.wait_quiet()
 
 
 def at_once(jobs: Iterable[Callable[[], None]]) -> None:
@@ -105,14 +113,14 @@ def is_killed_giving_back(node: Node) -> bool:
     assert process is not None
     wait_for(lambda: process.poll() is not None or len(node.enis()) == 1, f"{node.name}: the agent dies or ends its work", 30)
     if process.poll() is None:
-        node.wait_quiet()
+        node.wait_quiet(still_for=A_LOOK)
     return process.poll() is not None
 
 
 def assert_made_good(vpc: Simulator, node: Node, may_be_left: set[int]) -> None:
     """By a new agent."""
     node.agent.start()
-    node.wait_quiet()
+    settle(node)
     wait_sound(node, node.pods)
     left = unattached(vpc, node)
     assert len(left) in may_be_left, f"{node.name}: ENIs left over: {left}"
@@ -120,7 +128,7 @@ def assert_made_good(vpc: Simulator, node: Node, may_be_left: set[int]) -> None:
     secondary = [eni for eni in node.enis() if eni["index"]]
     assert all(eni["delete_on_termination"] for eni in secondary), f"{node.name}: an ENI would outlive the instance"
     node.add_pods(5 - len(node.pods), prefix="late")  # more than one ENI has
-    node.wait_quiet()
+    settle(node)
     wait_sound(node, node.pods)
     assert_reach(node.pods)
     for eni in left:
@@ -207,7 +215,9 @@ def test_killed_at_each_step_in_the_kernel(
     case.provoke(survey)
     if case.gives_back:
         wait_for(lambda: len(survey.enis()) == 1, "the ENI goes", 30)
-    survey.wait_quiet()
+        survey.wait_quiet(still_for=A_LOOK)
+    else:
+        settle(survey)
     steps = Counter(finish(tracer))
     print(f"{name}: {dict(steps)}")
     assert steps, "the kernel thread writes nothing"

@@ -38,6 +38,10 @@ class Agent:
         self.seconds_to_ready = 0.0
         self.outlives = False
 
+    def now(self) -> float:
+        """Seconds of the agent's time, which are real ones without a fast clock."""
+        return self.clock.elapsed() if isinstance(self.clock, FastClock) else time.monotonic()
+
     def start(self, wait: bool = True, deadline: float = 20.0) -> Agent:
         began = time.monotonic()
         words = [*(self.clock.words if self.clock else []), *self.wrapper, str(paths.BINARY), "agent"]

@@ -17,6 +17,9 @@ from .waiting import wait_for
 
 from simulator.client import Instance, Simulator
 
+# Seconds of real time: several round trips to EC2 on a busy machine.
+LEAST_REST = 0.4
+
 
 class Node:
     """`environment` is the agent's, on top of what the manifest sets. With `fast_clock`, `hurry` makes its time run."""
@@ -94,18 +97,19 @@ class Node:
         return [(len(eni["addresses"]) - 1, len(eni["prefixes"])) for eni in self.enis()]
 
     def wait_quiet(self, what: str = "EC2 calls ended", deadline: float = 30.0, still_for: float = 1.7) -> None:
-        """Until there was no new EC2 call of this node for so many seconds, and every ENI is wired.
+        """Until there was no new EC2 call of this node for so many seconds of the agent's time, and every ENI is wired.
 
-        Longer than the second for which the agent lets a shortage of warm addresses gather before it asks for more.
+        Longer than the second for which the agent lets a shortage of warm addresses gather before it asks for more. Real
+        time passes too: calls that are under way do not hurry with the agent.
         """
-        last, since = -1, time.monotonic()
+        last, since, began = -1, 0.0, 0.0
 
         def still() -> bool:
-            nonlocal last, since
+            nonlocal last, since, began
             calls = sum(self.calls().values())
             if calls != last or len(self.agent_rules()) != len(self.enis()) - 1:
-                last, since = calls, time.monotonic()
-            return time.monotonic() - since >= still_for
+                last, since, began = calls, self.agent.now(), time.monotonic()
+            return self.agent.now() - since >= still_for and time.monotonic() - began >= min(still_for, LEAST_REST)
 
         wait_for(still, f"{self.name}: {what}", deadline, pause=0.1)
 

@@ -126,7 +126,7 @@ def test_what_changes_behind_the_agents_back(vpc: Simulator, make_node: Callable
     """Seen within about a minute: an address that came is used, one that went with its pod stays accounted, a foreign
     ENI is adopted. One look, a question or two to EC2."""
     node = make_node("behind", type="m5.large", subnet="a",
-                     environment={"WARM_ENI_TARGET": "0", "WARM_IP_TARGET": "1", "MINIMUM_IP_TARGET": "4"})
+                     environment={"WARM_ENI_TARGET": "0", "WARM_IP_TARGET": "1", "MINIMUM_IP_TARGET": "4"}, fast_clock=True)
     node.agent.start()
     pods = node.add_pods(3)
     ec2 = vpc.ec2()
@@ -134,7 +134,7 @@ def test_what_changes_behind_the_agents_back(vpc: Simulator, make_node: Callable
     victim = pods[0]
     ec2.unassign_private_ip_addresses(NetworkInterfaceId=primary, PrivateIpAddresses=[victim.address])
     eni = attach_foreign(vpc, node, addresses=4)
-    wait_for(lambda: eni in node.agent.log(), "the foreign ENI in the log", deadline=100, pause=0.5)
+    node.wait_in_agent_time(lambda: eni in node.agent.log(), "the foreign ENI in the log", deadline=100)
     wait_for(lambda: any(INSTANCE in tags(each) for each in interfaces(vpc, node)[1:]), "its tags", deadline=30)
     more = node.add_pods(5, prefix="more")
     addresses = [pod.address for pod in [*pods, *more]]

@@ -30,7 +30,7 @@ def test_provisioning_off(vpc: Simulator, make_node: Callable[..., Node]) -> Non
     """Somebody else assigns and attaches; the agent changes nothing, and sees it within about a minute."""
     ec2 = vpc.ec2()
     node = make_node("provided", type="m5.large", subnet="a",
-                     environment={"DISABLE_NETWORK_RESOURCE_PROVISIONING": "true"})
+                     environment={"DISABLE_NETWORK_RESOURCE_PROVISIONING": "true"}, fast_clock=True)
     ec2.assign_private_ip_addresses(NetworkInterfaceId=primary(vpc, node)["eni"], SecondaryPrivateIpAddressCount=2)
     node.agent.start()
     node.add_pods(2)
@@ -43,7 +43,7 @@ def test_provisioning_off(vpc: Simulator, make_node: Callable[..., Node]) -> Non
             NetworkInterfaceIds=[primary(vpc, node)["eni"]])["NetworkInterfaces"][0]["SubnetId"],
         SecondaryPrivateIpAddressCount=3)["NetworkInterface"]["NetworkInterfaceId"]
     ec2.attach_network_interface(NetworkInterfaceId=made, InstanceId=node.instance.instance_id, DeviceIndex=1)
-    wait_for(lambda: f"set up {made}" in node.agent.log(), "the new ENI", deadline=100, pause=0.5)
+    node.wait_in_agent_time(lambda: f"set up {made}" in node.agent.log(), "the new ENI", deadline=100)
     more = node.add_pods(4, prefix="more")
     assert more[0].ping(more[-1].address)
     assert not MUTATING & set(asked(vpc, node)), asked(vpc, node)

@@ -137,7 +137,7 @@ def _try_to_add(pod: Any) -> bool:
 
 def test_series_go_with_their_eni(make_node: Callable[..., Node]) -> None:
     """The pool gives an idle ENI back when it is a minute old; what was said of it is then gone."""
-    node = make_node("leaving", type="m5.large", subnet="a", environment={"IP_COOLDOWN_PERIOD": "0"})
+    node = make_node("leaving", type="m5.large", subnet="a", environment={"IP_COOLDOWN_PERIOD": "0"}, fast_clock=True)
     node.agent.start()
     node.add_pods(1)
     wait_for(lambda: len(node.enis()) == 2 and idle(node), "the warm ENI")
@@ -146,7 +146,7 @@ def test_series_go_with_their_eni(make_node: Callable[..., Node]) -> None:
     assert second in labelled(seen, "awscni_assigned_ip_per_eni", "eni")
     assert second in look(node, "/v1/enis")["0"]["ENIs"]
     node.delete_pods()
-    wait_for(lambda: len(node.enis()) == 1 and idle(node), "the second ENI goes", deadline=180)
+    node.wait_in_agent_time(lambda: len(node.enis()) == 1 and idle(node), "the second ENI goes", deadline=180)
     samples = scrape(node)
     assert second not in labelled(samples, "awscni_assigned_ip_per_eni", "eni")
     assert second not in json.dumps(look(node, "/v1/enis"))

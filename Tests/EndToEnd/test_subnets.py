@@ -174,7 +174,7 @@ def test_everything_excluded_is_named(vpc: Simulator, make_node: Callable[..., N
 
 def test_groups_and_cidrs_follow(vpc: Simulator, make_node: Callable[..., Node]) -> None:
     """Two changes, one wait: the agent looks every half minute."""
-    node = make_node("follows", type="m5.large", subnet="a")
+    node = make_node("follows", type="m5.large", subnet="a", fast_clock=True)
     node.agent.start()
     node.add_pods(12)
     ec2 = vpc.ec2()
@@ -187,6 +187,6 @@ def test_groups_and_cidrs_follow(vpc: Simulator, make_node: Callable[..., Node])
     def followed() -> bool:
         return all([each["GroupId"] for each in eni["Groups"]] == [group] for eni in interfaces(vpc, node))
 
-    wait_for(followed, "the new group on every ENI", deadline=90, pause=0.5)
-    wait_for(lambda: "100.64.0.0/16" in node.instance.run(["iptables-save", "-t", "nat"]).stdout,
-             "the new CIDR in the SNAT rules", deadline=60, pause=0.5)
+    node.wait_in_agent_time(followed, "the new group on every ENI", deadline=90)
+    node.wait_in_agent_time(lambda: "100.64.0.0/16" in node.instance.run(["iptables-save", "-t", "nat"]).stdout,
+                            "the new CIDR in the SNAT rules", deadline=60)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
@@ -17,8 +17,10 @@ from .waiting import wait_for
 
 from simulator.client import Instance, Simulator
 
-# Seconds of real time: several round trips to EC2 on a busy machine.
+# Seconds of real time that an agent needs at most, on a busy machine, from one call's answer to the next call.
 LEAST_REST = 0.4
+# Seconds that EC2 and the kernel take beside: they do not hurry with an agent.
+REAL_TIME = 10.0
 
 
 class Node:
@@ -97,17 +99,17 @@ class Node:
         return [(len(eni["addresses"]) - 1, len(eni["prefixes"])) for eni in self.enis()]
 
     def wait_quiet(self, what: str = "EC2 calls ended", deadline: float = 30.0, still_for: float = 1.7) -> None:
-        """Until there was no new EC2 call of this node for so many seconds of the agent's time, and every ENI is wired.
+        """Until there was no EC2 call of this node for so many seconds of the agent's time, and every ENI is wired.
 
-        Longer than the second for which the agent lets a shortage of warm addresses gather before it asks for more. Real
-        time passes too: calls that are under way do not hurry with the agent.
+        Longer than the second for which the agent lets a shortage of warm addresses gather before it asks for more.
         """
         last, since, began = -1, 0.0, 0.0
 
         def still() -> bool:
             nonlocal last, since, began
-            calls = sum(self.calls().values())
-            if calls != last or len(self.agent_rules()) != len(self.enis()) - 1:
+            counts = self.vpc.counts()
+            calls = sum(counts["callers"].get(self.name, {}).values())
+            if calls != last or self.name in counts["running"] or len(self.agent_rules()) != len(self.enis()) - 1:
                 last, since, began = calls, self.agent.now(), time.monotonic()
             return self.agent.now() - since >= still_for and time.monotonic() - began >= min(still_for, LEAST_REST)
 
@@ -126,6 +128,11 @@ class Node:
             yield
         finally:
             self.agent.clock.rate = 1
+
+    def wait_in_agent_time(self, look: Callable[[], object], what: str, deadline: float, rate: int = 10) -> None:
+        """Waits for what the agent does by its clock, which runs `rate` times as fast. `deadline`: seconds on that clock."""
+        with self.hurry(rate):
+            wait_for(look, f"{self.name}: {what}", deadline / rate + REAL_TIME, pause=0.05)
 
     def wait_clean(self, deadline: float = 10.0) -> None:
         """The agent removes veths behind its answers: wait until nothing is left."""

@@ -1,9 +1,11 @@
-"""How often each action was called, by whom, and how it went."""
+"""How often each action was called, by whom, how it went, and whose calls are being answered."""
 
 from __future__ import annotations
 
 import threading
 from collections import Counter, defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 
@@ -12,7 +14,19 @@ class CallCounts:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._running: Counter[str] = Counter()
         self._clear()
+
+    @contextmanager
+    def running(self, caller: str) -> Iterator[None]:
+        """A call that is being answered: it is counted when it ends."""
+        with self._lock:
+            self._running[caller] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._running[caller] -= 1
 
     def add(self, action: str, caller: str, outcome: str, code: str | None = None) -> None:
         with self._lock:
@@ -33,6 +47,7 @@ class CallCounts:
                     for action, row in sorted(self._actions.items())
                 },
                 "callers": {caller: dict(sorted(row.items())) for caller, row in sorted(self._callers.items())},
+                "running": dict(sorted((+self._running).items())),
             }
             if reset:
                 self._clear()

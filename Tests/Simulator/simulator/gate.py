@@ -79,11 +79,15 @@ class Gate:
             self._act(Request("POST", "/", headers, f"Action={action}&Version=2016-11-15".encode(), "127.0.0.1"))
 
     def respond(self, request: Request) -> Reply:
+        caller = self._callers(request.peer)
+        with self.counts.running(caller):
+            return self._respond(request, caller)
+
+    def _respond(self, request: Request, caller: str) -> Reply:
         parameters = _parameters(request)
         service, error = self._service(request, parameters)
         name = parameters.get("Action") or request.headers.get("X-Amz-Target", "").rpartition(".")[2] or request.target
         action = name if service == "ec2" else f"{service}:{name}"
-        caller = self._callers(request.peer)
         if error is not None:
             self.counts.add(action, caller, "failed", error.code)
             return _xml(service, error)

@@ -17,7 +17,7 @@ from botocore.credentials import Credentials
 from botocore.exceptions import ClientError, ConnectionClosedError, ResponseStreamingError
 from botocore.parsers import ResponseParserError
 
-from conftest import Account, refused
+from conftest import Account, refused, until
 from simulator.channel import CommandError
 
 
@@ -250,6 +250,18 @@ def test_counts(account: Account, vpc):
         "calls": 1, "successful": 0, "refused": 0, "failed": 1, "errors": {"InvalidNetworkInterfaceID.NotFound": 1}}
     assert report["callers"]["host"] == {"CreateNetworkInterface": 1, "DeleteNetworkInterface": 1}
     assert vpc.counts()["total"] == 0
+
+
+def test_a_call_that_is_being_answered_is_told(account: Account, vpc):
+    vpc.latency("DescribeSubnets", 1)
+    caller = threading.Thread(target=account.client.describe_subnets)
+    caller.start()
+    try:
+        until(lambda: vpc.counts()["running"] == {"host": 1})
+    finally:
+        caller.join()
+        vpc.latency("DescribeSubnets", 0)
+    until(lambda: vpc.counts()["running"] == {})
 
 
 def test_other_services_answer_on_the_same_endpoint(vpc):

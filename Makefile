@@ -73,7 +73,7 @@ build-tests: setup
 	@$(SWIFT_BUILD) --build-tests 2>&1 | Tests/Checks/quiet-build
 
 .PHONY: test
-test: build build-tests ## Everything that this machine can run, with a table of where the time went
+test: build setup ## Everything that this machine can run, with a table of where the time went
 	@$(PYTHON) Tests/run.py --build $(BUILD) --workers $(WORKERS) $(if $(ONLY),--only $(ONLY))
 
 .PHONY: unit-test

@@ -3,14 +3,15 @@
 
     run.py --build DIR [--workers N] [--only TIER[,TIER…]]
 
-Most end-to-end tests wait, so several run at once, and the tiers that compute run beside them, one after the other. Tests
-marked `timed` judge elapsed time: they run alone at the end. A failed tier prints the end of its output; the whole output
-of each is in DIR/test-logs.
+Most end-to-end tests wait, so several run at once. Beside them, in the processors' idle time, the Swift suites are built,
+and then the tiers that compute run one after the other. Tests marked `timed` judge elapsed time: they run alone at the end.
+A failed tier prints the end of its output; the whole output of each is in DIR/test-logs.
 """
 
 from __future__ import annotations
 
 import argparse
+import signal
 import subprocess
 import sys
 import threading
@@ -37,6 +38,7 @@ class Tier:
     reports: list[Path]
     seconds: float = 0.0
     status: int | None = None
+    process: subprocess.Popen[bytes] | None = None
     tests: list[tuple[str, float]] = field(default_factory=list)
     failed: int = 0
     skipped: int = 0
@@ -47,16 +49,23 @@ class Tier:
         log = logs / f"{self.name}.log"
         began = time.monotonic()
         with log.open("wb") as output:
-            self.status = subprocess.run(self.command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT, check=False).returncode
+            self.process = subprocess.Popen(self.command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)
+            self.status = self.process.wait()
         self.seconds = time.monotonic() - began
         for report in self.reports:
             if report.exists():
                 self.read(report)
         # A tier without a test: pytest says 5.
         outcome = "passed" if self.status == 0 else "had nothing to run" if self.status == 5 else "FAILED"
-        print(f"{self.name} {outcome} in {self.seconds:.0f} s: {len(self.tests)} tests, {self.failed} failed, {self.skipped} skipped", flush=True)
+        counts = f": {len(self.tests)} tests, {self.failed} failed, {self.skipped} skipped" if self.reports else ""
+        print(f"{self.name} {outcome} in {self.seconds:.0f} s{counts}", flush=True)
         if self.status not in (0, 5):
             print("\n".join(log.read_text(errors="replace").splitlines()[-SHOWN_LINES:]), flush=True)
+
+    def stop(self) -> None:
+        """Ends it as Ctrl-C does, so that it removes what it made."""
+        if self.process is not None:
+            self.process.send_signal(signal.SIGINT)
 
     def read(self, report: Path) -> None:
         for case in ET.parse(report).getroot().iter("testcase"):
@@ -66,7 +75,7 @@ class Tier:
 
 
 def tiers(build: Path, workers: int) -> tuple[list[Tier], list[Tier], list[Tier]]:
-    """What waits, what computes (beside it), and what runs alone."""
+    """What waits, what computes (beside it; it begins with the build of the Swift suites), and what runs alone."""
     reports = build / "test-reports"
     reports.mkdir(parents=True, exist_ok=True)
     logs = build / "test-logs"
@@ -83,6 +92,7 @@ def tiers(build: Path, workers: int) -> tuple[list[Tier], list[Tier], list[Tier]
 
     waiting = [pytest("e2e", "-n", str(workers), "--dist", "worksteal", "-m", "not timed", "Tests/EndToEnd")]
     computing = [
+        Tier("build", ["chrt", "--idle", "0", "make", "build-tests", f"BUILD={build}"], []),
         swift("unit", "--skip", "KernelTests|ModelTests"), swift("kernel", "--filter", "KernelTests"),
         pytest("manifest", "Tests/Manifests"), pytest("simulator", "Tests/Simulator/tests"), swift("model", "--filter", "ModelTests"),
     ]
@@ -96,12 +106,22 @@ def main() -> int:
     parser.add_argument("--only", default="", help="tiers by name, separated by commas")
     options = parser.parse_args()
     chosen = set(filter(None, options.only.split(",")))
+    if chosen & {"unit", "kernel", "model"}:
+        chosen.add("build")
     lanes = [[tier for tier in lane if not chosen or tier.name in chosen] for lane in tiers(options.build, options.workers)]
     began = time.monotonic()
+    is_built = True
 
     def run(lane: list[Tier]) -> None:
+        nonlocal is_built
         for tier in lane:
+            if not is_built:
+                return
             tier.run(options.build / "test-logs")
+            if tier.name == "build" and tier.status != 0:
+                is_built = False
+                for other in lanes[0]:
+                    other.stop()
 
     beside = threading.Thread(target=run, args=[lanes[1]])
     beside.start()
@@ -114,6 +134,8 @@ def main() -> int:
 def summary(done: list[Tier], seconds: float) -> int:
     print(f"\n{'tier':12} {'seconds':>8} {'tests':>6} {'failed':>7} {'skipped':>8}")
     for tier in done:
+        if tier.status is None:
+            continue
         print(f"{tier.name:12} {tier.seconds:8.0f} {len(tier.tests):6} {tier.failed:7} {tier.skipped:8}")
     print(f"{'all':12} {seconds:8.0f} {sum(len(tier.tests) for tier in done):6}\n\nthe slowest {SLOWEST}:")
     # swift test counts the time that a test waits for its turn.
@@ -121,7 +143,7 @@ def summary(done: list[Tier], seconds: float) -> int:
     slowest = sorted(((took, name, tier.name) for tier in timed for name, took in tier.tests), reverse=True)[:SLOWEST]
     for took, name, tier in slowest:
         print(f"{took:8.1f} s  {tier:10} {name}")
-    bad = [tier.name for tier in done if tier.status not in (0, 5)]
+    bad = [tier.name for tier in done if tier.status not in (0, 5, None)]
     if bad:
         print(f"\nfailed: {', '.join(bad)}")
     return 1 if bad else 0

@@ -29,9 +29,9 @@ RELEASE += -Xswiftc -Xfrontend -Xswiftc -disable-concrete-type-metadata-mangled-
 # Each function in a section of its own: the linker drops those that nothing calls, and the program has fewer pages to fault in.
 RELEASE += -Xswiftc -Xfrontend -Xswiftc -function-sections -Xcc -ffunction-sections
 
-# End-to-end tests mostly wait: three at once keep two processors busy. Each worker has a VPC of its own. Tests marked
+# End-to-end tests mostly wait: four at once keep two processors busy. Each worker has a VPC of its own. Tests marked
 # `timed`, which judge elapsed time, run alone afterwards. 0: one after the other, in one process.
-WORKERS ?= 3
+WORKERS ?= 4
 
 .PHONY: help
 help: ## List the targets

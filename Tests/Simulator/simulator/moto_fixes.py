@@ -8,7 +8,7 @@ from typing import Any
 
 import moto.backends
 import moto.core.responses
-from moto.core.serialize import SerializationContext
+from moto.core.serialize import AttributePickerContext, SerializationContext, XFormedAttributePicker
 from moto.ec2.models.elastic_network_interfaces import Attachment, NetworkInterface
 from moto.ec2.models.subnets import Subnet
 
@@ -65,3 +65,20 @@ def remember_listings() -> None:
     modules = tuple(moto.backends.list_of_moto_modules())
     moto.backends.list_of_moto_modules = lambda: modules  # type: ignore[assignment]
     moto.core.responses.method_names_from_class = functools.cache(moto.core.responses.method_names_from_class)
+
+    # Under which names a value may stand follows from its type and from its place in the service's model: half of the time
+    # of a long answer.
+    possible_keys = XFormedAttributePicker.get_possible_keys
+    known: dict[tuple[Any, ...], tuple[str, ...]] = {}
+
+    def remembered(self: XFormedAttributePicker, context: AttributePickerContext) -> tuple[str, ...]:
+        shape = context.shape
+        parent = getattr(shape, "parent", None)
+        place = (type(context.obj), context.key, context.service_model and context.service_model.service_name,
+                 shape and shape.name, parent and parent.name)
+        keys = known.get(place)
+        if keys is None:
+            keys = known[place] = tuple(dict.fromkeys(possible_keys(self, context)))
+        return keys
+
+    XFormedAttributePicker.get_possible_keys = remembered  # type: ignore[method-assign,assignment]

@@ -240,6 +240,12 @@ def test_a_denied_action(account: Account, vpc):
     account.create()
 
 
+@pytest.mark.parametrize("action", ["describe_instance_types", "describe_subnets", "describe_network_interfaces",
+                                    "describe_security_groups", "describe_vpcs"])
+def test_a_question_on_trial_is_not_answered(account: Account, action: str):
+    refused("DryRunOperation", getattr(account.client, action), DryRun=True)
+
+
 def test_counts(account: Account, vpc):
     vpc.counts(reset=True)
     account.create()

@@ -15,6 +15,7 @@ from harness.node import Node
 from harness.pod import PluginFailure, Pod
 from harness.waiting import wait_for
 from simulator.client import Simulator
+from simulator.patience import patient
 
 
 @pytest.fixture
@@ -179,7 +180,7 @@ def test_a_second_agent_touches_nothing(node: Node) -> None:
     second = Agent(node.instance)
     second.start(wait=False)
     # It waits some seconds, in case the first one is on its way out.
-    assert second.process is not None and second.process.wait(timeout=20) == 1
+    assert second.process is not None and second.process.wait(timeout=patient(20)) == 1
     second.kill()
     assert "another server is listening" in second.log()
     assert node.checkpoint() == before and node.agent.healthy()

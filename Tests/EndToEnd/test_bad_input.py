@@ -16,6 +16,7 @@ from harness import paths
 from harness.node import Node
 from harness.pod import Pod
 from harness.waiting import wait_for
+from simulator.patience import patient
 
 VERSIONS = ["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"]
 
@@ -269,7 +270,7 @@ def test_too_few_descriptors_are_refused(make_node: Callable[..., Node]) -> None
     for limit in (24, 64, 127):
         node.agent.wrapper = ["prlimit", f"--nofile={limit}:{limit}"]
         node.agent.start(wait=False)
-        assert node.agent.process is not None and node.agent.process.wait(timeout=20) == 1
+        assert node.agent.process is not None and node.agent.process.wait(timeout=patient(20)) == 1
         said = node.agent.process.stderr.read().decode()
         assert f"may open {limit} files, needs at least 128" in said, said
         node.agent.kill()

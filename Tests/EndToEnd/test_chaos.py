@@ -32,6 +32,7 @@ from harness.pod import Pod, PluginFailure
 from harness.state import listing, source_map
 from harness.waiting import wait_for
 from simulator.client import Simulator
+from simulator.patience import patient
 
 RESTARTS = int(os.environ.get("VPC_CNI_CHAOS_RESTARTS", "500"))
 SEED = int(os.environ.get("VPC_CNI_CHAOS_SEED", "1"))
@@ -128,7 +129,7 @@ class Chaos:
         if process.poll() is None:
             process.send_signal(kind)
         self.done["killed" if kind == signal.SIGKILL else "terminated"] += 1
-        process.wait(timeout=20)
+        process.wait(timeout=patient(20))
         if process.stderr:
             process.stderr.close()
         self.node.agent.process = None

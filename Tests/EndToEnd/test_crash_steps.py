@@ -26,6 +26,7 @@ from harness.state import CREATED_TAG, assert_reach, unattached, wait_sound
 from harness.waiting import wait_for
 from simulator.client import Simulator
 from simulator.fabric import EC2_ADDRESS, IMDS_ADDRESS
+from simulator.patience import patient
 
 AT_ONCE = 3
 WRITES = "sendmsg,sendto,write"
@@ -201,7 +202,7 @@ def trace_kernel_thread(node: Node, *options: str) -> subprocess.Popen[str]:
 def finish(tracer: subprocess.Popen[str]) -> list[str]:
     """The names of the calls that it saw."""
     tracer.terminate()
-    _, lines = tracer.communicate(timeout=10)
+    _, lines = tracer.communicate(timeout=patient(10))
     names = (line.partition("(")[0] for line in lines.splitlines())
     return [name for name in names if name in WRITES.split(",")]
 

@@ -17,6 +17,7 @@ from harness import paths
 from harness.node import Node
 from harness.waiting import wait_for
 from simulator.client import Simulator
+from simulator.patience import patient
 
 CONFLIST = {"cniVersion": "0.4.0", "name": "aws-cni", "disableCheck": True, "plugins": [
     {"name": "aws-cni", "type": "aws-cni", "vethPrefix": "eni", "mtu": "9001"}, {"type": "portmap", "snat": True}]}
@@ -34,7 +35,7 @@ def doctor(node: Node, *options: str, env: dict[str, str] | None = None, looks: 
     for _ in range(looks):
         began = time.monotonic()
         done = node.instance.run([str(paths.BINARY), "doctor", "--json", *options], check=False, env=env)
-        assert time.monotonic() - began < within
+        assert time.monotonic() - began < patient(within)
         assert done.stdout, done.stderr
         answers = {answer["id"]: answer for answer in json.loads(done.stdout)["checks"]}
         assert all(answer["why"] and answer["looksAt"] and answer["found"] for answer in answers.values())
@@ -224,7 +225,7 @@ def test_a_held_lock_is_named(orphan: Node) -> None:
     finally:
         assert holder.stdin is not None
         holder.stdin.close()
-        holder.wait(timeout=10)
+        holder.wait(timeout=patient(10))
     assert doctor(orphan)[1]["xtables-lock"]["verdict"] == "ok"
 
 

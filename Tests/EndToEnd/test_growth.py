@@ -13,12 +13,13 @@ from harness.pod import PluginFailure
 from harness.state import assert_talk, wait_sound
 from harness.waiting import wait_for
 from simulator.client import Simulator
+from simulator.patience import patient
 
 # Small subnets, in zone a, that a test can fill; the last is tagged for pods.
 SIMULATOR = {"subnet": ["a=192.168.64.0/19@a", "b=192.168.96.0/19@b", "tiny=192.168.128.0/27@a", "broken=192.168.129.0/25@a"]}
 SENTENCE = "add cmd: failed to assign an IP address to container"
 # An ADD without hope is refused long before the wait that one with hope is given. On a machine ten times slower, too.
-AT_ONCE = 10.0
+AT_ONCE = patient(10.0)
 WAIT = {"VPC_CNI_ADD_TIMEOUT": "30"}
 PREFIXES = {"ENABLE_PREFIX_DELEGATION": "true", "WARM_PREFIX_TARGET": "1"}
 

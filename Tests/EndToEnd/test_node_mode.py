@@ -18,6 +18,7 @@ from harness.node import Node
 from harness.waiting import wait_for
 from simulator.client import Simulator
 from simulator.fabric import INTERNET_ADDRESS as INTERNET
+from simulator.patience import patient
 
 TEMPLATE = f"{CONFIGURATIONS}/template"
 
@@ -60,7 +61,7 @@ def held_lock(node: Node) -> Iterator[None]:
         yield
     finally:
         holder.stdin.close()
-        holder.wait(timeout=10)
+        holder.wait(timeout=patient(10))
 
 
 def documented() -> list[str]:
@@ -343,5 +344,5 @@ def test_init_fails_with_the_cause(vpc: Simulator, node: Node) -> None:
                 break
     finally:
         vpc.imds(True)
-    rest = waiting.communicate(timeout=60)[0]
+    rest = waiting.communicate(timeout=patient(60))[0]
     assert waiting.returncode == 0 and b"CNI init container done" in rest

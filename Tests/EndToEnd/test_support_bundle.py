@@ -21,6 +21,7 @@ from harness.node import Node
 from harness.nobody import AS_NOBODY
 from harness.waiting import wait_for
 from simulator.client import Simulator
+from simulator.patience import patient
 
 OUT = "/run/bundles"
 JWT = "eyJhbGciOiJSUzI1NiIsImtpZCI6IjEifQ.eyJpc3MiOiJrdWJlcm5ldGVzIiwic3ViIjoic3lzdGVtIn0.c2lnbmF0dXJl"
@@ -386,7 +387,7 @@ def test_an_interrupted_run_leaves_nothing(node: Node, number: signal.Signals) -
         wait_for(lambda: "started" in left(node, "/run"), "the program runs", 20)
         assert [name for name in left(node, OUT) if name.startswith(".eks_")], "under a name of its own meanwhile"
         process.send_signal(number)
-        said = process.communicate(timeout=20)
+        said = process.communicate(timeout=patient(20))
     finally:
         process.kill()
         process.wait()
@@ -408,5 +409,5 @@ def test_standard_output_and_a_reader_that_goes_away(node: Node) -> None:
     assert process.stdout and process.stderr
     process.stdout.close()
     said = process.stderr.read()
-    assert process.wait(timeout=60) == 1 and b"standard output: broken pipe" in said.lower(), said
+    assert process.wait(timeout=patient(60)) == 1 and b"standard output: broken pipe" in said.lower(), said
     process.stderr.close()

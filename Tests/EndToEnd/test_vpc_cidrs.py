@@ -15,6 +15,7 @@ from harness.traffic import Flow, Place, Traffic, device_index
 from harness.waiting import wait_for
 from simulator.client import Simulator
 from simulator.fabric import INTERNET_ADDRESS as INTERNET_ROUTER
+from simulator.patience import patient
 
 SIMULATOR = {"nat_gateway": True}
 CIDR = "100.64.0.0/16"
@@ -75,7 +76,7 @@ class Asking:
 
     def end(self) -> tuple[int, set[str], str]:
         """How many there were, the addresses that they were known by, and the failures."""
-        asked, seen, failed = self._process.communicate(input=b"", timeout=30)[0].decode().strip().split(";")
+        asked, seen, failed = self._process.communicate(input=b"", timeout=patient(30))[0].decode().strip().split(";")
         return int(asked), set(seen.split(",")), failed
 
     def stop(self) -> None:

@@ -12,6 +12,7 @@ from .fast_clock import FastClock, SkewedClock
 from .waiting import wait_for
 
 from simulator.client import Instance
+from simulator.patience import patient
 
 # What the DaemonSet of the existing system sets where it differs from the code's defaults.
 MANIFEST_ENVIRONMENT = {
@@ -86,7 +87,7 @@ class Agent:
         if process.poll() is None:
             process.send_signal(number)
         try:
-            return process.wait(timeout=deadline)
+            return process.wait(timeout=patient(deadline))
         finally:
             if process.poll() is None:
                 process.kill()

@@ -7,6 +7,8 @@ import sys
 
 from .pod import Pod
 
+from simulator.patience import patient
+
 _SERVER = """
 import socket
 server = socket.create_server(("", PORT))
@@ -49,7 +51,7 @@ class Connection:
         assert self._client.stdout and self._client.stdout.readline() == "begun\n"
 
     def end(self) -> int:
-        out, err = self._client.communicate(input="", timeout=30)
+        out, err = self._client.communicate(input="", timeout=patient(30))
         self.stop()
         if self._client.returncode != 0:
             raise RuntimeError(f"the connection broke: {err}")

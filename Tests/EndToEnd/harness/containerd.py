@@ -26,6 +26,7 @@ from . import conflist, cri, images
 from .waiting import wait_for
 
 from simulator.client import Instance
+from simulator.patience import patient
 
 NEEDS = ("containerd", "containerd-shim-runc-v2", "runc", "ctr", "busybox")
 LOG = "/var/log/containerd.log"
@@ -33,7 +34,7 @@ POD_LOGS = "/var/log/pods"
 _SOCKET = "/run/containerd/containerd.sock"
 _CONFIG = "/etc/containerd/config.toml"
 # Deleted bundles, mounts and cgroups of 30 pods take a while on two processors that others use too.
-_PATIENCE = 60.0
+_PATIENCE = patient(60.0)
 
 # The rig's machine may lack CAP_SYS_RESOURCE: scores below the daemon's own are then left as they are.
 _CONFIGURATION = """

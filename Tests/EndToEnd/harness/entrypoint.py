@@ -14,6 +14,8 @@ from . import paths
 from .node import Node
 from .waiting import wait_for
 
+from simulator.patience import patient
+
 CONFIGURATIONS = "/etc/cni/net.d"
 CONFLIST = f"{CONFIGURATIONS}/10-aws.conflist"
 
@@ -58,7 +60,7 @@ class Entrypoint:
 
     def wait(self, deadline: float = 12.0) -> int:
         assert self.process is not None
-        return self.process.wait(timeout=deadline)
+        return self.process.wait(timeout=patient(deadline))
 
     def close(self) -> None:
         if self.process is not None and self.process.poll() is None:

@@ -1,42 +1,15 @@
-"""An agent's time that runs faster (programs/fast_clock.c), or its calendar set wrong (programs/skewed_clock.c).
-
-The libraries are compiled when they are first needed.
-"""
+"""An agent's time that runs faster (programs/fast_clock.c), or its calendar set wrong (programs/skewed_clock.c)."""
 
 from __future__ import annotations
 
 import mmap
 import os
-import shutil
 import struct
-import subprocess
 import tempfile
-import threading
 import time
 from pathlib import Path
 
-from . import paths
-
-SOURCES = Path(__file__).resolve().parent.parent / "programs"
-LIBRARIES = paths.BINARY.parent.parent / "e2e"
-
-
-def library(name: str) -> str:
-    """The path of a program's library. Raises RuntimeError with the compiler's words."""
-    source, made = SOURCES / f"{name}.c", LIBRARIES / f"{name}.so"
-    if not made.exists() or made.stat().st_mtime <= source.stat().st_mtime:
-        compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("cc")
-        if compiler is None:
-            raise RuntimeError("no C compiler: install gcc")
-        made.parent.mkdir(parents=True, exist_ok=True)
-        # Nodes are made on many threads at once: each compiles its own, and the last one stays.
-        part = f"{made}.{os.getpid()}.{threading.get_ident()}"
-        done = subprocess.run([compiler, "-std=gnu11", "-O2", "-Wall", "-Wextra", "-shared", "-fPIC", "-o", part, str(source)],
-                              capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            raise RuntimeError(f"compile {source.name}: {done.stderr}")
-        os.rename(part, made)
-    return str(made)
+from .programs import library
 
 
 class SkewedClock:

@@ -16,6 +16,7 @@ from .waiting import wait_for
 
 from kubeapi.client import KubeAPI
 from simulator.client import Instance
+from simulator.patience import patient
 
 PORT = 61681
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
@@ -80,7 +81,7 @@ class MetricsHelper:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         try:
-            status = self.process.wait(timeout=deadline)
+            status = self.process.wait(timeout=patient(deadline))
         finally:
             if self.process.poll() is None:
                 self.process.kill()

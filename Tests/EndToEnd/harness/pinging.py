@@ -6,28 +6,34 @@ import re
 import subprocess
 
 from .pod import Pod
+from .programs import program
+
+from simulator.patience import patient
 
 
 class Pinging:
-    """`count` echoes from a pod, one each millisecond, that run beside the test."""
+    """Echoes from a pod, one each millisecond (programs/echoes.c), beside the test; for a minute at most."""
 
-    def __init__(self, pod: Pod, address: str, count: int = 10_000) -> None:
-        self.pod, self.address, self.count = pod, address, count
-        # -W: an answer may be late on a busy machine and is not lost by that.
-        self.process = pod.instance.popen(
-            ["nsenter", f"--net={pod.netns}", "ping", "-q", "-n", "-i", "0.001", "-W", "5", "-c", str(count), address],
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    def __init__(self, pod: Pod, address: str) -> None:
+        self.pod, self.address = pod, address
+        self.process = pod.instance.popen(["nsenter", f"--net={pod.netns}", program("echoes"), address],
+                                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
     @property
     def is_running(self) -> bool:
         return self.process.poll() is None
 
-    def lost(self, timeout: float = 120) -> int:
-        """Waits for the last one; how many had no answer."""
-        text = self.process.communicate(timeout=timeout)[0].decode(errors="replace")
-        found = re.search(r"(\d+) packets transmitted, (\d+) received", text)
-        assert found, f"{self.pod.name} to {self.address}: {text}"
-        return int(found[1]) - int(found[2]) + (self.count - int(found[1]))
+    def end(self) -> None:
+        """Goes on for three seconds."""
+        self.process.terminate()
+
+    def lost(self, timeout: float = 60) -> int:
+        """Goes on for three seconds unless they began before; how many had no answer."""
+        self.end()
+        text = self.process.communicate(timeout=patient(timeout))[0].decode(errors="replace")
+        found = re.search(r"(\d+) sent, (\d+) answered", text)
+        assert found and int(found[1]) >= 1000, f"{self.pod.name} to {self.address}: {text}"
+        return int(found[1]) - int(found[2])
 
     def stop(self) -> None:
         if self.process.poll() is None:

@@ -11,6 +11,7 @@ from typing import Any
 from . import paths
 
 from simulator.client import Instance
+from simulator.patience import patient
 
 
 class PluginFailure(RuntimeError):
@@ -95,7 +96,7 @@ class Pod:
 
     def finish(self, process: subprocess.Popen[bytes], command: str, timeout: float = 40) -> dict[str, Any]:
         """Waits for what `popen` started, as `call` does."""
-        out, err = process.communicate(timeout=timeout)
+        out, err = process.communicate(timeout=patient(timeout))
         printed = json.loads(out) if out.strip() else {}
         if process.returncode != 0:
             raise PluginFailure(command, process.returncode, printed, err.decode(errors="replace"))

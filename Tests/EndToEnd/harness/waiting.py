@@ -6,16 +6,20 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+from . import paths  # noqa: F401  puts the simulator on the path
+
+from simulator.patience import patient
+
 T = TypeVar("T")
 
 
 def wait_for(look: Callable[[], T], what: str, deadline: float = 10.0, pause: float = 0.01) -> T:
     """Calls `look` until it returns something true, and returns that. Raises TimeoutError naming `what`."""
-    until = time.monotonic() + deadline
+    until = time.monotonic() + patient(deadline)
     while True:
         seen = look()
         if seen:
             return seen
         if time.monotonic() > until:
-            raise TimeoutError(f"{what}: not within {deadline} s; last seen: {seen!r}")
+            raise TimeoutError(f"{what}: not within {patient(deadline)} s; last seen: {seen!r}")
         time.sleep(pause)  # pause between looks

@@ -17,6 +17,7 @@ from typing import Any
 
 from . import registry
 from .channel import ask
+from .patience import patient
 
 LAUNCHER = Path(__file__).resolve().parent.parent / "vpcsim"
 
@@ -51,7 +52,7 @@ class Instance:
     def run(self, words: list[str], check: bool = True, timeout: float = 60, env: dict[str, str] | None = None,
             input: str | bytes | None = None, text: bool = True, cwd: str | None = None) -> subprocess.CompletedProcess[Any]:
         """Runs a command to its end, its output captured. `env` is added to this process's and the simulator's."""
-        return subprocess.run(self.command(words, cwd), check=check, timeout=timeout, env=self._environment(env),
+        return subprocess.run(self.command(words, cwd), check=check, timeout=patient(timeout), env=self._environment(env),
                               input=input, capture_output=True, text=text)
 
     def popen(self, words: list[str], env: dict[str, str] | None = None, cwd: str | None = None,
@@ -104,7 +105,7 @@ class Simulator:
                     words += [flag, str(each)]
         if self._outlives:
             done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=_with_environment(),
-                                  timeout=deadline, check=False)
+                                  timeout=patient(deadline), check=False)
             if done.returncode:
                 raise RuntimeError(f"the simulator did not come up: {done.stderr.strip()}")
             self.ready = registry.ready(self.name)
@@ -112,7 +113,7 @@ class Simulator:
         output: Any = self._log.open("wb") if self._log else subprocess.PIPE
         self._process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=output,
                                          env=_with_environment())
-        until = time.monotonic() + deadline
+        until = time.monotonic() + patient(deadline)
         line = self._process.stdout.readline() if self._process.stdout else b""
         if line.strip() != b"ready":
             self._process.kill()
@@ -129,7 +130,7 @@ class Simulator:
 
         remove(self.name)
         if self._process is not None:
-            self._process.wait(timeout=15)
+            self._process.wait(timeout=patient(15))
             for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
                 if stream:
                     stream.close()

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+// ICMP echoes to an IPv4 address, one a millisecond, until SIGTERM; then 3000 more. Prints how many were sent and answered.
+//
+//   echoes ADDRESS
+//
+// ping with so short an interval polls all the time, and a few of them take a whole processor.
+
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <errno.h>
+#include <linux/icmp.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { MOST = 60000, AFTERWARDS = 3000, INTERVAL_NS = 1000000, PATIENCE_SECONDS = 5 };
+
+static volatile sig_atomic_t is_ended;
+static unsigned char is_answered[MOST];
+static int received;
+
+static void end(int number) { is_ended = number; }
+
+static long long now(void) {
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return time.tv_sec * 1000000000LL + time.tv_nsec;
+}
+
+static unsigned short checksum(const void *bytes, size_t size) {
+    unsigned sum = 0;
+    for (const unsigned short *word = bytes; size > 1; size -= 2) sum += *word++;
+    sum = (sum >> 16) + (sum & 0xffff);
+    return ~(sum + (sum >> 16));
+}
+
+// Takes every answer that comes before `until`.
+static void receive(int fd, unsigned short id, long long until) {
+    for (;;) {
+        long long left = until - now();
+        struct timespec wait = {left > 0 ? left / 1000000000 : 0, left > 0 ? left % 1000000000 : 0};
+        struct pollfd readable = {fd, POLLIN, 0};
+        int ready = ppoll(&readable, 1, &wait, NULL);
+        if (ready == 0 || (ready < 0 && errno != EINTR)) return;
+        unsigned char packet[256];
+        ssize_t size;
+        while ((size = recv(fd, packet, sizeof packet, MSG_DONTWAIT)) > 0) {
+            size_t header = (packet[0] & 15) * 4;
+            struct icmphdr echo;
+            if (size < (ssize_t)(header + sizeof echo)) continue;
+            memcpy(&echo, packet + header, sizeof echo);
+            unsigned short number = ntohs(echo.un.echo.sequence);
+            if (echo.type != ICMP_ECHOREPLY || echo.un.echo.id != id || number >= MOST || is_answered[number]) continue;
+            is_answered[number] = 1;
+            received++;
+        }
+    }
+}
+
+int main(int count, char **words) {
+    struct sockaddr_in address = {.sin_family = AF_INET};
+    if (count != 2 || inet_pton(AF_INET, words[1], &address.sin_addr) != 1) return fprintf(stderr, "echoes ADDRESS\n"), 64;
+    int fd = socket(AF_INET, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_ICMP);
+    if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof address) < 0) return perror("echoes"), 1;
+    struct icmp_filter filter = {~(1U << ICMP_ECHOREPLY)};
+    setsockopt(fd, SOL_RAW, ICMP_FILTER, &filter, sizeof filter);
+    signal(SIGTERM, end);
+    unsigned short id = getpid();
+    int sent = 0, left = AFTERWARDS;
+    for (long long next = now(); sent < MOST && left > 0; sent++) {
+        if (is_ended) left--;
+        struct { struct icmphdr header; char text[56]; } echo = {.header = {.type = ICMP_ECHO, .un.echo = {id, htons(sent)}}};
+        echo.header.checksum = checksum(&echo, sizeof echo);
+        // An echo that cannot be sent is one without an answer.
+        send(fd, &echo, sizeof echo, 0);
+        // What a busy machine delays is not made up for: no burst.
+        next = next + INTERVAL_NS > now() ? next + INTERVAL_NS : now();
+        receive(fd, id, next);
+    }
+    for (long long until = now() + PATIENCE_SECONDS * 1000000000LL; received < sent && now() < until;) receive(fd, id, now() + 10000000);
+    printf("%d sent, %d answered\n", sent, received);
+    return 0;
+}

@@ -102,7 +102,7 @@ def tiers(build: Path, workers: int) -> tuple[list[Tier], list[Tier], list[Tier]
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build", type=Path, default=ROOT / ".build")
-    parser.add_argument("--workers", type=int, default=3)
+    parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--only", default="", help="tiers by name, separated by commas")
     options = parser.parse_args()
     chosen = set(filter(None, options.only.split(",")))

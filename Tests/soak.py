@@ -32,6 +32,7 @@ def main() -> int:
     folder.mkdir(parents=True, exist_ok=True)
     failures: dict[str, list[int]] = defaultdict(list)
     bad = 0
+    environment = {"VPC_CNI_PATIENCE": "2", **os.environ}
     busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(options.busy)]
     try:
         for number in range(1, options.runs + 1):
@@ -42,7 +43,7 @@ def main() -> int:
                 status = subprocess.run(
                     [sys.executable, "-m", "pytest", "-q", "-n", str(options.workers), "--dist", "worksteal", f"--junitxml={report}",
                      "-m", "not timed", "Tests/EndToEnd", *others],
-                    cwd=ROOT, stdout=output, stderr=subprocess.STDOUT, check=False, env={**os.environ, "VPC_CNI_ORDER": str(number)}).returncode
+                    cwd=ROOT, stdout=output, stderr=subprocess.STDOUT, check=False, env=environment | {"VPC_CNI_ORDER": str(number)}).returncode
             cases = list(ET.parse(report).getroot().iter("testcase")) if report.exists() else []
             failed = [f"{case.get('classname')}::{case.get('name')}" for case in cases if has_failed(case)]
             for test in failed:

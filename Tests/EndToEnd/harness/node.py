@@ -16,6 +16,7 @@ from .pod import Pod
 from .waiting import wait_for
 
 from simulator.client import Instance, Simulator
+from simulator.patience import patient
 
 # Seconds of real time that an agent needs at most, on a busy machine, from one call's answer to the next call.
 LEAST_REST = 0.4
@@ -98,11 +99,12 @@ class Node:
         """Single addresses (the ENI's own apart) and prefixes of each attached ENI, by device index."""
         return [(len(eni["addresses"]) - 1, len(eni["prefixes"])) for eni in self.enis()]
 
-    def wait_quiet(self, what: str = "EC2 calls ended", deadline: float = 30.0, still_for: float = 1.7) -> None:
+    def wait_quiet(self, what: str = "EC2 calls ended", deadline: float = 30.0, still_for: float = 2.0) -> None:
         """Until there was no EC2 call of this node for so many seconds of the agent's time, and every ENI is wired.
 
         Longer than the second for which the agent lets a shortage of warm addresses gather before it asks for more.
         """
+        still_for = patient(still_for)
         last, since, began = -1, 0.0, 0.0
 
         def still() -> bool:

@@ -4,14 +4,14 @@ import Testing
 
 @testable import VPCModel
 
-/// How long a class of calls is left alone.
+/// How long the pool makes no calls of a class after a failure.
 @Suite struct BackoffTests {
   static let range: ClosedRange<Duration> = .seconds(1) ... .seconds(60)
   static let throttled = ActionFailure.Fault.throttled(call: "CreateNetworkInterface")
 
-  /// Fails as soon as each wait is over.
+  /// Fails again as soon as each wait is over.
   ///
-  /// - Returns: the waits of what a pod waits for, in seconds.
+  /// - Returns: the waits for an urgent call, one that a pod waits for, in seconds.
   static func waits(_ fault: ActionFailure.Fault, _ count: Int, seed: UInt64) -> [Double] {
     var backoff = Backoff()
     var random = SplitMix64(seed: seed)
@@ -33,7 +33,7 @@ import Testing
       #expect(wait <= max(10, elapsed / 8) + 0.001, "a pod that waits 20 s must see the next try")
       elapsed += wait
     }
-    // Ten, twenty, thirty minutes later the node asks ever more seldom, at least once a minute.
+    // After ten minutes and more the node retries less and less often, but at least once a minute.
     #expect(waits.last.map { (20...60).contains($0) } == true)
   }
 
@@ -76,8 +76,8 @@ import Testing
     #expect(backoff.failures == 0)
   }
 
-  /// A call that went out before the failure and succeeds after it has taught nothing. After a refusal for the rate it has:
-  /// EC2 has calls to give away.
+  /// A success resets nothing if the call was sent before the failure. After a throttle it does: EC2 accepts calls
+  /// again.
   @Test func anEarlierCallsSuccessResetsNothing() {
     var random = SplitMix64(seed: 6)
     let now = PoolInstant(sinceBoot: .seconds(5))

@@ -3,7 +3,7 @@
 import Testing
 import VPCModel
 
-/// What a node does for the sake of the others when pods come in crowds.
+/// How a node spares the other nodes when many pods start at once.
 @Suite struct PoolBurstTests {
   static let big = PoolSettings(instanceENILimit: 8, slotsPerENI: 29, maxPods: 234)
   static let prefixes = PoolSettings(
@@ -47,7 +47,8 @@ import VPCModel
     #expect(rig.violations == [])
   }
 
-  /// The first pod of many breaks the warm target; a call for that alone would be followed by one for those that wait.
+  /// The first of many pods breaks the warm target. A call for the warm target alone would need a second call for the
+  /// waiting pods.
   @Test func podsOfOneMomentAreOneCall() {
     var rig = PoolRig(Self.prefixes)
     rig.start()
@@ -78,7 +79,7 @@ import VPCModel
     #expect(rig.violations == [])
   }
 
-  /// kubelet comes back 10 to 15 s after a failure: growth goes on meanwhile, and nothing is given back.
+  /// kubelet retries 10 to 15 s after a failure. The pool goes on growing meanwhile and gives nothing back.
   @Test func growthGoesOnForPodsThatWereTurnedAway() {
     var rig = PoolRig(Self.prefixes)
     rig.start()

@@ -3,8 +3,8 @@
 import Testing
 import VPCModel
 
-/// The checkpoint's document follows the pool: by what changed, and whole where that is not known any more. That it says
-/// the right thing after every event of a long life is `PoolWalkTests`' to show, through `PoolRig`.
+/// The checkpoint document follows the pool: it takes the changes, or all entries when the changes are unknown.
+/// `PoolWalkTests` shows through `PoolRig` that it is correct after every event of a long life.
 @Suite struct PoolCheckpointTests {
   static let time = PoolTime(
     instant: PoolInstant(sinceBoot: .seconds(1000)), unixNanoseconds: 1_700_000_000_000_000_000)

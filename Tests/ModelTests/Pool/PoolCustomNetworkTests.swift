@@ -3,7 +3,7 @@
 import Testing
 import VPCModel
 
-/// Custom networking: whose the primary ENI's addresses are, and how pods move to ENIConfig's subnet.
+/// Custom networking: who owns the addresses of the primary ENI, and how pods move to the subnet of the ENIConfig.
 @Suite struct PoolCustomNetworkTests {
   // swift-format-ignore: NeverForceUnwrap
   static let pods = SubnetID("subnet-pods")!
@@ -18,8 +18,8 @@ import VPCModel
 
   private func prefix(_ text: String) throws -> IPPrefix { try #require(IPPrefix(text)) }
 
-  /// An address and a prefix that somebody put on the primary ENI stay there, whatever listings show and however long; what
-  /// a pod had from before goes back once that has gone.
+  /// An address and a prefix that somebody else put on the primary ENI stay there, whatever listings show and for
+  /// however long. Addresses that pods had before go back to EC2 when their pods are gone.
   @Test func whatIsNotTheAgentsStays() throws {
     var rig = PoolRig(Self.settings)
     rig.feed(.subnets([Self.pods]))
@@ -39,7 +39,7 @@ import VPCModel
       rig.observe(isAuthoritative: true)
     }
     #expect(rig.enis[PoolRig.primary]?.cidrs == Set(theirs))
-    // One that comes while the agent runs is theirs as well, and costs no question.
+    // An address that appears while the agent runs is not the agent's either, and causes no call.
     rig.addAtEC2(PoolRig.primary, try prefix("10.9.0.99/32"))
     rig.forgetCalls()
     for _ in 0..<5 {
@@ -57,7 +57,7 @@ import VPCModel
     #expect(rig.violations == [])
   }
 
-  /// An address that a pod has just given back, before the agent's restart, is the agent's too.
+  /// An address that a pod released just before the agent's restart also belongs to the agent.
   @Test func whatCoolsIsTheAgents() throws {
     var rig = PoolRig(Self.settings)
     rig.feed(.subnets([Self.pods]))
@@ -70,8 +70,8 @@ import VPCModel
     #expect(rig.violations == [])
   }
 
-  /// Custom networking was switched on under running pods: an ENI in the right subnet comes although the old one has free
-  /// addresses, new pods go there, the old one goes with its last pod.
+  /// Custom networking was enabled while pods were running. The agent attaches an ENI in the right subnet although the
+  /// old ENI has free addresses. New pods use the new ENI; the old ENI is freed with its last pod.
   @Test func outdatedENIsDrain() throws {
     var rig = PoolRig(Self.settings)
     rig.feed(.subnets([Self.pods]))
@@ -92,7 +92,7 @@ import VPCModel
     #expect(rig.violations == [])
   }
 
-  /// Where no ENI of the right subnet can come, pods get what there is: an address of the old subnet is better than none.
+  /// If no ENI in the right subnet can be attached, pods get addresses of the old subnet: they are better than none.
   @Test(arguments: ["limit", "refused"]) func outdatedENIsAreTheLastResort(_ why: String) throws {
     var settings = Self.settings
     if why == "limit" { settings.maxENI = 2 }
@@ -114,7 +114,7 @@ import VPCModel
     #expect(rig.violations == [])
   }
 
-  /// An ENI that no pod is on any more makes place for one in the right subnet although its addresses are all there are.
+  /// An ENI without pods is replaced by one in the right subnet, although it holds the only addresses of the node.
   @Test func anIdleOutdatedENIIsReplaced() throws {
     var settings = Self.settings
     settings.maxENI = 2
@@ -131,7 +131,7 @@ import VPCModel
 
   // MARK: one meaning of free
 
-  /// After a switch to prefixes: what cannot be given out is kept back in the sum as in the rows.
+  /// After a switch to prefixes, the sum and the rows both count addresses that cannot be given out as kept back.
   @Test func freeMeansTheSameEverywhere() throws {
     var settings = PoolSettings(instanceENILimit: 3, slotsPerENI: 9, warmPrefixTarget: 1, usesPrefixes: true)
     settings.cooldown = .seconds(30)

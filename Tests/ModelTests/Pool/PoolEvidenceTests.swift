@@ -3,7 +3,7 @@
 import Testing
 import VPCModel
 
-/// One listing takes nothing from running pods: not at a start, not later, not twice.
+/// One listing never takes anything from running pods: not at a start, not later, not if it is repeated.
 @Suite struct PoolEvidenceTests {
   static let settings = PoolSettings(instanceENILimit: 3, slotsPerENI: 6)
 
@@ -17,8 +17,8 @@ import VPCModel
     return rig
   }
 
-  /// The listing of the start lacks an address or an ENI that pods use: they keep their network, and EC2 is asked until it
-  /// shows it.
+  /// The listing at the start lacks an address or an ENI that pods use. The pods keep their network, and the pool asks
+  /// EC2 until EC2 shows it.
   @Test(arguments: 1...12) func anIncompleteListingAtTheStart(seed: UInt64) throws {
     var rig = try Self.rig()
     let addresses = rig.inUse
@@ -30,7 +30,7 @@ import VPCModel
     #expect(rig.violations == [])
   }
 
-  /// Two stale answers, at the start and to the first question: asked again, nothing lost.
+  /// The listing at the start is stale, and the first queries fail: the pool asks again, and nothing is lost.
   @Test func twoStaleAnswers() throws {
     var rig = try Self.rig()
     var stale = 2
@@ -45,7 +45,7 @@ import VPCModel
     #expect(rig.violations == [])
   }
 
-  /// An address in use that a listing shows on another ENI moves when a later listing says so too.
+  /// A listing shows an address in use on another ENI. The address moves only when a later listing confirms it.
   @Test func anAddressInUseMovesOnTheSecondWord() throws {
     var rig = try Self.rig()
     let victim = try #require(
@@ -62,7 +62,7 @@ import VPCModel
     #expect(rig.pool.assignment(of: victim.key)?.eni == victim.eni)
     #expect(rig.pool.enis.flatMap(\.cidrs).filter { $0.prefix.contains(victim.address) }.count == 1)
     #expect((rig.calls["list"] ?? 0) >= 1, "EC2 was asked again")
-    // Now it has really moved: EC2 says so for more than a minute.
+    // Now the address has really moved: EC2 says so for more than a minute.
     rig.removeAtEC2(IPPrefix(single: victim.address))
     rig.addAtEC2(PoolRig.primary, IPPrefix(single: victim.address))
     rig.observe(isAuthoritative: true)
@@ -72,7 +72,7 @@ import VPCModel
     #expect(rig.pool.assignment(of: victim.key)?.eni == PoolRig.primary)
   }
 
-  /// At the start the listing showed it on another ENI than the kernel, and so does the next one, a moment later.
+  /// The listing at the start and the next one, a moment later, show the address on another ENI than the kernel.
   @Test func twoStaleListingsMoveNothing() throws {
     let address = IPPrefix(single: IPAddress(ipv4: 0x0a00_0063))
     let other = try #require(ENIID("eni-x"))
@@ -97,7 +97,7 @@ import VPCModel
     #expect(pool.counts.stray == 0 && pool.assignment(of: entry.key)?.eni == other)
   }
 
-  /// An ENI that IMDS alone has shown is left alone until EC2 has shown it, and is then what EC2 says.
+  /// The pool does not touch an ENI that only IMDS has shown. Once EC2 has shown it, the pool uses what EC2 says.
   @Test(arguments: ["managed", "not ours", "trunk"]) func anUnconfirmedENI(_ what: String) throws {
     let id = try #require(ENIID("eni-x"))
     var shown = ENIObservation(
@@ -125,7 +125,7 @@ import VPCModel
 }
 
 extension PoolAction {
-  /// Whether it is about that ENI.
+  /// Whether the action is about that ENI.
   fileprivate func names(_ eni: ENIID) -> Bool {
     switch self {
     case .assign(_, eni, _, _), .unassign(_, eni, _), .freeENI(_, eni): true

@@ -3,7 +3,7 @@
 import Testing
 import VPCModel
 
-/// What EC2 refuses, and how an answer that was lost is cleared up.
+/// What EC2 refuses, and how the pool recovers from a lost answer.
 @Suite struct PoolFailureTests {
 
   static let m5large = PoolWaiterTests.m5large
@@ -31,7 +31,7 @@ import VPCModel
     #expect(rig.violations == [])
   }
 
-  /// EC2 refuses by call: what is refused for one class of calls holds no other up.
+  /// EC2 throttles by call: a refused class of calls does not hold up the others.
   @Test(arguments: ["unassign", "free", "list"])
   func throttledClassHoldsNoOtherUp(_ kind: String) {
     var settings = Self.m5large
@@ -88,7 +88,8 @@ import VPCModel
     #expect(rig.violations == [])
   }
 
-  /// Custom networking without its ENIConfig: no ENI is made, waiters are told why at once, and all is well once it is known.
+  /// Custom networking without its ENIConfig: the agent creates no ENI and tells waiters the cause at once. It recovers
+  /// as soon as the ENIConfig is known.
   @Test func unknownSubnetIsToldAndNothingIsAttached() throws {
     var settings = Self.m5large
     settings.usesCustomNetworking = true
@@ -108,7 +109,7 @@ import VPCModel
     #expect(rig.violations == [])
   }
 
-  /// A node whose pod limit falls and rises, and one that is cordoned meanwhile.
+  /// The pod limit of a node falls and rises, and the node is cordoned in between.
   @Test func podLimitAndCordonHoldFromTheNextDecision() {
     var settings = Self.m5large
     settings.warmIPTarget = 8
@@ -148,7 +149,7 @@ import VPCModel
     #expect(single.violations == [])
   }
 
-  /// A pod's event says what is wrong, with its values, and what to do.
+  /// A pod's event says what is wrong, with the values, and what to do.
   @Test(
     arguments: [
       (.notReady, ["not ready"], "log"), (.shuttingDown, ["shutting down"], "kubelet retries"),
@@ -251,8 +252,9 @@ import VPCModel
     #expect(rig.violations == [])
   }
 
-  /// Single addresses in place of prefixes: what the warm target wants is not given back to be asked for again, neither
-  /// while the subnet has no prefix nor when it has some again and pods still stand on single addresses.
+  /// Single addresses are used in place of prefixes. The pool does not give back addresses that the warm target would
+  /// request again: not while the subnet has no prefix, and not when it has prefixes again and pods still use single
+  /// addresses.
   @Test(arguments: [0, 5])
   func fallbackComesToRest(warmIPTarget: Int) {
     var settings = PoolSettings(

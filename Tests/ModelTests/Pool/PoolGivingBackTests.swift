@@ -3,11 +3,11 @@
 import Testing
 import VPCModel
 
-/// What is on its way back to EC2 is given to no pod, whenever the agent ends and whatever a listing shows.
+/// No pod gets an address that is being given back to EC2, whenever the agent ends and whatever a listing shows.
 @Suite struct PoolGivingBackTests {
   static let settings = PoolSettings(instanceENILimit: 4, slotsPerENI: 6, warmIPTarget: 1, cooldown: .zero)
 
-  /// A node whose pods have gone, at the moment at which it asks EC2 to take something back.
+  /// A node whose pods are gone, at the moment when it asks EC2 to take something back.
   static func rig(until isReached: (PoolAction) -> Bool) throws -> PoolRig {
     var rig = PoolRig(settings)
     rig.start()
@@ -23,8 +23,8 @@ import VPCModel
   static func isUnassign(_ action: PoolAction) -> Bool { if case .unassign = action { true } else { false } }
   static func isFree(_ action: PoolAction) -> Bool { if case .freeENI = action { true } else { false } }
 
-  /// The call is under way when the agent ends: the next one makes it again, and no pod gets what EC2 may take away at any
-  /// moment. `PoolRig` carries the first call out late, early or never.
+  /// The agent ends while the call is in flight. The next agent repeats the call, and no pod gets an address that EC2
+  /// may take away at any moment. `PoolRig` carries out the first call late, early or never.
   @Test(arguments: [true, false], 1...9) func aRestartGoesOnWithIt(unassigns: Bool, seed: UInt64) throws {
     var rig = try Self.rig(until: unassigns ? Self.isUnassign : Self.isFree)
     let leaving = rig.saved.returns.filter { $0.untilUnixNanoseconds == nil }
@@ -42,7 +42,7 @@ import VPCModel
     #expect(rig.violations == [])
   }
 
-  /// The call was answered a moment ago, and EC2's listing at the next start still shows what it took away.
+  /// EC2 answered the call a moment ago, but its listing at the next start still shows what the call took away.
   @Test(arguments: [true, false]) func aLaggingListingAtAStartBringsNothingBack(unassigns: Bool) throws {
     var rig = try Self.rig(until: unassigns ? Self.isUnassign : Self.isFree)
     let stale = rig.listing()
@@ -59,7 +59,7 @@ import VPCModel
     #expect(rig.violations == [])
   }
 
-  /// What cannot be written down is not begun.
+  /// The pool gives nothing back that it cannot write to the checkpoint first.
   @Test func nothingIsGivenBackThatIsNotWrittenDown() throws {
     var rig = PoolRig(Self.settings)
     rig.start()
@@ -77,7 +77,7 @@ import VPCModel
     #expect(rig.violations == [])
   }
 
-  /// An intent of the checkpoint about something that a pod has: the pod wins.
+  /// The checkpoint plans to give back something that a pod uses: the pod keeps it.
   @Test func whatAPodHasIsNotGivenBack() throws {
     var rig = PoolRig(Self.settings)
     let addresses = (0..<2).map { IPPrefix(single: IPAddress(ipv4: 0x0a00_0014 + $0)) }
@@ -92,7 +92,8 @@ import VPCModel
     #expect(rig.violations == [])
   }
 
-  /// IMDS alone, and a checkpoint that cannot say what was given back: nothing new is given out before IMDS has caught up.
+  /// The start has only IMDS, and a checkpoint that cannot say what was given back. The pool gives out nothing new
+  /// before IMDS has caught up.
   @Test func withoutACheckpointIMDSIsNotTrustedAtOnce() throws {
     var pool = Pool(settings: PoolSettings(instanceENILimit: 1, slotsPerENI: 3), seed: 1)
     let eni = ENIObservation(

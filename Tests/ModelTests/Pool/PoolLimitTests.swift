@@ -3,15 +3,15 @@
 import Testing
 import VPCModel
 
-/// Limits of ENIs: of the type, of each network card, and those that EC2 teaches; and that no success of another call
-/// makes the pool forget what a refusal taught.
+/// Limits of ENIs: those of the instance type, those of each network card, and those learnt from EC2's refusals. A
+/// success of another call does not make the pool forget what a refusal taught.
 @Suite struct PoolLimitTests {
   static let settings = PoolSettings(instanceENILimit: 4, slotsPerENI: 3, maxPods: 50)
 
   private func text(_ cause: FailureCause?) -> String { cause.map { "\($0)" } ?? "" }
 
-  /// Volumes take slots of the instance: EC2 attaches one ENI fewer than the type allows. An idle node asks for one more
-  /// ever more seldom, whatever listings succeed in between, and a pod's event names the cause in EC2's words.
+  /// Volumes take slots of the instance, so EC2 attaches fewer ENIs than the type allows. An idle node retries less and
+  /// less often, whatever listings succeed in between, and a pod's event quotes the cause in EC2's words.
   @Test func attachmentLimitBelowTheTypesIsLearnt() throws {
     var rig = PoolRig(Self.settings)
     rig.attachable = 2
@@ -35,7 +35,7 @@ import VPCModel
     }
     #expect((rig.calls["attach"] ?? 0) <= 6, "an hour of an idle node: \(rig.calls)")
     #expect((rig.calls["list"] ?? 0) == 0)
-    // A volume was detached: the next try finds out, and the limit is the type's again.
+    // A volume was detached: the next attempt finds out, and the limit of the type applies again.
     rig.attachable = nil
     rig.advance(.seconds(2 * 3600))
     #expect(rig.pool.learntENILimit == nil && rig.enis.count > 2)
@@ -45,7 +45,7 @@ import VPCModel
     #expect(rig.violations == [])
   }
 
-  /// An ENI that goes leaves its slot to another: nothing has to be forgotten for that.
+  /// An ENI that is freed leaves its slot to another. The pool need not forget the learnt limit for that.
   @Test func aSlotThatComesFreeIsUsed() {
     var settings = Self.settings
     settings.warmENITarget = 0
@@ -83,7 +83,7 @@ import VPCModel
     #expect(rig.violations == [])
   }
 
-  /// What EC2 teaches of the limit is about card 0, too.
+  /// The limit learnt from EC2 also counts card 0 only.
   @Test func learntLimitCountsCardZero() throws {
     var rig = PoolRig(Self.settings)
     rig.place(try #require(ENIID("eni-efa")), device: 1, card: 1)
@@ -109,8 +109,8 @@ import VPCModel
     #expect(rig.violations == [])
   }
 
-  /// An ENI that is being detached keeps its index, and no listing shows it: the index is left alone although listings
-  /// succeed. Where EC2 calls every index taken, the node does not try one after the other.
+  /// An ENI that is being detached keeps its device index, and no listing shows it. The pool does not retry that index
+  /// although listings succeed. If EC2 reports every index as taken, the node does not try all of them in turn.
   @Test func takenDeviceIsRemembered() {
     var rig = PoolRig(Self.settings)
     rig.fault = { action in
@@ -130,8 +130,8 @@ import VPCModel
     #expect(rig.violations == [] && all.violations == [])
   }
 
-  /// EC2 counts more addresses on one ENI than are known: the others grow on, and their success does not send the node
-  /// back to that one.
+  /// EC2 counts more addresses on one ENI than the pool knows. The other ENIs go on growing, and their success does not
+  /// make the pool retry that one.
   @Test func oneENIsRefusalIsItsOwn() {
     var settings = Self.settings
     settings.warmIPTarget = 1
@@ -154,7 +154,7 @@ import VPCModel
     #expect(rig.violations == [])
   }
 
-  /// A listing that is put aside is no success: EC2 is not asked every second for as long as it answers so.
+  /// A listing that the pool rejects is not a success. The pool does not query EC2 every second meanwhile.
   @Test func aListingThatIsPutAsideIsAskedForEverMoreSlowly() throws {
     var rig = PoolRig(Self.settings)
     rig.start()
@@ -182,7 +182,7 @@ import VPCModel
     #expect(rig.violations == [])
   }
 
-  /// The ENIs are full, and the agent has noticed that pods are gone whose DEL never came.
+  /// The ENIs are full, and the agent has noticed that pods have ended without a DEL.
   @Test func endedPodsThatHoldAddressesAreNamed() {
     var rig = PoolRig(PoolSettings(instanceENILimit: 1, slotsPerENI: 2))
     rig.start()
@@ -199,7 +199,7 @@ import VPCModel
     #expect(rig.violations == [])
   }
 
-  /// The last ENI is attached, and its interface does not show up on the node.
+  /// The last ENI is attached, but its interface does not appear on the node.
   @Test func anENIThatIsNotReadyIsNamed() {
     var rig = PoolRig(PoolSettings(instanceENILimit: 2, slotsPerENI: 1))
     rig.fault = {
@@ -218,12 +218,12 @@ import VPCModel
     #expect(rig.violations == [])
   }
 
-  /// The same while the first try is under way.
+  /// The same while the first attempt is still running.
   @Test func anInterfaceThatIsAwaitedIsNamed() {
     var rig = PoolRig(PoolSettings(instanceENILimit: 2, slotsPerENI: 1))
     rig.start()
     rig.add("first")
-    // The primary's address and the second ENI come, and then the node takes a minute to make that ready.
+    // The primary's address and the second ENI arrive; then the node takes a minute to make that ENI ready.
     while rig.calls["attach"] == nil { rig.advance(.milliseconds(50)) }
     rig.latency = .seconds(60)
     rig.advance(.seconds(1))
@@ -234,7 +234,8 @@ import VPCModel
     #expect(rig.violations == [])
   }
 
-  /// What EC2 says of a refusal, and a remedy that fits: a permission that another policy denies is not had by adding it.
+  /// The event quotes EC2's words and gives a remedy that fits: adding a permission does not help if another policy
+  /// denies it.
   @Test(arguments: [
     ("no identity-based policy allows the ec2:CreateNetworkInterface action", "add it to the role"),
     ("with an explicit deny in a service control policy", "remove the deny from the policy that EC2 names"),

@@ -3,11 +3,11 @@
 import Testing
 import VPCModel
 
-/// IMDS against EC2 against the pool: what a listing can change, and when EC2 is asked.
+/// IMDS, EC2 and the pool compared: what a listing can change, and when the pool asks EC2.
 @Suite struct PoolReconcileTests {
   static let warmIP = PoolSettings(instanceENILimit: 4, slotsPerENI: 6, warmIPTarget: 2, cooldown: .zero)
 
-  /// Every change of ours is seen late: nothing is asked, nothing is lost.
+  /// IMDS shows every change of the agent late. The pool makes no extra call and loses nothing.
   @Test func ownChangesInALaggingIMDSCostNoCall() {
     var rig = PoolRig(Self.warmIP)
     rig.start()
@@ -29,8 +29,8 @@ import VPCModel
     #expect(rig.violations == [])
   }
 
-  /// IMDS can stay wrong for good (amazon-vpc-cni-k8s issue 2497), and EC2's first answer can be stale: EC2 is asked
-  /// about a difference as long as it lasts, after waits that double.
+  /// IMDS can stay wrong permanently (amazon-vpc-cni-k8s issue 2497), and EC2's first answer can be stale. The pool
+  /// asks EC2 about a difference as long as it lasts, after waits that double.
   @Test(arguments: ["address missing", "address more", "ENI missing", "ENI more"])
   func aDifferenceThatStaysIsAskedAboutEverMoreSeldom(_ what: String) throws {
     var rig = PoolRig(Self.warmIP)
@@ -98,8 +98,8 @@ import VPCModel
     #expect(rig.pool.blockedCause(now: rig.now) == nil, "no pod could use more")
   }
 
-  /// EC2's listings lag too. What was given back a moment ago is not believed to be there still: pods would get addresses
-  /// that another node may have by now. When it is shown for longer, it is there.
+  /// EC2's listings lag too. The pool does not believe a listing that still shows what it gave back a moment ago:
+  /// another node may have those addresses by now. If listings show them for longer, the pool accepts them.
   @Test func aLaggingEC2BringsNothingBack() throws {
     var rig = PoolRig(Self.warmIP)
     rig.start()
@@ -134,7 +134,8 @@ import VPCModel
     #expect(rig.violations == [])
   }
 
-  /// A shortage of warm addresses that is about to be asked for is not a blocked one, whatever rests or is full elsewhere.
+  /// A shortage of warm addresses that the pool is about to request does not count as blocked, whatever is cooling down
+  /// or full elsewhere.
   @Test func aShortageThatIsGatheredIsNotBlocked() {
     var settings = PoolSettings(instanceENILimit: 3, slotsPerENI: 9, warmPrefixTarget: 1)
     settings.usesPrefixes = true
@@ -153,7 +154,7 @@ import VPCModel
     #expect(full.pool.blockedCause(now: full.now) == nil, "its one ENI has room")
   }
 
-  /// The first pod has the one address there was, and the second waits for an ENI that takes a minute to come.
+  /// The first pod has the only address, and the second waits for an ENI that takes a minute to attach.
   private static func waitingForTheLastENI() -> (rig: PoolRig, waiter: WaiterID) {
     var rig = PoolRig(PoolSettings(instanceENILimit: 2, slotsPerENI: 1, warmENITarget: 0))
     rig.start()
@@ -164,7 +165,7 @@ import VPCModel
     return (rig, waiter)
   }
 
-  /// The last ENI that may be attached is on its way: that is what the waiter hears, not that the limit is reached.
+  /// The last ENI that may be attached is being attached: the waiter is told that, not that the limit is reached.
   @Test func anENIOnItsWayIsNotTheLimit() throws {
     var (rig, waiter) = Self.waitingForTheLastENI()
     rig.advance(.seconds(21))
@@ -174,7 +175,8 @@ import VPCModel
         == "no address within 20 s: EC2 has not answered yet: attach an ENI with 1 addresses in subnet-1, for 20 s")
   }
 
-  /// Tags are not in IMDS: a start without EC2 learns later that an ENI is another's, and leaves it alone from then on.
+  /// IMDS shows no tags. After a start without EC2 the pool learns later that an ENI belongs to somebody else, and does
+  /// not touch it from then on.
   @Test func anENIThatProvesToBeAnothersIsLeftAlone() throws {
     var rig = PoolRig(Self.warmIP)
     rig.start()
@@ -201,7 +203,7 @@ import VPCModel
     }
   }
 
-  /// An action that EC2 holds up for its rate is what a waiter is told of.
+  /// The waiter is told about the call that EC2 throttles.
   @Test func aHeldAttachIsNamed() throws {
     var (rig, waiter) = Self.waitingForTheLastENI()
     let attach = try #require(rig.running.first { if case .attachENI = $0.action { true } else { false } })

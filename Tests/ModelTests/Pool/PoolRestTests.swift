@@ -3,9 +3,9 @@
 import Testing
 import VPCModel
 
-/// What the pool does of itself, with no event but its own wakes, after something stood in the way.
+/// What the pool does on its own, with no event but its own wakes, once an obstacle is gone.
 @Suite struct PoolRestTests {
-  /// The slot of an address that EC2 took from under a pod is used again once the pod is gone.
+  /// EC2 took an address from a running pod. The pool uses the slot of the address again once the pod is gone.
   @Test func theSlotOfWhatWasLostIsAskedForAgain() throws {
     var settings = PoolSettings(instanceENILimit: 1, slotsPerENI: 3)
     settings.cooldown = .zero
@@ -26,13 +26,13 @@ import VPCModel
     #expect(rig.violations == [])
   }
 
-  /// Nothing is given back while a pod waits; when it waits no more, what is too much goes.
+  /// The pool gives nothing back while a pod waits. Once no pod waits, it gives back the surplus.
   @Test func whatWaitersKeptGoesBackAfterThem() throws {
     var settings = PoolSettings(
       instanceENILimit: 2, slotsPerENI: 2, warmIPTarget: 0, minimumIPTarget: 1, usesPrefixes: true)
     settings.cooldown = .zero
     var rig = PoolRig(settings)
-    // The mode was switched: one slot is a single address's, whose pod goes while another pod waits.
+    // The mode was switched: one slot holds a single address, whose pod ends while another pod waits.
     let single = try #require(IPPrefix("10.0.0.9/32"))
     var checkpoint = Checkpoint()
     checkpoint.allocations = [
@@ -49,7 +49,7 @@ import VPCModel
       if case .attachENI = action { .init(failure: ActionFailure(.throttled(call: "X"))) } else { nil }
     }
     let waiter = rig.add("waits", timeout: .seconds(40))
-    // In the middle of the pause between two tries, so that none of their ends is what brings it about.
+    // This is the middle of the pause between two attempts, so that the end of an attempt does not cause the return.
     var quiet = 0
     while quiet < 15 {
       rig.advance(.milliseconds(100))
@@ -63,7 +63,7 @@ import VPCModel
     #expect(rig.violations == [])
   }
 
-  /// A cordoned node asks nothing of EC2; afterwards it gives back what has become too much.
+  /// A cordoned node sends no request to EC2. Once uncordoned, it gives back the surplus.
   @Test func whatACordonKeptGoesBackAfterIt() {
     var rig = PoolRig(PoolSettings(instanceENILimit: 1, slotsPerENI: 9, warmIPTarget: 1))
     rig.start()
@@ -79,7 +79,7 @@ import VPCModel
     #expect(rig.violations == [])
   }
 
-  /// The answer to a return was lost, and EC2 gave the address to another ENI: there it is, and counted.
+  /// The answer to a return was lost, and EC2 gave the address to another ENI. The pool counts the address on that ENI.
   @Test func whatWentFromOneENIToAnotherIsTheOthers() throws {
     var settings = PoolSettings(instanceENILimit: 3, slotsPerENI: 4, warmIPTarget: 1)
     settings.cooldown = .zero
@@ -93,7 +93,7 @@ import VPCModel
     let holders = try onPrimary.map { try #require(rig.inUse[$0.address]).containerID }
     rig.delete(holders[0])
     rig.advance(.seconds(60))
-    // The next return is done, and nobody hears of it.
+    // EC2 carries out the next return, but its answer is lost.
     rig.fault = { action in
       if case .unassign = action {
         .init(failure: ActionFailure(.other("timeout"), mayBeDone: true), isDone: true)
@@ -111,18 +111,18 @@ import VPCModel
     rig.advance(.seconds(10))
     let others = rig.enis.filter { $0.key != PoolRig.primary }
     try #require(others.values.contains { $0.cidrs.contains(moved) }, "given anew")
-    // The call that nobody heard the answer of might have taken it away again.
+    // The call whose answer was lost might have taken the address away again.
     rig.fault = { _ in nil }
     rig.advance(.seconds(180))
     for (id, eni) in rig.enis where id != PoolRig.primary {
-      // It may be free by now.
+      // The ENI may have been freed by now.
       guard let known = rig.pool.enis.first(where: { $0.eni.id == id }) else { continue }
       #expect(Set(known.cidrs.map(\.prefix)) == eni.cidrs)
     }
     #expect(rig.violations == [])
   }
 
-  /// Every ten minutes prefixes are tried again. The single addresses in their place stay until there are some.
+  /// The pool tries for prefixes every ten minutes. It keeps the single addresses in their place until it gets some.
   @Test func tryingForPrefixesGivesNothingBack() {
     var rig = PoolRig(PoolSettings(instanceENILimit: 3, slotsPerENI: 9, warmPrefixTarget: 1, usesPrefixes: true))
     rig.freePrefixes = 0

@@ -3,7 +3,7 @@
 import Testing
 import VPCModel
 
-/// Starting with pods running, and what changes at EC2 behind the agent's back.
+/// A start with running pods, and changes at EC2 that the agent did not make.
 @Suite struct PoolRestartTests {
   static let m5large = PoolWaiterTests.m5large
 
@@ -33,11 +33,11 @@ import VPCModel
     #expect(rig.violations == [])
   }
 
-  /// Every slot of every ENI holds a single address when the node comes back with prefixes on: the idle ones make way,
-  /// and no pod fails for them.
+  /// Every slot of every ENI holds a single address when the node restarts with prefixes enabled. The idle addresses
+  /// make way, and no pod fails because of them.
   @Test func leftoversOfTheOtherModeMakeWayForPods() {
     var rig = Self.rig(pods: 11)
-    // The warm ENI is asked for when no pod waits any more.
+    // The pool requests the warm ENI only when no pod waits any more.
     rig.advance(.seconds(5))
     #expect(rig.pool.counts.total == 27)
     var settings = Self.m5large

@@ -2,7 +2,7 @@
 
 import VPCModel
 
-/// The small EC2 of the rig, and the node's kernel: what an action of the pool does there.
+/// The small EC2 of the rig, and the node's kernel: how they carry out the pool's actions.
 extension PoolRig {
   func listing() -> [ENIObservation] {
     enis.map { id, eni in
@@ -26,9 +26,9 @@ extension PoolRig {
 
   mutating func perform(_ action: PoolAction) -> ActionResult {
     if let fault = fault(action) {
-      // The agent, which has no answer, leaves the kernel as it is.
+      // The agent has no answer and leaves the kernel as it is.
       if fault.isDone {
-        // The pool frees it again: only an answer says that nothing can come later.
+        // The pool frees the ENI again: only an answer proves that nothing can happen later.
         if case .freeENI(_, let eni) = action { goneLate.insert(eni) }
         _ = done(action, isLate: true)
       }
@@ -81,7 +81,7 @@ extension PoolRig {
     }
   }
 
-  /// As the node's network does it: an address belongs to one ENI.
+  /// Like the node's network: an address belongs to one ENI.
   mutating func lead(_ cidrs: [IPPrefix], to eni: ENIID) {
     for id in enis.keys where id != eni { enis[id]?.led?.subtract(cidrs) }
     kept = kept.filter { entry in !cidrs.contains { $0.contains(entry.key) } }
@@ -126,7 +126,7 @@ extension PoolRig {
     if case .failed(let cause) = answers[waiter] { cause } else { nil }
   }
 
-  // MARK: listings of a while ago
+  // MARK: old listings
 
   mutating func remember() {
     history.append((now, listing()))
@@ -134,15 +134,15 @@ extension PoolRig {
     history.removeAll { $0.until + .seconds(120) < oldest }
   }
 
-  /// What IMDS says when it shows the state of a while ago.
+  /// Feeds a listing of IMDS that shows an older state.
   mutating func observe(lag: Duration) {
     feed(.observed(ENIListing(enis: seen(lag: lag), askedAt: now, isAuthoritative: false)))
   }
 
-  /// What was attached a while ago.
+  /// What was attached that long ago.
   func seen(lag: Duration) -> [ENIObservation] {
     var found = history.first { $0.until + lag > now }?.listing ?? listing()
-    // What is wired the node itself knows.
+    // The node itself knows what is wired.
     for index in found.indices { found[index].isWired = enis[found[index].id]?.isWired ?? false }
     return found
   }

@@ -3,20 +3,20 @@
 import Testing
 import VPCModel
 
-/// A pool with a small EC2 around it, in virtual time. Every batch is checked against what must always hold; a broken
-/// rule is recorded as an issue and in `violations`.
+/// A pool with a small EC2 around it, in virtual time. The rig checks the invariants after every batch. It records a
+/// violation as an issue and in `violations`.
 struct PoolRig {
   struct ENI {
     var device: Int
     var subnet: SubnetID
     var cidrs: Set<IPPrefix>
-    /// What the node's kernel leads to it; nil until it is wired for the first time since the agent's start.
+    /// What the node's kernel routes to the ENI; nil until the ENI is wired for the first time since the agent's start.
     var led: Set<IPPrefix>?
     var isWired: Bool { led != nil }
     var card = 0
   }
 
-  /// What a fault does: the failure to report, and whether EC2 did it all the same.
+  /// The effect of a fault: the failure to report, and whether EC2 carried out the call anyway.
   struct Fault {
     var failure: ActionFailure
     var isDone = false
@@ -33,9 +33,9 @@ struct PoolRig {
   var time: PoolTime
   var enis: [ENIID: ENI] = [:]
   var running: [Running] = []
-  /// Calls of agents that were killed, which EC2 carries out later.
+  /// Calls of killed agents that EC2 carries out later.
   var late: [Running] = []
-  /// What the kernel leads running pods by although the listing of the start did not show it.
+  /// Where the kernel routes running pods although the listing at the start did not show it.
   var kept: [IPAddress: ENIID] = [:]
   var wakeAt: PoolInstant?
   /// Answered ADDs.
@@ -43,7 +43,7 @@ struct PoolRig {
   var released: [WaiterID: DeleteAnswer] = [:]
   /// ADDs without an answer, with their deadlines.
   var waiting: [WaiterID: PoolInstant] = [:]
-  /// Who was told to have what.
+  /// Which pod was given which address.
   var inUse: [IPAddress: AttachmentKey] = [:]
   var cooledUntil: [IPAddress: PoolInstant] = [:]
   /// Calls started, by kind.
@@ -52,14 +52,14 @@ struct PoolRig {
   var persists = 0
   /// The checkpoint as last written.
   var saved = Checkpoint()
-  /// Its text, brought up to date by what changed.
+  /// The text of the checkpoint, updated change by change.
   private var document = CheckpointDocument()
   private var batches = 0
   /// What was attached before each change of the last minutes, with the instant of the change.
   var history: [(until: PoolInstant, listing: [ENIObservation])] = []
   private var nextWaiter: UInt64 = 0
   var nextENI = 0
-  /// When EC2 last gave a CIDR.
+  /// When EC2 last assigned a CIDR.
   var givenAt: [IPPrefix: PoolInstant] = [:]
   /// ENIs that a killed agent's call took away after the next agent had found them.
   var goneLate: Set<ENIID> = []
@@ -69,15 +69,15 @@ struct PoolRig {
   var freePrefixes = 1000
   var latency: Duration = .milliseconds(300)
   var fault: (PoolAction) -> Fault? = { _ in nil }
-  /// How old the listings are that the pool asks for.
+  /// The age of the listings that the pool asks for.
   var listingLag: Duration = .zero
-  /// ENIs of card 0 that EC2 attaches at most, where volumes take the slots of others; nil: as many as the type allows.
+  /// How many ENIs EC2 attaches on card 0 at most, where volumes take slots; nil: as many as the type allows.
   var attachable: Int?
   /// What EC2's listings show instead of what is attached.
   var answersListing: (() -> [ENIObservation])?
   /// Fails the writing of a checkpoint.
   var failsCheckpoint = false
-  /// ENIs that are there without the pool having asked.
+  /// ENIs that the pool did not create.
   let unmanagedENIs: Int
 
   // swift-format-ignore: NeverForceUnwrap
@@ -96,14 +96,14 @@ struct PoolRig {
 
   // MARK: driving
 
-  /// Puts an ENI there that the pool finds at its start, or with the next listing.
+  /// Adds an ENI that the pool finds at its start or with the next listing.
   mutating func place(
     _ id: ENIID, device: Int, card: Int = 0, subnet: SubnetID = PoolRig.subnet, cidrs: [IPPrefix] = []
   ) {
     enis[id] = ENI(device: device, subnet: subnet, cidrs: Set(cidrs), led: nil, card: card)
   }
 
-  /// EC2 forgets everything that was not asked for.
+  /// Sets the counts of calls to zero.
   mutating func forgetCalls() { calls = [:] }
 
   mutating func start(checkpoint: Checkpoint = Checkpoint(), primaryCIDRs: [IPPrefix] = []) {
@@ -155,7 +155,7 @@ struct PoolRig {
     checkLed()
   }
 
-  /// Lets virtual time pass; ends of actions and wakes happen at their instants.
+  /// Lets virtual time pass; actions end and wakes occur at their instants.
   mutating func advance(_ duration: Duration) {
     let end = now + duration
     while let next = nextInstant, next <= end { step(to: next) }
@@ -163,7 +163,7 @@ struct PoolRig {
       instant: end, unixNanoseconds: time.unixNanoseconds + (end - now).saturatedNanoseconds)
   }
 
-  /// Lets time pass until nothing is under way and nobody waits, ten minutes at most.
+  /// Lets time pass until no action is running and nobody waits, ten minutes at most.
   mutating func settle() {
     let end = now + .seconds(600)
     while !running.isEmpty || !waiting.isEmpty, let next = nextInstant, next <= end { step(to: next) }
@@ -195,7 +195,7 @@ struct PoolRig {
     }
   }
 
-  // MARK: what comes back
+  // MARK: the pool's output
 
   private mutating func take(_ actions: [PoolAction]) {
     var unsent: [UnsentAnswer] = []
@@ -235,7 +235,7 @@ struct PoolRig {
     for event in refused { feed(event) }
   }
 
-  /// What is brought up to date change by change must say what a new document is told.
+  /// The document that is updated change by change must equal a document written from scratch.
   private mutating func write(isFailing: Bool) {
     pool.update(&document)
     var whole = CheckpointDocument()
@@ -314,7 +314,7 @@ struct PoolRig {
     running.append(Running(at: now + latency, order: running.count + batches * 1000, id: id, action: action))
   }
 
-  /// An action must be about an ENI that is there, and the only one about it.
+  /// An action must concern an existing ENI and be the only action for it.
   private mutating func check(_ eni: ENIID) {
     if enis[eni] == nil, !goneLate.contains(eni) { violate("an action for \(eni), which is not there") }
     if isBusy(eni) { violate("two actions at once for \(eni)") }
@@ -337,7 +337,8 @@ struct PoolRig {
     }
   }
 
-  /// The kernel leads every running pod to the ENI that EC2 has its address on, and of an ENI at rest what the book has.
+  /// The kernel must route every running pod to the ENI that has its address at EC2. For an ENI without a running
+  /// action it must route at least the CIDRs that the pool has on it.
   private mutating func checkLed() {
     robbed.formIntersection(inUse.keys)
     for (address, key) in inUse where !robbed.contains(address) {
@@ -348,7 +349,7 @@ struct PoolRig {
     for snapshot in pool.enis where snapshot.isOpen && snapshot.isWired {
       guard let eni = enis[snapshot.eni.id], let led = eni.led, !isBusy(snapshot.eni.id) else { continue }
       let book = Set(snapshot.cidrs.map(\.prefix))
-      // What it leads beyond that is no other's: one that has it and is not wired yet gives nothing out of it.
+      // The kernel may route more unless another ENI gives it out: an ENI that is not wired yet gives nothing out.
       let wrong = pool.enis.contains { other in
         other.eni.id != snapshot.eni.id && other.isOpen
           && other.cidrs.contains { led.contains($0.prefix) && $0.isUsable }
@@ -359,14 +360,14 @@ struct PoolRig {
     }
   }
 
-  /// At rest the kernel leads what the book has, and nothing else.
+  /// What the kernel routes beyond the pool's own records; nothing when the pool is at rest.
   func ledBesidesTheBook() -> [IPPrefix] {
     pool.enis.filter { $0.isOpen && $0.isWired }.flatMap { snapshot in
       (enis[snapshot.eni.id]?.led ?? []).subtracting(snapshot.cidrs.map(\.prefix))
     }
   }
 
-  /// Sums of the pool against what was told.
+  /// Compares the pool's sums with the answers that it gave.
   private mutating func checkSums() {
     let counts = pool.counts
     if counts.assigned != inUse.count { violate("assigned \(counts.assigned), told \(inUse.count)") }
@@ -380,11 +381,11 @@ struct PoolRig {
     violations.append("\(text) (batch \(batches))")
   }
 
-  /// Kills the agent and starts it again from the written checkpoint, less the pods that are gone. What was under way
-  /// at EC2 happens, does not, or happens later.
+  /// Kills the agent and starts it again from the written checkpoint, without the pods that are gone. EC2 carries out
+  /// each call in flight now, later or never.
   ///
   /// - Parameters:
-  ///   - lag: how old the listing is that it starts with.
+  ///   - lag: the age of the listing that it starts with.
   ///   - misses: whether that listing lacks an address or an ENI.
   mutating func restart(seed: UInt64, settings: PoolSettings? = nil, lag: Duration = .zero, misses: Bool = false) {
     var random = SplitMix64(seed: seed)
@@ -393,7 +394,7 @@ struct PoolRig {
       if case .wireENI = action.action { continue }
       switch Int.random(in: 0..<3, using: &random) {
       case 0:
-        // A stale listing may show it to the next agent all the same.
+        // A stale listing may still show the ENI to the next agent.
         if case .freeENI(_, let eni) = action.action { goneLate.insert(eni) }
         _ = done(action.action, isLate: true)
       case 1:
@@ -412,7 +413,7 @@ struct PoolRig {
     feed(.started(PoolStart(enis: whatTheStartFinds(lag, misses, &random), checkpoint: read)))
   }
 
-  /// A listing, beside what the node itself knows of the pods that run: as the agent's start does it.
+  /// A listing combined with what the node itself knows of its running pods, as at the agent's start.
   private mutating func whatTheStartFinds(
     _ lag: Duration, _ misses: Bool, _ random: inout SplitMix64
   ) -> [ENIObservation] {
@@ -438,7 +439,7 @@ struct PoolRig {
     for index in found.indices {
       found[index].isWired = found[index].device == 0
       enis[found[index].id]?.led = found[index].isWired ? Set(found[index].cidrs) : nil
-      // Written into the kernel before the pool starts, and verified by the wiring that it asks for.
+      // The kernel has these before the pool starts; the wiring that the pool requests verifies them.
       for address in inUse.keys where found[index].cidrs.contains(where: { $0.contains(address) }) {
         kept[address] = found[index].id
       }
@@ -453,7 +454,7 @@ struct PoolRig {
 
   // MARK: changes behind the pool's back
 
-  /// Addresses that were taken from running pods: nobody can lead those right.
+  /// Addresses that were taken from running pods: nothing can route those correctly.
   private var robbed: Set<IPAddress> = []
 
   mutating func removeAtEC2(_ prefix: IPPrefix) {
@@ -461,7 +462,7 @@ struct PoolRig {
     robbed.formUnion(inUse.keys.filter(prefix.contains))
     for id in enis.keys { enis[id]?.cidrs.remove(prefix) }
     giveBack(prefix)
-    // Listings are never so old that they show what others took: nobody could tell.
+    // Listings are never old enough to show what others took: nobody could tell the difference.
     history = []
   }
 
@@ -475,7 +476,7 @@ struct PoolRig {
 
   mutating func addAtEC2(_ id: ENIID, _ prefix: IPPrefix) { enis[id]?.cidrs.insert(prefix) }
 
-  /// A listing that nobody asked for, as the periodic comparison feeds it.
+  /// A listing that the pool did not request, as the periodic comparison feeds it.
   mutating func observe(isAuthoritative: Bool) {
     feed(.observed(ENIListing(enis: listing(), askedAt: now, isAuthoritative: isAuthoritative)))
   }

@@ -3,7 +3,7 @@
 import Testing
 import VPCModel
 
-/// ADD and DEL: who gets an address and when, who is refused and why.
+/// ADD and DEL: which pod gets an address and when, which is refused and why.
 @Suite struct PoolWaiterTests {
   /// An m5.large: 3 ENIs with 9 addresses each.
   static let m5large = PoolSettings(instanceENILimit: 3, slotsPerENI: 9, maxPods: 29)
@@ -44,7 +44,8 @@ import VPCModel
     #expect(rig.violations == [])
   }
 
-  /// Addresses come from three ENIs at different moments, one of them after a failure: whoever came first is served first.
+  /// Addresses arrive on three ENIs at different moments, one of them after a failure. Pods are served in the order in
+  /// which they came.
   @Test func orderHoldsWhileSeveralENIsCome() {
     var rig = PoolRig(PoolSettings(instanceENILimit: 4, slotsPerENI: 5, maxPods: 29))
     var failures = 0
@@ -69,7 +70,7 @@ import VPCModel
   }
 
   @Test func coldBurstOfFiftyTakesFewCalls() {
-    // m5.4xlarge, WARM_ENI_TARGET=1: 50 pods and one ENI's worth of free addresses need three ENIs' worth.
+    // m5.4xlarge with WARM_ENI_TARGET=1: 50 pods and the free addresses of one ENI need the addresses of three ENIs.
     var rig = PoolRig(PoolSettings(instanceENILimit: 8, slotsPerENI: 29, maxPods: 234))
     rig.start()
     let waiters = (0..<50).map { rig.add("pod-\($0)") }
@@ -84,7 +85,7 @@ import VPCModel
   }
 
   @Test func burstWithWarmIPTargetFailsNobody() {
-    // The reference lets 5 of these 8 fail.
+    // amazon-vpc-cni-k8s lets 5 of these 8 fail.
     var settings = Self.m5large
     settings.warmIPTarget = 3
     var rig = PoolRig(settings)
@@ -112,7 +113,7 @@ import VPCModel
     #expect(rig.violations == [])
   }
 
-  /// More pods at one moment than the limit allows: those beyond it hear of it at once, while the others wait for EC2.
+  /// More pods at once than the limit allows: those beyond it are refused at once, while the others wait for EC2.
   @Test func waitersBeyondThePodLimitHearOfIt() {
     var settings = Self.m5large
     settings.maxPods = 4
@@ -145,7 +146,7 @@ import VPCModel
     #expect(rig.violations == [])
   }
 
-  /// IP_COOLDOWN_PERIOD=0: an address that comes back is a waiter's at once, whatever else the waiter hopes for.
+  /// IP_COOLDOWN_PERIOD=0: a waiter gets a released address at once, whatever else is being requested for it.
   @Test func withoutCooldownAWaiterGetsWhatComesBack() {
     var settings = PoolSettings(instanceENILimit: 2, slotsPerENI: 1, warmENITarget: 0)
     settings.cooldown = .zero

@@ -4,8 +4,8 @@ import Testing
 import VPCModel
 
 /// A seeded random walk: pods come and go, calls fail in every way, addresses vanish, the agent restarts. `PoolRig`
-/// checks every batch: no address twice, none in cooldown, none that EC2 does not confirm, one action for each ENI,
-/// nothing beyond a limit, every waiter answered once and in time, sums equal.
+/// checks every batch: no address is given out twice, in cooldown or without EC2's confirmation; each ENI has one
+/// action at a time; no limit is exceeded; every waiter is answered once and in time; the sums are equal.
 @Suite struct PoolWalkTests {
   struct Case: Sendable, CustomTestStringConvertible {
     let name: String
@@ -69,10 +69,10 @@ import VPCModel
     #expect(rig.pool.counts.stray == 0)
   }
 
-  /// With the same pods no call is ever made again, unless something stands in the way of a target: then it is tried again
-  /// for ever, and this may be the moment in which it is.
+  /// While the pods stay the same, the pool makes no further call, unless it cannot reach a target: then it retries
+  /// forever, and this may be the moment of a retry.
   private static func expectQuiet(_ rig: inout PoolRig, _ when: String) {
-    // What pods use and EC2 does not show is asked about as long as they run.
+    // The pool asks EC2 about what pods use and EC2 does not show, as long as those pods run.
     guard rig.pool.blockedCause(now: rig.now) == nil, rig.pool.fallbackSubnetIDs.isEmpty, !rig.pool.isInquiring,
       rig.pool.settings.usesPrefixes ? rig.freePrefixes > 0 : rig.freeAddresses > 0
     else { return }
@@ -113,8 +113,8 @@ import VPCModel
       let lag = Bool.random(using: &random) ? Duration.zero : .seconds(Int.random(in: 1...30, using: &random))
       rig.restart(seed: random.next(), lag: lag, misses: Int.random(in: 0..<3, using: &random) == 0)
     case 78:
-      // Behind the pool's back, and told before anything else happens. A listing that does not show what EC2 gave less than
-      // a minute ago is taken for an old one.
+      // Somebody else takes it, and the pool is told before anything else happens. The pool regards a listing as old if
+      // it lacks what EC2 assigned less than a minute ago.
       let old = rig.enis.values.flatMap(\.cidrs).filter { rig.givenAt[$0].map { $0 + .seconds(61) < rig.now } ?? true }
       guard rig.running.isEmpty, let taken = old.sorted().randomElement(using: &random) else { return }
       rig.removeAtEC2(taken)

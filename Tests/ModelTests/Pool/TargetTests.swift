@@ -3,7 +3,7 @@
 import Testing
 import VPCModel
 
-/// The worked values of the reference's documents as far as they agree with its code, against the whole pool.
+/// The worked examples of the amazon-vpc-cni-k8s documents, as far as they agree with its code, on the whole pool.
 @Suite struct TargetTests {
   struct Row: Sendable, CustomTestStringConvertible {
     let type: String
@@ -13,7 +13,7 @@ import VPCModel
     var warmPrefix = 0
     var usesPrefixes = false
     let pods: Int
-    /// In addresses, or in prefixes.
+    /// Addresses, or prefixes.
     let held: Int
     let enis: Int
 
@@ -52,7 +52,7 @@ import VPCModel
     Row(type: "t3.small", warmIP: 7, minimumIP: 20, usesPrefixes: true, pods: 5, held: 2, enis: 1),
     Row(type: "t3.small", warmIP: 7, minimumIP: 20, usesPrefixes: true, pods: 17, held: 2, enis: 1),
     Row(type: "t3.small", warmIP: 7, minimumIP: 20, usesPrefixes: true, pods: 58, held: 5, enis: 2),
-    // The document's second and third ENI of these are not attached by the code that it describes.
+    // The documents count a second and third ENI for these, but the code of amazon-vpc-cni-k8s does not attach them.
     Row(type: "p3dn.24xlarge", warmPrefix: 1, usesPrefixes: true, pods: 0, held: 1, enis: 1),
     Row(type: "p3dn.24xlarge", warmPrefix: 1, usesPrefixes: true, pods: 3, held: 2, enis: 1),
     Row(type: "p3dn.24xlarge", warmPrefix: 1, usesPrefixes: true, pods: 95, held: 7, enis: 1),
@@ -95,7 +95,7 @@ import VPCModel
     for pod in 0..<row.pods { rig.delete("pod-\(pod)") }
     rig.advance(.seconds(1800))
     let held = rig.enis.values.map(\.cidrs.count).reduce(0, +)
-    // WARM_ENI_TARGET gives back whole ENIs only, the primary's addresses never.
+    // WARM_ENI_TARGET gives back whole ENIs only, and never the addresses of the primary ENI.
     #expect(held <= max(start, row.warmIP == 0 && !row.usesPrefixes ? 6 : start))
     #expect(rig.violations == [])
     let calls = rig.calls

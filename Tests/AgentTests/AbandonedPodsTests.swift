@@ -5,7 +5,7 @@ import Testing
 @testable import AgentMode
 @testable import VPCModel
 
-/// Which pods are gone without a DEL, and what is taken from them.
+/// Which pods are gone without a DEL, and what the agent takes back from them.
 @Suite struct AbandonedPodsTests {
   static let start = ContinuousClock.now
 
@@ -16,7 +16,7 @@ import Testing
       eni: nil, device: 0, card: 0, routeTable: .main, assignedUnixNanoseconds: since, interfacesCount: 1, isNew: false)
   }
 
-  /// Looks at these seconds, each of which misses the same; what is given up at each.
+  /// Looks at each of these seconds, when the given pods are missing; returns which pods are given up at each second.
   private func looks(_ seconds: [Int], _ missing: (Int) -> [Assignment]) -> [Int: Set<String>] {
     var evidence = AbandonmentEvidence()
     var gone: [Int: Set<String>] = [:]
@@ -30,9 +30,9 @@ import Testing
   @Test func whatIsMissingInEveryLookForLongEnoughIsGone() {
     let pod = Self.assignment("a", 7)
     #expect(looks([0, 15, 30, 45, 60]) { _ in [pod] } == [45: ["a"]])
-    // Long enough, but a look alone: the machine slept in between.
+    // The time is long enough, but there is only one later look: the machine slept in between.
     #expect(looks([0, 500]) { _ in [pod] } == [:])
-    // Many looks in no time.
+    // Many looks within a few seconds.
     #expect(looks([0, 1, 2, 3, 4, 5]) { _ in [pod] } == [:])
   }
 
@@ -41,7 +41,7 @@ import Testing
     let other = Self.assignment("b", 8)
     let gone = looks([0, 15, 30, 45, 60, 75, 90]) { $0 == 30 ? [other] : [pod, other] }
     #expect(gone == [45: ["b"], 90: ["a"]])
-    // The same attachment with another address, or given out anew, is another one.
+    // The same attachment counts as another one if it has another address or was assigned again.
     #expect(looks([0, 15, 30, 45]) { [Self.assignment("a", $0 < 30 ? 7 : 9)] } == [:])
     #expect(looks([0, 15, 30, 45]) { [Self.assignment("a", 7, since: $0 < 30 ? 1 : 2)] } == [:])
   }
@@ -63,7 +63,7 @@ import Testing
     #expect(await fixture.delete("a") == .unknown, "the DEL that comes after all")
   }
 
-  /// An ADD that is repeated is under way: the plugin may just be making the interface.
+  /// A repeated ADD is in progress: the plugin may be creating the interface.
   @Test func aRepeatedADDIsUnderWay() throws {
     var pool = Pool(settings: PoolSettings(instanceENILimit: 1, slotsPerENI: 3), seed: 1)
     let time = { (seconds: Int64) in

@@ -6,7 +6,7 @@ import VPCModel
 
 @testable import AgentMode
 
-/// The shell around the pool: order of persisting and answering, cancellation, many at once, the end.
+/// The actor around the pool: the order of persisting and answering, cancellation, many calls at once, shutdown.
 @Suite struct AddressPoolTests {
   @Test func answersStandInTheCheckpoint() async throws {
     let fixture = try await PoolFixture(FakeENIs(addresses: 3)).started()
@@ -112,7 +112,7 @@ import VPCModel
     let fixture = try await PoolFixture(enis).started()
     let gate = AsyncStream<Never>.makeStream()
     let adding = Task {
-      for await _ in gate.stream {}  // ends with the cancellation
+      for await _ in gate.stream {}  // ends when the task is cancelled
       return await fixture.add("a")
     }
     adding.cancel()
@@ -131,7 +131,7 @@ import VPCModel
       Issue.record("another end: \(String(describing: cause))")
       return
     }
-    // The deadline is the caller's: what went by before the pool came to hear of it is not the pool's waiting.
+    // The deadline is the caller's: the time before the pool received the call does not count as waiting.
     #expect(took >= .milliseconds(50) && waited <= took)
     enis.letGo(.assign)
   }
@@ -157,7 +157,7 @@ import VPCModel
     enis.letGo(.assign)
   }
 
-  // MARK: the end
+  // MARK: shutdown
 
   @Test func shutDownAnswersAndWaits() async throws {
     let enis = FakeENIs()
@@ -195,13 +195,13 @@ import VPCModel
     #expect(await fixture.pool.counts.waiting == 0)
   }
 
-  // MARK: many at once
+  // MARK: many calls at once
 
-  /// Who has which address, as the callers see it.
+  /// Which caller has which address, as the callers see it.
   final class Holders: Sendable {
     private let names = Mutex<[IPAddress: String]>([:])
 
-    /// - Returns: who has it already.
+    /// - Returns: the caller that already has it.
     func take(_ address: IPAddress, by name: String) -> String? {
       names.withLock { $0.updateValue(name, forKey: address) }
     }
@@ -219,7 +219,7 @@ import VPCModel
           var dice = SplitMix64(seed: seed &* 1000 &+ UInt64(number))
           for round in 0..<4 {
             let name = "pod-\(number)-\(round)"
-            // A short patience and no patience at all stand for callers that go away.
+            // A short timeout and no timeout at all stand for callers that give up.
             let timeout: Duration = dice.next() % 5 == 0 ? .zero : .seconds(30)
             let adding = Task { await fixture.add(name, timeout: timeout) }
             if dice.next() % 7 == 0 { adding.cancel() }

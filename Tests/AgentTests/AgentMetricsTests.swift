@@ -10,7 +10,7 @@ import VPCObserve
 @testable import AgentMode
 @testable import VPCCloud
 
-/// What is counted, by which name, with which labels.
+/// What the agent counts, and the names and labels of the metrics.
 @Suite struct AgentMetricsTests {
   let fixture: PoolFixture
   let enis = FakeENIs(addresses: 2)
@@ -30,7 +30,7 @@ import VPCObserve
     ) { _, last in last }
   }
 
-  /// Dashboards and alerts of the existing system go by these. Source: contract of amazon-vpc-cni-k8s v1.23, metrics of
+  /// Dashboards and alerts for amazon-vpc-cni-k8s use these. Source: contract of amazon-vpc-cni-k8s v1.23, metrics of
   /// the agent.
   static let contract: [(type: String, names: [(name: String, labels: [String])])] = [
     (
@@ -110,7 +110,7 @@ import VPCObserve
     #expect(samples["awscni_assigned_ip_per_cidr{cidr=\"10.0.9.1/32\"}"] == "0")
     #expect(samples["awscni_reconcile_count{fn=\"eniReconcileAdd\"}"] == "1")
     #expect(samples["awscni_reconcile_count{fn=\"eniReconcileDel\"}"] == nil)
-    // A listing asked for within a minute might lack what is there.
+    // A listing requested less than a minute after the change might lack existing addresses.
     await fixture.pool.tell(.observed(listing(first, after: .seconds(61))))
     samples = await scrape()
     #expect(!samples.keys.contains { $0.contains("eni-b") || $0.contains("10.0.9.") })
@@ -190,7 +190,7 @@ import VPCObserve
     samples = await scrape()
     #expect(samples["awscni_ipamd_action_inprogress{fn=\"increaseDatastorePool\"}"] == "0")
     #expect(samples["awscni_ipamd_error_count{fn=\"increaseIPPoolAllocENI\"}"] == "1")
-    // Two ENIs were wired: the primary, for which nobody waited, and the one that was attached.
+    // Two ENIs were wired: the primary, which nobody waited for, and the ENI that was attached.
     let waits = samples.filter { $0.key.hasPrefix("awscni_aws_api_latency_ms_count{api=\"waitForENIAndIPsAttached\"") }
     #expect(
       waits == [
@@ -212,7 +212,7 @@ import VPCObserve
     #expect(!samples.keys.contains { $0.hasPrefix("awscni_subnet_") })
   }
 
-  /// Everything that the agent can say, read by a parser that others wrote.
+  /// All metrics of the agent, read by an independent parser.
   @Test(.enabled(if: python != nil || TestNeeds.mustRun, "VPC_CNI_TEST_PYTHON names no Python with prometheus_client"))
   func anotherParserReadsIt() async throws {
     _ = await fixture.started()
@@ -238,7 +238,7 @@ import VPCObserve
     let known = Dictionary(uniqueKeysWithValues: metrics.registry.descriptions.map { ($0.name, $0) })
     #expect(families.members.count > 30)
     for family in families.members {
-      // The parser takes `_total` off the name of a counter.
+      // The parser removes `_total` from the name of a counter.
       let description = try #require(known[family.key] ?? known[family.key + "_total"], "\(family.key)")
       #expect(family.value["type"]?.string == description.type, "\(family.key)")
       #expect(family.value["help"]?.string == description.help, "\(family.key)")
@@ -252,5 +252,5 @@ import VPCObserve
   }
 }
 
-/// A Python with the peers' modules.
+/// A Python that has the modules of the peers.
 private let python: String? = getenv("VPC_CNI_TEST_PYTHON").map { String(cString: $0) }

@@ -7,7 +7,7 @@ import VPCTransport
 
 @testable import AgentMode
 
-/// The minute's look at IMDS: cheap, never believed, and enough to make the pool ask EC2.
+/// The look at IMDS every minute: it is cheap and never trusted, and it makes the pool ask EC2.
 @Suite struct AttachmentWatchTests {
   private func fixture(tags: [String: String] = [ENITags.instanceKey: "i-1"]) async throws -> CloudFixture {
     let cloud = FakeCloud()
@@ -50,7 +50,7 @@ import VPCTransport
       $0.enis["eni-3"] = FakeCloud.ENI(id: "eni-3", mac: "02:00:00:00:00:03", own: "10.0.0.30", device: 2)
     }
     #expect(try await watch(fixture).look()?.enis.map(\.id.text) == ["eni-1", "eni-2", "eni-3"])
-    // Not while it is the agent itself that attaches it, nor after it was taken off: IMDS is late then.
+    // The watch hides an ENI that the agent is attaching and one that it has detached: IMDS lags then.
     fixture.enis.directory.setComing(try CloudFixture.eni("eni-3"), true)
     #expect(try await watch(fixture).look()?.enis.count == 2)
     fixture.enis.directory.setComing(try CloudFixture.eni("eni-3"), false)
@@ -58,7 +58,7 @@ import VPCTransport
     #expect(try await watch(fixture).look()?.enis.map(\.id.text) == ["eni-1", "eni-3"])
   }
 
-  /// An instance is never without its primary ENI: the pool is told nothing then.
+  /// An instance always has its primary ENI. If IMDS shows none, the pool is told nothing.
   @Test func contradictionIsNotTold() async throws {
     let fixture = try await fixture()
     fixture.cloud.change { $0.enis["eni-1"]?.isHiddenFromIMDS = true }
@@ -67,13 +67,13 @@ import VPCTransport
     await #expect(throws: IMDSError.self) { _ = try await watch(fixture).look() }
   }
 
-  /// What is attached, assigned or taken away behind the agent's back: one look, one question to EC2, and the pool knows.
+  /// Somebody else attaches, assigns or takes something away: one look leads to one query to EC2, and the pool knows.
   @Test(arguments: ["an address came", "an address went", "an ENI came", "an ENI went"])
   func differenceLeadsToEC2(_ what: String) async throws {
     let fixture = try await fixture()
     let settings = PoolSettings(instanceENILimit: 3, slotsPerENI: 9, maxPods: 29, provisions: false)
     var pool = Pool(settings: settings, seed: 1)
-    // Long enough ago that a lag of IMDS explains nothing.
+    // The start is long enough ago that a lag of IMDS explains nothing.
     var now = PoolClock.now()
     now.instant = now.instant + .seconds(-61)
     var attached = try await fixture.enis.describe()

@@ -9,7 +9,7 @@ import VPCObserve
 @testable import AgentMode
 @testable import VPCRPC
 
-/// What goes over the socket: replies, sentences that others look for, and what is removed behind the answer.
+/// What goes over the socket: replies, texts that other programs look for, and what is removed after the answer.
 @Suite struct CNIBackendTests {
   let fixture: PoolFixture
   let enis: FakeENIs
@@ -92,13 +92,13 @@ import VPCObserve
     #expect(tables == [254, 2])
   }
 
-  /// A plugin that was killed right after its request: whoever killed it may have sent its DEL already, and nobody would
-  /// give the address back.
+  /// A plugin was killed right after its request. Whoever killed it may already have sent its DEL, and then nobody
+  /// would give the address back.
   @Test func callThatIsOverBeforeItBeginsTakesNothing() async throws {
     _ = await fixture.started()
     let gate = AsyncStream<Never>.makeStream()
     let call = Task { [backend, request = request("c1"), context = context()] in
-      for await _ in gate.stream {}  // ends with the cancellation
+      for await _ in gate.stream {}  // ends when the task is cancelled
       return try await backend.addNetwork(request, context: context)
     }
     call.cancel()
@@ -158,7 +158,7 @@ import VPCObserve
     for number in 0..<2 { _ = await fixture.add("first-\(number)") }
     let context = context(.milliseconds(600))
     let reply = try await backend.addNetwork(request("c1"), context: context)
-    // That it comes before the deadline itself is the pool's promise, held in virtual time by PoolWaiterTests.
+    // The pool guarantees that the answer comes before the deadline itself; PoolWaiterTests check this in virtual time.
     #expect(!reply.success && reply.failureCause.hasPrefix("no address within"))
     let late = try await backend.addNetwork(request("c2"), context: self.context(.milliseconds(-5)))
     #expect(!late.success, "a deadline that is over is not waited for")
@@ -187,7 +187,7 @@ import VPCObserve
     }
   }
 
-  /// The reference took these over from the container runtime and knew no names.
+  /// amazon-vpc-cni-k8s took these over from the container runtime and did not know their names.
   @Test func migratedPodIsReleased() async throws {
     let address = try #require(enis.addresses.min())
     let entry = CheckpointAllocation(

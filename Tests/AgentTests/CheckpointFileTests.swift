@@ -48,8 +48,9 @@ import VPCModel
     #expect(folder.names == ["ipam.json"], "no temporary file is left")
   }
 
-  /// An agent that was killed between writing and renaming leaves its temporary file; the next start takes it away. What
-  /// was written just now may be another's that still runs, and other names are other people's.
+  /// An agent that is killed between writing and renaming leaves its temporary file, and the next start removes it. A
+  /// file that was written just now may belong to an agent that still runs, and files with other names are not the
+  /// agent's: both stay.
   @Test func leftoversOfKilledAgentsAreRemoved() throws {
     let file = file
     try Self.write(Checkpoint(allocations: [Self.entry]), to: file)
@@ -70,7 +71,8 @@ import VPCModel
     return lstat("\(folder.path)/\(name)", &info) == 0 ? info.st_mode & 0o7777 : 0
   }
 
-  /// As amazon-vpc-cni-k8s has it: the file holds what a forged DEL needs. What an earlier release left is tightened.
+  /// The file holds what a forged DEL needs, so only root may read it, as in amazon-vpc-cni-k8s. The agent also
+  /// restricts the files of an earlier release.
   @Test func forRootAlone() throws {
     let file = file
     try Self.write(Checkpoint(allocations: [Self.entry]), to: file)

@@ -10,8 +10,8 @@ import VPCTransport
 @testable import AgentMode
 @testable import VPCModel
 
-/// The parts of `Modes/Agent/Cloud` on a `FakeCloud` and a clock of the test's own. The kernel is not touched: the node's
-/// network has nothing wired, so its source map is empty.
+/// The parts of `Modes/Agent/Cloud` on a `FakeCloud` and with a clock of the test. They do not touch the kernel: the
+/// node's network has nothing wired, so its source map is empty.
 struct CloudFixture {
   let cloud: FakeCloud
   let time: VirtualTime
@@ -59,7 +59,7 @@ struct CloudFixture {
   }
 }
 
-/// A clock that stands still until a test moves it; who sleeps wakes in order of time.
+/// A clock that stands still until a test moves it; sleepers wake in order of time.
 final class VirtualTime: Sendable {
   private struct Sleeper {
     let id: Int
@@ -80,7 +80,7 @@ final class VirtualTime: Sendable {
   private let state: Mutex<State>
   private let isAutomatic: Bool
 
-  /// - Parameter isAutomatic: who sleeps is woken at once, and the clock moves by that.
+  /// - Parameter isAutomatic: whether a sleeper wakes at once and the clock advances by the time it asked for.
   init(seed: UInt64 = 1, isAutomatic: Bool = true) {
     state = Mutex(State(generator: SplitMix64(seed: seed)))
     self.isAutomatic = isAutomatic
@@ -131,12 +131,12 @@ final class VirtualTime: Sendable {
     }
   }
 
-  /// Moves the clock without waking anybody.
+  /// Moves the clock without waking any sleeper.
   func advance(_ duration: Duration) { state.withLock { $0.elapsed += duration } }
 
-  /// Waits until so many sleep, then wakes the first of them.
+  /// Waits until this number of tasks sleep, then wakes the first of them.
   func step(sleepers count: Int) async throws {
-    // Mostly they are about to.
+    // Usually they are about to sleep.
     for _ in 0..<100 where sleepers < count { await Task.yield() }
     try await eventually("\(count) asleep") { self.sleepers >= count }
     let first = state.withLock { state in
@@ -149,7 +149,7 @@ final class VirtualTime: Sendable {
   }
 }
 
-/// Keeps what is logged at info and above, a line of text each.
+/// Keeps log entries of level info and above, one line of text each.
 final class LogRecorder: Sendable {
   private let lines = Mutex<[String]>([])
 

@@ -9,7 +9,7 @@ import VPCTransport
 @testable import AgentMode
 
 @Suite struct ClusterStateTests {
-  /// External label, annotation, label, `default`; an empty value names nothing.
+  /// The order is: external label, annotation, label, `default`. An empty value names nothing.
   @Test(
     arguments: [
       (["vpc.amazonaws.com/externalEniConfig": "e", "l": "x"], ["a": "y"], "e"), (["l": "x"], ["a": "y"], "y"),
@@ -21,7 +21,7 @@ import VPCTransport
     #expect(ClusterState.eniConfigName(of: node, annotationKey: "a", labelKey: "l") == name)
   }
 
-  /// What status and doctor tell of it: the essential first, each until it is settled or has not happened for long.
+  /// The faults that status and doctor show: essential ones first, each until it is settled or has long not occurred.
   @Test func faultsAreToldUntilTheyAreSettled() {
     let state = ClusterState()
     state.found(server: "https://a")
@@ -36,7 +36,7 @@ import VPCTransport
     #expect(state.hasFault("node n1"))
     state.settled("node n1")
     #expect(state.status(nodeName: "n1").faults.map(\.subject) == ["events"])
-    // Names of ENIConfigs come from labels: they cannot fill the memory.
+    // Names of ENIConfigs come from labels: they must not fill the memory.
     for number in 0..<100 { state.failed("ENIConfig \(number)", because: "x") }
     #expect(state.status(nodeName: "n1").faults.count <= 32)
   }
@@ -111,7 +111,8 @@ import VPCTransport
     #expect(more == [false, true])
   }
 
-  /// Every cause that keeps a pod without an address has a reason; those of a request's own fault have none.
+  /// Every cause that leaves a pod without an address has an event reason. Causes that are the fault of the request
+  /// have none.
   @Test func reasonsOfCauses() throws {
     let subnet = try #require(SubnetID("subnet-1"))
     #expect(FailureCause.subnetFull(subnet, retryIn: .zero).eventReason == "SubnetFull")
@@ -166,7 +167,7 @@ import VPCTransport
     #expect(next(&other).isEmpty)
   }
 
-  /// The DEL of a pod's first sandbox comes behind the ADD of its second.
+  /// The DEL of a pod's first sandbox arrives after the ADD of its second.
   @Test func lateDeletionOfAnEarlierAddressChangesNothing() throws {
     var plan = PodAnnotations()
     plan.changed(try pod("10.0.0.2"))
@@ -203,7 +204,7 @@ import VPCTransport
     #expect(plan.next(now.advanced(by: .seconds(100)), atOnce: 4).isEmpty)
   }
 
-  /// A pod of the same name that comes later is not made to wait for the failures of the one that went.
+  /// A later pod of the same name does not wait because writes for the earlier pod failed.
   @Test func podThatGoesWhileItsWriteFailsIsForgotten() throws {
     var plan = PodAnnotations()
     plan.assigned(web, "10.0.0.1")
@@ -215,8 +216,8 @@ import VPCTransport
     #expect(next(&plan).map(\.address) == ["10.0.0.1"])
   }
 
-  /// The answer to a write comes behind the watch's news of a later change: with the answer's version every clearing
-  /// would be refused.
+  /// The watch reports a later change before the answer to a write arrives. With the version in that answer the API
+  /// server would refuse every write that clears the annotation.
   @Test func answerThatTheWatchHasOvertakenChangesNothing() throws {
     var plan = PodAnnotations()
     plan.assigned(web, "10.0.0.1")

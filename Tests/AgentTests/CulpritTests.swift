@@ -6,11 +6,11 @@ import VPCLinux
 @testable import AgentMode
 @testable import VPCModel
 
-/// Who it probably was.
+/// Which program probably made a change.
 @Suite struct CulpritTests {
   struct Case: Sendable, CustomTestStringConvertible {
     let evidence: Culprit.Evidence
-    /// What the text begins with; nil for nobody.
+    /// How the text begins; nil if no program is named.
     let wanted: String?
     var testDescription: String { "\(wanted ?? "nobody")" }
   }

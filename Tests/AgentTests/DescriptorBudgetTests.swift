@@ -7,7 +7,7 @@ import VPCRPC
 
 @testable import AgentMode
 
-/// How the agent shares out its descriptors; `test_few_descriptors` fills them in a real one.
+/// How the agent divides its file descriptors; `test_few_descriptors` fills them in a real agent.
 @Suite struct DescriptorBudgetTests {
   @Test(arguments: [(128, 16, 8), (160, 32, 16), (300, 102, 51), (1_024, 512, 64), (1_048_576, 512, 64)])
   func clientsGetWhatTheAgentDoesNotNeed(_ limit: Int, _ rpc: Int, _ http: Int) throws {

@@ -7,7 +7,7 @@ import VPCModel
 
 @testable import AgentMode
 
-/// ENIs that others made or that an agent left half done, and the modes in which EC2 is asked for less.
+/// ENIs that others created or that an agent left incomplete, and the modes in which the agent makes fewer EC2 calls.
 @Suite struct ENICareTests {
   private func foreign(_ tags: [String: String] = [:]) -> FakeCloud {
     let cloud = FakeCloud()
@@ -35,7 +35,7 @@ import VPCModel
     #expect(fixture.cloud.actions == ["DescribeNetworkInterfaces"], "tagged once")
   }
 
-  /// A role that may not tag costs nothing but a line of the log.
+  /// Without permission to tag, the only consequence is one log line.
   @Test func forbiddenTagsAreToldOnce() async throws {
     let fixture = try await CloudFixture(foreign())
     fixture.cloud.change { $0.denied = ["CreateTags"] }
@@ -61,7 +61,7 @@ import VPCModel
     }
   }
 
-  /// After a start by IMDS alone EC2 is asked until it answers, and says then what IMDS does not know.
+  /// After a start with IMDS alone, the agent queries EC2 until it answers. The answer adds what IMDS does not know.
   @Test func startWithoutEC2IsMadeGood() async throws {
     let fixture = try await CloudFixture(foreign())
     fixture.cloud.change { $0.denied = ["DescribeNetworkInterfaces"] }
@@ -95,10 +95,10 @@ import VPCModel
     }
     #expect(listing.isAuthoritative && listing.enis.map(\.id.text) == ["eni-1", "eni-2"])
     #expect(listing.enis.last?.cidrs.map(\.description) == ["10.0.0.21/32"])
-    // What the pool changed within IMDS's lag is not judged by it.
+    // The pool does not apply the listing to its own changes within IMDS's lag.
     #expect(PoolClock.now().instant - listing.askedAt >= ENIDirectory.imdsLag)
     #expect(fixture.cloud.actions.isEmpty)
-    // Nor is it needed to free an ENI that IMDS alone has shown.
+    // Freeing an ENI that only IMDS has shown does not need DescribeNetworkInterfaces either.
     guard case .done = await fixture.enis.free(try CloudFixture.eni("eni-2")) else {
       Issue.record("not freed")
       return
@@ -118,7 +118,8 @@ import VPCModel
     #expect(slept > .seconds(30) && slept <= ENIDirectory.imdsLag)
   }
 
-  /// Both EC2 and IMDS tell an ENI's VPC. One of another VPC than the node's takes a place and nothing else; said once.
+  /// EC2 and IMDS both show an ENI's VPC. An ENI of another VPC than the node's takes a slot but is not managed; the
+  /// log says so once.
   @Test func anENIOfAnotherVPCIsLeftAlone() async throws {
     let fixture = try await CloudFixture(clusterName: "blue")
     fixture.cloud.change {

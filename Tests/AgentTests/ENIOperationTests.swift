@@ -6,7 +6,7 @@ import VPCModel
 
 @testable import AgentMode
 
-/// What the pool asks for, as calls to EC2: which, how often, and what is left when one of them fails.
+/// The pool's actions as EC2 calls: which calls, how many, and what remains when one of them fails.
 @Suite struct ENIOperationTests {
   private func attached(_ result: ActionResult) throws -> ENIObservation {
     guard case .attached(let observation) = result else {
@@ -42,18 +42,18 @@ import VPCModel
         "node.k8s.amazonaws.com/instance_id", "node.k8s.amazonaws.com/createdAt", "cluster.k8s.amazonaws.com/name",
         "eks:eni:owner", "team",
       ])
-    // By EC2's clock, which is the one that nodes share.
+    // The time is EC2's, because nodes share that clock.
     #expect(made.tags["node.k8s.amazonaws.com/createdAt"] == "2026-03-01T12:00:00Z")
-    // The primary's idle timeouts hold for every ENI.
+    // The idle timeouts of the primary ENI apply to every ENI.
     let create = try #require(fixture.cloud.calls("CreateNetworkInterface").first)
     #expect(create.fields["ConnectionTrackingSpecification.TcpEstablishedTimeout"] == "350")
     #expect(create.fields["SecondaryPrivateIpAddressCount"] == "3" && create.fields["ClientToken"]?.count == 32)
-    // What was made with all its tags needs no care.
+    // An ENI that was created with all its tags needs no care.
     _ = try await fixture.enis.describe()
     #expect(fixture.enis.directory.entry(for: eni.id)?.needsCare == false)
   }
 
-  /// A call that EC2 refuses for its rate is made again; what was made before is not thrown away for it.
+  /// A throttled call is retried; the results of earlier calls are kept.
   @Test(arguments: ["AttachNetworkInterface", "ModifyNetworkInterfaceAttribute"])
   func throttledHalfwayIsFinished(_ action: String) async throws {
     let fixture = try await CloudFixture()
@@ -66,7 +66,7 @@ import VPCModel
     #expect(Set(fixture.time.slept).count == 5, "the waits are random")
   }
 
-  /// EC2 is consistent only after a while: an ENI that was made a moment ago may not be known to the next call.
+  /// EC2 is eventually consistent: the next call may not know an ENI that was created a moment ago.
   @Test(arguments: [
     ("AttachNetworkInterface", "InvalidNetworkInterfaceID.NotFound"),
     ("ModifyNetworkInterfaceAttribute", "InvalidNetworkInterfaceID.NotFound"),
@@ -94,7 +94,7 @@ import VPCModel
     #expect(fixture.cloud.enis.count == 1, "nothing is left behind")
   }
 
-  /// An ENI that carries pods is kept; only its mark comes later.
+  /// An ENI that carries pods is kept; it is marked later.
   @Test func markThatWillNotSucceedComesLater() async throws {
     let fixture = try await CloudFixture()
     fixture.cloud.fail("ModifyNetworkInterfaceAttribute", "RequestLimitExceeded", times: 12, status: 503)
@@ -119,7 +119,7 @@ import VPCModel
     #expect(fixture.cloud.enis.count == 1)
   }
 
-  /// A lost answer creates nothing twice and attaches nothing twice.
+  /// A lost answer does not make the agent create or attach anything twice.
   @Test(arguments: ["CreateNetworkInterface", "AttachNetworkInterface", "ModifyNetworkInterfaceAttribute"])
   func lostAnswers(_ action: String) async throws {
     let fixture = try await CloudFixture()
@@ -131,7 +131,8 @@ import VPCModel
     if action == "AttachNetworkInterface" { #expect(fixture.cloud.calls(action).count == 1) }
   }
 
-  /// Where EC2 does not tell either whether it attached the ENI, it is deleted; EC2 refuses that if it did.
+  /// If EC2 does not say either whether it attached the ENI, the agent deletes the ENI. EC2 refuses that if the ENI is
+  /// attached.
   @Test(arguments: [false, true])
   func attachmentThatNobodyTellsOf(isDone: Bool) async throws {
     let fixture = try await CloudFixture()
@@ -148,7 +149,8 @@ import VPCModel
     #expect(fixture.time.elapsed < .seconds(20), "the pool waits for the end of it")
   }
 
-  /// Freeing: a detach that fails keeps the ENI, a delete that fails leaves it to the sweep, and is told.
+  /// Freeing an ENI: if the detach fails, the ENI is kept; if the delete fails, the sweep deletes it later, and the
+  /// failure is reported.
   @Test(arguments: [
     (
       "DetachNetworkInterface", "UnauthorizedOperation", 1,
@@ -165,7 +167,7 @@ import VPCModel
   {
     let fixture = try await CloudFixture()
     let eni = try attached(await fixture.enis.attach(fixture.request(3)))
-    // As after a detach whose answer was lost.
+    // This is the state after a detach whose answer was lost.
     if code == "InvalidAttachmentID.NotFound" { fixture.cloud.change { $0.enis[eni.id.text]?.device = nil } }
     fixture.cloud.fail(action, code, times: times)
     let result = await fixture.enis.free(eni.id)
@@ -175,7 +177,7 @@ import VPCModel
     #expect(fixture.time.elapsed < .seconds(180))
   }
 
-  /// An ENI that was taken away by somebody else, found out on the way: nothing of it is remembered.
+  /// Somebody else took the ENI away, and the agent finds out while freeing it. It forgets everything about the ENI.
   @Test func goneBeforeItIsFreed() async throws {
     let fixture = try await CloudFixture()
     let eni = try attached(await fixture.enis.attach(fixture.request(3)))
@@ -218,7 +220,7 @@ import VPCModel
     #expect(failure?.mayBeDone == true, "\(what)")
   }
 
-  /// A listing that shows the same on another ENI is older than the answer.
+  /// A listing that shows the same address on another ENI is older than the answer.
   @Test(arguments: ["10.0.0.50 10.0.3.3", "10.0.0.50 10.0.8.5"]) func anAnswerIsNewerThanAListing(_ items: String)
     async throws
   {
@@ -271,7 +273,7 @@ import VPCModel
     #expect(fixture.cloud.calls("AttachNetworkInterface").isEmpty)
   }
 
-  /// A listing in which two ENIs hold the same, or hold what is not in their subnet: those addresses are left out.
+  /// A listing shows the same address on two ENIs, or addresses outside the ENI's subnet. Those addresses are left out.
   @Test func listingThatContradictsItself() async throws {
     let fixture = try await CloudFixture(liar())
     fixture.cloud.change {
@@ -297,7 +299,7 @@ import VPCModel
   }
 }
 
-/// An AssignPrivateIpAddresses answer that names these, separated by spaces: prefixes those with a length.
+/// An AssignPrivateIpAddresses answer with these items, separated by spaces; items with a length are prefixes.
 private func answer(_ items: String) -> String {
   var singles = ""
   var prefixes = ""

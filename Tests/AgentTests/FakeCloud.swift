@@ -9,8 +9,8 @@ import VPCTransport
 
 @testable import AgentMode
 
-/// EC2 and IMDS in memory, spoken to in their own wire formats by the real clients: ENIs, subnets, tags, limits that are
-/// kept, faults and lies that a test puts in the way.
+/// EC2 and IMDS in memory. The real clients talk to them in their own wire formats. They have ENIs, subnets, tags,
+/// limits that they enforce, and faults and false answers that a test sets.
 final class FakeCloud: HTTPTransport {
   struct ENI: Sendable {
     var id: String
@@ -25,7 +25,7 @@ final class FakeCloud: HTTPTransport {
     var groups = ["sg-1"]
     var device: Int?
     var card = 0
-    /// Of what it is attached to.
+    /// The instance that it is attached to.
     var instance = "i-1"
     var isMarked = false
     var tracking = ""
@@ -51,16 +51,16 @@ final class FakeCloud: HTTPTransport {
     var vpcCIDRs = ["10.0.0.0/16"]
     var calls: [Call] = []
     var imdsReads: [String] = []
-    /// By action: error codes for the calls to come.
+    /// By action: error codes for the next calls.
     var faults: [String: [(code: String, status: Int)]] = [:]
-    /// By action: refused always.
+    /// By action: always refused.
     var denied: Set<String> = []
-    /// By action: this is answered instead, after the act.
+    /// By action: answered in place of the real answer, after the action is done.
     var lies: [String: String] = [:]
-    /// By action: the answer is lost once, after the act.
+    /// By action: the answer is lost once, after the action is done.
     var lost: Set<String> = []
     var isIMDSDown = false
-    /// What time it is by EC2's clock, in the Date of its answers; nil: they have none.
+    /// The time by EC2's clock, for the Date header of its answers; nil: no Date header.
     var date: UTCTime?
     var next = 100
   }

@@ -7,9 +7,9 @@ import VPCModel
 
 @testable import AgentMode
 
-/// An EC2 and a kernel in memory: ENIs with their addresses, limits that are kept, and calls that can be held.
+/// An EC2 and a kernel in memory: ENIs with their addresses, limits that are enforced, and calls that can be held.
 ///
-/// A held call waits until it is let go or its task is cancelled; a stuck one does not even hear of that.
+/// A held call waits until it is released or its task is cancelled; a stuck call ignores even the cancellation.
 final class FakeENIs: ENIOperations {
   enum Verb: Hashable { case attach, wire, assign, unassign, free, list }
 
@@ -39,7 +39,7 @@ final class FakeENIs: ENIOperations {
   let slots: Int
   private let state = Mutex(State())
 
-  /// - Parameter addresses: secondary addresses of the primary ENI at the start.
+  /// - Parameter addresses: the number of secondary addresses of the primary ENI at the start.
   init(eniLimit: Int = 3, slots: Int = 4, addresses: Int = 0) {
     self.eniLimit = eniLimit
     self.slots = slots
@@ -72,7 +72,7 @@ final class FakeENIs: ENIOperations {
     state.withLock { $0.failures[verb, default: []].append(failure) }
   }
 
-  /// Returns once a held call of this kind waits.
+  /// Returns once a held call of this kind is waiting.
   func arrival(of verb: Verb) async {
     await withCheckedContinuation { continuation in
       let isThere = state.withLock { state in
@@ -96,7 +96,7 @@ final class FakeENIs: ENIOperations {
     }
   }
 
-  /// One ENI as EC2 would show it, wired already.
+  /// One ENI as EC2 would show it, already wired.
   static func observation(_ id: String, device: Int, addresses: [String]) -> ENIObservation {
     // swift-format-ignore: NeverForceUnwrap
     ENIObservation(
@@ -161,7 +161,7 @@ final class FakeENIs: ENIOperations {
     return .listed(ENIListing(enis: observations, askedAt: asked, isAuthoritative: true))
   }
 
-  // MARK: inside
+  // MARK: internals
 
   private func pass(_ verb: Verb, _ act: (inout State) -> ActionResult) async -> ActionResult {
     await gate(verb)

@@ -8,13 +8,13 @@ import VPCTransport
 
 @testable import AgentMode
 
-/// All background work of an agent on a clock that runs ahead: what an idle node costs.
+/// All background work of an agent on a clock that runs fast: what an idle node costs.
 @Suite struct IdleNodeTests {
   private func settings(_ environment: [String: String] = [:]) throws -> Settings {
     try Settings(environment: environment)
   }
 
-  /// Runs the background work for some virtual time and gives the EC2 calls made in it.
+  /// Runs the background work for some virtual time and returns the EC2 calls that it made.
   private func calls(over hours: Int, seed: UInt64, _ environment: [String: String] = [:]) async throws -> [String] {
     let cloud = FakeCloud()
     cloud.change {
@@ -44,7 +44,7 @@ import VPCTransport
       toldByCluster: ClusterFollower.Told(), metrics: AgentMetrics(), watch: nil, repairs: nil, time: time.source,
       logger: fixture.log.logger)
     let running = Task { await work.run() }
-    // The two watches and the sweep sleep; the others wait to be woken.
+    // The two watches and the sweep sleep; the other tasks wait for events.
     let sleepers = settings.cleansLeakedENIs ? 3 : 2
     while time.elapsed < .seconds(3600 * hours) { try await time.step(sleepers: sleepers) }
     running.cancel()
@@ -59,7 +59,7 @@ import VPCTransport
     #expect(calls.count <= 2 && Set(calls).isSubset(of: ["DescribeNetworkInterfaces"]), "\(calls)")
   }
 
-  /// Its own sweep and the count behind it, once an hour: a cluster of one node sweeps for itself.
+  /// The sweep and the count of nodes after it, once an hour: in a cluster of one node, no other node sweeps.
   @Test func hoursOfIdling() async throws {
     let calls = try await calls(over: 4, seed: 4)
     #expect((4...8).contains(calls.count) && Set(calls) == ["DescribeNetworkInterfaces"], "\(calls.count)")

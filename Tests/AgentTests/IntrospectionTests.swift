@@ -7,9 +7,9 @@ import VPCObserve
 @testable import AgentMode
 @testable import VPCModel
 
-/// The shapes that the existing system's tools read.
+/// The JSON shapes that the tools of amazon-vpc-cni-k8s read.
 @Suite struct IntrospectionTests {
-  /// One ENI with an address in use and one that cools, one with a prefix, and one that is not managed.
+  /// One ENI with an address in use and one in cooldown, one with a prefix, and one that is not managed.
   private func holdings() throws -> PoolHoldings {
     let pod = PodName(namespace: "shop", name: "web-0")
     let first = FakeENIs.observation("eni-a", device: 0, addresses: ["10.0.0.5", "10.0.0.6"])
@@ -132,7 +132,7 @@ import VPCObserve
     #expect(GoTime.text(unixNanoseconds: nanoseconds) == text)
   }
 
-  /// RFC 4648, section 10, and every length of mask.
+  /// RFC 4648, section 10, and every mask length.
   @Test func base64() {
     for (text, encoded) in [
       ("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg=="), ("fooba", "Zm9vYmE="),

@@ -6,9 +6,9 @@ import VPCModel
 
 @testable import AgentMode
 
-/// How often the node is looked at for those who ask for its status.
+/// How often status requests make the agent look at the node.
 @Suite struct KernelLookTests {
-  /// Looks that wait until they are let go, and a clock that stands.
+  /// Looks that wait until they are released, and a clock that stands still.
   final class Rig: Sendable {
     let looks = Mutex(0)
     let ahead = Mutex(Duration.zero)

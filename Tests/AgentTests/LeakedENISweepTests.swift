@@ -7,7 +7,7 @@ import VPCTransport
 
 @testable import AgentMode
 
-/// Which ENIs the sweep takes, and how often a cluster is swept.
+/// Which ENIs the sweep deletes, and how often a cluster is swept.
 @Suite struct LeakedENISweepTests {
   // swift-format-ignore: NeverForceUnwrap
   private static let now = UTCTime(iso8601: "2026-03-01T12:00:00Z")!
@@ -23,7 +23,7 @@ import VPCTransport
     return eni
   }
 
-  /// By EC2's clock: this machine's shows another year.
+  /// The sweep uses EC2's clock: the clock of this machine shows another year.
   private func sweep(_ fixture: CloudFixture, clusterName: String = "blue") -> LeakedENISweep {
     fixture.cloud.change { $0.date = $0.date ?? Self.now }
     return LeakedENISweep(
@@ -48,11 +48,11 @@ import VPCTransport
     for eni in others { #expect(fixture.cloud.eni(eni.id) != nil, "\(eni.id)") }
     let call = try #require(fixture.cloud.calls("DescribeNetworkInterfaces").first)
     #expect(call.fields["MaxResults"] == "1000")
-    // Without a cluster's name the whole VPC counts.
+    // Without a cluster name the sweep covers the whole VPC.
     #expect(await sweep(fixture, clusterName: "").sweep().deleted.map(\.text) == ["eni-green"])
   }
 
-  /// Without a usable time of creation an ENI is given one, and is as old as that from then on.
+  /// An ENI without a usable creation time gets one, and its age counts from then on.
   @Test(arguments: [nil, "yesterday", ""]) func ageOfTheUntagged(_ created: String?) async throws {
     let fixture = try await CloudFixture()
     fixture.cloud.change { $0.enis["eni-a"] = leaked("eni-a", created: created) }
@@ -72,7 +72,7 @@ import VPCTransport
     #expect(outcome.failed.isEmpty && fixture.log.count("cannot delete a leaked ENI") == 0)
   }
 
-  /// EC2 wants fewer calls: the rest is left alone at once.
+  /// EC2 throttles: the sweep skips the rest at once.
   @Test func throttledSweepStops() async throws {
     let fixture = try await CloudFixture()
     fixture.cloud.change { state in for number in 0..<20 { state.enis["eni-a\(number)"] = leaked("eni-a\(number)") } }
@@ -95,7 +95,7 @@ import VPCTransport
           state.enis[eni.id] = eni
         }
       }
-      // A leaked one is not a node.
+      // A leaked ENI does not count as a node.
       state.enis["eni-x"] = leaked("eni-x")
     }
     #expect(await sweep(fixture).nodes() == 7)
@@ -103,7 +103,7 @@ import VPCTransport
     #expect(await sweep(fixture).nodes() == nil)
   }
 
-  /// 500 nodes that start together: once each has swept for a first time, the cluster is swept about once an hour.
+  /// 500 nodes start together. After each node's first sweep, the cluster is swept about once an hour.
   @Test(arguments: [1, 3, 50, 500]) func onceAnHourACluster(_ nodes: Int) {
     var random = SplitMix64(seed: UInt64(nodes))
     let draw = { () -> Double in Double.random(in: 0..<1, using: &random) }
@@ -122,7 +122,7 @@ import VPCTransport
       }
     }
     let rate = Double(total) / (until - from)
-    // The first sweeps, which know nothing of the cluster's size, synchronise nobody: 500 nodes are slow to settle.
+    // The first sweeps do not know the size of the cluster and synchronise no nodes: 500 nodes take long to settle.
     #expect((0.85...1.15).contains(rate), "\(rate) sweeps an hour")
     #expect((byHour.values.max() ?? 0) <= 9)
   }

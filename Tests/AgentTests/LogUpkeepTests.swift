@@ -6,7 +6,7 @@ import VPCModel
 
 @testable import AgentMode
 
-/// Which logs the agent looks after.
+/// Which logs the agent maintains.
 @Suite struct LogUpkeepTests {
   @Test(arguments: [
     ("/var/log/a/ipamd.log", "/var/log/a"), ("", "/host/var/log/aws-routed-eni"),

@@ -6,7 +6,7 @@ import VPCObserve
 
 @testable import AgentMode
 
-/// docs/metrics.md says of every series what the code says, and nothing of others.
+/// docs/metrics.md describes every series as the code defines it, and no others.
 @Suite struct MetricsDocTests {
   struct Line: Hashable, CustomStringConvertible {
     let name: String
@@ -39,8 +39,8 @@ import VPCObserve
     #expect(found.allSatisfy { !$0.meaning.isEmpty })
   }
 
-  /// Every name in an expression of the document is a series, or one that its type makes; what it says is not served is
-  /// none.
+  /// Every name in an expression of the document is a series, or one that follows from the series' type. The series
+  /// that it lists as not served do not exist.
   @Test func alertsNameWhatThereIs() throws {
     let root = "/" + #filePath.split(separator: "/").dropLast(3).joined(separator: "/")
     let text = try String(contentsOfFile: "\(root)/docs/metrics.md", encoding: .utf8)

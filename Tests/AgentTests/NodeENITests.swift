@@ -6,11 +6,11 @@ import VPCModel
 
 @testable import AgentMode
 
-/// EC2's words in the pool's terms.
+/// EC2's errors and data translated for the pool.
 @Suite struct NodeENITests {
   typealias Fault = ActionFailure.Fault
 
-  /// Texts as EC2 sends them, also those whose code alone says too little.
+  /// Texts as EC2 sends them, including those whose code alone says too little.
   @Test(arguments: [
     (
       "UnassignPrivateIpAddresses", "InvalidParameterValue", "Some of [10.0.0.9] are not assigned to interface eni-1",
@@ -67,7 +67,7 @@ import VPCModel
     #expect(NodeENIs.fault(of: error) == fault)
   }
 
-  /// Where the answer is lost or EC2 failed in the middle, it may have been done.
+  /// If the answer is lost or EC2 fails midway, the action may have been carried out.
   @Test(
     arguments: [
       (EC2Error.Code.noAnswer, nil, false, true), (.noAnswer, nil, true, false), (.malformedAnswer, 200, false, true),
@@ -108,7 +108,7 @@ import VPCModel
         "node.k8s.amazonaws.com/instance_id": "i-1", "node.k8s.amazonaws.com/createdAt": "t",
         "cluster.k8s.amazonaws.com/name": "blue", "eks:eni:owner": "somebody else", "team": "a",
       ])
-    // The time of creation is written once: an ENI that was adopted does not become young by it.
+    // The creation time is written once: adopting an ENI does not make it younger.
     #expect(
       full.missing(from: ["team": "a", "eks:eni:owner": "amazon-vpc-cni"]) == [
         "node.k8s.amazonaws.com/instance_id": "i-1", "cluster.k8s.amazonaws.com/name": "blue",
@@ -126,14 +126,14 @@ import VPCModel
     #expect(directory.entries == [eni: entry] && entry.needsCare && !entry.isPrimary)
     directory.update(eni) { $0.isUnmarked = false }
     #expect(directory.entry(for: eni)?.needsCare == false)
-    // A listing that was asked for before the ENI was entered knows nothing of it.
+    // A listing requested before the ENI was entered does not know the ENI.
     directory.prune(to: [], askedAt: .now.advanced(by: .seconds(-1)))
     #expect(directory.entry(for: eni) != nil)
     directory.prune(to: [eni], askedAt: .now.advanced(by: .seconds(1)))
     #expect(directory.entry(for: eni) != nil && !directory.isInTransit(eni))
     directory.remove(eni)
     #expect(directory.entry(for: eni) == nil && directory.cidr(of: subnet) == nil)
-    // IMDS shows it for a while.
+    // IMDS still shows it for a while.
     #expect(directory.isInTransit(eni))
     directory.set(entry, for: eni)
     directory.prune(to: [], askedAt: .now.advanced(by: .seconds(1)))

@@ -47,7 +47,7 @@ import Testing
     try await network.wire(eni, mac: try #require(MACAddress("0a:00:00:00:00:02")), subnet: subnet)
   }
 
-  /// What the kernel routes by the secondary ENI.
+  /// What the kernel routes through the secondary ENI.
   private func led() async throws -> Set<IPPrefix> {
     let socket = try node.run { UnsafeTransfer(value: try NftablesSocket()) }.value
     let table = try #require(try ENIMarkTable(socket: socket).read(.ipv4))

@@ -9,7 +9,7 @@ import Testing
 @testable import VPCLinux
 @testable import VPCModel
 
-/// The watch over the node's network, when what it listens to fails.
+/// The watch over the node's network when the sockets that it listens to fail.
 @Suite(.requiresRoot) struct NodeWatchTests {
   @Test(.timeLimit(.minutes(1))) func noticesThatFailAreOpenedAgain() async throws {
     let node = try NamespaceFixture()
@@ -23,7 +23,7 @@ import Testing
       network: network, watch: watch, assignments: { [] }, applyHostRules: { [] }, record: record,
       metrics: AgentMetrics(), time: VirtualTime().source, logger: log.logger)
     let work = PendingWork()
-    // Not opened yet, as where the kernel refused it at the agent's start.
+    // The socket is not open yet, as when the kernel refused it at the agent's start.
     let following = Task { await repair.follow(watch, work) }
     #expect(await work.next()?.scope == .everything)
     #expect(record.report.watchFailure == nil)
@@ -37,14 +37,14 @@ import Testing
         try await watch.replaceSocket()
         replaced.set()
       }
-      // The watch waits in the kernel: it replaces the socket when something has changed.
+      // The watch waits in the kernel: it replaces the socket only when something has changed.
       while !replaced.isSet {
         try node.ip("link add any0 type veth peer name any1")
         try node.ip("link del any0")
         await Task.yield()
       }
       try await replacing.value
-      // Whatever is told next is read from a socket that is none any more.
+      // From now on the watch reads from a descriptor that is no longer a socket.
       while let next = await work.next(), next.scope != .everything {}
     }
     following.cancel()
@@ -63,7 +63,7 @@ private final class Flag: Sendable {
 }
 
 extension NodeWatch {
-  /// Puts something that is no socket in the place of the one that it listens to, and wakes it.
+  /// Replaces the socket that the watch listens to with something that is not a socket, and wakes the watch.
   fileprivate func replaceSocket() throws {
     let monitor = try #require(monitor)
     let other = Glibc.open("/dev/null", O_RDONLY | O_CLOEXEC)

@@ -5,7 +5,7 @@ import Testing
 
 @testable import AgentMode
 
-/// What gathers for the repair's next look.
+/// What is collected for the next look of the repair.
 @Suite struct PendingWorkTests {
   @Test func theFirstNoticeCountsUntilTheWorkIsTaken() async {
     let work = PendingWork()
@@ -21,7 +21,8 @@ import Testing
     #expect(later?.noticed == nil && later?.scope == .nothing)
   }
 
-  /// The minute's look comes while a change gathers: it would mend it and know neither when nor by whom it was made.
+  /// The periodic look is due while a change is being gathered. It would repair the change without knowing when or by
+  /// whom it was made.
   @Test func aLookWaitsForWhatGathers() async throws {
     let work = PendingWork()
     let noticed = ContinuousClock.now
@@ -43,7 +44,7 @@ import Testing
     #expect(first?.noticed == noticed && first?.scope == .everything)
   }
 
-  /// Changes without end: a look waits for those that gather when it is due, not for those after them.
+  /// Changes arrive without end. A look waits for the changes being gathered when it is due, not for later ones.
   @Test func changesWithoutEndHoldNoLookUp() async {
     let work = PendingWork()
     work.gathers()

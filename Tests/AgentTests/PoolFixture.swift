@@ -8,7 +8,7 @@ import VPCModel
 
 @testable import AgentMode
 
-/// A folder that goes with the test.
+/// A folder that is removed when the test ends.
 final class TemporaryFolder: Sendable {
   let path: String
 
@@ -22,7 +22,7 @@ final class TemporaryFolder: Sendable {
 
   func make() { mkdir(path, 0o755) }
 
-  /// With the files directly inside.
+  /// Removes the folder and the files directly in it.
   func remove() {
     if let folder = opendir(path) {
       while let entry = readdir(folder) {
@@ -59,7 +59,7 @@ struct PoolFixture {
   let enis: FakeENIs
   let pool: AddressPool
 
-  /// - Parameter change: of the settings, which otherwise fit an instance of three ENIs with four addresses each.
+  /// - Parameter change: changes the settings, which otherwise fit an instance of three ENIs with four addresses each.
   init(
     _ enis: FakeENIs, metrics: AgentMetrics? = nil, change: (inout PoolSettings) -> Void = { _ in }
   ) throws {
@@ -75,7 +75,7 @@ struct PoolFixture {
       logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }, metrics: metrics)
   }
 
-  /// Begins with what the fake EC2 has.
+  /// Starts with what the fake EC2 has.
   func started(_ checkpoint: Checkpoint = Checkpoint()) async -> PoolFixture {
     await pool.start(PoolStart(enis: enis.observations, checkpoint: checkpoint))
     return self
@@ -93,7 +93,7 @@ struct PoolFixture {
 
   func delete(_ name: String) async -> DeleteAnswer { await pool.delete(Self.key(name)) }
 
-  /// What is written down now, by attachment.
+  /// The current contents of the checkpoint file, by attachment.
   var written: [AttachmentKey: IPAddress] {
     Dictionary(file.read().checkpoint.allocations.map { ($0.key, $0.address) }) { _, last in last }
   }
@@ -108,7 +108,7 @@ extension DeleteAnswer {
   var address: IPAddress? { if case .released(let assignment) = self { assignment.address } else { nil } }
 }
 
-/// Looks until something holds, a minute at most.
+/// Checks repeatedly until the condition holds, for one minute at most.
 func eventually(_ what: Comment, _ look: () async -> Bool) async throws {
   let deadline = ContinuousClock.now.advanced(by: .seconds(60))
   while await !look() {

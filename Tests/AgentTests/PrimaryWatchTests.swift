@@ -28,7 +28,7 @@ import VPCTransport
           id: "eni-\(number)", mac: "02:00:00:00:00:0\(number)", own: "10.0.0.\(number)",
           tags: [ENITags.instanceKey: "i-1"], description: "aws-K8S-i-1", device: number - 1, isMarked: true)
       }
-      // One that others made, and one that nobody may touch.
+      // One ENI that others created, and one that the agent must not touch.
       state.enis["eni-3"]?.description = ""
       state.enis["eni-3"]?.groups = ["sg-special"]
       state.enis["eni-4"]?.tags[ENITags.unmanagedKey] = "true"
@@ -76,9 +76,9 @@ import VPCTransport
     for (eni, groups) in [("eni-2", ["sg-2", "sg-3"]), ("eni-3", ["sg-2", "sg-3"]), ("eni-4", ["sg-1"])] {
       #expect(fixture.cloud.eni(eni)?.groups == groups, "\(eni)")
     }
-    // The calls of many nodes are spread.
+    // The calls of many nodes are spread over time.
     #expect(fixture.time.slept.count == 1 && fixture.time.elapsed <= PrimaryWatch.spread)
-    // A new ENI has them from the start, and nothing is left to do.
+    // A new ENI has the groups from the start, and nothing remains to be done.
     fixture.cloud.forgetCalls()
     guard case .attached(let eni) = await fixture.enis.attach(fixture.request(device: 7)) else {
       Issue.record("not attached")
@@ -111,7 +111,7 @@ import VPCTransport
     #expect(fixture.cloud.eni("eni-2")?.groups == ["sg-2"] && fixture.cloud.eni("eni-3")?.groups == ["sg-2"])
   }
 
-  /// An ENI that went meanwhile does not hold the others up.
+  /// An ENI that was detached meanwhile does not hold up the others.
   @Test func absentENIIsPassedOver() async {
     var round = PrimaryWatch.Round()
     fixture.cloud.change {
@@ -122,7 +122,8 @@ import VPCTransport
     #expect(fixture.cloud.eni("eni-3")?.groups == ["sg-2"] && round.dueAt == nil)
   }
 
-  /// An agent ended between the change and its calls: ENIs that agents made are put right, others are not known to be wrong.
+  /// An agent ended between the change and its calls. The next one corrects the ENIs that agents created; it cannot
+  /// know whether the others are wrong.
   @Test func leftoverOfTheLastRun() async throws {
     fixture.cloud.change { $0.enis["eni-2"]?.groups = ["sg-old"] }
     _ = try await fixture.enis.describe()
@@ -139,7 +140,8 @@ import VPCTransport
     #expect(fixture.cloud.actions.isEmpty && fixture.cloud.imdsReads.count == 1)
   }
 
-  /// Under custom networking the others have ENIConfig's groups, and stay as they are while it is not known.
+  /// With custom networking, the other ENIs have the groups of the ENIConfig. They stay unchanged while the ENIConfig
+  /// is unknown.
   @Test func groupsOfAnENIConfigAreFollowed() async {
     var round = PrimaryWatch.Round()
     await watch(groupsOfOthers: { _ in nil }).look(&round)
@@ -157,7 +159,7 @@ import VPCTransport
     await watch().look(&round)
     #expect(applied.cidrs == [["10.0.0.0/16", "100.64.0.0/16"]])
     #expect(fixture.enis.primary.vpcCIDRs.map(\.description) == ["10.0.0.0/16", "100.64.0.0/16"])
-    // The order says nothing.
+    // The order has no meaning.
     fixture.cloud.change { $0.vpcCIDRs = ["100.64.0.0/16", "10.0.0.0/16"] }
     await watch().look(&round)
     #expect(applied.cidrs.count == 1)

@@ -4,11 +4,11 @@ import Testing
 
 @testable import AgentMode
 
-/// How often one object is put right: at once, then ever more slowly, then at once again.
+/// How often one object is repaired: at once, then less and less often, then at once again.
 @Suite struct RepairPacingTests {
   private let start = ContinuousClock.now
 
-  /// A pacing that a test can ask within an expectation.
+  /// A pacing that a test can query within an expectation.
   private final class Paced {
     var value = RepairPacing()
     func admit(_ subject: String, at now: ContinuousClock.Instant) -> Bool { value.admit(subject, at: now) }
@@ -24,7 +24,7 @@ import Testing
 
   @Test func threeTimesAtOnceThenEverMoreSlowlyUpToAMinute() {
     let pacing = Paced()
-    // Somebody undoes it ten times a second for ten minutes.
+    // Another program undoes the repair ten times a second for ten minutes.
     let admitted = (0..<6000).filter { tenth in
       pacing.admit("rule 512", at: start.advanced(by: .milliseconds(tenth * 100)))
     }
@@ -60,7 +60,7 @@ import Testing
     }
     #expect(pacing.admit("rule", at: at(10)) && pacing.isNews("rule") && !pacing.isNews("rule"))
     #expect(pacing.admit("rule", at: at(20)) && !pacing.isNews("rule"))
-    // The next fight, after two minutes of peace, is news.
+    // The next conflict, after two minutes without one, is news.
     for second in 200..<203 { #expect(pacing.admit("rule", at: at(Double(second))) && !pacing.isNews("rule")) }
     #expect(pacing.admit("rule", at: at(210)) && pacing.isNews("rule"))
     #expect(pacing.isNews("failed: x", counting: at(0)) && !pacing.isNews("failed: x", counting: at(1)))
@@ -73,7 +73,7 @@ import Testing
     #expect(pacing.held(at: at(2)).isEmpty)
   }
 
-  /// A look that is refused leaves a time to look again, once.
+  /// A refused look sets a time for another look, once.
   @Test func whatIsHeldComesBackWhenItIsDue() {
     var state = RepairState()
     state.hold(.afterWiring, until: at(4))

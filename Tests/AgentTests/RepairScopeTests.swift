@@ -6,9 +6,9 @@ import VPCModel
 @testable import AgentMode
 @testable import VPCLinux
 
-/// What the kernel's notices lead to: a look at what may be missing, and none at what plugins and the agent do.
+/// What the kernel's notifications lead to: a look at what may be missing, but not at the work of plugins and agent.
 @Suite struct RepairScopeTests {
-  // Texts that are known to be sound.
+  // Texts that are known to be valid.
   static let eni = sound(ENIID("eni-1"))
   static let primary = sound(ENIID("eni-0"))
   static let pod = IPAddress(ipv4: 0x0a00_0107)
@@ -58,13 +58,13 @@ import VPCModel
       .link(Self.link(41, "eni1123456789a"), isRemoved: false),
       .route(Self.route(.pods, device: 41), isRemoved: false),
     ]
-    // As the agent takes it in: the link is known from this very batch.
+    // Like the agent, the test knows the link from this same batch.
     var known = Self.known(fresh: [41])
     known.veths.see(Self.link(41, "eni1123456789a", up: false))
     #expect(Self.scope(start, known) == .nothing)
     let end: [NetlinkMonitor.Event] = [.link(Self.link(Self.veth, "eni0123456789a", up: false), isRemoved: true)]
     #expect(Self.scope(end) == .nothing)
-    // In the per-pod scheme.
+    // With the routing scheme of one rule per pod.
     let rules: [NetlinkMonitor.Event] = [
       .rule(Self.rule(512, to: Self.pod, table: .main), isRemoved: false),
       .rule(Self.rule(1536, from: Self.pod, table: RouteTable(2)), isRemoved: false),
@@ -164,7 +164,7 @@ import VPCModel
     }
   }
 
-  /// udev acts at once: the change comes with the link's very first notices.
+  /// udev acts at once: the change is among the first notifications about the link.
   @Test func aMACChangedRightAtTheStartIsSeen() {
     var changes = NodeChanges()
     let other = MACAddress("02:00:00:00:00:99")
@@ -184,7 +184,7 @@ import VPCModel
       Self.link(4, "vlan0123456789"), Self.link(5, "eni0123456789b", kind: "vlan"),
     ])
     #expect(veths.count == 1 && veths.index(suffix: "0123456789a") == 1)
-    // A pod made again under its name has another link; the old one's end does not forget the new one.
+    // A pod that is recreated under its name has another link; the removal of the old link must not forget the new one.
     veths.see(Self.link(9, "eni0123456789a"))
     veths.forget(1)
     #expect(veths.index(suffix: "0123456789a") == 9 && veths.contains(9) && !veths.contains(1))

@@ -6,7 +6,7 @@ import VPCModel
 
 @testable import AgentMode
 
-/// Who is alive after a restart, judged by checkpoint and kernel together.
+/// Which pods are alive after a restart, judged by the checkpoint and the kernel together.
 @Suite struct RestorationTests {
   static let address = IPAddress(ipv4: 0x0a00_0014)
   static let other = IPAddress(ipv4: 0x0a00_0015)
@@ -31,7 +31,7 @@ import VPCModel
       }, veths: veths, unixNanoseconds: now, cooldown: .seconds(30))
   }
 
-  /// A plugin that was answered when the agent died may still be at work on its veth.
+  /// The agent died after it answered the plugin. The plugin may still be working on its veth.
   @Test func youngEntryWithoutVethIsLookedAtAgain() {
     let young = Self.entry(at: Self.now - 1_000_000)
     let restored = Self.restore([young])
@@ -40,7 +40,7 @@ import VPCModel
     #expect(Self.restore([Self.entry(at: Self.now - 6_000_000_000)]).unproven.isEmpty)
   }
 
-  /// The calendar was set back since: the entry's age is not known, and its plugin may still be at work.
+  /// The wall clock was set back since then: the age of the entry is unknown, and its plugin may still be running.
   @Test(arguments: [1, 3_600_000_000_000, Int64.max - now]) func entryOfATimeToComeIsLookedAtAgain(_ ahead: Int64) {
     let entry = Self.entry(at: Self.now + ahead)
     let restored = Self.restore([entry])
@@ -52,14 +52,14 @@ import VPCModel
     let isSound: Bool
     let veth: Bool
     let route: Bool
-    /// What becomes of the address.
+    /// What happens to the address.
     let outcome: Outcome
     var testDescription: String { "entry \(entry) sound \(isSound) veth \(veth) route \(route)" }
   }
 
   enum Outcome: Sendable { case kept, gone, recovered, nothing }
 
-  /// A route is only seen together with its veth: it leads there.
+  /// A route never appears without its veth, because it points to the veth.
   @Test(arguments: [
     Case(entry: true, isSound: true, veth: true, route: true, outcome: .kept),
     Case(entry: true, isSound: true, veth: true, route: false, outcome: .kept),
@@ -122,7 +122,7 @@ import VPCModel
     #expect(ended.checkpoint.allocations == [] && ended.gone.map(\.address) == [Self.address])
   }
 
-  /// A StatefulSet's pod came back under its name; the DEL of the sandbox before never reached the agent.
+  /// A StatefulSet's pod was recreated under its name; the DEL of the previous sandbox never reached the agent.
   @Test func sandboxBeforeThisOneIsDropped() {
     let old = Self.entry(container: "c1", at: 1)
     let new = Self.entry(Self.other, container: "c2", at: 2)

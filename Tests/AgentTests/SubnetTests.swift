@@ -7,13 +7,13 @@ import VPCModel
 
 @testable import AgentMode
 
-/// Which subnets new ENIs go to, and when that is asked again.
+/// Which subnets new ENIs go to, and when the agent asks again.
 @Suite struct SubnetTests {
   private static let role = SubnetChoice.roleKey
   private static let ours = SubnetChoice.clusterPrefix + "blue"
   private static let theirs = SubnetChoice.clusterPrefix + "green"
 
-  /// Tags of a subnet, and whether it is used as the primary's, whether as another, and whether it is excluded.
+  /// Tags of a subnet; whether it is used as the primary's, whether as another, and whether it is excluded.
   @Test(
     arguments: [
       ([:], true, false, false), ([role: "0"], false, false, true), ([role: "1"], true, true, false),
@@ -79,7 +79,7 @@ import VPCModel
     #expect(fixture.cloud.calls("DescribeSubnets").count == 1)
   }
 
-  /// A node may not grow at all: the pod's error says why, and EC2 is not asked.
+  /// A node may not grow at all: the pod's error says why, and the agent makes no EC2 call.
   @Test func everythingExcluded() async throws {
     let cloud = FakeCloud()
     cloud.change { $0.subnets[0].tags = [Self.role: "0"] }
@@ -93,7 +93,7 @@ import VPCModel
     }
     #expect("\(failure)".contains("subnet-1 is excluded by its tags"))
     #expect(fixture.cloud.actions.isEmpty)
-    // ENIs there are told to be excluded, with the next listing.
+    // The next listing reports ENIs in that subnet as excluded.
     #expect(try await fixture.enis.describe().first?.isExcluded == true)
   }
 
@@ -125,7 +125,8 @@ import VPCModel
     #expect(fixture.cloud.actions.isEmpty && fixture.enis.subnets.uses.isEmpty)
   }
 
-  /// Nobody grows: nothing is read. Growth after five minutes, or a full subnet: read. A failure: ever more slowly.
+  /// Without growth the agent reads nothing. It reads on growth after five minutes, or when a subnet is full. After
+  /// failures it reads less and less often.
   @Test func rhythm() {
     let start = ContinuousClock.now
     var rhythm = SubnetRhythm()
@@ -145,7 +146,7 @@ import VPCModel
     #expect(rhythm.retryAt == nil && rhythm.failed(start, random: 0) == .seconds(45))
   }
 
-  /// The listener hears of a choice that was read before it listened, and reads by itself when a subnet proves full.
+  /// The listener is told of a choice that was read before it listened. It reads on its own when a subnet is full.
   @Test func listener() async throws {
     let fixture = try await CloudFixture(time: VirtualTime(isAutomatic: false))
     let subnets = fixture.enis.subnets
@@ -159,7 +160,7 @@ import VPCModel
     }
     try await eventually("the first choice") { told.count("[] [100]") == 1 }
     fixture.cloud.change { $0.subnets[0].free = 7 }
-    subnets.hint(.full)  // too soon: the list is fresh
+    subnets.hint(.full)  // too soon: the list was just read
     fixture.time.advance(.seconds(31))
     try await eventually("the second choice") {
       subnets.hint(.full)

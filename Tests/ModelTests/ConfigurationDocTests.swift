@@ -3,9 +3,9 @@
 import Testing
 import VPCModel
 
-/// docs/configuration.md says of every variable what the code says, and links in documents lead to files.
+/// docs/configuration.md describes every variable as the code defines it, and links in documents lead to files.
 @Suite struct ConfigurationDocTests {
-  /// What both the table and the code say of one variable.
+  /// What both the table and the code say about one variable.
   struct Line: Hashable, CustomStringConvertible {
     let name: String
     let type: String
@@ -37,7 +37,7 @@ import VPCModel
     }
   }
 
-  /// A cell without the spaces around it and the marks of code.
+  /// A cell without the spaces around it and without the backticks of code.
   static func plain(_ cell: Substring) -> String {
     var cell = cell.drop { $0 == " " }
     while cell.last == " " { cell.removeLast() }
@@ -67,7 +67,7 @@ import VPCModel
     }
   }
 
-  /// Relative links of the documents; a section behind `#` is not looked for.
+  /// Relative links of the documents; the section after `#` is not checked.
   @Test func everyLinkLeadsToAFile() throws {
     let documents =
       ["README.md", "CHANGELOG.md", "Tests/Simulator/README.md", "Tests/Benchmarks/README.md"]
@@ -82,7 +82,7 @@ import VPCModel
     }
   }
 
-  /// What stands between `](` and the next `)`.
+  /// The text between `](` and the next `)`.
   static func links(_ text: String) -> [Substring] {
     var found: [Substring] = []
     var rest = text[...]
@@ -109,7 +109,7 @@ import VPCModel
 }
 
 extension PackageTree {
-  /// Whether a file or folder of the tree is there.
+  /// Whether a file or folder of the tree exists.
   fileprivate static func exists(_ path: String) -> Bool {
     if (try? text(path)) != nil { return true }
     return !files(below: path, suffix: "").isEmpty

@@ -3,8 +3,8 @@
 import Testing
 import VPCModel
 
-/// Readers of what nobody vouches for, under a seeded mutator for a bounded number of rounds. No input may trap, hang
-/// or come out larger than it went in.
+/// Readers of untrusted input, with a seeded mutator and a limited number of rounds. No input may trap, hang or produce
+/// output that is larger than the input.
 @Suite struct FuzzTests {
   static let seeds: [[UInt8]] = [
     #"{"version":"vpc-cni-ipam/1","allocations":[{"networkName":"aws-cni","containerID":"c1","ifName":"eth0","#

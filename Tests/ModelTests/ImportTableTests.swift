@@ -2,14 +2,14 @@
 
 import Testing
 
-/// The layers: what each part of the tree may import. The same table stands in docs/architecture.md in words.
+/// The layers: what each part of the tree may import. docs/architecture.md describes the same table in words.
 @Suite struct ImportTableTests {
   struct Layer: Sendable {
     let folder: String
     let may: Set<String>
   }
 
-  /// Allowed everywhere but in the model.
+  /// Allowed everywhere except in the model.
   static let common: Set<String> = ["Logging", "Synchronization", "Glibc", "FoundationEssentials"]
   static let core: Set<String> = [
     "VPCModel", "VPCLinux", "VPCTransport", "VPCCloud", "VPCKube", "VPCRPC", "VPCObserve",
@@ -20,7 +20,7 @@ import Testing
     "SupportBundleMode", "HelpMode",
   ]
 
-  /// The first folder that a file lies in decides.
+  /// The first folder that contains a file decides.
   static let layers: [Layer] = [
     Layer(folder: "Sources/Core/Model/", may: ["DequeModule", "CNettle"]),
     Layer(
@@ -65,7 +65,7 @@ import Testing
     }
   }
 
-  /// Foundation draws in 41 MB of ICU, which every pod start would load.
+  /// Foundation pulls in 41 MB of ICU, which every pod start would load.
   @Test func nobodyImportsFoundation() throws {
     for file in PackageTree.files(below: "Sources", suffix: ".swift")
       + PackageTree.files(below: "Tests", suffix: ".swift")

@@ -36,7 +36,7 @@ import Testing
     return found
   }
 
-  /// Takes a literal whose first quotation mark is gone; what an interpolation holds is left out.
+  /// Reads a literal whose opening quotation mark has been consumed; the contents of interpolations are left out.
   private static func literal(_ rest: inout Substring) -> [String] {
     var parts = [""]
     while let character = rest.popFirst(), character != "\"" {

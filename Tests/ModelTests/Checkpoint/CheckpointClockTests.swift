@@ -3,7 +3,7 @@
 import Testing
 import VPCModel
 
-/// The calendar can be set between two runs of the agent. What rests goes on resting as long as it should.
+/// The wall clock can be set between two runs of the agent. Cooldowns and returns still last as long as they should.
 @Suite struct CheckpointClockTests {
   static let saved = PoolTime(
     instant: PoolInstant(sinceBoot: .seconds(500)), unixNanoseconds: 1_700_000_000_000_000_000)
@@ -43,7 +43,7 @@ import VPCModel
     #expect((now.unixNanoseconds - result.allocations[0].unixNanoseconds) / Self.second == 6)
   }
 
-  /// The calendar runs a little faster or slower all the time: what is written down stays as it is.
+  /// The wall clock always runs a little fast or slow: the stored times stay unchanged.
   @Test func slewingIsNoStep() throws {
     let checkpoint = try Self.checkpoint()
     let now = PoolTime(
@@ -53,7 +53,7 @@ import VPCModel
     #expect(result.allocations == checkpoint.allocations && result.cooldowns == checkpoint.cooldowns)
   }
 
-  /// Nobody knows how long ago the file was written: everything rests its whole time.
+  /// Nobody knows how long ago the file was written: every wait starts again with its full length.
   @Test(arguments: [nil, "another boot"] as [String?]) func anUnknownTimeIsNoTime(_ bootID: String?) throws {
     let (result, now) = Self.translated(try Self.checkpoint(bootID: bootID), step: 3600)
     #expect(result.cooldowns.map { ($0.untilUnixNanoseconds - now.unixNanoseconds) / Self.second } == [30])

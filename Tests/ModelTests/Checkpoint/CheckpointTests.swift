@@ -56,7 +56,7 @@ import VPCModel
     var checkpoint = Checkpoint()
     for round in 0..<600 {
       let place = Int(random.next() % 40)
-      // Long runs of removals, so that it gets empty too.
+      // Long runs of removals, so that the document also becomes empty.
       let isShrinking = round % 150 > 100
       switch random.next() % 4 {
       case 0 where place < checkpoint.allocations.count, 1 where isShrinking && !checkpoint.allocations.isEmpty:
@@ -113,7 +113,7 @@ import VPCModel
   struct Damage: Sendable, CustomTestStringConvertible {
     let name: String
     let text: String
-    /// Container identifiers that are left.
+    /// Container identifiers that remain.
     let left: [String]
     let finding: String
     var testDescription: String { name }

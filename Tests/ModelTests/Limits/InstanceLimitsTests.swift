@@ -5,7 +5,7 @@ import Testing
 import VPCModel
 
 @Suite struct InstanceLimitsTests {
-  /// Every row of the source table, read anew: the generated table says the same.
+  /// The generated table agrees with every row of the source table.
   @Test func tableAgreesWithItsSource() throws {
     let path = PackageTree.root + "/Sources/Core/Model/Limits/instance-limits.tsv"
     let text = String(decoding: try Data(contentsOf: URL(filePath: path)), as: UTF8.self)

@@ -111,7 +111,7 @@ import Testing
     Plant("quotes as &quot;", "&quot;password&quot;:&quot;SECRET&quot;", "hunter2"),
     Plant("quotes as &#34;", "{&#34;password&#34;:&#x22;SECRET&#x22;}", "hunter2"),
     Plant("an escaped element", "&lt;password&gt;SECRET&lt;/password&gt;", "hunter2"),
-    // What colours text.
+    // Colour codes.
     Plant("a colour before the name", "\u{1b}[31mpassword\u{1b}[0m=SECRET", "hunter2"),
     Plant("a colour before the value", "password=\u{1b}[1;32mSECRET\u{1b}[0m", "hunter2"),
     Plant("a colour before a key id", "\u{1b}[31mSECRET\u{1b}[0m", "AKIAIOSFODNN7EXAMPLE"),
@@ -138,7 +138,7 @@ import Testing
     let text = "before\n\(plant.text)\nafter\n"
     let result = Redactor.redacted(text)
     #expect(!result.contains(plant.secret), "\(result)")
-    // A half of it is as good as the whole.
+    // Half of the secret must not remain either.
     #expect(!result.contains(plant.secret.suffix(max(plant.secret.count / 2, 3))), "\(result)")
     #expect(result.hasPrefix("before\n") && result.hasSuffix("\nafter\n"), "\(result)")
     #expect(result.contains("[redacted ") || plant.kind == "the rest of a private key", "\(result)")
@@ -195,7 +195,7 @@ import Testing
     }
   }
 
-  /// 100 MB without a line feed, a secret at each place where a cut could fall.
+  /// 100 MB without a line feed, with a secret at each place where a cut could fall.
   @Test func aLineOf100MegabytesKeepsItsBoundAndItsSecrets() {
     var redactor = Redactor()
     var output: [UInt8] = []
@@ -212,7 +212,7 @@ import Testing
     #expect(text.hasPrefix("x=1 DB_PASSWORD=[redacted field] [redacted key-material] x=1"))
   }
 
-  /// A secret of which the bound takes the end is not half shown.
+  /// If the limit cuts off the end of a secret, the rest of the secret is not shown.
   @Test func aSecretAtTheCutIsLeftOutWhole() {
     for before in (Redactor.lineLimit - 60)...(Redactor.lineLimit + 2) {
       let text = String(repeating: "y ", count: before / 2) + Self.secretKey + String(repeating: " z", count: 100)
@@ -233,7 +233,7 @@ import Testing
     #expect(redactor.found == [.awsKeyID: 1, .field: 2])
   }
 
-  /// A plant as it stands, in every escape of a URL, JSON or XML, and in two of them: nothing of it is left.
+  /// Every plant in every escape of a URL, JSON, C or XML, and escaped twice: nothing of the secret remains.
   @Test func escapesOfEveryPlantHideNothing() {
     let escapes: [(name: String, escape: (String) -> String)] = [
       ("URL", { RedactorTests.escaped($0) { "%" + RedactorTests.hex($0, 2) } }),
@@ -243,7 +243,7 @@ import Testing
       ("C", { RedactorTests.escaped($0) { "\\x" + RedactorTests.hex($0, 2) } }),
       ("XML", { RedactorTests.escaped($0) { "&#x" + RedactorTests.hex($0, 2) + ";" } }),
     ]
-    // What has several lines is one line then, with escaped line feeds.
+    // A plant of several lines becomes one line with escaped line feeds.
     for plant in Self.plants where plant.kind != "the rest of a private key" {
       for escape in escapes {
         let result = Redactor.redacted(escape.escape(plant.text))
@@ -252,7 +252,7 @@ import Testing
     }
   }
 
-  /// Every character that is neither letter nor digit, nor a space, in another form.
+  /// Replaces every character that is neither a letter nor a digit nor a space with another form.
   private static func escaped(_ text: String, _ escape: (UInt8) -> String) -> String {
     text.utf8.reduce(into: "") { result, byte in
       result += Byte.isLetterOrDigit(byte) || byte == 0x20 ? String(UnicodeScalar(byte)) : escape(byte)
@@ -264,7 +264,7 @@ import Testing
     return String(repeating: "0", count: digits - text.count) + text
   }
 
-  /// Seeded noise around every plant: never a trap, and nothing of it is shown.
+  /// Seeded noise around every plant: it never traps, and nothing of the secret is shown.
   @Test func noiseAroundASecretDoesNotHideIt() {
     var random = SplitMix64(seed: 36)
     for plant in Self.plants where !plant.text.contains("\n") {
@@ -272,7 +272,7 @@ import Testing
         let noise = (0..<Int(random.next() % 40)).map { _ in UInt8(truncatingIfNeeded: random.next() % 94 + 33) }
         let lines =
           String(decoding: noise, as: UTF8.self) + "\n" + plant.text + "\n" + String(decoding: noise, as: UTF8.self)
-        // A name in front of the noise may make more of it a secret, not less.
+        // A name before the noise may make more of it a secret, not less.
         #expect(!Redactor.redacted(lines).contains(plant.secret), "seed 36: \(plant.kind) \(noise)")
       }
     }

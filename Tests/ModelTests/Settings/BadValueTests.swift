@@ -3,12 +3,12 @@
 import Testing
 import VPCModel
 
-/// What a bad value of each variable leads to. A variable without a row fails the first test.
+/// The effect of a bad value of each variable. A variable without a row fails the first test.
 @Suite struct BadValueTests {
   enum Outcome: Sendable {
-    /// The agent does not start; variable, value and what is allowed are named.
+    /// The agent does not start; the error names the variable, the value and what is allowed.
     case refused
-    /// The agent starts and warns; this is used instead.
+    /// The agent starts, logs a warning and uses this value instead.
     case warns(String)
   }
 
@@ -65,7 +65,7 @@ import VPCModel
     "CLUSTER_NAME": [("blue\n", .refused)],
     "CLUSTER_ENDPOINT": [("https://x\ny", .refused)],
     "HTTP_TIMEOUT": [("5", .warns("10")), ("601", .warns("10")), ("10s", .warns("10"))],
-    // It goes into the User-Agent of every request.
+    // The value goes into the User-Agent of every request.
     "VPC_CNI_VERSION": [("v1\r\nX-Injected: y", .refused)],
     "MY_NODE_NAME": [("a\0b", .refused)],
     "MY_POD_NAME": [("a\u{1b}[31m", .refused)],
@@ -94,7 +94,7 @@ import VPCModel
     }
   }
 
-  /// More tags than an ENI can have beside the agent's own would make every creation fail.
+  /// More tags than an ENI can have in addition to the agent's own would make every creation fail.
   @Test func tooManyTags() throws {
     let tags = (0..<50).map { "\"k\($0)\":\"v\"" }.joined(separator: ",")
     let settings = try Settings(environment: ["ADDITIONAL_ENI_TAGS": "{\(tags)}"])

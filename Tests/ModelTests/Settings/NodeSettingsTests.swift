@@ -3,7 +3,7 @@
 import Testing
 import VPCModel
 
-/// What the entrypoint and the init container are set by.
+/// The settings of the entrypoint and the init container.
 @Suite struct NodeSettingsTests {
   @Test func defaultsAreThoseOfTheTable() throws {
     let settings = try NodeSettings(environment: [:])
@@ -20,7 +20,7 @@ import VPCModel
     #expect(settings.hasV4Egress && settings.warnings.isEmpty)
   }
 
-  /// Variable, value; every one of `Setting.node` that can be refused has a row.
+  /// Variable and value; every variable of `Setting.node` that can be refused has a row.
   @Test(arguments: [
     ("HOST_CNI_BIN_PATH", "opt/cni/bin"), ("HOST_CNI_CONFDIR_PATH", "/a\nb"), ("VPC_CNI_CONFLIST_TEMPLATE", "10-aws"),
     ("VPC_CNI_CORE_PLUGINS_PATH", "."), ("AWS_VPC_K8S_PLUGIN_LOG_FILE", "stdout"),

@@ -3,7 +3,7 @@
 import Testing
 import VPCModel
 
-/// Settings that are good by themselves and bad together, and lists with rubbish in them.
+/// Settings that are valid alone but not together, and lists with invalid entries.
 @Suite struct SettingConflictTests {
   static let externalSNAT = "AWS_VPC_K8S_CNI_EXTERNALSNAT"
   static let excluded = "AWS_VPC_K8S_CNI_EXCLUDE_SNAT_CIDRS"

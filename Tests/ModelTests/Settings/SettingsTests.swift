@@ -32,7 +32,7 @@ import VPCModel
     #expect(settings.httpTimeout == .seconds(10))
   }
 
-  /// The defaults written in the table are those in use.
+  /// The defaults in the table are the ones that the agent uses.
   @Test(arguments: Setting.all.filter { !$0.fallback.isEmpty }) func writtenDefaultIsTheDefault(_ setting: Setting)
     throws
   {
@@ -58,7 +58,7 @@ import VPCModel
     #expect(!(try Settings(environment: ["ENABLE_SUBNET_DISCOVERY": text])).discoversSubnets)
   }
 
-  /// Where the contract falls back, a warning names variable, value, what is allowed and what is used.
+  /// If the contract falls back, a warning names the variable, its value, what is allowed and what is used.
   @Test(arguments: [
     ("ENABLE_PREFIX_DELEGATION", "yes", "using false"), ("WARM_ENI_TARGET", "-1", "using 1"),
     ("WARM_IP_TARGET", "many", "using 0"), ("MINIMUM_IP_TARGET", "-5", "using 0"),

@@ -3,7 +3,7 @@
 import Testing
 import VPCModel
 
-/// Published vectors. Sources: FIPS 180-4's examples, RFC 4231 cases 1, 2 and 6.
+/// Published test vectors. Sources: examples of FIPS 180-4, RFC 4231 cases 1, 2 and 6.
 @Suite struct DigestTests {
   @Test(arguments: [
     ("", "da39a3ee5e6b4b0d3255bfef95601890afd80709"),

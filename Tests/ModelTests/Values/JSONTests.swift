@@ -8,7 +8,7 @@ import VPCModel
     try JSONParser.parse(Array(text.utf8), limits: limits)
   }
 
-  /// Text in, text out.
+  /// JSON text in, JSON text out.
   @Test(arguments: [
     ("null", "null"), (" true ", "true"), ("-0", "-0"), ("1.50e+2", "1.50e+2"), ("\"\"", "\"\""),
     ("\"\\u0041\\/\\n\\u0001\"", "\"A/\\n\\u0001\""), ("\"\\ud83d\\ude00\"", "\"😀\""),
@@ -29,7 +29,7 @@ import VPCModel
     #expect(throws: JSONParser.Failure.self) { try Self.parse(text) }
   }
 
-  /// Only what is asked for is kept; the rest must be JSON all the same.
+  /// The parser keeps only the selected fields; the rest must still be valid JSON.
   @Test func selectionKeepsWhatIsWanted() throws {
     let fields: JSONSelection = ["a": ["b": .all], "l": ["x": .all]]
     func read(_ text: String) throws -> String { try JSONParser.parse(Array(text.utf8), keeping: fields).text }

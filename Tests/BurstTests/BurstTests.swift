@@ -6,14 +6,15 @@ import VPCModel
 @testable import BurstSimulation
 
 @Suite struct BurstTests {
-  /// Twenty nodes with a twenty-fifth of every bucket: as crowded as five hundred.
+  /// Twenty nodes with a twenty-fifth of every bucket: as much contention as with five hundred.
   static func crowd(_ name: String = "m5.4xlarge", nodes: Int = 20, seed: UInt64) throws -> Scenario {
     var scenario = try #require(Scenario.standard(nodes: nodes, seed: seed).first { $0.name == name })
     scenario.share = 500 / nodes
     return scenario
   }
 
-  /// The last pod at most half the reference's time or within 1.2 of the bound, with at most half its calls.
+  /// The last pod is ready in at most half the time of amazon-vpc-cni-k8s or within 1.2 times the bound, with at most
+  /// half its calls.
   @Test(arguments: ["m5.4xlarge", "m5.large", "m5.4xlarge-prefixes"], [1, 2, 3] as [UInt64])
   func smallBurstMeetsTheTarget(name: String, seed: UInt64) throws {
     let comparison = Comparison(try Self.crowd(name, seed: seed))
@@ -34,7 +35,7 @@ import VPCModel
     }
   }
 
-  /// Fewest calls of a node and what the buckets make of them with 500 nodes, by hand.
+  /// The fewest calls of a node, and the time that the buckets need for them with 500 nodes, calculated by hand.
   @Test(arguments: [
     ("m5.4xlarge", EC2Action.attachNetworkInterface, 1, 90.0), ("m5.large", .attachNetworkInterface, 2, 190.0),
     ("m5.4xlarge-prefixes", .assignPrivateIpAddresses, 1, 80.0),

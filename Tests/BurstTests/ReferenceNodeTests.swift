@@ -5,7 +5,7 @@ import VPCModel
 
 @testable import BurstSimulation
 
-/// The model of the reference makes the calls that the reference makes.
+/// The model of amazon-vpc-cni-k8s makes the same calls as amazon-vpc-cni-k8s.
 @Suite struct ReferenceNodeTests {
   static func scenario(_ settings: PoolSettings, pods: Int, nodes: Int = 1) -> Scenario {
     Scenario(name: "test", nodes: nodes, podsPerNode: pods, settings: settings, seed: 5)
@@ -35,8 +35,8 @@ import VPCModel
     #expect(outcome.violations == [])
   }
 
-  /// t3.small with prefixes, WARM_PREFIX_TARGET=1: 1, 2, 2, 3 and 5 prefixes for 0, 5, 16, 17 and 58 pods, one for each
-  /// call, the first there from the start. Three fit on an ENI: the fourth takes a second one.
+  /// t3.small with prefixes, WARM_PREFIX_TARGET=1: 1, 2, 2, 3 and 5 prefixes for 0, 5, 16, 17 and 58 pods. Each call
+  /// assigns one prefix; the first prefix exists from the start. An ENI holds three: the fourth needs a second ENI.
   @Test(arguments: [(0, 1), (5, 2), (16, 2), (17, 3), (40, 4), (58, 5)]) func prefixesOneByOne(
     _ pods: Int, _ prefixes: Int
   ) {

@@ -42,9 +42,9 @@ import VPCModel
     let later = start + .seconds(3)
     let steps: [(at: PoolInstant, admitted: Int)] = [
       (start, row.capacity), (later, 3 * row.refillPerSecond),
-      // Half a token is none, and is not lost.
+      // Half a token does not allow a call, but it is not lost.
       (later + half, 0), (later + half + half, 1),
-      // Never more than it holds.
+      // The bucket never holds more than its capacity.
       (start + .seconds(100_000), row.capacity),
     ]
     for step in steps {

@@ -5,7 +5,7 @@ import VPCModel
 
 @testable import BurstSimulation
 
-/// EC2 refuses what the real one refuses, and notices an address with two pods.
+/// The simulated EC2 refuses what the real one refuses, and detects an address that two pods use.
 @Suite struct SimulatedEC2Tests {
   @Test func addressesAreGivenOnceAndComeBack() {
     var space = SubnetSpace()

@@ -34,7 +34,7 @@ import VPCLinux
     #expect(watch.nextLook == nil, "an entrypoint whose agent serves wakes up for nothing")
   }
 
-  /// An hour without an agent that serves: looked at at least once a second, told rarely, never given up.
+  /// The agent does not serve for an hour. The entrypoint probes it at least once a second, logs rarely, never stops.
   @Test func waitingHasNoEndAndFewWords() {
     var watch = AgentWatch()
     var now = Duration.zero

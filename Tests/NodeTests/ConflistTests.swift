@@ -7,7 +7,7 @@ import VPCModel
 
 @testable import NodeMode
 
-/// The network configuration list, from templates and settings to the file's text.
+/// The network configuration list (conflist), from templates and settings to the text of the file.
 @Suite struct ConflistTests {
   static func settings(_ environment: [String: String] = [:]) throws -> NodeSettings {
     try NodeSettings(environment: environment)
@@ -18,7 +18,7 @@ import VPCModel
     return try BoundedFile.read("/\(folder)/Golden/\(name)", limit: 1 << 20)
   }
 
-  /// What the file must be, byte for byte.
+  /// The exact bytes of the file.
   @Test(arguments: [
     ("default", [:]),
     ("bandwidth", ["ENABLE_BANDWIDTH_PLUGIN": "true"]),
@@ -38,7 +38,7 @@ import VPCModel
     #expect(made.notes.isEmpty)
   }
 
-  /// The template that the existing system's chart mounts, and one with keys and entries that nobody here knows.
+  /// The template that the amazon-vpc-cni-k8s chart mounts, and one with unknown keys and entries.
   @Test(arguments: [("existing", false), ("own", true)])
   func mountedTemplate(name: String, hasUnknownWord: Bool) throws {
     let template = try Self.golden("\(name).template")
@@ -53,7 +53,7 @@ import VPCModel
     #expect(made.document["plugins"]?.array?.first?["mtu"] == "1500")
   }
 
-  /// A value with a quote in it must not end the string that it stands in.
+  /// A value with a quote in it must not end the string that contains it.
   @Test func valuesAreEscaped() throws {
     let path = #"/var/log/a"b\c.log"#
     let made = try Conflist(template: nil, path: "-", settings: Self.settings(["AWS_VPC_K8S_PLUGIN_LOG_FILE": path]))
@@ -132,7 +132,7 @@ import VPCModel
     #expect(Conflist.isTakenBefore(name) == isBefore)
   }
 
-  /// Whatever a template is, it becomes a list or an error.
+  /// Any template results in a list or an error.
   @Test func changedTemplatesNeverTrap() throws {
     let template = try Self.golden("own.template")
     let settings = try Self.settings(["ENABLE_BANDWIDTH_PLUGIN": "true"])

@@ -38,7 +38,7 @@ import VPCModel
   func kernelSettings(environment: [String: String], beside: [String]) throws {
     let primary = "net/ipv4/conf/ens5/rp_filter=2"
     #expect(try Self.wanted(environment) == [primary] + beside)
-    // Where the agent cannot write kernel settings, ENIs to come are covered by the default.
+    // If the agent cannot write kernel settings, the default covers ENIs that are attached later.
     #expect(
       try Self.wanted(environment, agentSetsLater: false) == [primary, "net/ipv4/conf/default/rp_filter=2"] + beside)
   }

@@ -4,7 +4,7 @@ import Testing
 import TestSupport
 import VPCLinux
 
-/// Connections are tracked from their first packet while the table is there.
+/// The kernel tracks connections from their first packet while the table exists.
 @Suite(.requiresRoot, .requires(program: "nft"), .requires(program: "ping"))
 struct ConnectionTrackingTests {
   private let node: NamespaceFixture
@@ -14,7 +14,7 @@ struct ConnectionTrackingTests {
     _ = try node.ip("link set lo up")
   }
 
-  /// Connections that the kernel knows in the namespace after an echo to itself.
+  /// The number of connections that the kernel tracks in the namespace after it pinged itself.
   private func tracked() throws -> Int {
     _ = try node.command(["ping", "-q", "-c", "1", "-w", "5", "127.0.0.1"]).get()
     let text = try node.command(["cat", "/proc/sys/net/netfilter/nf_conntrack_count"]).get()
@@ -32,7 +32,7 @@ struct ConnectionTrackingTests {
     #expect(try tables().isEmpty, "nothing is left")
   }
 
-  /// Other programs' rules are not touched, and tracking goes on where they want it.
+  /// Other programs' rules are not touched, and connection tracking stays on if those rules need it.
   @Test func othersKeepTheirs() throws {
     _ = try node.command(
       ["nft", "table ip others { chain c { type filter hook output priority 0; ct state new accept; }; }"]

@@ -8,10 +8,10 @@ import TestSupport
 import VPCLinux
 import VPCModel
 
-/// Packets through the source map: a pod, a node with two ENIs, and the fabric at their other ends.
+/// Packets through the source map, with a pod, a node with two ENIs, and the fabric at the other ends of the ENIs.
 @Suite(.requiresRoot, .requires(program: "nft"), .requires(program: "ping"))
 struct FirewallPacketTests {
-  /// pod 10.0.1.5 — (eni0) node (eth0, eth1) — (f0, f1) fabric with 192.0.2.1. The node's table 2 leads to eth1.
+  /// pod 10.0.1.5 — (eni0) node (eth0, eth1) — (f0, f1) fabric with 192.0.2.1. The node's table 2 routes to eth1.
   struct Wires {
     let pod: NamespaceFixture
     let node: NamespaceFixture
@@ -58,7 +58,7 @@ struct FirewallPacketTests {
         """)
     }
 
-    /// How many packets a counter has seen.
+    /// The number of packets that a counter has seen.
     func count(_ fixture: NamespaceFixture, _ comment: String) throws -> Int {
       let text = try fixture.command(["nft", "list", "ruleset"]).get()
       let line = try #require(text.split(separator: "\n").first { $0.contains("comment \"\(comment)\"") })
@@ -89,7 +89,7 @@ struct FirewallPacketTests {
 
   @Test(arguments: ["10.0.1.5", "10.0.1.0/28"]) func aMappedSourceLeavesByItsENI(_ source: String) throws {
     let wires = try Wires()
-    // Not in the map: the primary ENI. (Answers come by the other way, which nobody checks here.)
+    // A source that is not in the map leaves by the primary ENI. (Replies use the other one: rp_filter is off.)
     try Self.apply(wires, [])
     _ = try wires.ping(3).get()
     #expect(try wires.count(wires.fabric, "primary") == 3)
@@ -102,8 +102,9 @@ struct FirewallPacketTests {
     #expect(try wires.count(wires.fabric, "primary") == 5)
   }
 
-  /// A pod that no map leads answers a connection to an ENI's own address (a NodePort's, by DNAT): the answer leaves by that
-  /// ENI. Without the map of these addresses it leaves by the primary one, with an address that is not its own.
+  /// A pod that is in no source map replies to a connection to an ENI's own address (DNAT, as for a NodePort). The
+  /// reply leaves by that ENI. Without the map of these addresses, it leaves by the primary ENI, with an address that
+  /// is not the primary ENI's.
   @Test(arguments: [false, true]) func whatAnswersAnENIsOwnAddressLeavesByIt(_ isKnown: Bool) throws {
     let wires = try Wires()
     try Self.nft(
@@ -208,7 +209,7 @@ struct FirewallPacketTests {
   }
 }
 
-/// A thread that changes the source map as fast as it can, the element of 10.0.1.5 aside.
+/// A thread that changes the source map as fast as it can, except for the element of 10.0.1.5.
 private final class Churn: Sendable {
   private struct State {
     var rounds = 0
@@ -219,7 +220,7 @@ private final class Churn: Sendable {
   private let state = Mutex(State())
   private let thread = Mutex(pthread_t())
 
-  /// Returns when the first change is made.
+  /// Returns once the first change is made.
   init(_ namespace: NetworkNamespace) throws {
     let context = Unmanaged.passRetained(
       Work { [self] in
@@ -253,7 +254,7 @@ private final class Churn: Sendable {
       let prefix = IPPrefix(containing: IPAddress(ipv4: 0x0a01_0000 + round % 1000 * 16), length: 28)!
       try table.add([address, prefix], to: NftablesMapTests.one)
       if round % 50 == 0 {
-        // Now and then the whole wanted state changes.
+        // From time to time, apply a whole wanted state.
         try table.apply(NftablesMapTests.marks(["10.0.1.5"], ["10.0.9.\(round % 250)"]))
       } else {
         try table.delete([address, prefix], from: NftablesMapTests.one)

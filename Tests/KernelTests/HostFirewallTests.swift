@@ -8,18 +8,18 @@ import TestSupport
 import VPCLinux
 import VPCModel
 
-/// The node's rules in whichever firewall they have to stand, in a real kernel.
+/// The node's rules in a real kernel, in whichever firewall backend must hold them.
 @Suite(
   .requiresRoot, .requires(program: "iptables-nft-save"), .requires(program: "iptables-legacy-save"),
   .requires(program: "nft"))
 struct HostFirewallTests {
-  /// The node's programs, some of which can be taken away or made older.
+  /// The node's programs. A test can remove some of them or make them older.
   final class Programs: CommandRunner {
     struct State {
       var missing: Set<IptablesBackend> = []
       /// The kernel has no tables for iptables-legacy.
       var lacksLegacyTables = false
-      /// Says so, and knows neither `--random-fully` nor `-w`.
+      /// The version that iptables reports. If it is set, iptables supports neither `--random-fully` nor `-w`.
       var version: String?
       var runs: [String] = []
     }
@@ -70,7 +70,7 @@ struct HostFirewallTests {
 
   static func shell(_ line: String) throws { _ = try CommandResult.run(["sh", "-c", line]).get() }
 
-  /// All that can be ours: iptables' rules and chains without counters, and our two tables.
+  /// All rules that can be ours: rules and chains of iptables without counters, and our two tables.
   static func held() throws -> [String] {
     var lines: [String] = []
     for backend in IptablesBackend.allCases {
@@ -94,7 +94,7 @@ struct HostFirewallTests {
     #expect(Self.backends(lines) == backends, "\(lines)")
   }
 
-  /// Kubelet's sign of using a backend, and of no longer using the other.
+  /// Creates kubelet's hint that it uses a backend, and removes its hint for the other one.
   static func kubeletUses(_ backend: IptablesBackend) throws {
     let other: IptablesBackend = backend == .nft ? .legacy : .nft
     try shell("iptables-\(backend.rawValue) -w 60 -t mangle -N KUBE-IPTABLES-HINT")
@@ -106,7 +106,7 @@ struct HostFirewallTests {
     try NamespaceFixture().run {
       let firewall = HostFirewall(runner: programs)
       let rules = IptablesTests.rules
-      // Nobody has said anything yet.
+      // No program has shown yet which backend it uses.
       #expect(firewall.apply(rules).backend == .nft)
       try Self.expectHeld(by: ["nft", "aws-cni"])
       for backend in [IptablesBackend.legacy, .nft, .legacy] {
@@ -150,7 +150,7 @@ struct HostFirewallTests {
       let report = firewall.apply(IptablesTests.rules)
       #expect(report.changes.contains("write nat of iptables-nft"), "\(report.changes)")
       #expect(report.changes.contains { $0.contains("nat-prerouting") }, "\(report.changes)")
-      // nat and mangle by one run.
+      // One run writes both nat and mangle.
       #expect(programs.runs.filter { $0.hasSuffix("-restore") } == ["iptables-nft-restore"])
       var other = IptablesTests.rules
       other.externalSNAT = true
@@ -158,7 +158,7 @@ struct HostFirewallTests {
     }
   }
 
-  /// Every setting of SNAT and marks, each alone and with the others.
+  /// The plain settings, each change to SNAT and marks alone, and one combination.
   static var settings: [HostRules] {
     let plain = IptablesTests.rules
     let changes: [@Sendable (inout HostRules) -> Void] = [
@@ -194,7 +194,7 @@ struct HostFirewallTests {
     #expect(Set(fresh).count == fresh.count, "every setting shows in the rules")
     try NamespaceFixture().run {
       try hint()
-      // The plain one between any two, and each after each other one once.
+      // Apply each setting twice, in two different orders, with the plain settings after each.
       let count = Self.settings.count
       for index in 0..<count * 2 {
         let which = index < count ? index : (index * 5 + 3) % count
@@ -272,7 +272,7 @@ struct HostFirewallTests {
       holder.release()
       #expect(firewall.apply(IptablesTests.rules).backend == .legacy)
       try Self.expectHeld(by: ["legacy"])
-      // Where rules stand already, they stay while the lock is held.
+      // Rules that are already in place stay there while the lock is held.
       let again = FlockHolder(programs.lockFile)
       defer { again.release() }
       let held = try Self.held()
@@ -305,7 +305,7 @@ struct HostFirewallTests {
       #expect(firewall.apply(IptablesTests.rules).droppingForward.isEmpty)
       try Self.shell("iptables-nft -P FORWARD DROP; iptables-legacy -w 60 -P FORWARD DROP")
       try Self.shell("nft 'table inet wall { chain f { type filter hook forward priority 0; policy drop; }; }'")
-      // Not these: another hook, another family, a policy that accepts.
+      // These do not count: another hook, another family, a policy that accepts.
       try Self.shell("nft 'table inet wall { chain i { type filter hook input priority 0; policy drop; }; }'")
       try Self.shell("nft 'table ip6 wall { chain f { type filter hook forward priority 0; policy drop; }; }'")
       try Self.shell("nft 'table ip wall { chain f { type filter hook forward priority 0; policy accept; }; }'")
@@ -316,8 +316,9 @@ struct HostFirewallTests {
     }
   }
 
-  /// A kernel whose nf_tables has no ip family refuses iptables-nft and our own tables alike: here they belong to another
-  /// program, which the kernel tells with EPERM. iptables-legacy works, and holds the rules for as long as that is so.
+  /// A kernel whose nf_tables has no ip family refuses both iptables-nft and our own tables. In this test, another
+  /// program owns the tables, and the kernel refuses ours with EPERM. iptables-legacy works, and holds the rules for as
+  /// long as that lasts.
   @Test func theOtherIptablesHoldsWhatNftablesRefuses() async throws {
     let node = try NamespaceFixture()
     let tables = ["nat", "mangle", "aws-cni", "vpc-cni-host"].map { "add table ip \($0) { flags owner; }" }
@@ -340,11 +341,11 @@ struct HostFirewallTests {
       #expect(firewall.apply(IptablesTests.rules).backend == .legacy)
       #expect(try held() == first)
     }
-    // With the end of its input the program ends, and its tables with it.
+    // The program ends when its input ends, and its tables disappear with it.
     owner = nil
     #expect(await eventually { !isOwned() })
     try node.run {
-      // Nobody but us uses iptables-legacy, and kubelet says which one it uses.
+      // Only we use iptables-legacy, and kubelet shows which backend it uses.
       try Self.kubeletUses(.nft)
       let firewall = HostFirewall(runner: programs)
       let report = firewall.apply(IptablesTests.rules)

@@ -7,7 +7,7 @@ import TestSupport
 import VPCLinux
 import VPCModel
 
-/// The contract's rules in a real kernel, by both kinds of iptables.
+/// The contract's rules in a real kernel, with both variants of iptables.
 @Suite(.requiresRoot, .requires(program: "iptables-nft-save"), .requires(program: "iptables-legacy-save"))
 struct IptablesTests {
   static var rules: HostRules {
@@ -16,7 +16,7 @@ struct IptablesTests {
       vpcCIDRs: [IPPrefix("10.0.0.0/16")!, IPPrefix("100.64.0.0/10")!], excludedCIDRs: [IPPrefix("192.168.0.0/20")!])
   }
 
-  /// Puts the rules in place as the reference does, one `iptables` call after the other.
+  /// Puts the rules in place as amazon-vpc-cni-k8s does, one `iptables` call after the other.
   static func asTheReference(_ backend: IptablesBackend) throws {
     let snat = #"-m comment --comment "AWS SNAT CHAIN""#
     let lines = [
@@ -43,7 +43,7 @@ struct IptablesTests {
 
   static func shell(_ line: String) throws { _ = try CommandResult.run(["sh", "-c", line]).get() }
 
-  /// All of a table.
+  /// Reads a whole table.
   static func table(_ name: String, _ backend: IptablesBackend) throws -> IptablesTable {
     IptablesTable(name: name, saveText: try CommandResult.run(["iptables-\(backend.rawValue)-save"]).get())
   }
@@ -79,7 +79,7 @@ struct IptablesTests {
       try Self.asTheReference(backend)
       let iptables = try Iptables(backend: backend)
       let before = try Self.saved(backend)
-      // One rule more than the reference has, for what the node sends from an ENI's own address.
+      // One rule more than amazon-vpc-cni-k8s has, for packets that the node sends from an ENI's own address.
       #expect(try iptables.apply([Self.rules.nat, Self.rules.mangle]) == ["nat"])
       let new = try Self.saved(backend).filter { !before.contains($0) }
       #expect(new.count == 1 && new.allSatisfy { $0.contains("own address") }, "\(new)")
@@ -119,7 +119,7 @@ struct IptablesTests {
       #expect(table.rules.contains { $0.comment == #"kubernetes "postrouting" rules"# })
       #expect(table.rules.contains { $0.comment == "AWS, not ours" })
       #expect(table.rules.contains { $0.chain == "KUBE-POSTROUTING" })
-      // Somebody else translates from now on.
+      // From now on, SNAT happens outside the node.
       var external = Self.rules
       external.externalSNAT = true
       #expect(try iptables.apply([external.nat]) == [external.nat.table])
@@ -148,7 +148,7 @@ struct IptablesTests {
 
   @Test(.requires(program: "flock")) func theLockThatIsHeldIsNamed() throws {
     try NamespaceFixture().run {
-      // A lock file of the test's own would need the environment of the programs: the runner's.
+      // To use a lock file of the test's own, the programs need an environment: the runner passes it.
       let file = "/tmp/vpc-cni-test-xtables.\(UInt32.random(in: 0...UInt32.max)).lock"
       let environment = ["PATH=/usr/sbin:/usr/bin:/sbin:/bin", "XTABLES_LOCKFILE=\(file)"]
       let runner = SpawnedCommand(environment: environment)
@@ -193,7 +193,7 @@ struct IptablesTests {
       #expect(try !socket.converge(wanted).isEmpty)
       #expect(try socket.converge(wanted).isEmpty)
       let text = try CommandResult.run(["nft", "-s", "list", "table", "ip", "aws-cni"]).get()
-      // Written by hand as the contract has it, it is the same to us.
+      // The same table written by hand, as the contract defines it, needs no change.
       let byHand = """
         flush ruleset
         table ip aws-cni {
@@ -222,7 +222,7 @@ struct IptablesTests {
   }
 }
 
-/// Holds a lock on a file, as another iptables would, and removes the file at the end.
+/// Holds a lock on a file, as another iptables process would, and removes the file at the end.
 final class FlockHolder {
   private let path: String
   private let descriptor: Int32

@@ -14,7 +14,7 @@ struct NamespaceTests {
     #expect(try NetworkNamespace(path: one.path).identity == one.namespace.identity)
     let inside = try one.run { try NetworkNamespace.current().identity }
     #expect(inside == one.namespace.identity)
-    // The thread that ran it is gone, and this one was never inside.
+    // The thread that entered the namespace has ended, and this thread was never inside.
     #expect(try NetworkNamespace.current().identity != one.namespace.identity)
   }
 
@@ -38,7 +38,7 @@ struct NamespaceTests {
 
   @Test func theCallingThreadComesBack() throws {
     let one = try NamespaceFixture()
-    // On a thread of the test's own: this function's may be any of the pool's.
+    // Use a thread of the test's own: this function may run on any thread of the pool.
     let (before, inside, after, failed) = try OneShotThread.run {
       let before = try NetworkNamespace.current().identity
       let inside = try one.namespace.runOnThisThread { try NetworkNamespace.current().identity }

@@ -5,7 +5,7 @@ import Testing
 import VPCLinux
 import VPCModel
 
-/// A pod's whole wiring, as the plugin does it, checked with `ip`.
+/// Wires a whole pod as the plugin does, and checks the result with `ip`.
 @Suite(.requiresRoot)
 struct NetlinkBasicsTests {
   @Test func aPodIsWired() throws {

@@ -22,7 +22,7 @@ struct NetlinkLinkTests {
     let host = try #require(try Link.find(named: far.name, on: onNode))
     #expect(host.mac == far.mac && host.mtu == 1300 && !host.isUp && host.kind == "veth")
     #expect(host.index == link.peerIndex && host.peerIndex == link.index)
-    // addr_assign_type 3, NET_ADDR_SET: what udev's MACAddressPolicy leaves alone.
+    // addr_assign_type 3, NET_ADDR_SET: udev's MACAddressPolicy leaves such an address alone.
     #expect(try node.ip("-d link show eni0").contains("02:00:00:00:00:02"))
     #expect(try onNode.perform(.setUp(host.index)) == .done)
     #expect(try #require(try Link.find(index: link.index, on: inPod)).hasCarrier)
@@ -41,7 +41,7 @@ struct NetlinkLinkTests {
     }
     #expect(error.code == .exists && error.errno == EEXIST && !error.isTransient)
     #expect(error.description.hasPrefix("create veth eth0 with peer eni0: file exists (errno 17)"))
-    // Nothing is left of the pair.
+    // Neither end of the pair remains.
     #expect(try Link.list(on: pod.socket()).count == (takenOnTheNode ? 1 : 3))
     #expect(try Link.list(on: node.socket()).count == (takenOnTheNode ? 3 : 1))
   }

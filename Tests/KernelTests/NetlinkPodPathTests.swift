@@ -5,10 +5,10 @@ import Testing
 import VPCLinux
 import VPCModel
 
-/// What a pod costs in the kernel, and that it costs no more on a full node.
+/// Measures what a pod costs in the kernel, and that it costs no more on a full node.
 @Suite(.requiresRoot)
 struct NetlinkPodPathTests {
-  /// Wires one pod as the plugin does, in four system calls for requests.
+  /// Wires one pod as the plugin does, with four system calls for requests.
   private func wire(_ number: Int, on node: NamespaceFixture, _ onNode: NetlinkSocket) throws -> Duration {
     let pod = try NamespaceFixture(loopback: false)
     let address = IPAddress(ipv4: 0x0a05_0000 + UInt32(number))
@@ -34,7 +34,7 @@ struct NetlinkPodPathTests {
     let socket = try node.socket()
     let times = try (0..<30).map { try wire($0, on: node, socket) }.sorted()
     let median = times[times.count / 2]
-    // Told for a person to read; the bound only catches what is wrong by an order of magnitude on a busy machine.
+    // A person reads the printed times. The bound only catches an error of an order of magnitude on a busy machine.
     print("pod path (socket, veth, address, routes, neighbour): median \(median), best \(times[0])")
     #expect(median < .milliseconds(100))
   }

@@ -122,7 +122,7 @@ struct NetlinkRouteTests {
     #expect(try Route.list(table: .pods, family: .ipv4, device: link, on: socket).count == 1000)
     #expect(try Route.list(table: .pods, family: .ipv4, device: 1, on: socket).isEmpty)
     #expect(try Route.list(table: RouteTable(99), family: .ipv4, on: socket).isEmpty)
-    // With the rule that a node has, what is there is found without listing the table for each.
+    // With the rule that a node has, the socket finds each existing route without listing the table.
     try socket.perform(.add(PolicyRule(family: .ipv4, priority: RulePriority.toPod, table: .pods)))
     let results = try socket.performEach(routes.map { .add($0) })
     let others = results.filter { $0 != .success(.alreadySo) }

@@ -38,7 +38,7 @@ struct NetlinkSocketTests {
     try other.perform(addresses.map { .add($0) })
     var changes = 0
     let listed = try list(link, on: socket) {
-      // Once in the first reading, once in the second.
+      // Change the list once during the first reading and once during the second.
       if $0.address == addresses[0].address, changes < 2 {
         changes += 1
         try other.perform(.delete(addresses[250 - changes]))
@@ -64,11 +64,11 @@ struct NetlinkSocketTests {
     }
     #expect(changes == 5 && error?.code == .interrupted && error?.isTransient == true)
     #expect(error?.description == "list: changed during every attempt to read it")
-    // The socket is as good as before.
+    // The socket still works.
     #expect(try Link.find(index: link, on: socket)?.index == link)
   }
 
-  /// A list takes several parts of this socket, so that something can change between two of them.
+  /// A list arrives in several parts on this socket, so that it can change between two of them.
   private func smallSocket(_ node: NamespaceFixture) throws -> NetlinkSocket {
     try node.run { UnsafeTransfer(value: try NetlinkSocket(bufferSize: 4096)) }.value
   }
@@ -78,7 +78,7 @@ struct NetlinkSocketTests {
   ) throws -> [InterfaceAddress] {
     var header = ifaddrmsg()
     header.ifa_family = UInt8(AF_INET)
-    // Not of one link: then the kernel does not say that the list changed.
+    // List the addresses of all links: if only one link is listed, the kernel does not report that the list changed.
     let request = NetlinkRequest(message: NetlinkMessage(RTM_GETADDR, header: header), text: { "list" })
     return try socket.dump(request) { (reply) throws(NetlinkError) in
       guard let address = InterfaceAddress(reply: reply), address.link == link else { return nil }

@@ -6,7 +6,7 @@ import TestSupport
 import VPCLinux
 import VPCModel
 
-/// The source map in a real kernel, as nft shows it, and as it is read back.
+/// The source map in a real kernel, as nft shows it and as we read it back.
 @Suite(.requiresRoot, .requires(program: "nft"))
 struct NftablesMapTests {
   static let one = ENIID("eni-0001")!
@@ -23,7 +23,7 @@ struct NftablesMapTests {
 
   static func source(_ text: String) -> IPPrefix { IPPrefix(text) ?? IPPrefix(single: IPAddress(text)!) }
 
-  /// `nft list ruleset` without white space at the ends of lines.
+  /// `nft list ruleset` without trailing white space.
   static func list() throws -> String { try CommandResult.run(["nft", "list", "ruleset"]).get() }
 
   @Test func looksAsPromisedToNft() throws {
@@ -49,7 +49,7 @@ struct NftablesMapTests {
     }
   }
 
-  /// The numbers of messages wrap after years of an agent's life: the transaction across the end is answered like all others.
+  /// Message numbers wrap after years of an agent's life. A transaction across the wrap is answered like any other.
   @Test(arguments: 0...9 as ClosedRange<UInt32>) func messageNumbersWrap(_ before: UInt32) throws {
     try NamespaceFixture().run {
       let table = ENIMarkTable(socket: try NftablesSocket(sequence: UInt32.max - before))
@@ -100,7 +100,7 @@ struct NftablesMapTests {
       _ = try CommandResult.run(["nft", "-f", "-"], input: "flush ruleset\n" + text).get()
       #expect(try table.differences().isEmpty)
       #expect(try Self.list() == text)
-      // And it can still be changed.
+      // The map can still be changed.
       try table.add([Self.source("10.0.2.32/28"), Self.source("10.0.1.7")], to: Self.one)
       try table.delete([Self.source("10.0.2.16/28"), Self.source("10.0.1.6")], from: Self.two)
       try table.delete([Self.source("10.0.1.6")], from: Self.one)
@@ -139,12 +139,12 @@ struct NftablesMapTests {
       let table = ENIMarkTable(socket: try NftablesSocket())
       let steps = [
         Self.marks(["10.0.1.5", "10.0.1.6"], ["10.0.2.0/28"]),
-        // Addresses change their ENI.
+        // Addresses move to the other ENI.
         Self.marks(["10.0.2.0/28"], ["10.0.1.5", "10.0.1.6"]),
-        // A prefix gives way to two halves of it, and the other way round.
+        // Two halves replace a prefix, and the prefix replaces its two halves.
         Self.marks(["10.0.2.0/29", "10.0.2.8/29"], []),
         Self.marks(["10.0.2.0/28"], []),
-        // Another mask, another name of links, another family.
+        // Another mask, another prefix of link names, another family.
         ENIMarks(mask: 0xf0000, vethPrefix: "az", enis: [Self.one: .init(mark: 0x10000)]),
         ENIMarks(families: [.ipv6], enis: [Self.two: .init(mark: 3, sources: [Self.source("fd00::/80")])]),
         ENIMarks(families: []),
@@ -207,7 +207,7 @@ struct NftablesMapTests {
       #expect(error?.object == "add 10.0.0.1 to map m, table ip t")
       #expect(error.map { "\($0)" } == "add 10.0.0.1 to map m, table ip t: no such file or directory")
       #expect(try socket.read(table) == nil)
-      // The socket is as good as before.
+      // The socket still works.
       #expect(try Self.list().isEmpty)
       var second = NftablesTransaction()
       second.append([.addTable, .addChain("good", hook: nil)], to: table)
@@ -240,7 +240,7 @@ struct NftablesMapTests {
       #expect(try table.read(.ipv4)?.maps["addresses"]?.elements.count == 8000)
       #expect(try table.read(.ipv4)?.maps["prefixes"]?.elements.count == 2000)
       #expect(try table.differences().isEmpty)
-      // 8,001 elements are refused with one error each, and the first is told.
+      // The kernel refuses 8,001 elements with one error each, and the first error is reported.
       let socket = try NftablesSocket()
       var transaction = NftablesTransaction()
       let shape = NftablesMap.Shape(family: .ipv4, isInterval: false)

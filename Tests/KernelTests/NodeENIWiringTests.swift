@@ -22,12 +22,12 @@ struct NodeENIWiringTests {
       try fixture.ip("route add default via 10.0.1.1")
     }
 
-    /// Inside the node, since kernel settings are those of the thread's namespace.
+    /// Runs inside the node, since sysctls belong to the thread's namespace.
     func apply(_ wiring: ENIWiring, to link: Link) throws -> [String] {
       try fixture.run {
         let socket = try NetlinkSocket()
         let changed = try wiring.apply(to: link, on: socket)
-        // Once more changes nothing.
+        // A second run changes nothing.
         #expect(try wiring.apply(to: link, on: socket).isEmpty)
         return changed.map(\.description)
       }
@@ -41,7 +41,7 @@ struct NodeENIWiringTests {
     }
   }
 
-  /// What the table falls back to while its link is down, as `ip` prints it.
+  /// The route that the table falls back to while its link is down, as `ip` prints it.
   private static let dead = "unreachable default metric 4294967295 \n"
 
   private func wiring(
@@ -68,7 +68,7 @@ struct NodeENIWiringTests {
     #expect(
       try node.fixture.ip("route show table 2")
         == "default via 10.0.1.1 dev eth1 \n\(Self.dead)10.0.1.1 dev eth1 scope link \n")
-    // Table main knows the primary link alone.
+    // Table main has only the routes of the primary link.
     #expect(
       try node.fixture.ip("route show") == "default via 10.0.1.1 dev eth0 \n"
         + "10.0.1.0/24 dev eth0 proto kernel scope link src 10.0.1.4 \n")
@@ -85,16 +85,16 @@ struct NodeENIWiringTests {
     #expect(try node.rules.isEmpty)
   }
 
-  /// What an earlier run, the reference or the machine image left is put right: additions first.
+  /// Leftovers of an earlier run, of amazon-vpc-cni-k8s or of the machine image are corrected. Additions come first.
   @Test func leftoversAreReplaced() throws {
     let node = try Node()
     for line in [
       "link set eth1 up mtu 9001",
-      // Same subnet: the kernel deletes ours with the foreign one, whose secondary ours has become.
+      // Same subnet: our address becomes a secondary of the foreign one, and the kernel deletes both together.
       "addr add 10.0.1.77/24 dev eth1", "addr add 192.168.5.5/24 dev eth1", "addr add 169.254.9.9/24 dev eth1",
       "route add 10.0.1.254 dev eth1 table 2", "route add default via 10.0.1.254 dev eth1 table 2",
       "rule add priority 32765 from 10.0.1.77 lookup 2", "rule add priority 1536 fwmark 9/0x7f lookup 2",
-      // Not ours.
+      // These rules are not ours.
       "rule add priority 1536 from 10.0.1.200 lookup 2", "rule add priority 1536 fwmark 9/0x7f lookup 3",
       "rule add priority 32765 from 10.0.1.80 lookup 3",
     ] { try node.fixture.ip(line) }
@@ -167,7 +167,7 @@ struct NodeENIWiringTests {
     let node = try Node()
     _ = try node.apply(wiring(), to: node.secondary)
     let socket = try node.fixture.socket()
-    // With the link the kernel takes the routes.
+    // The kernel removes the routes together with the link.
     try socket.perform(.deleteLink(node.secondary.index))
     #expect(try ENIWiring.remove(table: RouteTable(2), family: .ipv4, on: socket).count == 3)
     #expect(try ENIWiring.remove(table: RouteTable(2), family: .ipv4, on: socket).isEmpty)
@@ -184,7 +184,7 @@ struct NodeENIWiringTests {
     #expect(try node.fixture.ip("route show table 2") == "")
   }
 
-  /// While the link is down its packets are refused; without the last route they would leave by the primary link.
+  /// Packets of a link that is down are refused. Without the unreachable route, they would leave by the primary link.
   @Test func aLinkThatIsDownLeadsNowhere() throws {
     let node = try Node()
     _ = try node.apply(wiring(), to: node.secondary)
@@ -198,8 +198,9 @@ struct NodeENIWiringTests {
     #expect(try Route.lookup(away, mark: 2, on: socket)?.device == node.secondary.index)
   }
 
-  /// An ENI that went while no agent ran leaves its rules and a table that leads nowhere: both go, so that its address finds
-  /// a way as another ENI's. A table with any other route is somebody's.
+  /// An ENI that was detached while no agent was running leaves its rules and a table without a usable route. The agent
+  /// removes both, so that the address works again on another ENI. A table with any other route belongs to another
+  /// program.
   @Test func whatIsLeftOfAnENIThatIsGoneGoes() throws {
     let node = try Node()
     _ = try node.apply(wiring(), to: node.secondary)

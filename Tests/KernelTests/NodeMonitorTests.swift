@@ -7,7 +7,7 @@ import VPCModel
 
 @testable import VPCLinux
 
-/// What the kernel tells of each kind of change, by whatever program.
+/// What the kernel reports for each kind of change, whichever program makes it.
 @Suite(.requiresRoot)
 struct NodeMonitorTests {
   private let node: NamespaceFixture
@@ -18,7 +18,7 @@ struct NodeMonitorTests {
     let node = try NamespaceFixture()
     self.node = node
     link = try node.addLink("ens6", mac: MACAddress("02:00:00:00:00:0b"))
-    // The kernel tells of a carrier a little later; what is told from here on is what a test does.
+    // The kernel reports a carrier a little later. From here on, the monitor sees only what a test does.
     for name in ["ens6", "far-ens6"] {
       let deadline = ContinuousClock.now + .seconds(20)
       while try !node.ip("link show \(name)").contains("state UP") {
@@ -28,7 +28,7 @@ struct NodeMonitorTests {
     monitor = try node.run { UnsafeTransfer(value: try NodeMonitor()) }.value
   }
 
-  /// What was told of a change that is through when the command returns.
+  /// Runs commands and returns the reported changes. Each change is complete when its command returns.
   private func told(_ lines: [String], leavingOut own: NodeMonitor.OwnPorts = .init()) throws -> NodeChanges {
     for line in lines { _ = try node.command(line.split(separator: " ").map(String.init)).get() }
     return try monitor.take(leavingOut: own)
@@ -52,7 +52,7 @@ struct NodeMonitorTests {
     #expect(try monitor.take(leavingOut: .init()).isEmpty)
   }
 
-  /// The reverse-path check is a setting of which the kernel tells, others it does not.
+  /// The kernel reports changes of the reverse-path check, but not of other settings.
   @Test func theReversePathCheck() throws {
     try node.run { _ = try Sysctl(name: "net.ipv4.conf.ens6.rp_filter").writeBlindly("1") }
     #expect(try monitor.take(leavingOut: .init()).settings.contains(link.index))
@@ -90,7 +90,7 @@ struct NodeMonitorTests {
     #expect(changes.iptablesChains.contains("AWS-SNAT-CHAIN-0"))
   }
 
-  /// More than the queue holds: the kernel says so, and the socket goes on.
+  /// More notices than the queue holds: the kernel reports the loss, and the socket keeps working.
   @Test func lostNoticesAreTold() throws {
     let small = try node.run {
       UnsafeTransfer(value: try NetlinkMonitor([.rules], families: [.ipv4], queueSize: 4096))
@@ -108,8 +108,8 @@ struct NodeMonitorTests {
     }
   }
 
-  /// A monitor that cannot be opened leaves nothing behind, however often it is tried. In a process of its own, in which
-  /// nothing can be opened.
+  /// A monitor that cannot be opened leaks nothing, however often opening it is retried. The test runs in a process of
+  /// its own, in which no file can be opened.
   @Test func aMonitorThatCannotBeOpenedLeaksNothing() async {
     await #expect(processExitsWith: .success) {
       let size = { () -> Int in
@@ -130,8 +130,8 @@ struct NodeMonitorTests {
       setrlimit(resource, &old)
       let grown = (size() - before) * 4096
       precondition(opened == 0 && before > 0, "\(opened) opened")
-      // Each buffer that leaks is 32 or 64 KiB: 1.9 GB in all. A thread of Swift's pool that starts meanwhile reserves up to
-      // 136 MB for its stack and its part of the heap.
+      // Each leaked buffer would have 32 or 64 KiB: 1.9 GB in all. A thread of Swift's pool that starts meanwhile
+      // reserves up to 136 MB for its stack and its part of the heap.
       precondition(grown < 600_000_000, "\(grown) bytes")
     }
   }

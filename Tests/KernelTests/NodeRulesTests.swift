@@ -33,7 +33,7 @@ struct NodeRulesTests {
       "priority 512 lookup 20512", "priority 1024 fwmark 0x40/0x40 lookup 7", "priority 1024 from 10.0.0.1 lookup main",
       "priority 512 to 10.0.3.7 lookup main",
     ] { try node.ip("rule add \(line)") }
-    // Another origin makes the kernel take the same rule a second time.
+    // With another protocol, the kernel accepts the same rule a second time.
     try node.ip("rule add priority 1024 fwmark 0x80/0x80 lookup main protocol 77")
     try node.ip("rule add priority 512 lookup 20512 protocol 77")
     #expect(try NodeRules(family: .ipv4, leadsToPodsTable: true).apply(on: socket).count == 4)
@@ -74,14 +74,14 @@ struct NodeRulesTests {
     #expect(try shown() == kept)
   }
 
-  /// The reference's rule for 0.0.0.0/0 names nothing, and a deletion that names nothing takes the first of its kind.
+  /// amazon-vpc-cni-k8s's rule for 0.0.0.0/0 has no selector; deleting without one removes the first rule of its kind.
   @Test(arguments: [true, false]) func aRuleForAllAddressesTakesNoOtherAlong(isFirst: Bool) throws {
     let node = try NamespaceFixture()
     let socket = try node.socket()
     let add = { (rule: String) in _ = try node.ip("rule add priority 1535 \(rule)") }
     if isFirst { try add("lookup main") }
     try add("from 10.4.0.1 lookup main protocol 77")
-    // Another origin makes the kernel take it although it finds an equal.
+    // With another protocol, the kernel accepts the rule although an equal one exists.
     if !isFirst { try add("lookup main protocol 78") }
     let shown = { try rules(.ipv4, on: socket).filter { $0.hasPrefix("1535:") } }
     #expect(try shown().count == 2)

@@ -5,12 +5,12 @@ import Testing
 import VPCLinux
 import VPCModel
 
-/// A node and a pod of a test's own, and the pod's wiring between them.
+/// A node and a pod for one test, and the pod's wiring between them.
 struct PodFixture: Sendable {
   let node: NamespaceFixture
   let pod: NamespaceFixture
 
-  /// A node with one address, that forwards and looks for pods in their table, as the agent leaves it.
+  /// A node with one address that forwards packets and looks up pods in the pods table, as the agent configures it.
   static func makeNode() throws -> NamespaceFixture {
     let node = try NamespaceFixture([
       "link add ens5 type bridge", "link set ens5 up", "addr add 10.0.0.10/24 dev ens5",
@@ -40,7 +40,7 @@ struct PodFixture: Sendable {
     PodNetwork(interfaces: interfaces, mtu: mtu, routing: routing)
   }
 
-  /// - Parameter isPrepared: the first interface's pair is made by itself before, as the plugin does it.
+  /// - Parameter isPrepared: creates the first interface's veth pair beforehand, as the plugin does.
   func add(_ network: PodNetwork, isPrepared: Bool = false) throws(PodNetworkError) {
     do {
       try node.run { [pod, node] in

@@ -5,7 +5,7 @@ import Testing
 import VPCLinux
 import VPCModel
 
-/// An ADD that fails leaves nothing, and CHECK and DEL see what really is.
+/// A failed ADD leaves nothing behind, and CHECK and DEL see the actual state.
 @Suite(.requiresRoot)
 struct PodNetworkFailureTests {
   struct Obstacle: Sendable, CustomTestStringConvertible {
@@ -65,12 +65,12 @@ struct PodNetworkFailureTests {
     #expect(try fixture.pod.ip("-brief link show") == before.1)
   }
 
-  /// A meta plugin may ask for a second network of a pod under another interface name: the first one must live.
+  /// A meta plugin may request a second network of a pod under another interface name: the first one must survive.
   @Test(arguments: [false, true])
   func secondNetworkOfAPodIsRefused(isPrepared: Bool) throws {
     let fixture = try PodFixture()
     try fixture.add(PodFixture.network([try PodFixture.interface()]))
-    // Without the links' carrier, which the kernel reports some time after they were set up.
+    // Leave out the carrier of the links, which the kernel reports some time after they were set up.
     let state = {
       try [fixture.node, fixture.pod].map { namespace in
         let links = try Link.list(on: namespace.socket()).map { "\($0.index) \($0.name) \($0.isUp)" }
@@ -88,7 +88,7 @@ struct PodNetworkFailureTests {
     try fixture.check(try PodFixture.interface())
   }
 
-  /// What a killed ADD left in a namespace that lives on goes with DEL; what is wired, or another's, does not.
+  /// DEL removes what a killed ADD left in a namespace that still exists. It keeps wired veths and those of other pods.
   @Test func unfinishedVethIsRemoved() throws {
     let fixture = try PodFixture()
     let before = try (fixture.nodeState(), fixture.pod.ip("-brief link show"))
@@ -205,10 +205,10 @@ struct PodNetworkFailureTests {
     let before = try fixture.nodeState()
     #expect(try fixture.remove() == .alreadyGone)
     try fixture.add(PodFixture.network([try PodFixture.interface()]))
-    // The address is another pod's by now.
+    // Another pod has the address by now.
     #expect(try fixture.remove(suffix: "99999999999") == .foreign("eni0123456789a"))
     try fixture.check(try PodFixture.interface())
-    // As with the reference's agent: the veth goes with the namespace.
+    // As with amazon-vpc-cni-k8s's agent, DEL leaves the veth: it disappears together with the namespace.
     #expect(try fixture.remove(veth: false) == .removed)
     #expect(try fixture.node.ip("link show").contains("eni0123456789a"))
     #expect(try fixture.node.ip("route show table 20512").isEmpty)

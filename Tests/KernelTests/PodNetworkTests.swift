@@ -5,7 +5,7 @@ import Testing
 import VPCLinux
 import VPCModel
 
-/// What ADD makes of a pod, in the words of `ip`.
+/// What ADD creates for a pod, as `ip` shows it.
 @Suite(.requiresRoot)
 struct PodNetworkTests {
   @Test(arguments: [false, true])
@@ -39,7 +39,7 @@ struct PodNetworkTests {
     try fixture.check(try PodFixture.interface())
   }
 
-  /// On a node that forwards IPv6, or was hardened, a new interface begins with other settings.
+  /// On a node that forwards IPv6 or was hardened, a new interface starts with other settings.
   @Test func settingsThatDifferAreWritten() throws {
     let fixture = try PodFixture()
     let settings = { (interface: String) in
@@ -66,7 +66,7 @@ struct PodNetworkTests {
     let fixture = try PodFixture(node: try NamespaceFixture())
     let before = try fixture.nodeState()
     let interface = try PodFixture.interface(table: table)
-    // Of an earlier pod with this address on another ENI: it would win.
+    // An earlier pod with this address on another ENI left this rule. It would take precedence.
     try fixture.node.ip("rule add priority 1536 from 10.0.3.7 lookup 9")
     try fixture.add(PodFixture.network([interface], routing: .perPodRules))
     let rules = try fixture.node.ip("rule show").split(separator: "\n").filter { $0.contains("10.0.3.7") }
@@ -117,12 +117,12 @@ struct PodNetworkTests {
     try fixture.add(PodFixture.network([try PodFixture.interface()]))
     try fixture.check(try PodFixture.interface())
     #expect(try !old.pod.ip("link show").contains("eth0"))
-    // What comes late for the old address must not touch the new pod.
+    // A late DEL for the old address must not touch the new pod.
     #expect(try fixture.remove("10.0.3.6") == .alreadyGone)
     try fixture.check(try PodFixture.interface())
   }
 
-  /// The agent removes the old veth behind DEL's answer while the next pod of that name is added.
+  /// The agent removes the old veth after it has answered DEL, while the next pod of that name is added.
   @Test func addWhileTheOldVethIsRemoved() async throws {
     let node = try PodFixture.makeNode()
     for round in 0..<10 {

@@ -5,7 +5,7 @@ import Testing
 import TestSupport
 import VPCLinux
 
-/// Programs run by posix_spawn. Needs no root, but real programs.
+/// Runs programs with posix_spawn. Needs real programs, but not root.
 @Suite struct ProcessTests {
   let runner = SpawnedCommand()
 

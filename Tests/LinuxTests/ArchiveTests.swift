@@ -14,7 +14,7 @@ import VPCLinux
     return try deflate.end()
   }
 
-  /// Names that ustar takes as they are, in two parts, and by a pax record; contents of every size around a block.
+  /// Names that ustar stores whole, in two parts, or in a pax record; contents with sizes around that of a block.
   static let files: [(name: String, content: [UInt8])] =
     [
       ("top/plain.txt", Array("hello\n".utf8)), ("top/empty", []),
@@ -120,7 +120,7 @@ import VPCLinux
     let folder = TemporaryFolder()
     try AtomicFile.write(Array("old".utf8), to: "\(folder.path)/a")
     #expect(throws: FileError.self) { try Self.make(folder.path) }
-    // One that came meanwhile.
+    // A file that appears meanwhile.
     let file = try NewFile(folder: folder.path, name: "b", needed: 0)
     #expect(symlink("/etc/passwd", "\(folder.path)/b") == 0)
     var refused = false

@@ -39,17 +39,17 @@ import VPCLinux
     }
     interruption.raise()
     for each in waiting { #expect(each.wait(within: .seconds(20)) == .interrupted) }
-    // It stays raised.
+    // The interruption stays raised.
     #expect(SpawnedCommand().capture(Self.shell("sleep 100"), interruption: interruption).ending == .interrupted)
   }
 
-  /// What a program leaves behind in its group ends with it.
+  /// Processes that a program leaves behind in its group end with it.
   @Test func nothingOfTheGroupIsLeft() {
     let capture = SpawnedCommand().capture(Self.shell("sleep 100 >/dev/null 2>&1 & echo $!"))
     let process = String(decoding: capture.output, as: UTF8.self).split(separator: "\n").first.map(String.init) ?? ""
     let end = ContinuousClock.now.advanced(by: .seconds(10))
     func isThere() -> Bool {
-      // A zombie that nobody has waited for yet has ended, too.
+      // A zombie that nobody has waited for yet has ended as well.
       let status = SpawnedCommand().capture(Self.shell("grep State /proc/\(process)/status"))
       return status.ending == .exited(status: 0) && !String(decoding: status.output, as: UTF8.self).contains("Z")
     }

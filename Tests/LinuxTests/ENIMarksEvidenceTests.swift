@@ -5,7 +5,7 @@ import VPCModel
 
 @testable import VPCLinux
 
-/// What the kernel's source map says of running pods against what one listing says.
+/// Compares what the kernel's source map and one listing show about running pods.
 @Suite struct ENIMarksEvidenceTests {
   let one: ENIID
   let two: ENIID
@@ -19,7 +19,7 @@ import VPCModel
     Set(try texts.map { try #require(IPPrefix($0)) })
   }
 
-  /// The kernel leads 10.0.1.0/28 and 10.0.1.99 by the first ENI, 10.0.2.0/28 by the second.
+  /// The kernel routes 10.0.1.0/28 and 10.0.1.99 through the first ENI, and 10.0.2.0/28 through the second.
   private func kernel() throws -> NftablesTable {
     let marks = ENIMarks(enis: [
       one: .init(mark: 1, sources: try Self.prefixes("10.0.1.0/28", "10.0.1.99/32")),
@@ -43,14 +43,14 @@ import VPCModel
     #expect(try evidence(wanted, ["10.0.1.99"]).kept.isEmpty, "nobody uses the prefix")
   }
 
-  /// The mark of an ENI that no listing shows is the one that its chain sets.
+  /// If no listing shows an ENI, its mark is the one that its chain sets.
   @Test func aMissingENIIsKeptForItsPods() throws {
     let wanted = ENIMarks(enis: [one: .init(mark: 1, sources: try Self.prefixes("10.0.1.0/28"))])
     let found = try evidence(wanted, ["10.0.1.3", "10.0.2.7"])
     #expect(found.kept == [two: .init(mark: 2, sources: try Self.prefixes("10.0.2.0/28"))])
   }
 
-  /// A pod of the primary ENI is in no map: a listing that shows its address on another ENI is as doubtful.
+  /// A pod of the primary ENI is in no map. A listing that shows its address on another ENI is just as doubtful.
   @Test func aPodOfThePrimaryStaysThere() throws {
     let wanted = ENIMarks(enis: [
       one: .init(mark: 1, sources: try Self.prefixes("10.0.1.0/28", "10.0.1.99/32", "10.0.3.7/32")),

@@ -5,7 +5,7 @@ import VPCModel
 
 @testable import VPCLinux
 
-/// What the kernel shows of pods and connections from before a change of the settings.
+/// What the kernel shows about pods and connections from before a change of the settings.
 @Suite struct EarlierSettingsTests {
   static let digits = "0123456789a"
 
@@ -26,7 +26,7 @@ import VPCModel
   @Test func aVethToWhichAPodsRouteLeadsIsAPods() {
     let links = [Self.link(1, "eni" + Self.digits), Self.link(2, "abc" + Self.digits), Self.link(3, "x" + Self.digits)]
     #expect(Self.found(links, [Self.route(.pods, 1), Self.route(.pods, 2, 8)]) == ["eni", "abc"])
-    // Of main only with the rule that leads there: other networks have such routes too.
+    // A route in main counts only with the rule that points to it: other networks have such routes too.
     #expect(Self.found(links, [Self.route(.main, 2)]) == [])
     let toPod = PodRules.rules(pod: IPAddress(ipv4: 0x0a00_0107), table: .main)
     #expect(Self.found(links, [Self.route(.main, 2)], rules: toPod) == ["abc"])
@@ -59,7 +59,7 @@ import VPCModel
     #expect(marks([Self.rule(0x80), Self.rule(0x100)], 0x80) == [0x100])
     #expect(marks([Self.rule(0x80)], nil) == [0x80])
     #expect(marks([Self.rule(0x80), Self.rule(0x80)], 0x100) == [0x80])
-    // Of another meaning today: of an ENI, or of a part of today's mark.
+    // These marks have another meaning today: they belong to an ENI or are a part of today's mark.
     #expect(marks([Self.rule(0x40)], 0x80) == [])
     #expect(marks([Self.rule(0x100)], 0x300) == [])
     #expect(marks([Self.rule(0x100, priority: 1025), Self.rule(0x100, table: RouteTable(7))], 0x80) == [])
@@ -72,7 +72,7 @@ import VPCModel
   }
 }
 
-/// A flood of notices.
+/// A flood of kernel notifications.
 @Suite struct NodeChangesTests {
   @Test func aFloodOfRoutesIsBoundedAndLooksAtEverything() {
     var changes = NodeChanges()

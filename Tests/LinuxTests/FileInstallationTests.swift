@@ -5,7 +5,7 @@ import Testing
 import TestSupport
 import VPCLinux
 
-/// Programs are replaced whole, and without disturbing what runs.
+/// Programs are replaced as a whole, without disturbing running ones.
 @Suite struct FileInstallationTests {
   let folder = TemporaryFolder()
 
@@ -44,7 +44,7 @@ import VPCLinux
     #expect(try folder.text("target") == "Program")
   }
 
-  /// However often, and in whatever state the folder is: the program, and the script that runs its support mode.
+  /// However often and on whatever it runs, the installation leaves the program and the script for its support mode.
   @Test func aNodeHasTheProgramAndAScript() throws {
     let source = try folder.write("source", "program")
     mkdir(folder.path("bin"), 0o755)
@@ -55,12 +55,12 @@ import VPCLinux
     #expect(try folder.text("bin/aws-cni-support.sh") == HostPrograms.supportScriptText)
     #expect(HostPrograms.supportScriptText.split(separator: "\n").count == 2)
     #expect(try HostPrograms.install(source, into: bin).map(\.outcome) == [.alreadySo, .alreadySo])
-    // amazon-vpc-cni-k8s's script, or a link to elsewhere, is replaced and not followed.
+    // amazon-vpc-cni-k8s's script, or a symbolic link to another place, is replaced; the link is not followed.
     try folder.write("theirs", "script")
     unlink(script)
     #expect(symlink(folder.path("theirs"), script) == 0)
     #expect(try HostPrograms.install(source, into: bin).map(\.outcome) == [.alreadySo, .installed])
-    // So is a second name of the program, which an earlier release made: the program stays what it is.
+    // A hard link to the program, which an earlier release created, is replaced too. The program stays as it is.
     unlink(script)
     #expect(link(program, script) == 0)
     #expect(try HostPrograms.install(source, into: bin).map(\.outcome) == [.alreadySo, .installed])
@@ -74,13 +74,13 @@ import VPCLinux
     #expect(try FileInstallation.files(in: bin) == ["aws-cni", "aws-cni-support.sh"], "nothing temporary is left")
   }
 
-  /// Called by a path, by a relative name, through a link, and by a shell that is told to run it.
+  /// The script is called by a path, by a relative name, through a link, and by a shell that is told to run it.
   @Test func theScriptRunsTheProgramBesideIt() throws {
     mkdir(folder.path("bin"), 0o755)
     let bin = folder.path("host")
     let source = try folder.write("source", "#!/bin/sh\necho \"$0\" \"$@\"\n")
     _ = try HostPrograms.install(source, into: folder.path("bin"))
-    // By another process: what this one writes cannot be run while another test's child has it open.
+    // Another process copies them: a file that this one writes cannot run while a child of another test has it open.
     _ = try CommandResult.run(["cp", "-a", folder.path("bin"), bin]).get()
     #expect(symlink("\(bin)/aws-cni-support.sh", folder.path("link")) == 0)
     for call in [
@@ -92,7 +92,7 @@ import VPCLinux
     }
   }
 
-  /// An installer that was killed leaves its temporary file, as large as the program: the next one takes it away.
+  /// A killed installer leaves its temporary file, as large as the program. The next installer removes it.
   @Test func whatAKilledInstallerLeftIsRemoved() throws {
     let source = try folder.write("source", "new")
     let target = try folder.write("target", "new")
@@ -114,10 +114,10 @@ import VPCLinux
     #expect(try folder.text("target") == text)
   }
 
-  /// Writing into a program that runs fails with ETXTBSY; a rename leaves it the old file.
+  /// Writing to a running program fails with ETXTBSY. After a rename, the running program keeps the old file.
   @Test func aRunningProgramIsNotDisturbed() throws {
     let target = folder.path("shell")
-    // By another process: what this one writes cannot be run while another test's child has it open.
+    // Another process copies it: a file that this one writes cannot run while a child of another test has it open.
     _ = try CommandResult.run(["install", "/bin/sh", target]).get()
     let running = try PeerProcess([
       target, "-c", "echo begun; until [ -e \(folder.path("go")) ]; do :; done; echo ended",

@@ -5,7 +5,7 @@ import Testing
 import VPCLinux
 import VPCModel
 
-/// From an nftables table that is there to one that is wanted.
+/// The operations that turn an existing nftables table into the wanted one.
 @Suite struct FirewallDifferenceTests {
   static let shape = NftablesMap.Shape(family: .ipv4, isInterval: false)
   static let address = IPPrefix("10.0.0.1/32")!
@@ -62,7 +62,7 @@ import VPCModel
   @Test(arguments: rows.indices) func difference(_ index: Int) {
     let row = Self.rows[index]
     let found = NftablesOperation.difference(from: row.present, to: row.wanted)
-    // What an element to be deleted leads to does not matter.
+    // The chain that a deleted element points to does not matter.
     #expect(found.map(Self.plain) == row.operations.map(Self.plain), "\(row.name)")
   }
 

@@ -5,7 +5,7 @@ import Testing
 import VPCLinux
 import VPCModel
 
-/// The decisions about firewall rules: settings and what is there in, what is to be written out.
+/// The decisions about firewall rules: from the settings and the existing rules to what must be written.
 @Suite struct FirewallRulesTests {
   static let plain = HostRules(
     primaryAddress: IPAddress("10.0.0.4")!, primaryInterface: "eth0", vpcCIDRs: [IPPrefix("10.0.0.0/16")!],
@@ -36,7 +36,7 @@ import VPCModel
 
   @Test(arguments: [
     inPlace,
-    // Other tables, counters, comments and rules of others make no difference.
+    // Other tables, counters, comments and rules of other programs make no difference.
     ["# Generated", "*filter", "-A FORWARD -j DROP", "COMMIT"] + inPlace,
     inPlace.map { $0.hasPrefix("-A") ? "[12:3456] " + $0 : $0 },
     inPlace.dropLast() + ["-A PREROUTING -j KUBE-SERVICES", "-A POSTROUTING -j MASQUERADE", "COMMIT"],
@@ -51,7 +51,7 @@ import VPCModel
     let name: String
     var rules = FirewallRulesTests.plain
     let present: [String]
-    /// What stands between old and new; nil for nothing.
+    /// The rules in place between the old and the new ones; nil if there is no intermediate step.
     let between: [String]?
   }
 
@@ -187,8 +187,8 @@ import VPCModel
     #expect(rules.nat.chains["AWS-SNAT-CHAIN-0"]?.count == 4)
   }
 
-  /// Pods and connections from before a change of AWS_VPC_K8S_CNI_VETHPREFIX and AWS_VPC_K8S_CNI_CONNMARK have rules beside
-  /// today's, in each backend; with neither SNAT nor NodePorts theirs are the only ones.
+  /// Pods and connections from before a change of AWS_VPC_K8S_CNI_VETHPREFIX and AWS_VPC_K8S_CNI_CONNMARK have rules
+  /// beside today's, in each backend. With neither SNAT nor NodePorts, their rules are the only ones.
   @Test func whatIsFromEarlierSettingsHasItsRules() {
     var rules = Self.rules {
       $0.earlier = EarlierSettings(vethPrefixes: ["old"], marks: [PacketMark(value: 0x100, mask: 0x100)])
@@ -208,7 +208,7 @@ import VPCModel
     rules.nodePortSupport = false
     #expect(restored(rules) == ["eni+ 0x100", "old+ 0x100"])
     #expect(rules.substituteTable?.chains["restore-mark"]?.rules.count == 2)
-    // All of them are known as ours, so that they go when they are not wanted any more.
+    // We recognise all of them as ours, so that they are removed once they are no longer wanted.
     #expect(rules.mangle.rules.allSatisfy { IptablesPlan.owns(rule: $0) })
   }
 
@@ -224,7 +224,7 @@ import VPCModel
     IptablesBackend.Evidence(nft: nft.map { IptablesSave($0) }, legacy: legacy.map { IptablesSave($0) })
   }
 
-  /// Rules of nobody in particular.
+  /// Rules that belong to no particular program.
   static func some(_ count: Int) -> String {
     "*filter\n" + String(repeating: "-A INPUT -j ACCEPT\n", count: count) + "COMMIT\n"
   }
@@ -245,11 +245,11 @@ import VPCModel
       (some(1), canary, nil, .legacy),
       (some(2), some(1), nil, .nft),
       (some(1), some(2), nil, .legacy),
-      // Our own rules say nothing of who uses a backend.
+      // Our own rules do not show who uses a backend.
       (ours + some(1), some(2), nil, .legacy),
       ("# *mangle\n# :KUBE-IPTABLES-HINT \n", some(1), nil, .legacy),
       ("*nat\n:KUBE-IPTABLES-HINT - [0:0]\n", some(1), nil, .legacy),
-      // Where it stands it stays, as long as somebody else uses that backend too.
+      // Our rules stay in their backend as long as other programs use it too.
       ("", "", .legacy, .legacy),
       (some(9), some(1), .legacy, .legacy),
       (some(1), some(9), .nft, .nft),
@@ -298,7 +298,7 @@ import VPCModel
     let table = rules.substituteTable
     #expect(Set(table?.chains.keys ?? [:].keys) == ["postrouting", "prerouting", "restore-mark"])
     #expect(table?.chains["prerouting"]?.rules.count == rules.mangle.rules.count)
-    // `! -o vlan+` and `! --dst-type LOCAL` are returns of their own.
+    // `! -o vlan+` and `! --dst-type LOCAL` become return rules of their own.
     #expect(table?.chains["postrouting"]?.rules.count == (rules.nat.chains["AWS-SNAT-CHAIN-0"]?.count ?? 0) + 2)
     rules.externalSNAT = true
     #expect(rules.substituteTable?.chains["postrouting"] == nil)

@@ -6,9 +6,9 @@ import VPCModel
 
 @testable import VPCLinux
 
-/// Messages as kernel 6.18 sent them, without their netlink header, and what they say.
+/// Messages as kernel 6.18 sent them, without their netlink header, and what they decode to.
 struct NetlinkReplyTests {
-  /// A veth `eth0` with its peer in another namespace; attributes that are not read are left out.
+  /// A veth `eth0` with its peer in another namespace, without the attributes that no reader needs.
   static let link = """
     0000010002000000431001000000000009000300657468300000000008000d00e803000008000400292300000a0001000a00000000010000
     100012000900010076657468000000000800250000000000 0800050002000000
@@ -41,7 +41,7 @@ struct NetlinkReplyTests {
     return withUnsafeBytes(of: header) { Array($0) } + payload
   }
 
-  /// Decodes all messages in `bytes` by all readers; nil where what follows is no message.
+  /// Decodes all messages in `bytes` with all readers; nil if something that is not a message follows.
   private func decode(_ bytes: [UInt8]) throws -> [AnyHashable]? {
     var found: [AnyHashable] = []
     let isWhole = try bytes.withUnsafeBytes { (bytes) throws(NetlinkError) in
@@ -82,7 +82,7 @@ struct NetlinkReplyTests {
     let bytes = all
     for count in 1..<16 { #expect(try decode(Array(bytes.prefix(count))) == nil) }
     for count in 0..<bytes.count {
-      // Nothing is made up: what is read from a part is what the whole begins with.
+      // Readers invent nothing: the messages read from a part are the first ones of the whole.
       let found = try decode(Array(bytes.prefix(count)))
       #expect((found?.count ?? 0) < 5)
     }
@@ -100,7 +100,7 @@ struct NetlinkReplyTests {
     }
   }
 
-  /// The kernel's errors are small negative numbers; any number must do.
+  /// The kernel's errors are small negative numbers, but the reader must accept any number.
   @Test(arguments: [(Int32(-2), Int32(2)), (0, 0), (.min, .min), (.max, -.max)])
   func anyErrorNumberIsRead(code: Int32, number: Int32) {
     let payload = withUnsafeBytes(of: code) { Array($0) } + [UInt8](repeating: 0, count: 16)

@@ -5,7 +5,7 @@ import VPCModel
 
 @testable import VPCLinux
 
-/// What the host must hold for pods, in both schemes, and what of the other one may go.
+/// What the host must hold for pods in both schemes, and what of the other scheme may be removed.
 @Suite struct PodPathsTests {
   static let address = IPAddress(ipv4: 0x0a00_0107)
   static let other = IPAddress(ipv4: 0x0a00_0108)
@@ -103,9 +103,9 @@ import VPCModel
       rules: PodRules.rules(pod: Self.other, table: RouteTable(3)),
       routes: [Self.route(.main, to: Self.other, device: 41)])
     #expect(Self.leftovers(Self.constant, stale).count == 3)
-    // In the per-pod scheme its route in main is not the other scheme's; the rules go.
+    // In the per-pod scheme, the pod's route in main does not belong to the other scheme; only the rules are removed.
     #expect(Self.leftovers(Self.perPod, stale).count == 2)
-    // A rule of an earlier pod of the same address leads to another ENI.
+    // A rule of an earlier pod with the same address points to another ENI.
     let wrong = Self.sight(rules: Self.rules + [PodRules.rules(pod: Self.address, table: RouteTable(3))[1]])
     #expect(Self.leftovers(Self.perPod, wrong) == ["rule 1536: from 10.0.1.7/32 lookup 3 should not be there"])
   }

@@ -53,7 +53,7 @@ struct ThreadExecutorTests {
       let worker = try Worker()
       await worker.append(1)
     }
-    // Other tests run at the same time and have threads of their own, but not fifty.
+    // Other tests run at the same time and have threads of their own, but fewer than fifty.
     let deadline = ContinuousClock.now + .seconds(60)
     while threadCount() >= before + 40, ContinuousClock.now < deadline { await Task.yield() }
     #expect(threadCount() < before + 40)

@@ -6,7 +6,7 @@ import VPCModel
 
 @testable import PluginMode
 
-/// ADD behind another plugin of the chain: what that one answered is passed on.
+/// ADD after another plugin of the chain: our plugin passes on the result of that one.
 @Suite struct ChainResultTests {
   struct Case: Sendable, CustomTestStringConvertible {
     let testDescription: String
@@ -65,7 +65,7 @@ import VPCModel
     #expect(answer.status == 0)
   }
 
-  /// DEL gets the chain's result, in which others stand before and behind.
+  /// DEL gets the chain's result, in which other plugins' entries precede and follow ours.
   @Test func findsItsOwnInTheChainsResult() throws {
     let first = ChainResultTests.cases[0]
     var result = try #require(try JSONParser.parse(Array(first.answer.utf8)).object)

@@ -7,7 +7,7 @@ import VPCRPC
 
 @testable import PluginMode
 
-/// What each command asks of agent and kernel, and how each failure ends.
+/// What each command asks of the agent and the kernel, and how each failure ends.
 @Suite struct CommandTests {
   static let previous = #","prevResult":"# + (ResultTests.results[4].1) + ""
 
@@ -53,7 +53,7 @@ import VPCRPC
     call.node.mood = mood
     let answer = call.run()
     #expect(answer.code == 999 && answer.message.contains(text), "\(answer.message)")
-    // Made while the agent was asked, and gone again.
+    // The pair is made while the agent is asked, and removed again.
     #expect(call.node.events.first == "agent add" && call.node.standing == 0)
     #expect(Set(call.node.events.dropFirst()).isSubset(of: ["veth eth0 9001", "veth gone"]))
   }
@@ -72,7 +72,7 @@ import VPCRPC
     #expect(call.node.deleteRequests.first?.k8SPodUid == "u-1")
   }
 
-  /// The agent may have given an address by the time that the pair could not be made: it gets it back.
+  /// The agent may have assigned an address by the time the pair turns out to be impossible: the plugin gives it back.
   @Test func addWithoutAVethGivesBack() {
     let call = Call(command: "ADD")
     call.node.prepareFails = PodNetworkError(.notOurs, "eni0 exists on the host and is a bridge")
@@ -81,7 +81,7 @@ import VPCRPC
     #expect(call.node.events == ["agent add", "veth eth0 9001", "agent delete SetupNSFailed"])
   }
 
-  /// Two ADDs of one container at once get one address from the agent: the one that comes too late must not give it back.
+  /// Two concurrent ADDs of one container get the same address from the agent: the later one must not release it.
   @Test func addThatComesTooLateKeepsTheAddress() {
     let call = Call(command: "ADD")
     call.node.prepareFails = PodNetworkError(.interfaceExists, "interface eth0 exists already in the pod's namespace")
@@ -97,7 +97,7 @@ import VPCRPC
     let answer = call.run()
     #expect(answer.code == 4)
     #expect(answer.message == "CNI_IFNAME: eth0 exists already in CNI_NETNS /var/run/netns/pod")
-    // A pod that runs keeps its address.
+    // A running pod keeps its address.
     #expect(call.node.events.isEmpty)
   }
 

@@ -8,10 +8,10 @@ import VPCRPC
 
 @testable import PluginMode
 
-/// The plugin's outside world as a small working model: an agent with a pool, a kernel that remembers the wiring, and
-/// what was asked of both, in order.
+/// The plugin's outside world as a small working model: an agent with a pool, a kernel that remembers the wiring, and a
+/// record of all requests to both, in order.
 final class FakeNode: AgentPort, PolicyPort, KernelPort {
-  /// What the agent does in place of its work.
+  /// How the agent behaves.
   enum AgentMood {
     case ours, reference, empty(String), down, refusing(RPCStatus), unsuccessful
   }
@@ -31,7 +31,7 @@ final class FakeNode: AgentPort, PolicyPort, KernelPort {
   var checkpoints: [String] = []
 
   private(set) var events: [String] = []
-  /// Veth pairs that were made and not removed.
+  /// The number of veth pairs that were made and not removed.
   private(set) var standing = 0
   fileprivate let mac = MACAddress(bits: 0x02_0000_0000_01)
   private(set) var added: [PodNetwork] = []
@@ -141,7 +141,7 @@ final class FakeNode: AgentPort, PolicyPort, KernelPort {
     func add(_ network: PodNetwork, prepared: PodVeth?) throws {
       node.events.append("wire \(network.interfaces.map(\.address.description).joined(separator: ","))")
       if let error = node.addFails {
-        // All or nothing: the prepared pair is part of it.
+        // All or nothing: a failure removes the prepared pair too.
         if prepared != nil { node.standing -= 1 }
         throw error
       }
@@ -159,7 +159,7 @@ final class FakeNode: AgentPort, PolicyPort, KernelPort {
   }
 }
 
-/// One call of the plugin in a test.
+/// One call of the plugin.
 struct Call {
   static let environment = [
     "CNI_CONTAINERID": "abc123", "CNI_NETNS": "/var/run/netns/pod", "CNI_IFNAME": "eth0", "CNI_PATH": "/opt/cni/bin",
@@ -172,7 +172,7 @@ struct Call {
   var input = Call.configuration()
   var node = FakeNode()
 
-  /// The conflist's part for the plugin, with members of a test's own behind it.
+  /// The plugin's part of the conflist, followed by members of the test's own.
   static func configuration(_ version: String = "0.4.0", _ more: String = "") -> String {
     #"{"cniVersion":"\#(version)","name":"aws-cni","type":"aws-cni","vethPrefix":"eni","mtu":"9001","#
       + #""podSGEnforcingMode":"strict","pluginLogFile":"stderr","pluginLogLevel":"DEBUG"\#(more)}"#

@@ -5,7 +5,7 @@ import VPCModel
 
 @testable import PluginMode
 
-/// What a runtime can get wrong, and the code and text that it gets for it.
+/// What a runtime can get wrong, and the error code and text that it gets for it.
 @Suite struct InputTests {
   struct Bad: Sendable, CustomTestStringConvertible {
     var testDescription: String { "\(command) \(text)" }
@@ -80,7 +80,7 @@ import VPCModel
       input: Call.configuration("0.4.0", #","pluginLogFile":"/dev/fd/1""#), code: 7,
       text: "pluginLogFile must not be stdout, which carries the result"),
     Bad(input: Call.configuration("0.4.0", #","prevResult":7"#), code: 7, text: "prevResult: is a number"),
-    // Found by the fuzzer: `interfaces` of such a result was passed on without being checked.
+    // The fuzzer found this one: `interfaces` of such a result was passed on unchecked.
     Bad(
       input: Call.configuration("1.1.0", #","prevResult":{"cniVersion":"0.1.0","interfaces":[{"sandbox":1}]}"#),
       code: 7, text: #"prevResult: cniVersion "0.1.0" does not fit the configuration's 1.1.0"#),
@@ -150,7 +150,7 @@ import VPCModel
     #expect(configuration.validAttachments == nil && !configuration.requiresMultiNICAttachment)
   }
 
-  /// Whatever comes in, what goes out is nothing or one JSON document, and an error says so by its status.
+  /// Whatever the input is, the output is empty or one JSON document, and the exit status shows an error.
   @Test(arguments: 1...4) func mutatedInput(seed: UInt64) throws {
     var generator = SplitMix64(seed: seed)
     let previous =

@@ -7,7 +7,7 @@ import VPCRPC
 
 @testable import PluginMode
 
-/// What a successful ADD prints, to the byte, and how it is read back.
+/// What a successful ADD prints, byte for byte, and how it is read back.
 @Suite struct ResultTests {
   static let hash = "0d7763386da"
 

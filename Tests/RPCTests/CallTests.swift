@@ -43,7 +43,7 @@ import Testing
     await server.server.shutdown()
   }
 
-  /// What the caller does while the server works: once, and not at all where nobody was asked.
+  /// The caller's work during the call runs once, and not at all if the server cannot be reached.
   @Test func meanwhileRunsOnce() async throws {
     let server = try await TestServer()
     let client = server.client
@@ -186,7 +186,7 @@ import Testing
     let socket = try ListeningSocket(path: folder.socket, backlog: 0)
     defer { close(socket.descriptor) }
     let client = CNIBackendClient(target: .unix(path: folder.socket))
-    // The first fills the backlog (it connects, and is never accepted).
+    // The first call fills the backlog (it connects and is never accepted).
     for _ in 0..<3 {
       let start = ContinuousClock.now
       let error = await failure { () throws(RPCError) in

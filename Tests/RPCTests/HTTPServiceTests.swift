@@ -11,7 +11,7 @@ import VPCModel
 @testable import VPCObserve
 @testable import VPCRPC
 
-/// Endpoints that come when they can, and go without a trace.
+/// Endpoints that start as soon as they can and leave no trace when they stop.
 @Suite struct HTTPServiceTests {
   private let loopback = IPAddress(ipv4: 0x7f00_0001)
   private let folder = TemporaryFolder()
@@ -35,7 +35,7 @@ import VPCModel
 
   private func service(_ address: ListenAddress, _ group: any EventLoopGroup, _ reports: Reports) -> HTTPService {
     var limits = HTTPEndpoint.Limits()
-    limits.timeout = .seconds(60)  // many tests run at once: none is about time
+    limits.timeout = .seconds(60)  // many tests run at once, and none is about time
     return HTTPService(
       at: address, on: group, limits: limits, backoff: .milliseconds(1) ... .milliseconds(4),
       handler: { _ in HTTPAnswer(body: Array("{}".utf8)) }, report: { reports.append($0) })
@@ -86,9 +86,9 @@ import VPCModel
 
   @Test func aSocketInTheFileSystem() async throws {
     let path = folder.path("introspection.sock")
-    // A server that died left this.
+    // A server that died left this socket.
     let dead = try listening(path)
-    // A child that another test starts in this moment has it open too: closing alone does not end it.
+    // A child that another test starts at this moment has it open too: closing alone does not end it.
     shutdown(dead.descriptor, Int32(SHUT_RDWR))
     #expect(access(path, F_OK) == 0)
     try await running(.unix(path: path)) { reports, task in
@@ -107,7 +107,7 @@ import VPCModel
     }
   }
 
-  /// What is no dead socket is not taken away.
+  /// A file that is not a dead socket is not removed.
   @Test func othersFilesStay() async throws {
     let path = try folder.write("a-file", "precious")
     try await running(.unix(path: path)) { reports, _ in
@@ -124,7 +124,7 @@ import VPCModel
   }
 }
 
-/// A server that takes no connection; its socket closes with the object, and the file stays.
+/// A server that accepts no connection. Its socket closes with the object, and the file stays.
 private func listening(_ path: String) throws -> RawSocket {
   let socket = RawSocket(owning: socket(AF_UNIX, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0))
   let isBound = UnixAddress(path)?.withPointer { bind(socket.descriptor, $0, $1) }

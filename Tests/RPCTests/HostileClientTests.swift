@@ -19,7 +19,7 @@ private struct Breach: CustomTestStringConvertible {
   }
 }
 
-/// What comes into the server from a peer that does not play by the rules: it keeps serving.
+/// Input from a peer that breaks the protocol: the server keeps serving.
 @Suite struct HostileClientTests {
   private static let body = MessageFrame.encode((try? AddNetworkRequest.pod("pod").serializedBytes()) ?? [])
 
@@ -53,7 +53,7 @@ private struct Breach: CustomTestStringConvertible {
     let path = server.folder.socket
     let closed = try await onThread {
       let socket = try RawSocket(path)
-      // A refused send means that it was closed already.
+      // A refused send means that the connection was closed already.
       return !socket.send(breach.bytes) || socket.drain(seconds: 60).closed
     }
     #expect(closed)
@@ -61,7 +61,7 @@ private struct Breach: CustomTestStringConvertible {
     await server.server.shutdown()
   }
 
-  /// SETTINGS with an initial window of 0: nothing that this peer is sent may have a body.
+  /// SETTINGS with an initial window of 0: no answer to this peer may have a body.
   private static let noWindow = RawFrame.preface + RawFrame.frame(4, [0, 4, 0, 0, 0, 0])
   private static let healthCheck = RawFrame.request(.healthCheck, body: MessageFrame.encode([]))
 
@@ -80,7 +80,7 @@ private struct Breach: CustomTestStringConvertible {
     await server.server.shutdown()
   }
 
-  /// A peer that reads every answer holds nothing, and takes the processor.
+  /// A peer that reads every answer uses no memory of the server, but its CPU time.
   @Test(arguments: [6, 4] as [UInt8]) func aFloodIsCutOff(_ type: UInt8) async throws {
     var limits = RPCServerLimits()
     (limits.burstBytes, limits.bytesPerSecond) = (100_000, 1_000)
@@ -102,7 +102,7 @@ private struct Breach: CustomTestStringConvertible {
     await server.server.shutdown()
   }
 
-  /// More than there may be connections, none of which would end by itself within the test.
+  /// More connections than allowed, none of which would end by itself within the test.
   @Test(
     arguments: [
       Breach("no window", noWindow + healthCheck),
@@ -129,7 +129,7 @@ private struct Breach: CustomTestStringConvertible {
     await server.server.shutdown(within: .seconds(1))
   }
 
-  /// A stream that is reset in the breath of its request costs the others of its connection nothing.
+  /// A stream that is reset right after its request does not affect the other streams of its connection.
   @Test(
     arguments: [
       RawFrame.request(RPCMethod(service: "no.Such", name: "Method"), body: MessageFrame.encode([])),
@@ -157,7 +157,7 @@ private struct Breach: CustomTestStringConvertible {
     await server.server.shutdown()
   }
 
-  /// A peer that asks and never reads: the server stops to read from it too, so that what it holds for it stays bounded.
+  /// A peer sends requests and never reads: the server stops reading from it too, which bounds what it buffers.
   @Test func aPeerThatNeverReadsIsClosed() async throws {
     var limits = RPCServerLimits()
     limits.answerTimeout = .milliseconds(100)
@@ -166,11 +166,11 @@ private struct Breach: CustomTestStringConvertible {
     let sent = try await onThread {
       let socket = try RawSocket(path)
       socket.send(Self.opening + RawFrame.settingsAck)
-      // Each is refused by headers alone, which no window holds back.
+      // Each request is refused with headers only, which no window holds back.
       let unknown = RPCMethod(service: "no.Such", name: "Method")
       for stream in 0..<UInt32(200_000) {
         let request = RawFrame.request(unknown, stream: 2 * stream + 1, body: MessageFrame.encode([]))
-        // A refused send means that it was closed.
+        // A refused send means that the connection was closed.
         guard socket.send(request) else { return stream }
       }
       return 200_000
@@ -202,7 +202,7 @@ private struct Breach: CustomTestStringConvertible {
     await server.server.shutdown(within: .seconds(1))
   }
 
-  /// The status of a request written by hand, from the answer's trailers (literal or indexed names are both seen).
+  /// The status that a handwritten request gets, from the answer's trailers (both literal and indexed names are read).
   @Test(
     arguments: [
       ("two messages", body + body, [], "12"),
@@ -223,7 +223,7 @@ private struct Breach: CustomTestStringConvertible {
     let answer = try await onThread {
       let socket = try RawSocket(path)
       socket.send(RawFrame.preface + RawFrame.settings + RawFrame.request(body: body, extra: extra))
-      // The peer's own decoder reads the answer.
+      // Our client's decoder reads the answer.
       let exchange = try HTTP2Exchange(headers: [(":method", "POST")], body: [0], responseLimit: 1 << 20)
       _ = try exchange.takeOutput()
       while !exchange.response.isEnded {
@@ -251,7 +251,7 @@ private struct Breach: CustomTestStringConvertible {
       for seed in 0..<3_000 where ContinuousClock.now < deadline {
         var random = SplitMix64(seed: UInt64(seed))
         let socket = try RawSocket(path)
-        // Mostly behind the preface, which would refuse everything else.
+        // Mostly mutate only what follows the preface: the server refuses everything after a damaged preface.
         let head = seed % 8 == 0 ? 0 : RawFrame.preface.count
         socket.send(Array(whole[..<head]) + random.mutate(Array(whole[head...])))
       }

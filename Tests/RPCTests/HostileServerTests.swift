@@ -9,7 +9,7 @@ import VPCModel
 
 @testable import VPCRPC
 
-/// A server that reads nothing and sends what it is told to, then closes.
+/// A server that sends the bytes it is told to without reading the request, then closes.
 private final class ScriptedServer: Sendable {
   let folder = TemporaryFolder()
   private let listener: ListeningSocket
@@ -20,7 +20,7 @@ private final class ScriptedServer: Sendable {
 
   var client: CNIBackendClient { CNIBackendClient(target: .unix(path: folder.socket)) }
 
-  /// Calls it once.
+  /// Makes one call to the server.
   func call(
     answering bytes: [UInt8], closing: Bool = true, timeout: Duration = .seconds(60)
   ) throws(RPCError) -> AddNetworkReply {
@@ -33,14 +33,14 @@ private final class ScriptedServer: Sendable {
       socket.send(bytes)
       if closing { shutdown(socket.descriptor, 1) }
       accepted.withLock { $0 = socket }
-      // Open until the client is gone: what it sent is read, so that closing does not reset the connection.
+      // Stay open until the client is gone, and read what it sent, so that closing does not reset the connection.
       _ = socket.drain(seconds: 60)
     }
     return try client.addNetwork(.pod("pod"), timeout: timeout)
   }
 }
 
-/// What comes back to the plugin from an agent that does not play by the rules: an error, in time.
+/// Answers to the plugin from an agent that breaks the protocol: the plugin gets an error, in time.
 @Suite struct HostileServerTests {
   private static let reply = makeReply()
 

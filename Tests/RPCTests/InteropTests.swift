@@ -9,10 +9,10 @@ import Testing
 @testable import VPCObserve
 @testable import VPCRPC
 
-/// A Python with grpcio and grpcio-tools.
+/// A Python that has grpcio and grpcio-tools.
 let python = getenv("VPC_CNI_TEST_PYTHON").map { String(cString: $0) }
 
-/// Both directions against grpcio, which others wrote.
+/// Both directions against grpcio, an independent implementation.
 @Suite(.enabled(if: python != nil || TestNeeds.mustRun, "VPC_CNI_TEST_PYTHON names no Python with grpcio"))
 struct InteropTests {
   @Test func grpcioCallsOurServer() async throws {
@@ -42,12 +42,12 @@ struct InteropTests {
     #expect(code("unimplemented") == "UNIMPLEMENTED")
     #expect(results["concurrent"] as? [String] == ["OK"])
     #expect(results["before"] as? String == "OK" && results["after"] as? String == "OK")
-    // The one past its deadline and the one that its caller cancelled.
+    // The call that passed its deadline and the call that its caller cancelled.
     #expect(await eventually { server.agent.cancelled.load(ordering: .relaxed) == 2 })
     await server.server.shutdown()
   }
 
-  /// As `grpcurl list`, `describe` and a call without .proto files do it.
+  /// Uses reflection as `grpcurl list`, `describe` and a call without .proto files do.
   @Test func grpcsOwnClientLearnsTheServicesByReflection() async throws {
     let server = try await TestServer()
     let socket = server.folder.socket
@@ -84,7 +84,7 @@ struct InteropTests {
     server.health.set(.notServing)
     server.health.set(.serving)
     #expect(try await onThread { try watches.prefix(2).map { try $0.line() } } == ["SERVING", "SERVING"])
-    // They hold up no end of the server.
+    // The watches do not delay the end of the server.
     let began = ContinuousClock.now
     await server.server.shutdown(within: .seconds(50))
     #expect(began.duration(to: .now) < .seconds(50))
@@ -146,7 +146,7 @@ struct InteropTests {
   }
 }
 
-/// A Python program of the Peers folder.
+/// Starts a Python program of the Peers folder.
 func peer(_ script: String, _ arguments: String...) throws -> PeerProcess {
   let folder = #filePath.split(separator: "/").dropLast().joined(separator: "/")
   let program = try #require(python, "VPC_CNI_TEST_PYTHON is not set")

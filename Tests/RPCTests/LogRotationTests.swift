@@ -9,7 +9,7 @@ import VPCModel
 
 @testable import VPCObserve
 
-/// Many writers, many who rotate, many who compress: no line is lost, nothing is compressed twice.
+/// Many processes write, rotate and compress at once: no line is lost, and nothing is compressed twice.
 @Suite struct LogRotationTests {
   private let folder = TemporaryFolder()
   private var path: String { folder.path("plugin.log") }
@@ -26,7 +26,7 @@ import VPCModel
 
   private func line(_ text: String) -> [UInt8] { Array((text + "\n").utf8) }
 
-  /// Every line of the log and of what was put aside, compressed or not.
+  /// Every line of the log and of its backups, compressed or not.
   private func allLines() throws -> [Substring] {
     let files = [path] + LogRotation.backups(of: path)
     return try files.flatMap { file in
@@ -37,8 +37,8 @@ import VPCModel
     }
   }
 
-  /// How many files are compressed until all are. A writer's descriptor, and with it the lock, is for a moment also in a
-  /// child that another test has just started.
+  /// Compresses until no uncompressed backup is left, and returns how many files were compressed. A child that another
+  /// test has just started may briefly hold a writer's descriptor, and with it the lock.
   private func compressAll() async -> Int {
     var compressed = 0
     _ = await eventually {
@@ -51,7 +51,7 @@ import VPCModel
   @Test(.requires(program: "gzip")) func backupsAreCompressed() async throws {
     let text = String(repeating: "line\n", count: 1_000)
     let backup = try folder.write("ipamd-2026-11-23T03-45-49.000.log", text)
-    // What a compression left that was killed.
+    // A killed compression left these files.
     try folder.write("ipamd-2026-11-23T03-45-49.000.log.partial", "half")
     try folder.write("ipamd-2026-11-22T03-45-49.000.log.partial", "of a backup that is gone")
     let log = folder.path("ipamd.log")
@@ -62,7 +62,7 @@ import VPCModel
     #expect(await LogCompression().compressBackups(of: log) == .init(compressed: 0))
   }
 
-  /// A process that has not looked again writes into what was put aside: it is not compressed under it.
+  /// A process that has not noticed the rotation yet writes to the backup: the backup is not compressed meanwhile.
   @Test(.requires(program: "gzip")) func aLateWriterLosesNothing() async throws {
     let late = LineWriter(.file(path: path), rotation: rotation(bytes: 100))
     late.write(line(String(repeating: "x", count: 200)), at: time(0))
@@ -72,7 +72,7 @@ import VPCModel
     late.write(line("late"), at: time(0))
     #expect(try String(contentsOfFile: backup, encoding: .utf8).hasSuffix("late\n"))
     #expect(await LogCompression().compressBackups(of: path) == .init(compressed: 0))
-    // Now it looks again, and lets go.
+    // Now the process notices the rotation and closes the backup.
     late.write(line("third"), at: time(2))
     #expect(await compressAll() == 1)
     let all = try allLines()
@@ -90,13 +90,13 @@ import VPCModel
   }
 
   private final class Counts: Sendable {
-    /// Writers that have ended.
+    /// The number of writers that have ended.
     let finished = Atomic<Int>(0)
     let compressed = Atomic<Int>(0)
   }
 
-  /// Each writer opens the file anew for a few lines, as the plugin's processes do: to the kernel's locks a descriptor of
-  /// its own is a process of its own. Compressions run all the while, several at a time.
+  /// Each writer reopens the file for a few lines, as the plugin's processes do: for the kernel's locks, each
+  /// descriptor acts as a process of its own. Compressions run all the while, several at a time.
   @Test(.requires(program: "gzip")) func manyAtOnce() async throws {
     let (writers, rounds, lines) = (8, 200, 4)
     let rotation = rotation(bytes: 20_000)
@@ -148,7 +148,7 @@ import VPCModel
     #expect(try FileManager.default.contentsOfDirectory(atPath: folder.path).count == 1)
   }
 
-  /// The agent's end does not wait for a compression, and leaves nothing half done.
+  /// The end of the agent does not wait for a compression and leaves no partial file behind.
   @Test func cancellingLeavesTheBackup() async throws {
     let slow = try folder.program("slow-gzip", "#!/bin/sh\necho begun\nexec sleep 600\n")
     let backup = try folder.write("plugin-2026-11-23T03-45-49.000.log", "line\n")

@@ -87,14 +87,14 @@ import VPCModel
     rotation.bytes = 100
     rotation.backups = 3
     let line = Array((String(repeating: "x", count: 120) + "\n").utf8)
-    // Each second the file is looked at again, and is too large by then.
+    // The writer checks the file each second, and finds it too large each time.
     let start: Int64 = 1_795_405_542_000
     let writer = LineWriter(.file(path: path), rotation: rotation)
     for second in 0..<8 { writer.write(line, at: UTCTime(milliseconds: start + Int64(second) * 1_000)) }
     #expect(LogRotation.backups(of: path).count == 3)
     #expect(LogRotation.backups(of: path).first == folder.path + "/plugin-2026-11-23T03-45-49.000.log")
     let kept = Set(try FileManager.default.contentsOfDirectory(atPath: folder.path))
-    // The one beyond 30 days went, those that are no backups stayed.
+    // The backup that is older than 30 days is gone; files that are not backups stay.
     #expect(kept.isSuperset(of: ["plugin.log", "plugin-other.log", "plugin-2020-01-01T00-00-00.0000.log"]))
     #expect(!kept.contains("plugin-2020-01-01T00-00-00.000.log.gz"))
     #expect(kept.count == 6)
@@ -106,7 +106,7 @@ import VPCModel
     var rotation = LogRotation()
     rotation.bytes = 40_000
     rotation.backups = 1_000
-    // Each round is a process of its own as far as the file is concerned: its own descriptor.
+    // Each round has a descriptor of its own, so that it acts on the file like a process of its own.
     try await withThrowingTaskGroup(of: Void.self) { group in
       for writer in 0..<8 {
         group.addTask { [rotation] in

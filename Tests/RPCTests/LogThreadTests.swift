@@ -10,9 +10,9 @@ import VPCModel
 
 @testable import VPCObserve
 
-/// The agent's log on a thread of its own.
+/// The agent's log, which a thread of its own writes.
 @Suite struct LogThreadTests {
-  /// A disk that takes nothing until it is let go.
+  /// A disk that accepts nothing until it is released.
   private final class SlowDisk: LineSink {
     private let lines = Mutex<[String]>([])
     private let gate = DispatchGate()
@@ -49,7 +49,7 @@ import VPCModel
     var limits = LogThread.Limits()
     limits.lines = 100
     let log = try LogThread(disk, limits: limits)
-    // Would never return if one of them were written here.
+    // These calls would never return if they wrote a line themselves.
     for number in 0..<1_000 { log.write(line(number), at: LineWriter.now(), isUrgent: false) }
     for number in 0..<1_000 { log.write(line(number), at: LineWriter.now(), isUrgent: true) }
     #expect(!log.flush(within: .milliseconds(10)))
@@ -60,14 +60,14 @@ import VPCModel
     #expect(text.count { $0.hasPrefix("line ") } == 100)
     #expect(text.prefix(75).elementsEqual((0..<75).map { "line \($0)\n" }))
     let losses = text.filter { !$0.hasPrefix("line ") }
-    // One line, or two where the thread took its first lines before the last were lost.
+    // One line, or two if the thread took its first lines before the last ones were lost.
     #expect((1...2).contains(losses.count))
     let told = try losses.map { try #require(try foreignJSON($0) as? [String: Any]) }
     #expect(told.allSatisfy { $0["level"] as? String == "warn" })
     #expect(told.compactMap { ($0["count"] as? String).flatMap(Int.init) }.reduce(0, +) == 1_900)
   }
 
-  /// No later line is needed to report them.
+  /// Losses are reported even if no later line follows.
   @Test func lossesBehindTheLastBatchAreTold() async throws {
     let disk = SlowDisk()
     var limits = LogThread.Limits()
@@ -94,7 +94,7 @@ import VPCModel
     #expect(log.flush(within: .seconds(60)))
   }
 
-  /// What was given before the owner lets go is written all the same.
+  /// Lines that were passed before the owner releases the log are still written.
   @Test func anEndLosesNothing() async throws {
     let disk = SlowDisk()
     do {
@@ -124,6 +124,6 @@ private final class DispatchGate: Sendable {
     while poll(&entry, 1, -1) < 0 {}
   }
 
-  /// The reading end reports the writer's end from then on.
+  /// From then on, the reading end reports that the writing end is closed.
   func open() { Glibc.close(write) }
 }

@@ -9,7 +9,7 @@ import VPCModel
   private typealias Sample = MetricTextReader.Sample
   private static let names = ["a", "b_total", "c:d"]
 
-  /// What a text gives when it comes in parts of `size` bytes.
+  /// The result for a text that arrives in parts of `size` bytes.
   private static func read(
     _ text: [UInt8], size: Int = .max, limits: MetricTextReader.Limits = .init()
   ) throws(MetricTextReader.Problem) -> (samples: [MetricTextReader.Sample], skipped: Int, all: Int) {
@@ -98,7 +98,7 @@ import VPCModel
     #expect(throws: MetricTextReader.Problem.tooLarge(limit: 100)) {
       try Self.read(Array(String(repeating: "a 1\n", count: 30).utf8), size: 9, limits: limits)
     }
-    // A line without an end is never kept whole.
+    // The reader never keeps a whole line that does not end.
     #expect(throws: MetricTextReader.Problem.truncated) {
       try Self.read(Array("a 1\n".utf8) + Array(repeating: 0x61, count: 80), size: 10, limits: limits)
     }
@@ -113,7 +113,7 @@ import VPCModel
     #expect(found.samples.map(\.value) == [2.5, -1] && found.samples[0].label("fn") == "x\"\\\n")
   }
 
-  /// Whatever comes, it ends without a crash and within its bounds, and parts make no difference.
+  /// Whatever the text is, the reader ends without a crash and within its bounds, and the parts make no difference.
   @Test(arguments: [UInt64(1), 2, 3, 4])
   func mutatedTextsDoNoHarm(seed: UInt64) {
     var random = SplitMix64(seed: seed)

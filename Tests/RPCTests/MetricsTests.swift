@@ -100,7 +100,7 @@ import VPCModel
     await server.shutdown()
   }
 
-  /// More silent connections than there may be, none of which would end by itself within the test.
+  /// More silent connections than allowed, none of which would end by itself within the test.
   @Test(arguments: ["", "GET /metrics HTTP/1.1\r\n"])
   func connectionsThatWaitBlockNobody(_ half: String) async throws {
     var limits = HTTPEndpoint.Limits()

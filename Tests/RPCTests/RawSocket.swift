@@ -5,7 +5,7 @@ import VPCModel
 
 @testable import VPCRPC
 
-/// A client that sends whatever it is told to.
+/// A client that sends whatever bytes it is given.
 final class RawSocket: Sendable {
   let descriptor: Int32
 
@@ -20,13 +20,13 @@ final class RawSocket: Sendable {
 
   deinit { close(descriptor) }
 
-  /// False when the peer is gone.
+  /// Returns false if the peer is gone.
   @discardableResult
   func send(_ bytes: [UInt8]) -> Bool {
     Glibc.send(descriptor, bytes, bytes.count, Int32(MSG_NOSIGNAL)) == bytes.count
   }
 
-  /// What came until the peer closed, or until `limit` bytes or the time are over; true when it closed.
+  /// Reads until the peer closes (`closed` is true), or until `limit` bytes or the time are used up.
   func drain(seconds: Double, limit: Int = 1 << 20) -> (bytes: [UInt8], closed: Bool) {
     var all: [UInt8] = []
     var buffer = [UInt8](repeating: 0, count: 65_536)
@@ -86,7 +86,7 @@ enum RawFrame {
       + frame(0, flags: end ? 1 : 0, stream: stream, body)
   }
 
-  /// A server's whole answer to the first stream.
+  /// A server's complete answer on the first stream.
   static func answer(body: [UInt8], status: String = "0", message: String = "") -> [UInt8] {
     settings + frame(1, flags: 4, stream: 1, block([(":status", "200"), ("content-type", "application/grpc")]))
       + frame(0, stream: 1, body)

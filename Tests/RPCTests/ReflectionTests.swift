@@ -6,7 +6,7 @@ import VPCModel
 
 @testable import VPCRPC
 
-/// What clients such as grpcurl ask for first; `InteropTests` has a client of others.
+/// What clients such as grpcurl ask for first. `InteropTests` uses an independent client.
 @Suite struct ReflectionTests {
   private let reflection = Reflection(services: ["rpc.CNIBackend", "grpc.health.v1.Health"])
 
@@ -65,7 +65,7 @@ import VPCModel
     for _ in 0..<20_000 { _ = try? reflection.answer(random.mutate(whole)) }
   }
 
-  /// Every method that is served is in a file, so that a client that finds its service finds its messages.
+  /// A file declares every served method, so that a client that finds its service also finds its messages.
   @Test func everyServedMethodIsDeclared() throws {
     for method in [
       RPCMethod.addNetwork, .delNetwork, .networkPolicyConfigs, .healthCheck, .healthWatch, .reflection,

@@ -7,7 +7,7 @@ import Testing
 
 @testable import VPCRPC
 
-/// The socket's file, and the end of a server.
+/// The server's socket file, and how a server ends.
 @Suite struct ServerLifeTests {
   private func mode(_ path: String) -> mode_t {
     var info = stat()
@@ -31,9 +31,9 @@ import Testing
     #expect(try await server.add("pod").success)
     await server.server.shutdown()
 
-    // A server that died: the file is there, nobody listens.
+    // A server that died: the file exists, but nobody listens.
     let dead = try ListeningSocket(path: path, backlog: 1)
-    // A child that another test starts in this moment has it open too: closing alone does not end it.
+    // A child that another test starts at this moment has it open too: closing alone does not end it.
     shutdown(dead.descriptor, Int32(SHUT_RDWR))
     close(dead.descriptor)
     #expect(access(path, F_OK) == 0)
@@ -66,7 +66,7 @@ import Testing
     async let reply = onThread { try client.addNetwork(.pod("pod"), timeout: .seconds(60)) }
     for await _ in started { break }
     async let ended: Void = server.shutdown(within: .seconds(60))
-    // No new caller comes in once the file is gone.
+    // No new caller can connect once the file is gone.
     #expect(await eventually { access(folder.socket, F_OK) != 0 })
     release.yield()
     #expect(try await reply.success == false)
@@ -93,7 +93,7 @@ import Testing
     async let slow = failure { () throws(RPCError) in try client.addNetwork(.pod("slow"), timeout: .seconds(60)) }
     #expect(await eventually { server.agent.running.load(ordering: .relaxed) == 1 })
     let path = server.folder.socket
-    // Each evicts the one before, never the one with the call.
+    // Each connection evicts the previous one, but never the one with the running call.
     let idle = try await onThread {
       var sockets: [RawSocket] = []
       for _ in 0..<5 { sockets.append(try RawSocket(path)) }

@@ -10,7 +10,7 @@ func onThread<Value: Sendable>(_ work: @escaping @Sendable () throws -> Value) a
   try await TestThread.run(work)
 }
 
-/// The error that blocking work ended with; nil when it did not fail.
+/// The error that blocking work ended with; nil if it did not fail.
 func failure<Value: Sendable>(_ work: @escaping @Sendable () throws(RPCError) -> Value) async -> RPCError? {
   do {
     _ = try await onThread(work)
@@ -24,7 +24,7 @@ extension TemporaryFolder {
   var socket: String { path("ipamd.sock") }
 }
 
-/// Returns by throwing, when its task is cancelled.
+/// Returns only by throwing, once its task is cancelled.
 func untilCancelled() async throws {
   let (never, end) = AsyncStream.makeStream(of: Void.self)
   for await _ in never {}
@@ -32,15 +32,15 @@ func untilCancelled() async throws {
   try Task.checkCancellation()
 }
 
-/// An agent that answers from its request.
+/// An agent whose answer depends on the request.
 final class EchoAgent: CNIBackendService, ConfigServerBackendService {
-  /// Handlers that are running.
+  /// The number of running handlers.
   let running = Atomic<Int>(0)
-  /// Handlers whose task was cancelled under them.
+  /// The number of handlers whose task was cancelled while they ran.
   let cancelled = Atomic<Int>(0)
 
-  /// The pod's name says what to do: `slow` waits until cancelled, `status-N` fails with that code, `none` has no
-  /// address, `throw` throws an error that is no status, `big-N` answers with N addresses.
+  /// The pod's name selects the answer: `slow` waits until it is cancelled, `status-N` fails with that code, `none` has
+  /// no address, `throw` throws an error that is not a status, `big-N` answers with N addresses.
   func addNetwork(_ request: AddNetworkRequest, context: RPCContext) async throws -> AddNetworkReply {
     running.wrappingAdd(1, ordering: .relaxed)
     defer { running.wrappingSubtract(1, ordering: .relaxed) }

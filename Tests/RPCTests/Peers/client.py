@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""client.py SOCKET: calls an agent with grpcio, one JSON object of what came back on standard output."""
+"""client.py SOCKET: calls an agent with grpcio, prints one JSON object of the results on standard output."""
 
 import concurrent.futures
 import json
@@ -56,7 +56,7 @@ def main(socket):
             futures = [pool.submit(lambda: outcome(lambda: add("pod"))["code"]) for _ in range(200)]
             results["concurrent"] = sorted({f.result() for f in futures})
         running = backend.AddNetwork.future(rpc.AddNetworkRequest(K8S_POD_NAME="slow"))
-        # Cancelled only once it is under way: the call behind it on the same connection has been answered.
+        # Cancel it only once it is under way: by then, the next call on the same connection has been answered.
         results["before"] = outcome(lambda: add("pod"))["code"]
         running.cancel()
         results["after"] = outcome(lambda: add("pod"))["code"]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""metrics.py FILE: reads Prometheus text with prometheus_client, one JSON object of its families."""
+"""metrics.py FILE: reads Prometheus text with prometheus_client, prints one JSON object of its families."""
 
 import json
 import sys

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""reflect.py SOCKET: what server reflection tells, one JSON object on standard output.
+"""reflect.py SOCKET: prints what server reflection reports as one JSON object on standard output.
 
-v1alpha by the library of grpc's authors; v1 by stubs of the project's own .proto file, which that library has not.
+v1alpha uses the library of grpc's authors. v1 uses stubs of the project's own .proto file, as that library lacks v1.
 """
 
 import json
@@ -14,7 +14,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 
 
 def call(channel, pool, service, method, **fields):
-    """Calls a method of which nothing is known but its name."""
+    """Calls a method of which only the name is known."""
     described = pool.FindServiceByName(service).FindMethodByName(method)
     request = message_factory.GetMessageClass(described.input_type)(**fields)
     reply = message_factory.GetMessageClass(described.output_type)
@@ -48,7 +48,7 @@ def main(socket):
         results["files"] = [descriptor_pb2.FileDescriptorProto.FromString(file).name for file in files]
         results["error"] = answers[2].error_response.error_code
         results["echo"] = [answer.original_request for answer in answers] == asked
-        # One stream of as many questions as a client likes.
+        # A client may send as many requests as it likes on one stream.
         many = stub.ServerReflectionInfo((asked[1] for _ in range(500)), timeout=60)
         results["many"] = sum(len(answer.file_descriptor_response.file_descriptor_proto) for answer in many)
     print(json.dumps(results))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""server.py SOCKET: an agent on grpcio. Prints `ready` when it listens, ends when its standard input does."""
+"""server.py SOCKET: an agent on grpcio. Prints `ready` once it listens, ends when its standard input ends."""
 
 import concurrent.futures
 import sys
@@ -19,7 +19,7 @@ class Backend(rpc_services.CNIBackendServicer):
             while context.is_active():
                 time.sleep(0.01)  # pause between looks
         if name == "deadline":
-            # What is left of the caller's deadline, in milliseconds.
+            # The remaining time until the caller's deadline, in milliseconds.
             return rpc.AddNetworkReply(Success=True, PodRouteTable=int(context.time_remaining() * 1000))
         count = int(name[4:]) if name.startswith("big-") else 1
         return rpc.AddNetworkReply(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""watch.py SOCKET SERVICE: watches a service's health, one line a state; then how the watch ended."""
+"""watch.py SOCKET SERVICE: watches a service's health, prints one line for each state, then how the watch ended."""
 
 import sys
 

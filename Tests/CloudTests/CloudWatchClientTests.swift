@@ -17,7 +17,7 @@ import VPCTransport
       + "</Code><Message>\(message)</Message></Error><RequestId>r-1</RequestId></ErrorResponse>"
   }
 
-  /// A client in front of a transport that answers from a closure; the n-th request is n.
+  /// A client with a transport that answers from a closure, which gets the number of the request.
   private struct Harness {
     let transport: FakeTransport
     let client: CloudWatchClient

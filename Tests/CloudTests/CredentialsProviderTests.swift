@@ -7,7 +7,7 @@ import VPCCloud
 import VPCModel
 import VPCTransport
 
-/// A source that gives what it is told to and counts how often it is asked.
+/// A source that returns what it is told to and counts how often it is asked.
 private final class ScriptedSource: CredentialsSource {
   typealias Answer = Result<Credentials?, CredentialsError>
   private let answer = Mutex<Answer>(.success(nil))
@@ -46,7 +46,7 @@ private final class ScriptedSource: CredentialsSource {
     time.advance(.seconds(3600 - 340))
     #expect(try await provider.credentials().accessKeyID == "one")
     #expect(source.asked == 1)
-    // 300 s and half of the minute of jitter.
+    // Renewal starts 300 s before expiry, plus half of the minute of jitter.
     time.advance(.seconds(20))
     #expect(try await provider.credentials().accessKeyID == "one")
     #expect(await eventually { await (try? provider.credentials().accessKeyID) == "two" })
@@ -61,18 +61,18 @@ private final class ScriptedSource: CredentialsSource {
     time.advance(.seconds(400))
     #expect(try await provider.credentials().accessKeyID == "one")
     #expect(await eventually { await provider.renewalFailure != nil })
-    // Not again within 30 s.
+    // No retry within 30 s.
     for _ in 0..<5 { #expect(try await provider.credentials().accessKeyID == "one") }
     #expect(source.asked == 2)
     time.advance(.seconds(31))
     #expect(try await provider.credentials().accessKeyID == "one")
     #expect(await eventually { source.asked == 3 })
-    // They have expired, and there are no others: the service judges.
+    // The credentials have expired, and there are no others: the service decides.
     time.advance(.seconds(300))
     #expect(try await provider.credentials().accessKeyID == "one")
     await provider.invalidate(keys("other", lifetime: nil))
     #expect(try await provider.credentials().accessKeyID == "one")
-    // The service has judged.
+    // The service has refused them.
     await provider.invalidate(try await provider.credentials())
     await #expect(throws: CredentialsError.self) { try await provider.credentials() }
     source.set(.success(keys("two", lifetime: 3600)))
@@ -98,8 +98,8 @@ private final class ScriptedSource: CredentialsSource {
     #expect(source.asked == 2)
   }
 
-  /// IMDS hands out what has expired while its own source is away, or this machine's clock is wrong: they are used, newer
-  /// ones are looked for behind that, and both changes are told once.
+  /// IMDS returns expired credentials while its own source is unavailable; a wrong clock of this machine looks the
+  /// same. The provider uses them, looks for newer ones in the background, and reports both changes once.
   @Test func expiredOnesAreUsedAndTold() async throws {
     let notices = Mutex<[String]>([])
     let provider = CredentialsProvider(

@@ -43,7 +43,7 @@ import VPCTransport
     }
   }
 
-  /// Fields behind a body in pieces. They belong to no header, and the answer is whole.
+  /// Trailer fields after a chunked body. They do not become header fields, and the answer is complete.
   @Test(arguments: ["X-Sum: 1\r\n", "X-Sum: 1\r\nX-Method: other\r\n", ""])
   func trailersEndAnAnswerToo(_ trailers: String) async throws {
     let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nX-Method: own\r\n\r\n"
@@ -69,7 +69,7 @@ import VPCTransport
     }
   }
 
-  /// A server that closes a kept connection after it got a request may have acted on it.
+  /// A server that closes a kept-alive connection after it got a request may have acted on it.
   @Test(arguments: [(true, 3), (false, 2)])
   func requestThatMustNotRepeatIsSentOnce(_ isRepeatable: Bool, _ count: Int) async throws {
     let counter = Counter()
@@ -132,7 +132,7 @@ import VPCTransport
       request.path == "/first" ? .text("x") : .silence
     } _: { (server) async throws in
       let transport = CurlTransport()
-      // What the first request sets up is not part of the next one's time.
+      // The set-up for the first request must not count for the time of the next one.
       _ = try await transport.send(HTTPRequest(url: "\(server.url)/first"))
       do throws(HTTPError) {
         _ = try await transport.send(HTTPRequest(url: server.url, timeout: .seconds(1)))
@@ -161,7 +161,7 @@ import VPCTransport
       #expect(await eventually { server.requests.count == 1 })
       task.cancel()
       #expect(try await task.value.code == .cancelled)
-      // And the transport goes on.
+      // The transport keeps working.
       let early = Task { try await failure(HTTPRequest(url: server.url, timeout: .seconds(60)), transport) }
       early.cancel()
       #expect(try await early.value.code == .cancelled)
@@ -173,7 +173,7 @@ import VPCTransport
       .silence
     } _: { (server) async throws in
       var transport: CurlTransport? = CurlTransport()
-      // The task holds the request's only other reference to the loop, by way of `send`, so it is told by cancellation.
+      // The task holds the request's only other reference to the loop, in `send`, so cancellation tells it of the end.
       let task = Task { [transport] in
         try await failure(HTTPRequest(url: server.url, timeout: .seconds(60)), transport ?? CurlTransport())
       }
@@ -325,7 +325,7 @@ import VPCTransport
     }
     #expect(await attempts(deadline: nil, retryable: true) == 4)
     #expect(await attempts(deadline: nil, retryable: false) == 1)
-    // Waits of 0.5 s and 1 s: the second would end at 1.5 s.
+    // Waits of 0.5 s and 1 s: the second one would end at 1.5 s.
     #expect(await attempts(deadline: .seconds(1), retryable: true) == 2)
   }
 }

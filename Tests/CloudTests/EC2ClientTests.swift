@@ -9,7 +9,7 @@ import VPCTransport
 @Suite struct EC2RequestTests {
   private static let eni = ENIID("eni-1")
 
-  /// The calls whose requests BotocoreVectors.requests holds, in its order.
+  /// The calls that make the requests of BotocoreVectors.requests, in the same order.
   private static let calls: [@Sendable (EC2Client, ENIID) async throws -> Void] = [
     { ec2, eni in _ = try await ec2.describeNetworkInterfaces([eni, #require(ENIID("eni-2"))]) },
     { ec2, _ in _ = try await ec2.describeNetworkInterfaces(instanceID: "i-1") },
@@ -69,7 +69,7 @@ import VPCTransport
   }
 }
 
-/// A client in front of a transport that answers from a closure; the n-th request is n.
+/// A client with a transport that answers from a closure, which gets the number of the request.
 final class EC2Harness: Sendable {
   let transport: FakeTransport
   let client: EC2Client
@@ -160,8 +160,8 @@ final class EC2Harness: Sendable {
     #expect(harness.observed.first?.action == "AttachNetworkInterface")
   }
 
-  /// EC2's words are kept whole for the log; what a pod's event has of them has a bound. The encoded message may begin
-  /// behind kilobytes of them.
+  /// The log gets EC2's whole message, but a pod's event only a bounded part. The encoded message may begin after
+  /// kilobytes of text.
   @Test func longWordsAreCutWherePeopleReadThem() {
     let words = String(repeating: "policy ", count: 300)
     let code = String(repeating: "4GIOH", count: 400)
@@ -260,7 +260,7 @@ final class EC2Harness: Sendable {
     #expect(stubborn.transport.requests.count == 2)
   }
 
-  /// Two calls go out together with a clock that is an hour off, and both are refused: each is tried again, whichever of
+  /// Two calls go out together with a clock that is an hour off, and EC2 refuses both. Each is retried, whichever of
   /// them corrects the clock.
   @Test func twoCallsWithAWrongClockAreBothTriedAgain() async throws {
     let ok = "<DeleteNetworkInterfaceResponse><return>true</return></DeleteNetworkInterfaceResponse>"
@@ -280,8 +280,8 @@ final class EC2Harness: Sendable {
       ])
   }
 
-  /// EC2's time is known from any answer, so that nodes whose clocks differ by minutes agree; signatures keep to the own
-  /// clock until one is refused.
+  /// Any answer shows EC2's time, so that nodes whose clocks differ by minutes agree. Signatures use the node's own
+  /// clock until EC2 refuses one.
   @Test func serviceTimeIsByEC2sAnswers() async throws {
     let harness = EC2Harness { _ in
       HTTPResponse(

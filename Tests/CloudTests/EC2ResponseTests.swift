@@ -5,7 +5,7 @@ import VPCCloud
 import VPCModel
 import VPCTransport
 
-/// Answers of the shapes that the EC2 API Reference shows.
+/// Answers in the forms that the EC2 API Reference shows.
 @Suite struct EC2ResponseTests {
   private let eni: ENIID
 
@@ -170,7 +170,7 @@ import VPCTransport
     #expect(subnet.ipv6CIDRs.map(\.length) == [64])
   }
 
-  /// Changes answers at random; whatever comes of it, it is a value or an error. FUZZ_SECONDS lengthens it.
+  /// Changes answers at random. The result is always a value or an error. FUZZ_SECONDS lengthens the test.
   @Test func mutatedAnswersDoNotCrash() async {
     var random = SplitMix64(seed: 7)
     let seeds = [Self.description(Self.interface), EC2Harness.error("A", "b"), "<a><![CDATA[x]]>&amp;</a>"]

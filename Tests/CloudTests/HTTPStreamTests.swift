@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 import VPCTransport
 
-/// Answers that are read while they come.
+/// Answers that are read while they arrive.
 @Suite struct HTTPStreamTests {
   private static let limits = HTTPStreamLimits(lifetime: .seconds(60), idle: .seconds(60), highWater: 64 << 10)
 
@@ -21,7 +21,7 @@ import VPCTransport
     Array("HTTP/1.1 200 OK\r\nContent-Length: \(length ?? body.count)\r\nX-A: b\r\n\r\n".utf8) + body
   }
 
-  /// Megabytes for a reader that takes its time: all of it arrives, in order, and never more waits than was allowed.
+  /// Megabytes for a slow reader: all of it arrives, in order, and no more than the limit is ever waiting.
   @Test func largeBodiesArriveWholeAndWaitBounded() async throws {
     let body = (0..<(4 << 20)).map { UInt8(truncatingIfNeeded: $0 &* 31) }
     try await withServer { _ in
@@ -46,7 +46,7 @@ import VPCTransport
       .raw(Self.answer(Array("half".utf8), length: 100))
     } _: { (server) async throws in
       let transport = CurlTransport()
-      // A stream does not keep its transport: without this the answer could also end as `.closed`.
+      // A stream does not keep its transport alive: without this line, the answer could also end as `.closed`.
       defer { withExtendedLifetime(transport) {} }
       let stream = try await transport.open(HTTPRequest(url: server.url), Self.limits)
       #expect(try await stream.next() == Array("half".utf8))

@@ -9,7 +9,7 @@ import VPCTransport
 @Suite struct IMDSClientTests {
   private static let quick = RetryPolicy(attempts: 3, base: .milliseconds(1), cap: .milliseconds(2))
 
-  /// `attemptTimeout` is long where every request is answered: the limits are real time, on a machine that may be busy.
+  /// `attemptTimeout` is long if every request is answered: the limits are real time, and the machine may be busy.
   private func client(
     _ server: LoopbackServer, time: TimeSource = .system, attemptTimeout: Duration = .seconds(60),
     v1Disabled: Bool = false
@@ -32,7 +32,7 @@ import VPCTransport
     }
   }
 
-  /// A service that hands out the tokens t1, t2, … and accepts the newest alone.
+  /// A service that hands out the tokens t1, t2, … and accepts only the newest one.
   private func service(
     _ tokens: Counter, lifetime: Int = 21_600, _ documents: [String: String]
   ) -> @Sendable (LoopbackServer.Request) -> LoopbackServer.Reply {
@@ -151,7 +151,7 @@ import VPCTransport
         let imds = client(server, attemptTimeout: .seconds(1))
         let error = await failure { () async throws(IMDSError) in _ = try await imds.read("a") }
         #expect(error?.isTransient == true)
-        // libcurl itself repeats a GET whose kept connection was closed.
+        // libcurl itself retries a GET if its kept-alive connection was closed.
         #expect((4...5).contains(server.requests.count))
       }
     }
@@ -185,7 +185,7 @@ import VPCTransport
     ] { documents["\(base)\(mac)/\(name)"] = value }
     try await withServer(service(Counter(), documents)) { (server) async throws in
       let found = try await client(server).interfaces()
-      // The second is listed and has no documents any more: it is going.
+      // The second one is listed but no longer has documents: it is being detached.
       #expect(found.count == 1)
       let interface = try #require(found.first)
       #expect(interface.id == ENIID("eni-0a"))

@@ -6,7 +6,7 @@ import VPCCloud
 import VPCModel
 import VPCTransport
 
-/// The client against an EC2 that others wrote, which verifies every signature.
+/// The client against moto, an independent EC2 that verifies every signature.
 @Suite struct MotoTests {
   private static let isWanted = TestNeeds.mustRun || MotoServer.python != nil
 
@@ -67,7 +67,7 @@ import VPCTransport
     await #expect(throws: EC2Error.self) { try await ec2.describeNetworkInterfaces([created.id]) }
     #expect(try await ec2.describeInstance("i-00000000000000000") == nil)
 
-    // The signature is really looked at.
+    // Moto really verifies the signature.
     let forger = try client(moto, secret: "not the secret")
     do throws(EC2Error) {
       _ = try await forger.describeSubnet(moto.subnetID)

@@ -35,7 +35,7 @@ import VPCTransport
       let signer = SigV4Signer(region: vector.region, service: vector.service)
       signer.sign(&request, with: credentials, at: UTCTime(seconds: vector.seconds))
       #expect(request.headers["Authorization"] == vector.authorization, "\(vector.url)")
-      // Signing again, as a retry does, gives the same.
+      // Signing again, as a retry does, gives the same signature.
       signer.sign(&request, with: credentials, at: UTCTime(seconds: vector.seconds))
       #expect(request.headers["Authorization"] == vector.authorization)
       #expect(request.headers.fields.filter { $0.name == "X-Amz-Date" }.count == 1)

@@ -13,7 +13,7 @@ import VPCModel
     return Int64(time.tv_sec) * 1000 + Int64(time.tv_nsec) / 1_000_000
   }
 
-  /// The metrics helper compares it with the starts of processes, and whole seconds would make older ones younger.
+  /// The metrics helper compares it with start times of processes: whole seconds would make older ones younger.
   @Test func nowIsToTheMillisecond() {
     let before = kernelMilliseconds()
     let now = UTCTime.now.milliseconds

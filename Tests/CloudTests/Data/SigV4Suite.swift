@@ -2,7 +2,7 @@
 
 import VPCTransport
 
-/// AWS's published Signature Version 4 test suite, the vectors whose requests this signer can be given.
+/// AWS's published Signature Version 4 test suite: the vectors whose requests this signer can express.
 /// Origin: aws-sig-v4-test-suite, as kept in awslabs/aws-c-auth, tests/aws-signing-test-suite/v4 (header signing,
 /// normalised paths).
 enum SigV4Suite {
@@ -22,7 +22,7 @@ enum SigV4Suite {
   private static let unreserved = "-._~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
   static let vectors: [Vector] = [
-    // The same canonical request as the two normalised paths below.
+    // It has the same canonical request as the two normalised paths below.
     Vector(name: "get-vanilla", signature: "5fa00fa31553b73ebf1942676e86291e8372ff2a2260956d9b8aae1d763fbf31"),
     Vector(
       name: "get-slash-dot-slash-normalized", target: "/./",

@@ -5,7 +5,7 @@ import VPCCloud
 import VPCModel
 import VPCTransport
 
-/// A transport that answers from a closure and keeps what it was asked.
+/// A transport that answers from a closure and records its requests.
 final class FakeTransport: HTTPTransport {
   private let answer: @Sendable (HTTPRequest) async throws(HTTPError) -> HTTPResponse
   private let log = Mutex<[HTTPRequest]>([])
@@ -14,7 +14,7 @@ final class FakeTransport: HTTPTransport {
 
   var requests: [HTTPRequest] { log.withLock { $0 } }
 
-  /// No answer is given before so many requests have been sent.
+  /// Holds back all answers until this many requests have been sent.
   func holdUntil(requests count: Int) { gate.withLock { $0.requests = count } }
 
   init(_ answer: @escaping @Sendable (HTTPRequest) async throws(HTTPError) -> HTTPResponse) { self.answer = answer }
@@ -47,7 +47,7 @@ extension HTTPResponse {
   }
 }
 
-/// A clock that stands still until it is moved; sleeping moves it.
+/// A clock that stands still until the test moves it; sleeping moves it too.
 final class ManualTime: Sendable {
   private struct State {
     var elapsed = Duration.zero

@@ -4,7 +4,7 @@ import Glibc
 import Synchronization
 import TestSupport
 
-/// A small real HTTP server on 127.0.0.1 and a free port, for answers good and bad. Ends with `stop` or its last reference.
+/// A small real HTTP server on a free port of 127.0.0.1 for good and bad answers. Ends on `stop` or deinit.
 final class LoopbackServer: Sendable {
   struct Request: Sendable {
     let method: String
@@ -16,13 +16,13 @@ final class LoopbackServer: Sendable {
   }
 
   enum Reply: Sendable {
-    /// A whole answer; the connection stays open.
+    /// A complete answer; the connection stays open.
     case answer(Int, [String: String] = [:], body: String = "")
-    /// These bytes, then the connection is closed.
+    /// These bytes; then the connection is closed.
     case raw([UInt8])
-    /// Nothing, until the client goes away.
+    /// Nothing until the client is gone.
     case silence
-    /// These bytes, then nothing until the client goes away.
+    /// These bytes, then nothing until the client is gone.
     case stall([UInt8])
 
     static func text(_ body: String) -> Reply { .answer(200, body: body) }
@@ -52,7 +52,7 @@ final class LoopbackServer: Sendable {
     address.sin_addr.s_addr = UInt32(0x7f00_0001).bigEndian
     var size = socklen_t(MemoryLayout<sockaddr_in>.size)
     let listener = listener
-    // SAFETY: the pointers are used within the calls only.
+    // SAFETY: the pointers are used only within the calls.
     let isListening = withUnsafeMutablePointer(to: &address) { pointer in
       pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
         bind(listener, $0, size) == 0 && listen(listener, 64) == 0 && getsockname(listener, $0, &size) == 0
@@ -86,7 +86,7 @@ final class LoopbackServer: Sendable {
       TestThread.start { [self] in
         talk(connection)
         _ = state.withLock { $0.connections.remove(connection) }
-        // A child that another test starts may have it open as well: closing alone would not end it.
+        // A child that another test starts may have it open too: closing alone would not end it.
         shutdown(connection, Int32(SHUT_RDWR))
         close(connection)
       }

@@ -4,9 +4,9 @@ import Glibc
 import TestSupport
 import Testing
 
-/// An EC2 that others wrote: moto, in a Python process of its own on a free port, checking signatures.
+/// An independent EC2: moto, in a Python process of its own on a free port. It verifies signatures.
 ///
-/// The program ends when its standard input closes, so it cannot outlive the test process.
+/// The process ends when its standard input closes, so it cannot outlive the test process.
 final class MotoServer: Sendable {
   let url: String
   let accessKeyID: String
@@ -16,7 +16,7 @@ final class MotoServer: Sendable {
   let instanceID: String
   private let process: PeerProcess
 
-  /// The Python that can import moto: VPC_CNI_TEST_PYTHON, else the first `python3` of the path. Nil where there is none.
+  /// The Python that can import moto: VPC_CNI_TEST_PYTHON, else the first `python3` of the path. Nil if there is none.
   static let python: String? = {
     let candidates = [getenv("VPC_CNI_TEST_PYTHON").map { String(cString: $0) }, "python3"].compactMap { $0 }
     return candidates.first { (try? PeerProcess([$0, "-c", findModules], quiet: true).rest()) != nil }
@@ -67,12 +67,12 @@ final class MotoServer: Sendable {
     os._exit(0)
     """
 
-  /// Starts one. It takes seconds, so it is done on a thread of its own: the tests share few threads.
+  /// Starts a server. This takes seconds, so it runs on a thread of its own: the tests share few threads.
   static func start() async throws -> MotoServer {
     try await TestThread.run { try MotoServer() }
   }
 
-  /// The values of a metric of the last ten minutes, oldest first, by GetMetricData.
+  /// The values of a metric in the last ten minutes, oldest first, read with GetMetricData.
   func metricValues(_ namespace: String, _ metric: String, cluster: String) async throws -> [Double] {
     try await TestThread.run { [process] in
       try process.say("\(namespace) \(metric) \(cluster)")

@@ -7,7 +7,7 @@ import VPCModel
 let fuzzSeconds = getenv("FUZZ_SECONDS").flatMap { Int(String(cString: $0)) } ?? 1
 
 extension SplitMix64 {
-  /// One to eight changes: a bit, a byte, a part cut out, doubled or put elsewhere, the end cut off.
+  /// Makes one to eight changes: changes a bit or a byte; removes, doubles or moves a part; cuts off the end.
   mutating func mutate(_ seed: [UInt8]) -> [UInt8] {
     var bytes = seed
     for _ in 0..<Int.random(in: 1...8, using: &self) where !bytes.isEmpty {

@@ -50,7 +50,7 @@ import VPCTransport
     #expect(lists.allSatisfy { $0["query"]?["fieldSelector"] == "spec.nodeName=n1" && $0["query"]?["limit"] == "2" })
   }
 
-  /// A pod's endpoint through the API server, many at a time on one connection.
+  /// Reads an endpoint of many pods through the API server, all at once and on one connection.
   @Test func manyPodsAreReadThroughTheProxy() async throws {
     let server = try await KubeServer.start()
     for number in 0..<40 { try server.put("pods", KubeServer.pod("p\(number)", node: "n1", in: "kube-system")) }
@@ -72,7 +72,7 @@ import VPCTransport
     #expect(absent?.status == 503)
   }
 
-  /// 401: the token file is read again, and the request sent once more; a second refusal is an error.
+  /// 401: the client reads the token file again and retries the request once. A second refusal is an error.
   @Test func refusedTokenIsReadAgain() async throws {
     let server = try await KubeServer.start()
     try server.put("nodes", KubeServer.node("n1"))

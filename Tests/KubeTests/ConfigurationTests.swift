@@ -110,7 +110,7 @@ import VPCTransport
     #expect(found?.credential == .certificate(identity))
     var dumped = ""
     dump(found, to: &dumped)
-    // The bytes of the key, as a description or a dump of them would show.
+    // The bytes of the key, as a description or a dump would show them.
     for text in ["\(String(describing: found))", "\(String(reflecting: found))", dumped] {
       #expect(!text.contains("45, 45, 45") && !text.contains("BEGIN Y") && !text.contains("- 45"), "\(text)")
     }
@@ -182,12 +182,12 @@ import VPCTransport
     ),
     ("a: {\n  b: [1,\n   x],\n}", #"{"a":{"b":[1,"x"]}}"#),
     (#"{"a": [true, null, "x\u0041"]}"#, #"{"a":[true,null,"xA"]}"#),
-    // Folded and continued texts, escapes, directives, a document's end.
+    // Folded and continued strings, escapes, directives, the end of a document.
     ("a: >\n  b\n  c\n", #"{"a":"b c\n"}"#), ("a: b\n  c", #"{"a":"b c"}"#), (#"a: "\x41\n""#, #"{"a":"A\n"}"#),
     ("%YAML 1.2\n---\na: 1\n...\n", #"{"a":1}"#),
     // An anchor and its aliases.
     ("a: &x {b: 1}\nc: *x\nd: [*x]", #"{"a":{"b":1},"c":{"b":1},"d":[{"b":1}]}"#),
-    // Texts that other readers take for something else.
+    // Strings that other readers take for something else.
     ("a: yes\nb: on\nc: 1.5\nd: +1\ne: 0x10\nf: '1'", #"{"a":"yes","b":"on","c":"1.5","d":"+1","e":"0x10","f":"1"}"#),
   ])
   func reads(_ text: String, _ json: String) throws { #expect(try parse(text) == json) }
@@ -204,7 +204,7 @@ import VPCTransport
     #expect(error?.line == line && error?.reason.contains(words) == true, "\(text): \(error?.description ?? "")")
   }
 
-  /// Size, depth and the number of values: also of those that aliases multiply, ten thousand million here.
+  /// Limits on size, depth and the number of values, also of those that aliases multiply (ten billion here).
   @Test func whatIsTooLargeIsRefusedAtOnce() {
     let deep = (0..<100).map { String(repeating: " ", count: $0) + "a:" }.joined(separator: "\n")
     let flow = String(repeating: "[", count: 500_000)

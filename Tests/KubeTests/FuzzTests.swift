@@ -5,7 +5,7 @@ import VPCModel
 
 @testable import VPCKube
 
-/// Readers of what nobody vouches for, under a seeded mutator. No input may trap or hang.
+/// Readers of untrusted input, with a seeded mutator. No input may trap or hang.
 @Suite struct KubeFuzzTests {
   private static func mutate(_ seed: [UInt8], _ tokens: [String], _ random: inout SplitMix64) -> [UInt8] {
     var bytes = seed
@@ -34,7 +34,7 @@ import VPCModel
       let bytes = Self.mutate(seed, tokens, &random)
       if let value = try? YAMLReader.parse(bytes) {
         accepted += 1
-        // An alias repeats what its anchor has.
+        // An alias repeats the value of its anchor.
         #expect(value.bytes.count <= 64 * bytes.count + 64)
       }
     }

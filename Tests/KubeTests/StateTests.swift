@@ -37,7 +37,7 @@ import VPCTransport
     #expect(state.step == .watch(version: "7"))
   }
 
-  /// A server that ends every watch at once is not asked in a tight loop, and the list is read anew after three.
+  /// If a server ends every watch at once, the client slows down, and lists again after three watches.
   @Test func barrenWatchesAreSlowedAndThenListed() {
     var state = WatchState()
     state.listed(version: "5")

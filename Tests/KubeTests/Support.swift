@@ -8,7 +8,7 @@ import VPCModel
 import VPCTransport
 
 extension Trait where Self == ConditionTrait {
-  /// The API server of kubeapi, which is Python.
+  /// The API server of kubeapi, which needs Python.
   static var requiresKubeServer: Self {
     .enabled(if: TestNeeds.mustRun || KubeServer.python != nil, "no Python with hypercorn: run `make setup`")
   }
@@ -27,12 +27,12 @@ extension KubeServer {
 }
 
 extension TimeSource {
-  /// The machine's clock, on which waits are a hundredth of what they should be.
+  /// The machine's clock, with waits shortened to a hundredth.
   static let quick = TimeSource(
     now: { ContinuousClock.now }, sleep: { try await ContinuousClock().sleep(for: $0 / 100) }, random: { 0.5 })
 }
 
-/// What a watch told, in order, as short texts, and the objects as they are known by now.
+/// What a watch reported, in order and as short texts, and the objects as they are known so far.
 final class WatchLog<Object: KubeObject>: Sendable {
   private struct State {
     var lines: [String] = []
@@ -67,7 +67,7 @@ final class WatchLog<Object: KubeObject>: Sendable {
   }
 }
 
-/// Runs a watch beside a test's body and ends it afterwards.
+/// Runs a watch during a test's body and ends it afterwards.
 func watching<Object: KubeObject>(
   _ type: Object.Type, _ client: KubeClient, in namespace: String? = nil, _ selector: KubeSelector = KubeSelector(),
   _ body: (WatchLog<Object>) async throws -> Void

@@ -7,7 +7,7 @@ import VPCModel
 import VPCTransport
 
 @Suite(.requiresKubeServer) struct WatchTests {
-  /// HTTP/2 and HTTP/1.1: made, changed, leaving the selection, deleted.
+  /// Over HTTP/2 and HTTP/1.1: objects are created, changed, leave the selection, and are deleted.
   @Test(arguments: [[], ["--http1"]])
   func followsItsOwnObjectsAlone(_ options: [String]) async throws {
     let server = try await options.isEmpty ? KubeServer.start() : KubeServer.start("--http1")
@@ -26,7 +26,7 @@ import VPCTransport
     #expect(await eventually { (try? server.watches()) == 0 })
   }
 
-  /// A regular end, a broken one, half an event, no JSON: the watch goes on from the last version, and nothing is missed.
+  /// A regular end, a broken one, half an event, invalid JSON: the watch resumes from the last version without a gap.
   @Test(
     arguments: [
       ["end": true], ["cut": true], ["garbage": true], ["cut": true, "after": 1], ["status": 500], ["status": 503],
@@ -46,7 +46,7 @@ import VPCTransport
     }
   }
 
-  /// 410, as an event and as a status: listed anew, and what went meanwhile is gone.
+  /// 410, as an event and as a status: the watch lists again, and objects that were deleted meanwhile are gone.
   @Test(arguments: [["expire": true], ["status": 410]] as [JSONObject])
   func tooOldVersionsAreListedAnew(_ fault: JSONObject) async throws {
     let server = try await KubeServer.start()
@@ -62,7 +62,7 @@ import VPCTransport
     }
   }
 
-  /// The server is killed, changes while nobody hears it, forgets its history, and comes back.
+  /// The server is killed, its objects change while nobody is watching, it forgets its history, and it comes back.
   @Test func serverThatGoesAndComesBack() async throws {
     let server = try await KubeServer.start()
     try server.put("pods", KubeServer.pod("a", node: "n1"), KubeServer.pod("b", node: "n1"))
@@ -85,7 +85,7 @@ import VPCTransport
     try server.put("pods", KubeServer.pod("a", node: "n1"), KubeServer.pod("other", node: "n2"))
     try await watching(KubePod.self, server.client(), .onNode("n1")) { log in
       #expect(await eventually { (try? server.watches()) == 1 })
-      // More changes of others than the server remembers: without bookmarks the next watch would be too old.
+      // Other objects change more often than the server remembers: without bookmarks, the next watch would be too old.
       for round in 0..<6 {
         for number in 0..<20 {
           try server.patch("pods", "other", ["metadata": ["annotations": ["k": .string("\(round).\(number)")]]])
@@ -101,7 +101,7 @@ import VPCTransport
     }
   }
 
-  /// An object without a name, one with a capacity that is no number, an event that is too long: told, passed over.
+  /// An object without a name, one with a non-numeric capacity, an event that is too long: reported and skipped.
   @Test func unreadableObjectsArePassedOver() async throws {
     let server = try await KubeServer.start()
     var odd = KubeServer.node("odd").object ?? [:]
@@ -118,9 +118,9 @@ import VPCTransport
     }
   }
 
-  /// A thousand changes a second for five seconds while the reader is slow: memory is bounded by the pause of the stream.
+  /// A thousand changes a second for three seconds while the reader is slow: pausing the stream bounds the memory.
   @Test func slowReaderHoldsTheServerUp() async throws {
-    // It remembers more than it tells, so that no reader is too slow to go on.
+    // The server remembers more events than it sends, so that no reader is too slow to resume.
     let server = try await KubeServer.start("--history", "10000")
     try server.put("pods", KubeServer.pod("a", node: "n1"))
     try await watching(KubePod.self, server.client(), .onNode("n1")) { log in

@@ -53,7 +53,7 @@ import VPCModel
   }
 
   @Test func withoutQuantilesThereIsNoLatency() throws {
-    // What agents of the existing system say.
+    // Agents of amazon-vpc-cni-k8s report this.
     let reading = try Self.read(
       "awscni_aws_api_latency_ms_sum{api=\"A\"} 5\nawscni_aws_api_latency_ms_count{api=\"A\"} 1\n")
     #expect(Self.value(reading, "awsAPILatency") == nil)
@@ -112,7 +112,7 @@ import VPCModel
     #expect(error?.code == .tooLarge)
   }
 
-  /// The table's rows are the contract's: 20 metrics, each series and each name once.
+  /// The table has the contract's rows: 20 metrics, each series and each name once.
   @Test func theTableIsWhole() {
     #expect(ClusterMetric.all.count == 20)
     #expect(Set(ClusterMetric.all.map(\.series)).count == 20 && Set(ClusterMetric.all.map(\.name)).count == 20)

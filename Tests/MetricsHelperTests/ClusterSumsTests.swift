@@ -6,7 +6,7 @@ import VPCModel
 @testable import MetricsHelperMode
 
 extension ClusterMetric {
-  /// The index of a row of the table by its CloudWatch name.
+  /// The index of a row of the table, found by its CloudWatch name.
   static func index(_ name: String) -> Int {
     guard let index = all.firstIndex(where: { $0.name == name }) else { preconditionFailure("no metric \(name)") }
     return index
@@ -14,7 +14,7 @@ extension ClusterMetric {
 }
 
 extension AgentReading {
-  /// A reading with some values by CloudWatch name.
+  /// A reading with some values, given by CloudWatch name.
   init(_ values: [String: Double], start: Double? = nil) {
     self.init()
     for (name, value) in values { self.values[ClusterMetric.index(name)] = value }
@@ -23,10 +23,10 @@ extension AgentReading {
 }
 
 @Suite struct ClusterSumsTests {
-  /// One round: what each agent says.
+  /// One round: the reading of each agent.
   private typealias Round = [String: AgentReading]
 
-  /// What the rounds give for one metric, one after the other.
+  /// The value of one metric after each round.
   private static func run(
     _ name: String, since: Double = 1_000, listed: [Set<String>]? = nil, _ rounds: [[String: AgentReading]]
   ) -> [Double?] {
@@ -54,7 +54,7 @@ extension AgentReading {
     #expect(found == [250])
   }
 
-  /// Two agents at constant 10 and 20: the existing helper publishes 20 every round.
+  /// Two agents at constant 10 and 20: the helper of amazon-vpc-cni-k8s publishes 20 every round.
   @Test func constantCountsAreNoIncrements() {
     let round = ["a": Self.adds(10), "b": Self.adds(20)]
     #expect(Self.run("addReqCount", [round, round, round]) == [0, 0, 0])
@@ -67,7 +67,7 @@ extension AgentReading {
   }
 
   @Test func aRestartCountsFromZero() {
-    // Recognised by a lower count, and by a later start even where the count is higher.
+    // A lower count shows a restart, and so does a later start even if the count is higher.
     #expect(Self.run("addReqCount", [["a": Self.adds(10)], ["a": Self.adds(4, start: 1_500)]]) == [0, 4])
     #expect(Self.run("addReqCount", [["a": Self.adds(10)], ["a": Self.adds(14, start: 1_500)]]) == [0, 14])
     #expect(Self.run("addReqCount", [["a": Self.adds(10, start: nil)], ["a": Self.adds(4, start: nil)]]) == [0, 4])
@@ -99,7 +99,7 @@ extension AgentReading {
   }
 
   @Test func aNewAgentsFirstCountsAreIncrements() {
-    // Started after the helper: all of it is new. Started before, or nobody knows when: nothing is.
+    // An agent that started after the helper has only new counts. With an earlier or unknown start, none is new.
     let old = Self.adds(10)
     #expect(Self.run("addReqCount", [["a": old], ["a": old, "b": Self.adds(5, start: 1_200)]]) == [0, 5])
     #expect(Self.run("addReqCount", [["a": old], ["a": old, "b": Self.adds(5, start: 900)]]) == [0, 0])
@@ -136,8 +136,8 @@ extension AgentReading {
     #expect(sums.agentCount == 10)
   }
 
-  /// Agents come, count, restart, fall silent and go at random; all increments together are what was counted while the
-  /// helper could know of it.
+  /// Agents appear, count, restart, fall silent and disappear at random. The sum of all increments is what the agents
+  /// counted while the helper could know about it.
   @Test(arguments: [UInt64(1), 2, 3, 4, 5, 6])
   func everyCountIsPublishedOnce(seed: UInt64) {
     struct Agent {
@@ -164,7 +164,7 @@ extension AgentReading {
       for uid in agents.keys.sorted() {
         guard var agent = agents[uid] else { continue }
         if Int.random(in: 0..<15, using: &random) == 0 {
-          // What it counted and nobody read is lost with the process.
+          // Counts that nobody has read are lost with the process.
           agent = Agent(start: Double(round) * 30 + 10)
         }
         agent.count += Double(Int.random(in: 0..<10, using: &random))

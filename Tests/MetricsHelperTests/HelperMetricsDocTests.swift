@@ -7,9 +7,9 @@ import VPCObserve
 
 @testable import MetricsHelperMode
 
-/// docs/metrics.md says of the helper's sums and series what the code says, and nothing of others.
+/// docs/metrics.md lists the same sums and series of the helper as the code, and no others.
 @Suite struct HelperMetricsDocTests {
-  /// The cells of the rows of the table whose head begins so, without the marks of code.
+  /// The cells of the rows of the table that begins with `head`, without backticks.
   private func rows(_ head: String) throws -> [[String]] {
     let root = "/" + #filePath.split(separator: "/").dropLast(3).joined(separator: "/")
     let text = try String(contentsOfFile: "\(root)/docs/metrics.md", encoding: .utf8)
@@ -49,7 +49,7 @@ import VPCObserve
     for cause in AgentFailure.Cause.allCases { #expect(meaning.contains(cause.rawValue)) }
   }
 
-  /// Sums that are not known are no series, neither 0 nor what they were once.
+  /// An unknown sum has no series: neither 0 nor its last known value.
   @Test func whatIsNotKnownIsNoSeries() {
     let metrics = HelperMetrics()
     func names() -> Set<Substring> {

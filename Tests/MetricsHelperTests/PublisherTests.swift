@@ -9,7 +9,7 @@ import VPCTransport
 @testable import MetricsHelperMode
 @testable import VPCCloud
 
-/// A CloudWatch that takes or refuses by a closure, and keeps what it took.
+/// A CloudWatch that accepts or refuses calls as a closure says, and keeps what it accepted.
 private final class ScriptedCloudWatch: HTTPTransport {
   private struct State {
     var calls = 0
@@ -21,7 +21,7 @@ private final class ScriptedCloudWatch: HTTPTransport {
   init(_ status: @escaping @Sendable (Int) -> (Int, String)) { self.status = status }
 
   var calls: Int { state.withLock { $0.calls } }
-  /// The fields of each call that was taken.
+  /// The fields of each accepted call.
   var taken: [[String: String]] { state.withLock { $0.taken } }
 
   func send(_ request: HTTPRequest) async throws(HTTPError) -> HTTPResponse {
@@ -48,7 +48,7 @@ private final class ScriptedCloudWatch: HTTPTransport {
   private struct Refusal: Error {}
 
   private let metrics = HelperMetrics()
-  /// Time that stands still: a busy machine reaches no deadline.
+  /// Time stands still, so that a busy machine reaches no deadline.
   private let time = TimeSource(now: { [start = ContinuousClock.now] in start }, sleep: { _ in }, random: { 0.5 })
 
   private func publisher(
@@ -121,7 +121,7 @@ private final class ScriptedCloudWatch: HTTPTransport {
   }
 
   @Test func whatCouldNotBeSentIsSentLater() async throws {
-    // Three tries of one flush, and one of the next, fail.
+    // Three attempts of one flush and one attempt of the next one fail.
     let cloudWatch = ScriptedCloudWatch { call in call <= 4 ? (503, "Unavailable") : (200, "") }
     let publisher = try publisher(cloudWatch)
     await publisher.add(Self.round(1), at: UTCTime(seconds: 0))

@@ -8,7 +8,7 @@ import VPCTransport
 
 @testable import MetricsHelperMode
 
-/// Agents that answer from a closure, and a count of those that are asked at once.
+/// Agents that answer from a closure, and the number of agents that are asked at once.
 final class ScriptedAgents: AgentSource {
   private struct State {
     var underWay = 0
@@ -20,7 +20,7 @@ final class ScriptedAgents: AgentSource {
 
   init(_ answer: @escaping @Sendable (AgentPod) async -> Result<AgentReading, AgentFailure>) { self.answer = answer }
 
-  /// Agents asked at the same time, at most.
+  /// The largest number of agents that were asked at the same time.
   var most: Int { state.withLock { $0.most } }
   /// Their uids, in the order in which they were asked.
   var asked: [String] { state.withLock { $0.asked } }
@@ -43,7 +43,7 @@ final class ScriptedAgents: AgentSource {
     AgentPod(uid: "uid-\(name)", name: name, node: node, address: nil, isTerminating: isTerminating)
   }
 
-  /// Whichever of them the API server names first.
+  /// The result does not depend on which agent the API server lists first.
   @Test func aTerminatingAgentIsNotCountedBesideItsSuccessor() {
     let pods = [
       Self.pod("a", "n1", isTerminating: true), Self.pod("b", "n1"), Self.pod("c", "n2"),
@@ -93,7 +93,7 @@ final class ScriptedAgents: AgentSource {
 
   @Test func nobodyIsAskedAfterTheDeadline() async {
     let source = ScriptedAgents { _ in .success(AgentReading(["eniAllocated": 1])) }
-    // A clock that moves a second with each look at it.
+    // A clock that advances by a second each time it is read.
     let looks = Mutex(0)
     let start = ContinuousClock.now
     let time = TimeSource(
@@ -109,7 +109,7 @@ final class ScriptedAgents: AgentSource {
     #expect((10...20).contains(result.answered))
     #expect(result.silent.count == 50 - result.answered)
     #expect(result.silent.allSatisfy { $0.failure.code == .notReached })
-    // In the order in which they were given.
+    // The agents are asked in the given order.
     #expect(source.asked == (0..<result.answered).map { "u\($0)" })
   }
 
@@ -131,9 +131,9 @@ final class ScriptedAgents: AgentSource {
     #expect(round([0, 1], listed: pods) == (["u0", "u1"], []))
     #expect(silent.order(pods).map(\.uid) == ["u2", "u3", "u0", "u1"])
     #expect(round([0, 2], listed: pods) == (["u2"], ["u1"]))
-    // The one that has been silent for longest comes last.
+    // The agent that has been silent for longest comes last.
     #expect(silent.order(pods).map(\.uid) == ["u1", "u3", "u2", "u0"])
-    // Gone from the list: neither silent nor back.
+    // An agent that is gone from the list is neither silent nor back.
     #expect(round([2], listed: Array(pods[1...])) == ([], []))
     #expect(round([], listed: pods) == ([], ["u2"]))
   }

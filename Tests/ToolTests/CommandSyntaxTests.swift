@@ -6,7 +6,7 @@ import VPCModel
 
 @testable import HelpMode
 
-/// Options: reading, help, and what shells complete.
+/// Options: parsing, help, and shell completion.
 @Suite struct CommandSyntaxTests {
   static let syntax = CommandSyntax(
     mode: "doctor",
@@ -73,7 +73,7 @@ import VPCModel
         """)
   }
 
-  /// Bash itself completes a line.
+  /// Bash itself completes the line.
   @Test(
     .requires(program: "bash"),
     arguments: [
@@ -94,7 +94,7 @@ import VPCModel
     #expect(lines == offered)
   }
 
-  /// Where the shells are installed they at least read the script.
+  /// If the shells are installed, they at least parse the script.
   @Test(.requires(program: "zsh")) func zshReadsIt() throws {
     let script = Completion(modes: Self.modes).script(for: .zsh)
     #expect(try CommandResult.run(["zsh", "-n"], input: script).status == 0)

@@ -39,7 +39,7 @@ import VPCModel
     }
   }
 
-  /// Dry runs and the agent's own calls together; two actions have no dry run.
+  /// Combines dry runs and the agent's own calls. Two actions have no dry run.
   @Test(
     arguments: [
       (nil, "UnauthorizedOperation", Verdict.broken, "missing: ec2:AssignPrivateIpAddresses"),
@@ -63,7 +63,7 @@ import VPCModel
     #expect(finding?.verdict == verdict && finding?.found.contains(words) == true, "\(finding?.found ?? "")")
   }
 
-  /// What the agent says of the API server; the permission that is missing stands in the finding and in the remedy.
+  /// What the agent reports about the API server. Both the finding and the remedy name a missing permission.
   @Test(
     arguments: [
       (nil, false, 100, [], Verdict.unknown, "release"),
@@ -99,7 +99,7 @@ import VPCModel
     for fault in faults where !fault.1.isEmpty { #expect(finding?.remedy.contains(fault.1) == true) }
   }
 
-  /// A container does not see the kubelet: what its agent has read counts, and what the kubelet says comes first.
+  /// A container cannot see the kubelet: the value that its agent has read counts. The kubelet's own has priority.
   @Test(
     arguments: [
       (nil, nil, Verdict.unknown), (nil, 29, .ok), (nil, 110, .warning), (29, 110, .ok), (110, 29, .warning),
@@ -116,7 +116,7 @@ import VPCModel
     #expect(Self.verdict("pod-limit", facts) == verdict)
   }
 
-  /// EC2's answer of this moment replaces the agent's; where there is none the agent's shows its age.
+  /// EC2's current answer replaces the agent's. Without a current answer, the agent's shows its age.
   @Test func freeAddressesAreOfThisMomentOrHaveAnAge() {
     var status = AgentStatus()
     status.subnets = ["subnet-1", "subnet-2"].map { id in

@@ -5,13 +5,13 @@ import VPCModel
 
 @testable import StatusMode
 
-/// The status as people read it, and its way through JSON.
+/// The status as people read it, and its conversion to JSON and back.
 @Suite struct StatusTextTests {
-  /// What answers on the port may be anybody: no number ends the tool, and no text acts on the terminal.
+  /// Any program may answer on the port: no number crashes the tool, and no text controls the terminal.
   @Test(arguments: ["-9223372036854775808", "9223372036854775807", "-1", "9223372036854775808", "1e99"])
   func extremeNumbersAreShown(_ number: String) throws {
     var text = StatusTextTests.example.json.text
-    // Every number but the schema's.
+    // All numbers except the schema's.
     text = text.replacing(/:(\d+)/) { _ in ":\(number)" }.replacing("\"schema\":\(number)", with: "\"schema\":1")
     let status = try #require(AgentStatus(json: try JSONParser.parse(Array(text.utf8))))
     #expect(!StatusText(status, podLimit: 10).text.isEmpty)
@@ -154,7 +154,7 @@ import VPCModel
         """)
   }
 
-  /// The same words and sums in the header as in the rows; ENIs of other cards are not counted against card 0's limit.
+  /// The header uses the same words and sums as the rows. ENIs of other cards do not count against card 0's limit.
   @Test func whatIsKeptBackAndOutdatedIsShown() {
     var status = Self.example
     status.settings.customNetworking = true

@@ -51,7 +51,7 @@ import VPCObserve
     #expect(BundlePlan().collection.parts.contains { $0.source == .metrics })
   }
 
-  /// The node's files, and never one by a symbolic link.
+  /// Takes the node's files, but never one through a symbolic link.
   @Test func filesOfAFolderAreTakenWithoutFollowingLinks() throws {
     let folder = TemporaryFolder()
     for name in ["etc/cni/net.d", "var/log/pods/kube-system_aws-node-x_1/c", "var/log/pods/default_web_2/c"] {
@@ -72,7 +72,7 @@ import VPCObserve
     #expect(!paths.contains { $0.contains("default_web") })
   }
 
-  /// Somebody's 3,000 files in the agent's folder of logs: what the agent wrote comes first, then the newest.
+  /// Another program left 3,000 files in the agent's log folder: the agent's files come first, then the newest ones.
   @Test func manyFilesDoNotPushTheAgentsLogsOut() throws {
     let folder = TemporaryFolder()
     _ = try CommandResult.run([
@@ -126,7 +126,7 @@ import VPCObserve
     #expect(try collect(.zero, room: 1000).record.reason == "no time left")
   }
 
-  /// A long text on a busy machine: what was ready in time is kept.
+  /// A long text on a busy machine: the bundle keeps what was ready in time.
   @Test func whatComesTooLateIsCounted() throws {
     var late = try PartText(isJSON: false, end: .now)
     try late.add([UInt8](repeating: 0x61, count: 1_000_000))

@@ -1,1 +1,1 @@
-"""A Kubernetes API server for tests: objects with versions, list and watch as the real one has them, and faults on demand."""
+"""A Kubernetes API server for tests: versioned objects, list and watch like the real server, and fault injection."""

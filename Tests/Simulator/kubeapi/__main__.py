@@ -1,7 +1,7 @@
 """`python -m kubeapi --folder DIR [--address A] [--port P] [--plain] [--http1] [--client-certificates]`
 
-Says `ready PORT` on standard output, then reads one JSON command a line from standard input and answers each with one line:
-`{"ok": …}` or `{"error": "…"}`. Ends with its standard input. The commands are the methods of `Control`.
+Prints `ready PORT` to standard output, then reads one JSON command per line from standard input and answers each with one line:
+`{"ok": …}` or `{"error": "…"}`. Exits when standard input closes. The commands are the methods of `Control`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from .store import KINDS, APIError
 
 
 class Server:
-    """The listener, which may go away and come back at the same port."""
+    """The listener. It can be stopped and started again on the same port."""
 
     def __init__(self, api: API, options: argparse.Namespace) -> None:
         self.api, self._options = api, options
@@ -63,7 +63,7 @@ class Server:
         self._stop.set()
         await asyncio.wait([task], timeout=5)
         if task.done():
-            task.exception()  # of connections that broke: seen, so that nobody complains
+            task.exception()  # retrieves the errors of broken connections, so that asyncio does not log them
 
     def restart_soon(self) -> None:
         async def restart() -> None:
@@ -74,14 +74,14 @@ class Server:
 
 
 class Control:
-    """What a test may ask, each a method."""
+    """The commands of a test; each one is a method."""
 
     def __init__(self, api: API, server: Server) -> None:
         self._api, self._server = api, server
         self._floods: list[asyncio.Task[int]] = []
 
     async def put(self, plural: str, objects: list[dict[str, Any]]) -> int:
-        """Makes or replaces objects; returns the version of the last."""
+        """Creates or replaces objects; returns the version of the last one."""
         for item in objects:
             self._api.store.put(KINDS[plural], item["metadata"].get("namespace", "default"), item)
         return self._api.store.version
@@ -102,14 +102,14 @@ class Control:
         return self._api.store.list(KINDS[plural], None, lambda _: True)
 
     async def requests(self, clear: bool = False) -> list[dict[str, Any]]:
-        """What was asked since the last clear, in order."""
+        """The requests since the last clear, in order."""
         seen = [dataclasses.asdict(each) for each in self._api.seen]
         if clear:
             self._api.seen.clear()
         return seen
 
     async def watches(self) -> int:
-        """Streams that are open now."""
+        """The number of open watch streams."""
         return self._api.watches
 
     async def fault(self, **fields: Any) -> None:
@@ -119,11 +119,12 @@ class Control:
         self._api.faults.clear()
 
     async def pod_answers(self, pattern: str, **answer: Any) -> None:
-        """What pods answer through the proxy: `pattern` is of POD:PORT/PATH; `text` may hold {pod}; also status, delay, type."""
+        """Sets pods' answers through the proxy: `pattern` matches POD:PORT/PATH; `text` may hold {pod}; also status, delay,
+        type."""
         self._api.pods[pattern] = answer
 
     async def tokens(self, *, accept: list[str]) -> None:
-        """Only these from now on; none at all for everybody."""
+        """Accepts only these tokens from now on; an empty list accepts every request."""
         self._api.settings.tokens = set(accept)
 
     async def bookmarks(self, seconds: float) -> None:
@@ -136,14 +137,14 @@ class Control:
         self._api.end_streams()
 
     async def down(self) -> None:
-        """As if the process had been killed: the port refuses, connections break. Objects stay."""
+        """Behaves like a killed process: the port refuses connections, open connections break. Objects stay."""
         await self._server.down()
 
     async def up(self) -> int:
         return await self._server.up()
 
     async def flood(self, plural: str, name: str, rate: int, seconds: float, namespace: str = "default") -> None:
-        """Changes an object's label `flood` at that rate, beside everything else."""
+        """Changes an object's label `flood` at this rate, concurrently with everything else."""
         self._floods.append(asyncio.create_task(self._change(plural, name, namespace, rate, seconds)))
 
     async def flooded(self) -> int:
@@ -171,7 +172,7 @@ async def run(options: argparse.Namespace) -> None:
     server = Server(api, options)
     control = Control(api, server)
     api.break_connections = server.restart_soon
-    # Connections that break in the middle are this program's trade.
+    # Broken connections are normal here: this program breaks them on purpose.
     asyncio.get_running_loop().set_exception_handler(lambda *_: None)
     warnings.simplefilter("ignore", RuntimeWarning)
     print(f"ready {await server.up()}", flush=True)
@@ -184,7 +185,7 @@ async def run(options: argparse.Namespace) -> None:
             if name.startswith("_"):
                 raise ValueError(f"no command {name}")
             answer = {"ok": await getattr(control, name)(**command)}
-        except Exception as error:  # the test gets to see it
+        except Exception as error:  # reported to the test
             answer = {"error": f"{type(error).__name__}: {error}"}
         print(json.dumps(answer), flush=True)
     await server.down()

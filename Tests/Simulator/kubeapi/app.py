@@ -1,4 +1,4 @@
-"""The API itself, an ASGI application: what is asked, who may, and the answer. hypercorn speaks HTTP/1.1, HTTP/2 and TLS."""
+"""The API as an ASGI application: it parses, authorizes and answers requests. hypercorn handles HTTP/1.1, HTTP/2 and TLS."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Send = Callable[[Any], Awaitable[None]]
 
 @dataclass
 class Seen:
-    """One request, for the test to look at."""
+    """One request, recorded for the test."""
 
     verb: str
     plural: str
@@ -32,21 +32,21 @@ class Seen:
     query: dict[str, str]
     headers: dict[str, str]
     body: str
-    version: str  # of HTTP
+    version: str  # HTTP version
     status: int = 0
 
 
 @dataclass
 class Settings:
-    """What a test may change while the server runs."""
+    """Settings that a test can change while the server runs."""
 
-    tokens: set[str] = field(default_factory=set)  # empty: everybody may
+    tokens: set[str] = field(default_factory=set)  # empty: every request is accepted
     bookmark_seconds: float = 60.0
     history: int = 2000
 
 
 class Broken(Exception):
-    """Ends an answer in its middle. Over HTTP/2 hypercorn only leaves the stream open: see API.break_connections."""
+    """Breaks off an answer in the middle. Over HTTP/2, hypercorn only leaves the stream open: see API.break_connections."""
 
 
 class API:
@@ -55,13 +55,13 @@ class API:
         self.store = Store(settings.history)
         self.faults = Faults()
         self.seen: deque[Seen] = deque(maxlen=100_000)
-        self.pods: dict[str, dict[str, Any]] = {}  # pattern of a pod's name: what its proxy answers
+        self.pods: dict[str, dict[str, Any]] = {}  # pattern of POD:PORT/PATH to the proxy's answer
         self.watches = 0
         self.break_connections: Callable[[], None] = lambda: None
         self._streams: set[asyncio.Event] = set()
 
     def end_streams(self) -> None:
-        """Every watch ends regularly, as when a server is told to stop."""
+        """Ends every watch normally, as a server does when it shuts down."""
         for stream in self._streams:
             stream.set()
 
@@ -175,7 +175,7 @@ class API:
         limit, token = int(seen.query.get("limit", "0")), seen.query.get("continue", "")
         items = self.store.list(kind, seen.namespace, selected)
         if seen.query.get("resourceVersion") == "0":
-            limit = 0  # what is in memory comes whole, as from the real server
+            limit = 0  # as in the real server, the watch cache returns everything at once
         version, start = self.store.version, 0
         if token:
             version, start = (int(part) for part in token.split("-"))
@@ -293,7 +293,7 @@ def _metadata_list(listing: Object) -> Object:
 
 
 def _event(change: Any, namespace: str | None, selected: Selector) -> Object | None:
-    """What a watch with that selection sees of a change: an object may come into it or leave it."""
+    """How a watch with this selector sees a change: an object may enter or leave the selection."""
 
     def within(item: Object | None) -> bool:
         return item is not None and (namespace is None or item["metadata"].get("namespace", "") == namespace) and selected(item)
@@ -308,7 +308,7 @@ def _event(change: Any, namespace: str | None, selected: Selector) -> Object | N
 
 
 def _check_event(item: Object, namespace: str) -> None:
-    """The rules of events.k8s.io/v1. Source: kubernetes pkg/apis/core/validation/events.go."""
+    """Checks the rules of events.k8s.io/v1. Source: kubernetes pkg/apis/core/validation/events.go."""
     wrong = [name for name in ("eventTime", "reportingController", "reportingInstance", "action", "reason") if not item.get(name)]
     if item.get("type") not in ("Normal", "Warning"):
         wrong.append("type")

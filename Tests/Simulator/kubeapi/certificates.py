@@ -1,4 +1,4 @@
-"""An authority of the test's own, a certificate for the server and one for a client."""
+"""A private CA for one test, a certificate for the server and one for a client."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The API server for a test: put Tests/Simulator on sys.path and import this.
+"""The Python interface to the API server for tests: put Tests/Simulator on sys.path and import this.
 
     with KubeAPI(vpc) as api:                      # on the simulated network, reachable from every instance
         api.add(node("n1", pods=58))
@@ -30,7 +30,7 @@ ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 
 
 class KubeAPI:
-    """A running server. Without `vpc` on 127.0.0.1 and a free port. `options` are those of __main__: plain, http1, …"""
+    """A running server. Without `vpc` it listens on 127.0.0.1 and a free port. `options` are those of __main__: plain, http1, …"""
 
     def __init__(self, vpc: Simulator | None = None, **options: Any) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="kubeapi-"))
@@ -72,7 +72,7 @@ class KubeAPI:
         return self._process.stdout.readline() if self._process.stdout else ""
 
     def ask(self, do: str, **arguments: Any) -> Any:
-        """Any command of __main__'s Control."""
+        """Runs any command of __main__'s Control."""
         with self._guard:
             assert self._process.stdin is not None
             self._process.stdin.write(json.dumps({"do": do, **arguments}) + "\n")
@@ -90,11 +90,11 @@ class KubeAPI:
 
     @property
     def folder(self) -> Path:
-        """ca.crt, other-ca.crt, client.crt, client.key."""
+        """The folder with ca.crt, other-ca.crt, client.crt and client.key."""
         return self._folder
 
     def install_account(self, instance: Instance, token: str = TOKEN, ca: str = "ca.crt", namespace: str = "kube-system") -> None:
-        """The service account's files where the kubelet mounts them."""
+        """Writes the service account's files where the kubelet mounts them."""
         self._write(instance, "ca.crt", (self._folder / ca).read_text())
         self._write(instance, "namespace", namespace)
         self._write(instance, "token", token)
@@ -107,14 +107,14 @@ class KubeAPI:
         instance.run(["sh", "-c", f"mkdir -p {ACCOUNT} && cat > {ACCOUNT}/.new && mv {ACCOUNT}/.new {ACCOUNT}/{name}"], input=text)
 
     def environment(self, node_name: str, pod_name: str = "") -> dict[str, str]:
-        """What the kubelet and the downward API give to the agent's container."""
+        """The environment that the kubelet and the downward API give to the agent's container."""
         return {"KUBERNETES_SERVICE_HOST": self.address, "KUBERNETES_SERVICE_PORT": str(self.port),
                 "MY_NODE_NAME": node_name, "MY_POD_NAME": pod_name or f"aws-node-{node_name}"}
 
     # MARK: objects
 
     def add(self, *objects: Object) -> None:
-        """Makes or replaces objects by their `kind`."""
+        """Creates or replaces objects by their `kind`."""
         plurals = {kind.kind: plural for plural, kind in KINDS.items()}
         for item in objects:
             self.ask("put", plural=plurals[item["kind"]], objects=[item])
@@ -129,14 +129,14 @@ class KubeAPI:
         return self.ask("get", plural=plural, name=name, namespace=namespace)
 
     def events(self) -> list[Object]:
-        """What clients have created of events.k8s.io/v1, oldest first."""
+        """The events.k8s.io/v1 objects that clients created, oldest first."""
         return sorted(self.ask("list", plural="events"), key=lambda item: int(item["metadata"]["resourceVersion"]))
 
     def annotation(self, pod: str, key: str = "vpc.amazonaws.com/pod-ips", namespace: str = "default") -> str | None:
         found = self.get("pods", pod, namespace)
         return ((found or {}).get("metadata", {}).get("annotations") or {}).get(key)
 
-    # MARK: what happened, and trouble
+    # MARK: recorded requests, and faults
 
     def requests(self, verb: str = "", plural: str = "", clear: bool = False) -> list[dict[str, Any]]:
         return [each for each in self.ask("requests", clear=clear)
@@ -146,7 +146,7 @@ class KubeAPI:
         return self.ask("watches")
 
     def fault(self, **fields: Any) -> None:
-        """Fields as in faults.Fault."""
+        """Injects a fault; the fields are those of faults.Fault."""
         self.ask("fault", **fields)
 
     def down(self) -> None:
@@ -158,7 +158,7 @@ class KubeAPI:
 
 def node(name: str, pods: int | None = 58, unschedulable: bool = False, labels: dict[str, str] | None = None,
          annotations: dict[str, str] | None = None) -> Object:
-    """A node as the kubelet registers it, as far as clients look at it."""
+    """A node as the kubelet registers it, reduced to the fields that clients read."""
     taints = [{"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}] if unschedulable else []
     capacity = {} if pods is None else {"capacity": {"pods": str(pods), "cpu": "4"}}
     return {"kind": "Node", "metadata": {"name": name, "labels": labels or {}, "annotations": annotations or {}},

@@ -1,4 +1,4 @@
-"""What goes wrong on purpose. A fault matches requests and is used up after `times` of them."""
+"""Injected faults. A fault matches requests and is used up after `times` of them."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from typing import Any
 
 @dataclass
 class Fault:
-    """Every field that is set must match; what then happens stands below them."""
+    """A fault applies if every set field matches; the fields below define its effect."""
 
     verb: str = ""  # get, list, watch, patch, create, proxy
     plural: str = ""
     name: str = ""
-    times: int = 1  # -1: for ever
-    # instead of the answer
+    times: int = 1  # -1: unlimited
+    # replaces the answer
     status: int = 0
     reason: str = ""
     retry_after: int | None = None
-    text: str | None = None  # this body rather than a Status
+    text: str | None = None  # the body instead of a Status
     # before the answer
     delay: float = 0.0
     stall: bool = False  # no answer until the client goes away
-    # of a watch, after so many events
+    # in a watch, after `after` events
     after: int = 0
     cut: bool = False  # half of the next event, then the connection breaks
-    garbage: bool = False  # the next event is no JSON
-    end: bool = False  # the stream ends regularly
-    hang: bool = False  # nothing more comes
-    expire: bool = False  # an ERROR event of 410
+    garbage: bool = False  # the next event is not JSON
+    end: bool = False  # the stream ends normally
+    hang: bool = False  # no further events
+    expire: bool = False  # an ERROR event with code 410
     big: int = 0  # the next event is padded to that many bytes
 
     def matches(self, verb: str, plural: str, name: str) -> bool:

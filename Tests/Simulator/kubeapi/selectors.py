@@ -1,11 +1,11 @@
-"""Field and label selectors, as far as servers and clients of tests use them."""
+"""Field and label selectors, limited to what servers and clients of tests use."""
 
 from __future__ import annotations
 
 import re
 from typing import Any
 
-# What the real API server can select by, beside metadata.name and metadata.namespace.
+# The fields that the real API server can select by, besides metadata.name and metadata.namespace.
 _FIELDS = {
     "pods": {"spec.nodeName", "status.phase", "status.podIP", "spec.schedulerName", "spec.serviceAccountName"},
     "nodes": {"spec.unschedulable"},
@@ -14,7 +14,7 @@ _FIELDS = {
 
 
 class BadSelector(Exception):
-    """Refused with 400, as the real server does."""
+    """The request gets a 400, as from the real server."""
 
 
 def _split(text: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Objects, their versions, and the history that watches are served from."""
+"""Objects, their versions, and the history for watches."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Object = dict[str, Any]
 
 
 class APIError(Exception):
-    """Becomes a `Status` object."""
+    """An error that becomes a `Status` object."""
 
     def __init__(self, code: int, reason: str, message: str, retry_after: int | None = None) -> None:
         super().__init__(message)
@@ -60,13 +60,13 @@ class Change:
 
 
 class Store:
-    """Every change has a version, one count for all kinds, as etcd has it. Not for several threads."""
+    """Every change gets a version from one counter for all kinds, as in etcd. Not thread-safe."""
 
     def __init__(self, history: int = 2000) -> None:
         self.version = 1000
         self._objects: dict[Kind, dict[tuple[str, str], Object]] = {kind: {} for kind in KINDS.values()}
         self._history: deque[Change] = deque(maxlen=history)
-        self._forgotten = self.version  # changes up to this one are no longer known
+        self._forgotten = self.version  # changes up to this version are no longer known
         self._listeners: dict[Kind, set[asyncio.Event]] = {kind: set() for kind in KINDS.values()}
 
     # MARK: reading
@@ -82,7 +82,7 @@ class Store:
                 if (namespace is None or space == namespace) and selected(item)]
 
     def since(self, kind: Kind, version: int) -> list[Change]:
-        """Raises 410 where changes after `version` were forgotten."""
+        """Raises 410 if changes after `version` are no longer known."""
         if version < self._forgotten:
             raise APIError(410, "Expired", f"too old resource version: {version} ({self._forgotten})")
         changes: list[Change] = []
@@ -115,7 +115,7 @@ class Store:
         return self._set(kind, key, None, item)
 
     def put(self, kind: Kind, namespace: str, item: Object) -> Object:
-        """Makes or replaces, whatever was there: for the test, not for clients."""
+        """Creates or replaces an object unconditionally: for the test, not for clients."""
         key = (namespace if kind.namespaced else "", item["metadata"]["name"])
         old = self._objects[kind].get(key)
         if old is not None:
@@ -132,7 +132,7 @@ class Store:
         new = merge(copy.deepcopy(old), patch)
         new["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"]
         if new == old:
-            return old  # no change, no version
+            return old  # no change, so no new version
         return self._set(kind, (namespace if kind.namespaced else "", name), old, new)
 
     def delete(self, kind: Kind, namespace: str, name: str) -> Object:
@@ -145,7 +145,7 @@ class Store:
         return gone
 
     def compact(self) -> None:
-        """Forgets the history: watches from any version but the last are too old."""
+        """Drops the history, so that watches from any version but the latest are too old."""
         self._history.clear()
         self._forgotten = self.version
 
@@ -171,7 +171,7 @@ class Store:
 
 
 def merge(target: Any, patch: Any) -> Any:
-    """RFC 7386."""
+    """Applies a JSON merge patch (RFC 7386)."""
     if not isinstance(patch, dict):
         return patch
     if not isinstance(target, dict):

@@ -1,4 +1,4 @@
-"""Which addresses of a subnet are free: lowest first, never one twice, never a reserved one."""
+"""Allocates addresses of a subnet: the lowest first, never one twice, never a reserved one."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ _BLOCK = 1 << (32 - PREFIX_LENGTH)
 
 
 class SubnetAddresses:
-    """The IPv4 addresses of one subnet. Not locked: the world's lock guards it."""
+    """The IPv4 addresses of one subnet. Not thread-safe: the caller holds the world's lock."""
 
     def __init__(self, cidr: str) -> None:
         self.network = ipaddress.IPv4Network(cidr)
         self._base = int(self.network.network_address)
         self._state = bytearray(self.network.num_addresses)
-        # the network, the gateway, the resolver, one for the future, the broadcast address
+        # the network, the gateway, the DNS resolver, one reserved for future use, the broadcast address
         for offset in (0, 1, 2, 3, self.network.num_addresses - 1):
             self._state[offset] = _AWS
         self._reservations: dict[str, int] = {}
 
     @property
     def free(self) -> int:
-        """AvailableIpAddressCount: what a prefix reservation holds does not count."""
+        """AvailableIpAddressCount: addresses in a prefix reservation do not count."""
         return self._state.count(_FREE) + self._state.count(_EXPLICIT_RESERVED)
 
     def take(self, count: int) -> list[str]:
@@ -56,10 +56,10 @@ class SubnetAddresses:
         self._state[offset] = _TAKEN
 
     def take_prefixes(self, count: int) -> list[str]:
-        """The `count` lowest free /28 blocks, those of prefix reservations first.
+        """The `count` lowest free /28 blocks; those in prefix reservations come first.
 
-        Raises as EC2 does: InvalidParameterValue when the subnet has too few addresses at all, InsufficientCidrBlocks
-        when it has enough but no hole is wide enough.
+        Raises as EC2 does: InvalidParameterValue if the subnet has too few free addresses in total,
+        InsufficientCidrBlocks if it has enough, but too few free blocks.
         """
         blocks = self._blocks(_PREFIX_RESERVED, count)
         if len(blocks) < count:
@@ -98,7 +98,7 @@ class SubnetAddresses:
             self._state[each] = self._reserved_state(each)
 
     def reserve(self, cidr: str, kind: str) -> None:
-        """A subnet CIDR reservation of type `prefix` or `explicit`; what is taken stays taken."""
+        """Adds a subnet CIDR reservation of type `prefix` or `explicit`; addresses in use stay in use."""
         network = ipaddress.IPv4Network(cidr)
         state = _PREFIX_RESERVED if kind == "prefix" else _EXPLICIT_RESERVED
         self._reservations[cidr] = state
@@ -116,7 +116,7 @@ class SubnetAddresses:
                 self._state[each] = _FREE
 
     def lowest_of_each_free_block(self) -> list[str]:
-        """One address in every wholly free /28: taking them all leaves no room for a prefix."""
+        """One address in every completely free /28: taking all of them leaves no room for a prefix."""
         return [self._address(offset) for offset in self._blocks(_FREE, len(self._state))]
 
     def _blocks(self, state: int, count: int) -> list[int]:

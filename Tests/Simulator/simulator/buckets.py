@@ -1,4 +1,4 @@
-"""Request throttling as EC2's: a token bucket for each action."""
+"""Request throttling like EC2's: a token bucket for each action."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NARROWING = ("Filter.", "MaxResults", "NetworkInterfaceId.", "InstanceId.", "Gr
 
 
 def is_narrow(parameters: dict[str, str]) -> bool:
-    """Whether a describe names, filters or pages what it wants."""
+    """Whether a describe call names, filters or pages its results."""
     return any(name.startswith(_NARROWING) for name in parameters)
 
 
@@ -43,7 +43,7 @@ class TokenBucket:
 
 
 class RequestBuckets:
-    """All buckets of the account and region. Off until `enabled`; switching on fills them."""
+    """All buckets of the account and region. Off until `enabled`; enabling fills them."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -62,14 +62,14 @@ class RequestBuckets:
             self._buckets.clear()
 
     def resize(self, action: str, capacity: float, refill_per_second: float) -> None:
-        """Gives one action a bucket of another size, so that a test need not make a hundred calls first."""
+        """Changes the size of one action's bucket, so that a test need not make a hundred calls first."""
         with self._lock:
             self._sizes[action] = (capacity, refill_per_second)
             self._buckets.pop(action, None)
             self._buckets.pop(f"{action} unfiltered", None)
 
     def admit(self, action: str, parameters: dict[str, str]) -> bool:
-        """Whether this call goes through; one that does costs a token."""
+        """Whether this call is admitted; an admitted call costs a token."""
         if not self._enabled:
             return True
         name, size = self._bucket_for(action, parameters)

@@ -1,4 +1,4 @@
-"""One request to a daemon: a line of JSON each way over its unix socket. Standard library alone."""
+"""One request to a daemon: a line of JSON each way over its unix socket. Standard library only."""
 
 from __future__ import annotations
 

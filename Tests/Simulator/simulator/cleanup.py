@@ -1,4 +1,4 @@
-"""Ends and removes what a simulated VPC left, whether or not its daemon lives. Standard library alone."""
+"""Stops and removes everything of a simulated VPC, whether or not its daemon runs. Standard library only."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _DEADLINE_SECONDS = 10.0
 
 
 def remove(name: str) -> bool:
-    """Ends the daemon of `name` and removes every process, namespace, mount and file of it. Whether there was anything."""
+    """Stops the daemon of `name`; removes its processes, namespaces, mounts and files. Returns whether any existed."""
     home = registry.home(name)
     if not home.exists() and not home.is_symlink():
         return False
@@ -39,12 +39,12 @@ def remove(name: str) -> bool:
     try:
         registry.ROOT.rmdir()
     except OSError:
-        pass  # others are up
+        pass  # other simulated VPCs exist
     return True
 
 
 def remove_instance_namespaces(namespaces: Path, instance: str) -> None:
-    """Ends every process in the instance and in its pods' namespaces, then lets the namespaces go."""
+    """Kills every process in the instance and in its pods' namespaces, then releases the namespaces."""
     network, mounts = namespaces / f"{instance}.net", namespaces / f"{instance}.mnt"
     _end_processes(network, mounts)
     for file in (mounts, network):
@@ -53,7 +53,7 @@ def remove_instance_namespaces(namespaces: Path, instance: str) -> None:
 
 
 def process_started(pid: int) -> str | None:
-    """The kernel's start time of a process, which tells it from a later one with the same number."""
+    """The kernel's start time of a process, which distinguishes it from a later one with the same PID."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
     except (OSError, IndexError):
@@ -88,7 +88,7 @@ def _is_zombie(pid: int) -> bool:
 
 
 def _end_processes(network: Path, mounts: Path) -> None:
-    """Kills until nothing is left: a process may fork while it is looked for."""
+    """Kills processes until none is left: a process may fork during the search."""
     own = {_identity(Path("/proc/self/ns/net")), _identity(Path("/proc/self/ns/mnt"))}
     inside = {_identity(network), _identity(mounts), *_pod_namespaces(mounts)} - own - {None}
     until = time.monotonic() + _DEADLINE_SECONDS
@@ -110,12 +110,12 @@ def _pod_namespaces(mounts: Path) -> set[int]:
         return set()
     done = subprocess.run(["nsenter", f"--mount={mounts}", "sh", "-c", "stat -c %i /run/netns/* 2>/dev/null || true"],
                           capture_output=True, text=True, check=False)
-    # a file there that is no namespace has an inode of the tmpfs, which no process shows as its namespace
+    # a file there that is not a namespace has an inode of the tmpfs, which matches no process's namespace
     return {int(each) for each in done.stdout.split()}
 
 
 def _processes_in(namespaces: set[int | None]) -> list[int]:
-    """Those with their network or mounts there, and their children wherever they are; never this process."""
+    """Processes with their network or mount namespace there, and all their descendants; never this process."""
     parents: dict[int, int] = {}
     found: set[int] = set()
     daemon_threads = {os.getpid()}

@@ -1,4 +1,4 @@
-"""The command line. Imports moto only for `up`."""
+"""The command line. It imports moto only for `up`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .channel import CommandError, ask
 
 def main() -> int:
     words = sys.argv[1:]
-    if "--" in words:  # what follows is a command's own
+    if "--" in words:  # the words after `--` are the command's own
         cut = words.index("--")
         words, command = words[:cut], words[cut + 1:]
     else:
@@ -51,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
 
     def simple(path: str, command: str, text: str, parent: Any = commands, show: Callable[[Any], None] | None = None,
                **fields: Any) -> argparse.ArgumentParser:
-        """A command that sends its options as they are; `--json` shows the result raw."""
+        """A command that passes its options on unchanged; `--json` shows the raw result."""
 
         def act(arguments: argparse.Namespace) -> None:
             given = {name: value for name, value in vars(arguments).items()
@@ -225,7 +225,7 @@ def _exec(arguments: argparse.Namespace) -> int:
     try:
         os.environ.update(registry.ready(arguments.name)["environment"])
     except registry.NotRunning:
-        pass  # the daemon is gone; its namespaces can still be looked at
+        pass  # the daemon is gone; its namespaces can still be inspected
     words = registry.enter_command(network, mounts) + arguments.command
     os.execvp(words[0], words)
 

@@ -23,14 +23,14 @@ LAUNCHER = Path(__file__).resolve().parent.parent / "vpcsim"
 
 
 def _with_environment() -> dict[str, str]:
-    """This process's own virtual environment serves the daemon, too, if it is one that setup-venv made."""
+    """Makes the daemon use this process's virtual environment, if setup-venv made it."""
     if "VPCSIM_VENV" not in os.environ and (Path(sys.prefix) / ".requirements").exists():
         return {**os.environ, "VPCSIM_VENV": sys.prefix}
     return dict(os.environ)
 
 
 class Instance:
-    """An instance that is up. Commands run in its network and mount namespaces."""
+    """A running instance. Commands run in its network and mount namespaces."""
 
     def __init__(self, simulator: Simulator, described: dict[str, Any]) -> None:
         self._simulator = simulator
@@ -43,7 +43,7 @@ class Instance:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a program in the instance needs to find the simulated AWS."""
+        """The environment variables that a program in the instance needs to find the simulated AWS."""
         return dict(self._simulator.ready["environment"])
 
     def command(self, words: list[str], directory: str | None = None) -> list[str]:
@@ -51,13 +51,13 @@ class Instance:
 
     def run(self, words: list[str], check: bool = True, timeout: float = 60, env: dict[str, str] | None = None,
             input: str | bytes | None = None, text: bool = True, cwd: str | None = None) -> subprocess.CompletedProcess[Any]:
-        """Runs a command to its end, its output captured. `env` is added to this process's and the simulator's."""
+        """Runs a command to its end and captures its output. `env` extends this process's and the simulator's."""
         return subprocess.run(self.command(words, cwd), check=check, timeout=patient(timeout), env=self._environment(env),
                               input=input, capture_output=True, text=text)
 
     def popen(self, words: list[str], env: dict[str, str] | None = None, cwd: str | None = None,
               **options: Any) -> subprocess.Popen[Any]:
-        """Starts a command; its process id is the command's own (nsenter executes it)."""
+        """Starts a command; its PID is the command's own (nsenter executes it)."""
         return subprocess.Popen(self.command(words, cwd), env=self._environment(env), **options)
 
     def enis(self) -> list[dict[str, Any]]:
@@ -71,7 +71,7 @@ class Instance:
 
 
 class Simulator:
-    """One simulated VPC. It ends with this process, unless it `outlives` it: then `vpcsim --name NAME down` ends it.
+    """One simulated VPC. It ends with this process, unless `outlives` is set: then `vpcsim --name NAME down` ends it.
     `options` are those of `up`, with underscores: throttle, verify_signatures, imds_lag, …"""
 
     def __init__(self, name: str | None = None, state: Path | None = None, log: Path | None = None, outlives: bool = False,
@@ -86,13 +86,13 @@ class Simulator:
 
     @classmethod
     def attach(cls, name: str) -> Simulator:
-        """One that somebody else started."""
+        """A simulated VPC that another process started."""
         simulator = cls(name)
         simulator.ready = registry.ready(name)
         return simulator
 
     def start(self, deadline: float = 60.0) -> Simulator:
-        """Raises RuntimeError with the daemon's words when it does not come up."""
+        """Raises RuntimeError with the daemon's output if it does not start."""
         words = [str(LAUNCHER), "up", "--background" if self._outlives else "--lifeline", "--name", self.name]
         if self._state:
             words += ["--state", str(self._state)]
@@ -125,7 +125,7 @@ class Simulator:
         return self
 
     def stop(self) -> None:
-        """Removes everything, whatever state it is in."""
+        """Removes everything, whatever its state."""
         from .cleanup import remove
 
         remove(self.name)
@@ -143,7 +143,7 @@ class Simulator:
         self.stop()
 
     def ask(self, command: str, /, **arguments: Any) -> Any:
-        """Any command of control.py."""
+        """Runs any command of control.py."""
         return ask(self.name, command, **arguments)
 
     # MARK: instances
@@ -169,7 +169,7 @@ class Simulator:
         network, mounts = registry.namespace_files(self.name, place)
         return subprocess.run(registry.enter_command(network, mounts) + words, **options)
 
-    # MARK: what happened
+    # MARK: counts and reports
 
     def counts(self, reset: bool = False) -> dict[str, Any]:
         return self.ask("counts", reset=reset)
@@ -180,14 +180,14 @@ class Simulator:
     def internet(self, reset: bool = False) -> dict[str, Any]:
         return self.ask("internet", reset=reset)
 
-    # MARK: trouble
+    # MARK: faults
 
     def fault(self, action: str, **fields: Any) -> None:
-        """Fields as in faults.Fault: code, message, http, times, when, delay, body, size, truncate, drop, …"""
+        """Adds a fault; fields as in faults.Fault: code, message, http, times, when, delay, body, size, truncate, drop, …"""
         self.ask("fault.add", action=action, **fields)
 
     def clear_faults(self, caller: str | None = None) -> int:
-        """All of them, or those meant for one caller."""
+        """Removes all faults, or those for one caller."""
         return self.ask("fault.clear", **({"caller": caller} if caller else {}))
 
     def throttle(self, on: bool) -> None:

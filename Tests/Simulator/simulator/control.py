@@ -1,4 +1,4 @@
-"""The daemon's commands, by name; each takes keyword arguments and returns what JSON can hold."""
+"""The daemon's commands by name. Each takes keyword arguments and returns a JSON value."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Control:
         self._listener.close()
 
     def run(self, command: str, arguments: dict[str, Any]) -> Any:
-        """Raises ValueError for an unknown command or argument, and what the command raises."""
+        """Raises ValueError for an unknown command or argument, and any error of the command."""
         action = self._commands.get(command)
         if action is None:
             raise ValueError(f"command {command!r} is unknown")
@@ -92,7 +92,7 @@ class Control:
                 answer = {"ok": True, "result": self.run(asked["command"], asked["arguments"])}
             except (ValueError, KeyError, EC2Error, ServiceException, RuntimeError) as error:
                 answer = {"ok": False, "error": str(error)}
-            except Exception as error:  # a bug here must reach the person who typed the command
+            except Exception as error:  # an internal error must reach the person who typed the command
                 answer = {"ok": False, "error": f"simulator: {error!r}"}
             try:
                 connection.sendall(json.dumps(answer).encode() + b"\n")

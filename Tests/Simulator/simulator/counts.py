@@ -1,4 +1,4 @@
-"""How often each action was called, by whom, how it went, and whose calls are being answered."""
+"""Counts the calls of each action by caller and result, and the calls in progress."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class CallCounts:
 
     @contextmanager
     def running(self, caller: str) -> Iterator[None]:
-        """A call that is being answered: it is counted when it ends."""
+        """Marks a call as in progress. The call is counted when it ends."""
         with self._lock:
             self._running[caller] += 1
         try:

@@ -1,4 +1,4 @@
-"""The instance role, its policy, and the credentials that IMDS hands out for it: real ones of moto's IAM and STS."""
+"""The instance role, its policy, and the credentials that IMDS returns for it. moto's IAM and STS issue them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 ROLE = "vpcsim-node-role"
 ACCOUNT = "123456789012"
 
-# AmazonEKS_CNI_Policy, what IPv6 and the metrics helper need besides, and subnet discovery
+# AmazonEKS_CNI_Policy, additional permissions for IPv6 and the metrics helper, and subnet discovery
 _NODE_ACTIONS = [
     "ec2:AssignPrivateIpAddresses", "ec2:AttachNetworkInterface", "ec2:CreateNetworkInterface",
     "ec2:DeleteNetworkInterface", "ec2:DescribeInstances", "ec2:DescribeTags", "ec2:DescribeNetworkInterfaces",
@@ -32,7 +32,7 @@ class Issued:
 
 
 class RoleCredentials:
-    """Credentials for each caller, renewed when less than a sixth of their lifetime is left, as IMDS does."""
+    """Credentials for each caller, renewed when less than a sixth of their lifetime is left, as in IMDS."""
 
     def __init__(self, region: str, lifetime: float) -> None:
         from moto.iam.models import iam_backends
@@ -65,7 +65,7 @@ class RoleCredentials:
         return f"arn:aws:sts::{ACCOUNT}:assumed-role/{ROLE}/{caller}"
 
     def current(self, caller: str) -> Issued:
-        """What IMDS shows this instance now."""
+        """The credentials that IMDS shows this instance now."""
         now = time.time()
         with self._lock:
             issued = self._issued.get(caller)
@@ -78,7 +78,7 @@ class RoleCredentials:
             return issued
 
     def rotate(self) -> None:
-        """What was handed out stays valid for its time; the next request for credentials gets new ones."""
+        """Issued credentials stay valid for their lifetime; the next request for credentials gets new ones."""
         with self._lock:
             self._issued.clear()
 

@@ -1,4 +1,4 @@
-"""The simulated VPC's process: builds everything, says that it is ready, and takes everything down at the end."""
+"""The simulated VPC's process: it builds everything, reports that it is ready, and removes everything at the end."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .settings import Settings
 def serve(settings: Settings, state: Path | None, lifeline: bool = False) -> int:
     """Runs until SIGTERM or SIGINT, or with `lifeline` until standard input ends.
 
-    Prints `ready` and writes the ready file once everything answers.
+    Prints `ready` and writes the ready file once every service answers.
     """
     home = _make_home(settings.name, state)
     stop = threading.Event()
@@ -56,7 +56,7 @@ def serve(settings: Settings, state: Path | None, lifeline: bool = False) -> int
 
 
 def _await_end_of_input(stop: threading.Event) -> None:
-    # not sys.stdin: a thread that waits in its lock makes the interpreter abort at the end
+    # not sys.stdin: a thread that waits for its lock makes the interpreter abort at exit
     while os.read(0, 4096):
         pass
     stop.set()

@@ -1,4 +1,4 @@
-"""Filters and pages of the describe calls."""
+"""Filters and pages of describe calls."""
 
 from __future__ import annotations
 
@@ -75,9 +75,9 @@ def subnets_matching(subnets: Iterable[Any], filters: dict[str, list[str]]) -> l
 
 def page(items: list[Any], max_results: int | None, token: str | None, named: bool,
          names: str) -> tuple[list[Any], str | None]:
-    """The page that `token` stands for, and the token of the next.
+    """The page that `token` refers to, and the token of the next page.
 
-    Raises as EC2 does for a page size out of 5…1000, for a page of named things, for a token that is none.
+    Raises as EC2 does for a page size outside 5…1000, for paging of named resources, and for an invalid token.
     """
     if max_results is not None:
         if max_results < 5:
@@ -95,7 +95,7 @@ def page(items: list[Any], max_results: int | None, token: str | None, named: bo
             start = int(base64.b64decode(token, validate=True).decode().removeprefix("page-"))
         except (binascii.Error, ValueError):
             raise EC2Error("InvalidPaginationToken", f"The token '{token}' is invalid") from None
-    # unpaged, EC2 answers with everything; a bound of its own keeps one answer from growing without end
+    # without a page size EC2 returns everything; its own upper bound limits the size of one answer
     end = start + (max_results or 1000)
     following = base64.b64encode(f"page-{end}".encode()).decode() if end < len(items) else None
     return items[start:end], following

@@ -1,6 +1,6 @@
-"""The EC2 actions that moto lacks or does loosely, laid over moto's own answers.
+"""The EC2 actions that moto lacks or implements loosely. They override moto's own answers.
 
-`install` puts an `OverlaidEC2` in the place where moto's server looks for its EC2.
+`install` replaces the EC2 of moto's server with an `OverlaidEC2`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class OverlaidEC2(EC2Response):
         except EC2Error as error:
             return error.status, {"Content-Type": "text/xml;charset=UTF-8", "server": "amazon.com"}, error.xml()
 
-    # what moto words for IAM, EC2 words otherwise
+    # moto uses IAM's error texts here; EC2 has its own
     def _authenticate_and_authorize_normal_action(self, resource: str = "*") -> None:
         try:
             super()._authenticate_and_authorize_normal_action(resource)
@@ -48,11 +48,11 @@ class OverlaidEC2(EC2Response):
                 raise EC2Error("UnauthorizedOperation", "You are not authorized to perform this operation. "
                                + str(getattr(error, "message", "")), 403) from None
             raise auth_failure() from None
-        except (KeyError, IndexError, ValueError):  # headers that no signer writes
+        except (KeyError, IndexError, ValueError):  # malformed headers, which no signer writes
             raise auth_failure() from None
 
     def describe_instance_types(self) -> ActionResult:
-        self.error_on_dryrun()  # moto answers in full: 800 types, which takes it two seconds
+        self.error_on_dryrun()  # without this moto builds the full answer: 800 types, which takes two seconds
         return super().describe_instance_types()
 
     def describe_security_groups(self) -> ActionResult:
@@ -191,7 +191,7 @@ class OverlaidEC2(EC2Response):
         self.world.cidrs_changed()
         return answer
 
-    # MARK: what hangs together with interfaces
+    # MARK: resources that depend on interfaces
 
     def delete_subnet(self) -> ActionResult:
         subnet_id = self._get_param("SubnetId")
@@ -234,7 +234,7 @@ class OverlaidEC2(EC2Response):
             raise EC2Error("InvalidParameterValue", f"a parameter's value is not valid: {error}") from None
 
     def _check_form(self) -> None:
-        """EC2 refuses what it does not know; moto passes over it."""
+        """Rejects unknown versions and parameters, as EC2 does; moto ignores them."""
         action = self._get_action()
         shape = get_service_model("ec2").operation_model(action).input_shape
         version = (self.querystring.get("Version") or [""])[0]
@@ -271,7 +271,7 @@ class OverlaidEC2(EC2Response):
 
 
 def install(world: Any) -> None:
-    """Call it once, before moto's server builds its EC2 application."""
+    """Must be called once, before moto's server builds its EC2 application."""
     OverlaidEC2.world = world
     for pattern in urls.url_paths:
         urls.url_paths[pattern] = OverlaidEC2.dispatch

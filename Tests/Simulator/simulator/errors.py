@@ -1,4 +1,4 @@
-"""Errors as EC2 words them, and the XML around them."""
+"""EC2's error texts and the XML that contains them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from xml.sax.saxutils import escape
 
 
 class EC2Error(Exception):
-    """A refusal by EC2: its code, its message, its HTTP status."""
+    """An error from EC2: its code, message and HTTP status."""
 
     def __init__(self, code: str, message: str, status: int = 400) -> None:
         super().__init__(f"{code}: {message}")
@@ -26,7 +26,7 @@ def error_xml(code: str, message: str) -> str:
 
 
 def query_error_xml(code: str, message: str) -> str:
-    """The shape of the other query services (STS, CloudWatch)."""
+    """The error format of the other query services (STS, CloudWatch)."""
     return (f"<ErrorResponse><Error><Type>Sender</Type><Code>{escape(code)}</Code><Message>{escape(message)}</Message>"
             f"</Error><RequestId>{uuid.uuid4()}</RequestId></ErrorResponse>")
 

@@ -1,8 +1,8 @@
-"""The data plane between instances: one namespace that routes, and drops what a VPC would drop.
+"""The data plane between instances: one namespace that routes packets and drops those that a VPC would drop.
 
-An ENI is a veth from here to the instance. An address or prefix is one route here, so the reverse lookup of nftables'
-`fib saddr . iif` is the source check. On a kernel without nf_tables, the strict reverse-path filter of each ENI's device
-is. See README.md, «Data plane».
+An ENI is a veth pair from here to the instance. Each address or prefix is one route here, so the reverse lookup of nftables'
+`fib saddr . iif` is the source check. On a kernel without nf_tables, the strict reverse-path filter of each ENI's device is
+the source check. See README.md, «Data plane».
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ EC2_ADDRESS = "198.18.0.1"
 INTERNET_ADDRESS = "198.51.100.10"
 PEER_ADDRESS = "172.29.0.10"  # a private network beyond the VPC, reached without a public address
 PEER_CIDR = "172.29.0.0/16"
-_NEXT_HOP = "169.254.0.2"  # every instance, seen from its ENI's far end; a static neighbour, nobody owns it
+_NEXT_HOP = "169.254.0.2"  # the instance at the far end of any ENI; a static neighbour, which nobody owns
 _NEXT_HOP6 = "fe80::2"
 _MTU = 9001
 
@@ -83,7 +83,7 @@ class Port:
 
 class Fabric:
     def __init__(self, path: Path, internet: Path, nat_gateway: bool) -> None:
-        """Makes the namespaces `path` and `internet` and joins them."""
+        """Creates the namespaces `path` and `internet` and connects them."""
         self.path = path
         self._ports: dict[str, Port] = {}
         self._vpc_cidrs: set[str] = set()
@@ -117,18 +117,18 @@ class Fabric:
         self._ip.run([f"route add {PEER_CIDR} via {INTERNET_ADDRESS} dev internet"])
 
     def set_vpc_cidrs(self, cidrs: set[str]) -> None:
-        """Makes the VPC's CIDRs exactly these: their addresses that no ENI owns lead nowhere."""
+        """Sets the VPC's CIDRs to exactly these. Their addresses that no ENI owns are blackholed."""
         self._ip.run([f"route del blackhole {each}" for each in sorted(self._vpc_cidrs - cidrs)]
                      + [f"route add blackhole {each}" for each in sorted(cidrs - self._vpc_cidrs)])
         self._vpc_cidrs = set(cidrs)
 
     def add_gateway(self, address: str) -> None:
-        """A subnet's router: the fabric answers for it."""
+        """Adds the address of a subnet's router; the fabric answers for it."""
         self._ip.run([f"addr add {address}/{128 if ':' in address else 32} dev lo"])
 
     def attach(self, interface_id: str, mac: str, owner: str, inside: str, network: Path, routes: set[str],
                source_check: bool, inside_mtu: int = 1500) -> None:
-        """The ENI appears in the instance's namespace `network` as `inside`, down and without addresses."""
+        """Attaches the ENI: it appears in the instance's namespace `network` as `inside`, down and without addresses."""
         device = f"e-{interface_id[-13:]}"
         self._ip.run([
             f"link add name {device} mtu {_MTU} type veth peer name {inside} address {mac} mtu {inside_mtu} netns {network}",
@@ -151,13 +151,13 @@ class Fabric:
         try:
             self._ip.run([f"link del dev {port.device}"])
         except IPBatchError as error:
-            if "Cannot find device" not in str(error):  # it went with the instance's namespace
+            if "Cannot find device" not in str(error):  # it disappeared with the instance's namespace
                 raise
         self._nft("\n".join(f"{verb} element inet vpc {name} {{ \"{port.device}\" }}"
                             for name in ("unchecked", "imds_off") for verb in ("add", "delete")))
 
     def set_routes(self, interface_id: str, routes: set[str]) -> None:
-        """Makes the ENI's addresses and prefixes exactly `routes`. Does nothing for an ENI that is not attached."""
+        """Sets the ENI's addresses and prefixes to exactly `routes`. Does nothing for an ENI that is not attached."""
         port = self._ports.get(interface_id)
         if port is None:
             return
@@ -169,15 +169,15 @@ class Fabric:
         self._set_member("unchecked", interface_id, not on)
 
     def set_imds(self, interface_id: str, on: bool) -> None:
-        """Off: packets of this ENI to the metadata service vanish."""
+        """Off: the fabric drops this ENI's packets to the metadata service."""
         self._set_member("imds_off", interface_id, not on)
 
     def set_public(self, address: str, public: bool) -> None:
-        """Whether an internet gateway maps a public address to this private one."""
+        """Sets whether an internet gateway maps a public address to this private one."""
         self._nft(f"{'add' if public else 'delete'} element inet vpc public4 {{ {address} }}")
 
     def drops(self, reset: bool = False) -> dict[str, Any]:
-        """What the fabric dropped since the start or the last reset. Without nf_tables in total only."""
+        """What the fabric dropped since the start or the last reset; without nf_tables, only the total."""
         if not self._has_nftables:
             return self._filtered(reset)
         text = self._thread.run(lambda: subprocess.run(
@@ -190,7 +190,7 @@ class Fabric:
         return report
 
     def _filtered(self, reset: bool) -> dict[str, Any]:
-        """The same by the count of the reverse-path filter."""
+        """The same from the counters of the reverse-path filter."""
         lines = self._thread.run(lambda: Path("/proc/thread-self/net/netstat").read_text(encoding="ascii")).splitlines()
         names, values = (line.split() for line in lines if line.startswith("TcpExt:"))
         filtered = int(values[names.index("IPReversePathFilter")])
@@ -201,7 +201,7 @@ class Fabric:
                 "flows": {"unowned_source": [], "no_public_address": [], "unassigned_destination": []}}
 
     def run(self, action: Callable[[], Any]) -> Any:
-        """Does something in the fabric's namespace."""
+        """Runs an action in the fabric's namespace."""
         return self._thread.run(action)
 
     def close(self) -> None:
@@ -264,7 +264,7 @@ class Fabric:
 
 
 def _kernel_has_nftables() -> bool:
-    """Whether nfnetlink answers for nf_tables; the question loads the module."""
+    """Whether nfnetlink answers for nf_tables; the query loads the module."""
     asked = subprocess.run(["nft", "list", "tables"], capture_output=True, check=False)
     return asked.returncode == 0
 

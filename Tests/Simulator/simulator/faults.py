@@ -1,4 +1,4 @@
-"""Faults put in the way of requests: before the act, after it (the answer is lost), or once the answer is sent (a kill)."""
+"""Fault injection into requests: before the action, after it (the answer is lost), or once the answer is sent (a kill)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 class Fault:
     """One fault. `action` and `caller` are globs.
 
-    EC2's actions are named plainly, those of others `sts:…`, paths of IMDS `imds:/latest/…`.
+    EC2's actions have their plain names, those of other services `sts:…`, paths of IMDS `imds:/latest/…`.
     """
 
     action: str
@@ -26,11 +26,11 @@ class Fault:
     delay: float = 0.0
     caller: str = "*"
     body: str | None = None  # sent instead of an error document
-    size: int = 0  # the body is padded to so many bytes
-    truncate: int = -1  # so many bytes are sent of the body promised, then the connection ends
-    drop: bool = False  # the connection ends without an answer
-    only_delay: bool = False  # the request is slow, and otherwise undisturbed
-    kill: int = 0  # the process that is killed then (SIGKILL); the connection ends without an answer, unless there was one
+    size: int = 0  # pads the body to this many bytes
+    truncate: int = -1  # sends this many bytes of the announced body, then closes the connection
+    drop: bool = False  # closes the connection without an answer
+    only_delay: bool = False  # delays the request and changes nothing else
+    kill: int = 0  # the process to kill then (SIGKILL); the connection closes without an answer, unless one was sent
 
 
 class FaultTable:
@@ -40,7 +40,7 @@ class FaultTable:
         self._met: list[Fault] = []
 
     def add(self, fault: Fault) -> None:
-        """Raises ValueError naming what is wrong."""
+        """Raises ValueError with the reason for an invalid fault."""
         if fault.when not in ("before", "after", "answered"):
             raise ValueError(f"when {fault.when!r} is none of before, after and answered")
         if fault.kill < 0 or fault.kill == 1:
@@ -59,7 +59,7 @@ class FaultTable:
             self._faults.append(fault)
 
     def clear(self, caller: str | None = None) -> int:
-        """Takes all faults away, or those meant for one caller; returns how many."""
+        """Removes all faults, or those for one caller; returns how many."""
         with self._lock:
             kept = [fault for fault in self._faults if caller is not None and fault.caller != caller]
             count = len(self._faults) - len(kept)
@@ -68,7 +68,7 @@ class FaultTable:
 
     @contextmanager
     def met(self, action: str, caller: str) -> Iterator[Fault | None]:
-        """The first fault that fits, one use of it spent; it is under way as long as the request."""
+        """The first matching fault. One use of it is spent; it is in progress as long as the request."""
         with self._lock:
             fault = self._take(action, caller)
             if fault is not None:
@@ -91,11 +91,11 @@ class FaultTable:
         return None
 
     def listed(self) -> list[dict[str, Any]]:
-        """Those that wait for a request."""
+        """Faults that wait for a request."""
         with self._lock:
             return [asdict(fault) for fault in self._faults]
 
     def under_way(self) -> list[dict[str, Any]]:
-        """Those that a request has met whose end is not reached."""
+        """Faults that matched a request that has not ended yet."""
         with self._lock:
             return [asdict(fault) for fault in self._met]

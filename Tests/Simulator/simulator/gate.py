@@ -1,4 +1,4 @@
-"""What every AWS request passes on its way to moto: counting, buckets, denials, latency, faults."""
+"""The steps that every AWS request passes on its way to moto: counting, buckets, denials, latency, faults."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Gate:
         self.faults = FaultTable()
 
     def set_latency(self, action: str, seconds: float) -> dict[str, float]:
-        """Every call of `action` (a glob) takes so much longer; 0 takes it back. Returns what is set."""
+        """Adds this latency to every call of `action` (a glob); 0 removes it. Returns all latencies."""
         if not 0 <= seconds <= 600:
             raise ValueError(f"latency {seconds} is not between 0 and 600 seconds")
         with self._lock:
@@ -60,7 +60,7 @@ class Gate:
             self._denied.add(action)
 
     def allow(self, action: str) -> bool:
-        """Whether it was denied before."""
+        """Ends the denial of an action. Returns whether it was denied before."""
         with self._lock:
             before = action in self._denied
             self._denied.discard(action)
@@ -71,7 +71,7 @@ class Gate:
         return sorted(self._denied)
 
     def warm_up(self) -> None:
-        """Lets moto load what its first answers need, so that nobody's first call is slow."""
+        """Lets moto load what its first answers need, so that no first call is slow."""
         scope = f"Credential=AKIAWARMUPWARMUPWARM/20200101/{self._region}/ec2/aws4_request, SignedHeaders=host, Signature=0"
         for action in ("DescribeSubnets", "DescribeNetworkInterfaces", "DescribeInstances", "DescribeInstanceTypes&InstanceType.1=m5.large"):
             headers = {"Host": "localhost", "Content-Type": "application/x-www-form-urlencoded",
@@ -126,7 +126,7 @@ class Gate:
         return reply
 
     def _service(self, request: Request, parameters: dict[str, str]) -> tuple[str, EC2Error | None]:
-        """The service that a request is meant for, and what is wrong with its signature's form."""
+        """The service that a request addresses, and any error in the form of its signature."""
         scope = _SCOPE.search(request.headers.get("Authorization", ""))
         if scope is None:
             service = _UNSIGNED.get(parameters.get("Action", ""))
@@ -175,13 +175,13 @@ class Gate:
 
         try:
             reply.body = b"".join(self._application(environ, start_response))
-        except Exception as error:  # moto's way to say that it lacks something
+        except Exception as error:  # moto raises various exceptions for what it does not implement
             return Reply(500, {"Content-Type": "text/xml"}, error_xml("InternalError", f"simulator: {error!r}").encode())
         return reply
 
 
 def faulty_reply(fault: Fault, document: str) -> Reply:
-    """The answer that a fault puts in place of the real one. Whoever is to be killed is dead before it is sent."""
+    """The answer that a fault puts in place of the real one. A process to be killed is dead before the answer is sent."""
     if fault.kill:
         _kill(fault.kill)
         return Reply(drop=True)

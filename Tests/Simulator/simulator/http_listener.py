@@ -1,4 +1,4 @@
-"""A small HTTP/1.1 server with kept connections and bounded requests, on a socket made elsewhere."""
+"""A small HTTP/1.1 server with keep-alive connections and bounded requests, on an existing socket."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ class Reply:
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b""
-    hop_limit: int = 0  # of the packets that carry it; 0: the machine's
+    hop_limit: int = 0  # IP TTL of the answer's packets; 0: the machine's default
     truncate: int = -1
     drop: bool = False
-    sent: Callable[[], None] | None = None  # called once the reply is on its way
+    sent: Callable[[], None] | None = None  # called once the reply is sent
 
 
 class HTTPListener(ThreadingMixIn, BaseServer):
-    """Answers each request by `respond`, each connection on a thread of its own."""
+    """Answers each request with `respond`, each connection on a thread of its own."""
 
     daemon_threads = True
     block_on_close = False
@@ -81,7 +81,7 @@ class HTTPListener(ThreadingMixIn, BaseServer):
         request.close()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A peer that goes away in the middle is no news."""
+        """Ignores peers that disconnect early."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -110,7 +110,7 @@ class _Handler(BaseHTTPRequestHandler):
         if not 0 <= length <= _BODY_LIMIT:
             self.close_connection = True
             left = min(length, _DRAIN_LIMIT)
-            while left > 0 and (part := self.rfile.read(min(left, 1 << 16))):  # else the answer is lost in a reset
+            while left > 0 and (part := self.rfile.read(min(left, 1 << 16))):  # or a reset discards the answer
                 left -= len(part)
             self._send(Reply(400 if length < 0 else 413))
             return
@@ -121,7 +121,7 @@ class _Handler(BaseHTTPRequestHandler):
         if reply.drop:
             self.close_connection = True
             return
-        # stays until the next answer, so that it binds retransmissions, too
+        # stays set until the next answer, so that it applies to retransmissions too
         self.connection.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, reply.hop_limit or _HOPS)
         self.send_response(reply.status)
         for name, value in reply.headers.items():

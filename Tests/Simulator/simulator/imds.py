@@ -1,4 +1,4 @@
-"""The instance metadata service: one listener for all instances, which knows a caller by its source address."""
+"""The instance metadata service: one listener for all instances. It identifies a caller by its source address."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LONGEST_TTL = 21600
 
 
 class MetadataService:
-    """`tree` gives the tree of the instance that owns a source address, and that instance; None for a stranger."""
+    """`tree` returns the instance with a source address and its metadata tree; None for an unknown address."""
 
     def __init__(self, tree: Callable[[str], tuple[Instance, Tree] | None], faults: FaultTable) -> None:
         self._tree = tree
@@ -47,7 +47,7 @@ class MetadataService:
         return reply
 
     def forget_tokens(self) -> None:
-        """Every token handed out is void, as after a restart of the service."""
+        """Invalidates every issued token, as a restart of the service does."""
         with self._lock:
             self._tokens.clear()
 

@@ -1,4 +1,4 @@
-"""What the instance metadata service shows, as a tree of texts; and how it looked a while ago."""
+"""The content of the instance metadata service as a tree of texts, and its earlier states."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class InterfaceHistory:
             del self._views[0]
 
     def at(self, lag: float) -> Tree:
-        """The view that was current `lag` seconds ago; the first one before there was any."""
+        """The view that was current `lag` seconds ago; the first view if there was none yet."""
         then = time.monotonic() - lag
         current = self._views[0][1]
         for stamp, view in self._views:
@@ -35,7 +35,7 @@ class InterfaceHistory:
 
 
 def interface_tree(interface: Any, vpc_cidrs: list[str], default_card_only: bool) -> Tree:
-    """network/interfaces/macs/MAC/; what an interface does not have is not there."""
+    """network/interfaces/macs/MAC/. Entries that do not apply to the interface are absent."""
     tree: Tree = {
         "device-number": str(interface.device_index),
         "interface-id": interface.id,
@@ -59,7 +59,7 @@ def interface_tree(interface: Any, vpc_cidrs: list[str], default_card_only: bool
 
 
 def instance_tree(instance: Any, account: str, region: str, interfaces: Tree, role: str, credentials: Any) -> Tree:
-    """The whole tree below /latest/. `credentials` is asked only when they are read."""
+    """The whole tree below /latest/. `credentials` is called only when they are read."""
     primary = instance.nics[0]
     zone = instance.placement.zone
     hostname = _hostname(primary.private_ip_address, region)
@@ -98,7 +98,7 @@ def instance_tree(instance: Any, account: str, region: str, interfaces: Tree, ro
 
 
 def look_up(tree: Tree, path: str) -> str | None:
-    """The text at `path`, or the listing of a directory (its own directories with a slash); None where there is nothing."""
+    """The text at `path`, or a directory listing (subdirectories end with a slash); None if there is nothing."""
     node: Any = tree
     for name in (each for each in path.split("/") if each):
         if not isinstance(node, dict) or name not in node:

@@ -7,11 +7,12 @@ import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
-# What a node has to itself. /run is empty at boot; the others show the machine's files and keep changes for themselves.
+# Folders that each node has for itself. /run is empty at boot; the others show the machine's files and keep changes
+# private.
 _OVERLAID = ("/etc", "/opt", "/var/lib", "/var/log")
 
-# $1 hosts line, $2 rp_filter. Mounts of the machine's namespaces are let go first: a copy of them here would keep a
-# namespace alive after its owner has removed it.
+# $1 hosts line, $2 rp_filter. The script first unmounts the namespaces that the machine has mounted: a copy of them here
+# would keep a namespace alive after its owner has removed it.
 _SET_UP = r"""
 set -eu
 awk '$0 ~ / - nsfs / { print $5 }' /proc/self/mountinfo | sort -r | while read -r at; do umount -l "$at" || true; done
@@ -39,7 +40,7 @@ echo "$2" > conf/default/rp_filter
 
 @dataclass
 class Instance:
-    """What the rig knows of an instance beyond EC2's view of it."""
+    """What the rig knows about an instance beyond EC2's data."""
 
     name: str
     instance_id: str
@@ -57,8 +58,9 @@ class Instance:
         self.mounts.touch(exist_ok=False)
         words = ["unshare", f"--net={self.network}", f"--mount={self.mounts}", "sh", "-c", _SET_UP, "set-up", hosts,
                  str(rp_filter)]
-        # Linux 6.18 numbers namespaces from a range of each CPU and lets a mount namespace be bound only in one with a
-        # lower number (EINVAL otherwise): on one of the CPUs it is, since the daemon's own came from one of them.
+        # Linux 6.18 numbers namespaces from a range of each CPU. A mount namespace can be bound only in one with a lower
+        # number (EINVAL otherwise). That holds on at least one of the CPUs, because the daemon's own namespace came from
+        # one of them.
         for prefix in [[], *(["taskset", "-c", str(cpu)] for cpu in sorted(os.sched_getaffinity(0)))]:
             done = subprocess.run(
                 prefix + words, capture_output=True, check=False,
@@ -70,7 +72,7 @@ class Instance:
             raise RuntimeError(f"set up the namespaces of {self.name}: {done.stderr.decode(errors='replace').strip()}")
 
     def configure_primary(self, device: str, address: str, prefix_length: int, gateway: str, address6: str | None) -> None:
-        """What DHCP and the operating system do on a node at boot."""
+        """Does what DHCP and the operating system do on a node at boot."""
         commands = [
             "link set dev lo up",
             f"link set dev {device} up mtu 9001",
@@ -85,5 +87,5 @@ class Instance:
 
 
 def device_name(device_index: int, card: int) -> str:
-    """As Amazon Linux 2023 names them on Nitro: ens5 is the primary, ens6 the next."""
+    """The name that Amazon Linux 2023 gives it on Nitro: ens5 is the primary, ens6 the next."""
     return f"ens{5 + device_index}" if card == 0 else f"ens{100 * card + 5 + device_index}"

@@ -1,4 +1,4 @@
-"""EC2's network interfaces: what may be created, attached and assigned. moto keeps the objects, this decides.
+"""EC2's network interfaces: what may be created, attached and assigned. moto keeps the objects, this module decides.
 
 Every method is called with the world's lock held.
 """
@@ -20,7 +20,7 @@ from .moto_fixes import extend_interfaces
 
 
 class DataPlane(Protocol):
-    """Who is told of changes, before EC2 answers."""
+    """The receiver of changes. It is notified before EC2 answers."""
 
     def attached(self, interface: NetworkInterface) -> None: ...
     def detached(self, interface: NetworkInterface, instance_id: str) -> None: ...
@@ -30,7 +30,7 @@ class DataPlane(Protocol):
 
 @dataclass
 class AddressRequest:
-    """The addresses that a CreateNetworkInterface or an AssignPrivateIpAddresses asks for."""
+    """The addresses that a CreateNetworkInterface or an AssignPrivateIpAddresses call requests."""
 
     addresses: list[str]
     count: int
@@ -50,7 +50,7 @@ class AddressRequest:
 
     @property
     def slots(self) -> int:
-        """How many of an interface's address slots it takes: a prefix takes one."""
+        """How many of an interface's address slots the request takes: a prefix takes one."""
         return len(self.addresses) + self.count + len(self.prefixes) + self.prefix_count
 
 
@@ -72,7 +72,7 @@ class Interfaces:
 
     def create(self, subnet_id: str, wanted: AddressRequest, primary: str | None, groups: list[str], description: str,
                tags: dict[str, str], token: str | None, fingerprint: Any) -> NetworkInterface:
-        """A new interface with a primary address and `wanted` besides; the same token gives the same interface."""
+        """Creates an interface with a primary address and `wanted`; the same client token returns the same interface."""
         asked = json.dumps(fingerprint, sort_keys=True, default=str)
         if token and token in self._tokens:
             interface_id, before = self._tokens[token]
@@ -105,7 +105,7 @@ class Interfaces:
         self.forget(interface)
 
     def forget(self, interface: NetworkInterface) -> None:
-        """Gives back everything the interface had."""
+        """Releases everything the interface had."""
         pool = self.subnets[interface.subnet.id]
         for each in interface.private_ip_addresses:
             pool.release(each["PrivateIpAddress"])
@@ -114,7 +114,7 @@ class Interfaces:
         self._backend.enis.pop(interface.id, None)
 
     def attach(self, interface_id: str, instance_id: str, device_index: int, card: int | None, attaching: bool) -> str:
-        """Returns the attachment's id. With `attaching`, `complete_attach` follows; until then nobody is told."""
+        """Returns the attachment's id. With `attaching`, `complete_attach` follows; until then nobody is notified."""
         interface = self.get(interface_id)
         instance = self._instance(instance_id)
         limits = limits_of(instance.instance_type)
@@ -144,7 +144,7 @@ class Interfaces:
         interface.attach_status = "attaching" if attaching else "attached"
         interface.delete_on_termination = False
         attachment = instance.attach_eni(interface, device_index)
-        if card:  # moto keys by device index alone
+        if card:  # moto's key is the device index alone
             instance.nics[card * 1000 + device_index] = interface
             if instance.nics.get(device_index) is interface:
                 del instance.nics[device_index]
@@ -153,7 +153,7 @@ class Interfaces:
         return attachment
 
     def set_volumes(self, instance_id: str, count: int) -> None:
-        """So many of the slots that the instance's interfaces and volumes share are volumes'."""
+        """Sets how many of the slots that the instance's interfaces and volumes share are used by volumes."""
         self._instance(instance_id)
         self._volumes[instance_id] = count
 
@@ -164,7 +164,7 @@ class Interfaces:
             self._plane.attached(interface)
 
     def detach(self, attachment_id: str, detaching: bool) -> NetworkInterface:
-        """With `detaching`, `complete_detach` follows; the device is gone from the instance at once all the same."""
+        """With `detaching`, `complete_detach` follows; the device leaves the instance immediately in either case."""
         interface = self.by_attachment(attachment_id)
         if interface.device_index == 0 and interface.network_card_index == 0:
             raise EC2Error("OperationNotPermitted",
@@ -193,7 +193,7 @@ class Interfaces:
         raise EC2Error("InvalidAttachmentID.NotFound", f"The attachment ID '{attachment_id}' does not exist.")
 
     def assign(self, interface_id: str, wanted: AddressRequest, allow_reassignment: bool) -> tuple[list[str], list[str]]:
-        """Returns the addresses and prefixes that are new, lowest first."""
+        """Returns the new addresses and prefixes, lowest first."""
         wanted.check()
         if wanted.slots == 0:
             raise EC2Error("MissingParameter", "The request must contain a number or a list of addresses or prefixes")
@@ -235,7 +235,7 @@ class Interfaces:
         self._plane.addresses_changed(interface)
 
     def terminate(self, instance: Any) -> None:
-        """Interfaces with DeleteOnTermination go, the others become available again."""
+        """Deletes interfaces with DeleteOnTermination; the others become available again."""
         for interface in list(instance.nics.values()):
             if interface.attach_status == "attached":
                 self._plane.detached(interface, instance.id)
@@ -246,7 +246,7 @@ class Interfaces:
         instance.nics.clear()
 
     def next_mac(self) -> str:
-        """moto draws MACs from 24 bits and repeats them; these are counted."""
+        """A MAC from a counter: moto draws MACs from 24 bits and repeats them."""
         digits = f"06{next(self._macs):010x}"
         return ":".join(digits[at:at + 2] for at in range(0, 12, 2))
 
@@ -255,7 +255,7 @@ class Interfaces:
 
     def _take_all(self, pool: SubnetAddresses, wanted: AddressRequest, primary: str | None,
                   with_primary: bool = True) -> tuple[str, list[str], list[str]]:
-        """All or nothing: what was taken is given back when something is refused."""
+        """All or nothing: releases what it took if anything is refused."""
         addresses: list[str] = []
         prefixes: list[str] = []
         first: list[str] = []

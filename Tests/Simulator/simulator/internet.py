@@ -1,4 +1,4 @@
-"""The internet stand-in: echo services that tell and log the source address they see."""
+"""The internet stand-in: echo services that report and log the source address they see."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _ECHO_REQUEST = 8
 
 
 class Internet:
-    """Beyond the internet gateway: ICMP (the kernel answers), TCP and UDP echo on port 7, HTTP on port 80.
+    """Everything beyond the internet gateway: ICMP (the kernel answers), TCP and UDP echo on port 7, HTTP on port 80.
 
-    TCP echo greets with a line `ADDRESS PORT` of what it sees and then echoes; UDP echo answers with that line followed
-    by the datagram; HTTP answers every path with the address alone.
+    TCP echo sends a line `ADDRESS PORT` with the source it sees and then echoes; UDP echo answers with that line followed by
+    the datagram; HTTP answers every path with the address alone.
     """
 
     def __init__(self, path: Path) -> None:

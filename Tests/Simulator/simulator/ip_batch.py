@@ -7,17 +7,17 @@ import select
 import subprocess
 import threading
 
-# printed by `link show dev lo`, which follows every batch and so marks its end
+# `link show dev lo` follows every batch and prints this, which marks the end of the batch
 _END = b"link/loopback"
 _DEADLINE_SECONDS = 20.0
 
 
 class IPBatchError(Exception):
-    """`ip` refused a command; the message holds its words."""
+    """`ip` refused a command; the message holds its output."""
 
 
 class IPBatch:
-    """Sends commands to `ip` in the namespace of the thread that makes this object. Safe from any thread."""
+    """Sends commands to `ip` in the namespace of the thread that creates this object. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

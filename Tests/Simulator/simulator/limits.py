@@ -1,4 +1,4 @@
-"""What an instance type allows, from the same table that answers DescribeInstanceTypes."""
+"""The limits of an instance type, from the same table that answers DescribeInstanceTypes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from moto.ec2.models.instance_types import INSTANCE_TYPES, InstanceType, InstanceTypeBackend
 
-# A type that is newer than any table of a program under test: only DescribeInstanceTypes tells its limits.
+# A type that is newer than any built-in table: only DescribeInstanceTypes returns its limits.
 FUTURE_TYPE = "q9.future"
 _future = copy.deepcopy(INSTANCE_TYPES["m5.large"])
 _future["InstanceType"] = FUTURE_TYPE
@@ -18,7 +18,7 @@ InstanceTypeBackend.instance_types.append(InstanceType(FUTURE_TYPE))
 
 @dataclass(frozen=True)
 class InstanceLimits:
-    """Interfaces on the whole instance and on each network card, and addresses on each interface, the primary included."""
+    """Interfaces per instance and per network card, and addresses per interface, including the primary address."""
 
     interfaces: int
     ipv4_per_interface: int

@@ -1,4 +1,4 @@
-"""What of moto is mended from outside: its network interface, its request ids, its subnets' books, its slow spots."""
+"""Patches for moto: its network interface, its request ids, its address bookkeeping of subnets, its slow paths."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from moto.ec2.models.subnets import Subnet
 
 
 def extend_interfaces() -> None:
-    """Gives moto's interfaces what it leaves out, with the defaults of an interface that nobody has attached."""
+    """Adds the attributes that moto's interfaces lack, with the defaults of an interface that is not attached."""
 
     def attachment(self: NetworkInterface) -> Attachment | None:
         if not self.attachment_id:
@@ -25,7 +25,7 @@ def extend_interfaces() -> None:
         return shown
 
     NetworkInterface.attachment = property(attachment)  # type: ignore[assignment]
-    # moto shows the instance's groups on every interface of it
+    # moto shows all groups of the instance on each of its interfaces
     NetworkInterface.group_set = property(lambda self: list(self._group_set))  # type: ignore[assignment]
     NetworkInterface.association = None  # type: ignore[assignment]  # moto shows an empty one
     NetworkInterface.attach_status = "attached"
@@ -44,7 +44,7 @@ def extend_interfaces() -> None:
 
 
 def give_request_ids() -> None:
-    """moto answers every call with the request id `request-id`."""
+    """Gives each answer its own request id: moto always uses `request-id`."""
     made = SerializationContext.__init__
 
     def init(self: SerializationContext, request_id: str | None = None) -> None:
@@ -54,20 +54,20 @@ def give_request_ids() -> None:
 
 
 def keep_books(free: Any) -> None:
-    """Who has which address is SubnetAddresses' business alone. `free` gives a subnet id's number of free addresses."""
+    """Leaves address allocation to SubnetAddresses. `free` returns the number of free addresses of a subnet id."""
     Subnet.available_ip_address_count = property(lambda self: free(self.id))  # type: ignore[assignment]
     Subnet.request_ip = lambda *_, **__: None  # type: ignore[method-assign]
     Subnet.del_subnet_ip = lambda *_, **__: None  # type: ignore[method-assign]
 
 
 def remember_listings() -> None:
-    """moto lists its folder and its methods again for every request: a third of a small call's time."""
+    """Caches listings: moto lists its folder and its methods for every request, a third of a small call's time."""
     modules = tuple(moto.backends.list_of_moto_modules())
     moto.backends.list_of_moto_modules = lambda: modules  # type: ignore[assignment]
     moto.core.responses.method_names_from_class = functools.cache(moto.core.responses.method_names_from_class)
 
-    # Under which names a value may stand follows from its type and from its place in the service's model: half of the time
-    # of a long answer.
+    # The names under which a value may occur depend on its type and its place in the service's model. Looking them up
+    # takes half of the time of a long answer.
     possible_keys = XFormedAttributePicker.get_possible_keys
     known: dict[tuple[Any, ...], tuple[str, ...]] = {}
 

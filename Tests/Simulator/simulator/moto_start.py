@@ -1,25 +1,25 @@
-"""What moto need not load at its start: two thirds of the processor time that a simulated VPC takes to come up."""
+"""Skips what moto need not load at startup: two thirds of the CPU time that a simulated VPC takes to start."""
 
 from __future__ import annotations
 
 import os
 from typing import Any
 
-# Services whose endpoints do not have the service's own name.
+# Services whose endpoint prefix differs from the service's name.
 _ENDPOINTS = {"cloudwatch": "monitoring"}
 _SERVICES = {"cloudwatch", "ec2", "iam", "sts"}
 
 
 def lighten() -> None:
-    """Before the first import of moto."""
-    # Thousands of images; instances here have one that moto does not check.
+    """Must be called before the first import of moto."""
+    # Thousands of images; instances here use one image, which moto does not check.
     os.environ["MOTO_EC2_LOAD_DEFAULT_AMIS"] = "false"
     _know_endpoints()
     _skip_offerings()
 
 
 def _know_endpoints() -> None:
-    """To list a service's regions botocore parses the service's whole model, for the prefix of its endpoints alone."""
+    """Avoids a slow lookup: to list a service's regions, botocore parses the service's whole model only for its endpoint prefix."""
     import botocore.session
 
     of_models = botocore.session.Session.get_available_regions
@@ -38,7 +38,7 @@ def _know_endpoints() -> None:
 
 
 def _skip_offerings() -> None:
-    """Which zone offers which instance type: 95 files, for a call that the simulator does not serve."""
+    """Skips the table of instance types by zone: 95 files, for a call that the simulator does not serve."""
     import moto.utilities.utils
 
     load = moto.utilities.utils.load_resource

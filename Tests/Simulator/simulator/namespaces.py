@@ -1,4 +1,4 @@
-"""Network and mount namespaces kept by files, and work done inside them."""
+"""Network and mount namespaces that files keep alive, and work done inside them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def enter_network(path: Path) -> None:
-    """Moves the calling thread, and only it, into the network namespace kept by `path`."""
+    """Moves only the calling thread into the network namespace kept by `path`."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         if _libc.setns(fd, CLONE_NEWNET) != 0:
@@ -28,15 +28,15 @@ def enter_network(path: Path) -> None:
 
 
 def create_network(path: Path) -> None:
-    """Makes a network namespace and binds it to the new file `path`; it lives until the file is unmounted."""
+    """Creates a network namespace and binds it to the new file `path`; it lives until the file is unmounted."""
     path.touch(exist_ok=False)
     subprocess.run(["unshare", f"--net={path}", "true"], check=True)
 
 
 class NamespaceThread:
-    """A thread that lives in one network namespace and does there what it is asked, one thing after the other.
+    """A thread that lives in one network namespace and runs the actions given to it there, one at a time.
 
-    Sockets and child processes made there stay in that namespace wherever they are used.
+    Sockets and child processes created there stay in that namespace wherever they are used.
     """
 
     def __init__(self, path: Path) -> None:
@@ -50,7 +50,7 @@ class NamespaceThread:
             raise error
 
     def run(self, action: Callable[[], Any]) -> Any:
-        """Returns what `action` returned in the namespace, or raises what it raised."""
+        """Runs `action` in the namespace; returns its result or raises its exception."""
         answer: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._work.put((action, answer))
         value, error = answer.get()
@@ -78,7 +78,7 @@ class NamespaceThread:
 
 
 def write_sysctls(values: dict[str, str]) -> None:
-    """Writes sysctls of the calling thread's network namespace; names with slashes."""
+    """Writes sysctls of the calling thread's network namespace; names use slashes."""
     for name, value in values.items():
         with open(f"/proc/sys/{name}", "w", encoding="ascii") as file:
             file.write(value)

@@ -1,7 +1,7 @@
-"""Deadlines of the harness. VPC_CNI_PATIENCE=4 makes each four times as long, for a slow or busy machine.
+"""Deadlines of the harness. VPC_CNI_PATIENCE=4 multiplies each by four, for a slow or busy machine.
 
-A deadline says when to give up on something that should have happened; what is under test does not depend on it. Tests that
-judge elapsed time compare it themselves and have the marker `timed`.
+A deadline limits the wait for an event that should have happened; it does not affect what is under test. Tests that judge
+elapsed time compare it themselves and have the marker `timed`.
 """
 
 from __future__ import annotations

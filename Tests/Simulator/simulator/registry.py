@@ -1,4 +1,4 @@
-"""Where a simulated VPC keeps its files, found by its name. Standard library alone: the thin client imports this."""
+"""Where a simulated VPC keeps its files, found by its name. Standard library only: the thin client imports this."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,30}")
 
 
 class NotRunning(Exception):
-    """There is no simulated VPC of that name."""
+    """No simulated VPC has that name."""
 
 
 def check_name(name: str, what: str) -> str:
-    """Raises ValueError: names are part of file names."""
+    """Raises ValueError for an invalid name: names are part of file names."""
     if not _NAME.fullmatch(name):
         raise ValueError(f"{what} {name!r} is not a name: small letters, digits and dashes, at most 31")
     return name
@@ -30,7 +30,7 @@ def home(name: str) -> Path:
 
 
 def names() -> list[str]:
-    """Every simulated VPC that has left something on this machine."""
+    """Every simulated VPC that has files on this machine."""
     return sorted(each.name for each in ROOT.iterdir() if _NAME.fullmatch(each.name)) if ROOT.is_dir() else []
 
 
@@ -62,7 +62,7 @@ def namespace_files(name: str, instance: str) -> tuple[Path, Path | None]:
 
 
 def enter_command(network: Path, mounts: Path | None, directory: str | None = None) -> list[str]:
-    """The words that put a command, appended to them, into an instance."""
+    """The command prefix that runs a command in an instance."""
     words = ["nsenter", f"--net={network}"]
     if mounts is not None:
         words += [f"--mount={mounts}", f"--wdns={directory or os.getcwd()}"]

@@ -1,4 +1,4 @@
-"""What `up` was told."""
+"""The options of `up`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Settings:
-    """Times in seconds; `latency` by action, a glob."""
+    """Times are in seconds; keys of `latency` are globs of actions."""
 
     name: str = "vpc"
     region: str = "us-west-2"

@@ -1,4 +1,4 @@
-"""`vpcsim up`: options to settings, and the daemon in the foreground or the background."""
+"""`vpcsim up`: turns options into settings and starts the daemon in the foreground or the background."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def up(arguments: argparse.Namespace) -> int:
 
 
 def _in_background(arguments: argparse.Namespace) -> int:
-    """Starts itself again in a session of its own and waits for `ready`."""
+    """Starts itself again in a new session and waits for `ready`."""
     from .client import LAUNCHER
 
     words = [str(LAUNCHER), *(each for each in sys.argv[1:] if each != "--background")]

@@ -1,4 +1,4 @@
-"""The VPC's CIDRs and subnets, and someone else who takes their addresses."""
+"""The VPC's CIDRs and subnets, and a simulated other user of their addresses."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .fabric import Fabric
 
 
 class Subnets:
-    """Called with the world's lock held. `pools` is shared with `Interfaces`, by subnet id."""
+    """The caller holds the world's lock. `pools` is shared with `Interfaces`, by subnet id."""
 
     def __init__(self, backend: Any, vpc: Any, fabric: Fabric, pools: dict[str, SubnetAddresses], region: str) -> None:
         self._backend = backend
@@ -26,7 +26,7 @@ class Subnets:
     # MARK: the VPC's CIDRs
 
     def check_new_cidr(self, cidr: str) -> None:
-        """Whether the VPC may get it as a secondary one. Raises EC2Error, ValueError for what is no CIDR."""
+        """Checks whether the VPC may get it as a secondary CIDR. Raises EC2Error, or ValueError if it is no CIDR."""
         network = ipaddress.IPv4Network(cidr)
         if not 16 <= network.prefixlen <= 28:
             raise EC2Error("InvalidVpc.Range", f"The CIDR '{cidr}' is invalid: not between a /16 and a /28.")
@@ -35,7 +35,7 @@ class Subnets:
                 raise EC2Error("CidrConflict", f"The CIDR '{cidr}' conflicts with the VPC's {each}.")
 
     def check_unused(self, cidr: str) -> None:
-        """Whether the VPC may lose it: no subnet is within. Raises EC2Error."""
+        """Checks whether the VPC may lose it: no subnet is within. Raises EC2Error."""
         for subnet in self._backend.describe_subnets():
             network = ipaddress.IPv4Network(subnet.cidr_block)
             if subnet.vpc_id == self._vpc.id and network.subnet_of(ipaddress.IPv4Network(cidr)):
@@ -50,23 +50,23 @@ class Subnets:
         return str(found[cidr])
 
     def cidr_of(self, association: str) -> str | None:
-        """The CIDR that is associated by this id; None for no such."""
+        """The CIDR with this association id; None if there is none."""
         return next((each["cidr_block"] for each in self._associated() if each["association_id"] == association), None)
 
     def vpc_cidrs(self) -> list[str]:
-        """The primary one first."""
+        """The VPC's CIDRs, the primary one first."""
         associated = [each["cidr_block"] for each in self._associated()]
         return [self._vpc.cidr_block, *(each for each in associated if each != self._vpc.cidr_block)]
 
     def _associated(self) -> list[dict[str, Any]]:
-        """EC2 shows a CIDR for a while after it was taken away."""
+        """Leaves out removed CIDRs, which EC2 still shows for a while."""
         return [each for each in self._vpc.cidr_block_association_set
                 if each["cidr_block_state"]["state"] == "associated"]
 
     # MARK: subnets
 
     def add(self, name: str, cidr: str, zone: str, tags: dict[str, str] | None = None) -> str:
-        """Returns the subnet's id. Raises ValueError naming what does not fit."""
+        """Returns the subnet's id. Raises ValueError with the reason."""
         if name in self.ids:
             raise ValueError(f"subnet {name!r} exists")
         if len(zone) != 1 or zone not in "abcdef":
@@ -89,7 +89,7 @@ class Subnets:
         return str(subnet.id)
 
     def id_of(self, name: str) -> str:
-        """Of a subnet's name or id. Raises ValueError."""
+        """The id of a subnet given by name or id. Raises ValueError."""
         if name in self._pools:
             return name
         if name not in self.ids:
@@ -105,7 +105,7 @@ class Subnets:
                 for name, subnet_id in sorted(self.ids.items()) if subnet_id in self._pools]
 
     def take(self, name: str, leave: int) -> int:
-        """Someone else takes all free addresses of the subnet but `leave`. Returns how many."""
+        """Takes all free addresses of the subnet but `leave`, like another user. Returns how many."""
         if leave < 0:
             raise ValueError(f"leave {leave} is negative")
         pool = self._pools[self.id_of(name)]
@@ -114,7 +114,7 @@ class Subnets:
         return len(taken)
 
     def fragment(self, name: str) -> int:
-        """Someone else takes one address in every free /28, so that no prefix fits. Returns how many."""
+        """Takes one address in every free /28, like another user, so that no prefix fits. Returns how many."""
         pool = self._pools[self.id_of(name)]
         taken = pool.lowest_of_each_free_block()
         for address in taken:
@@ -123,14 +123,14 @@ class Subnets:
         return len(taken)
 
     def give_back(self, name: str) -> int:
-        """Undoes `take` and `fragment`. Returns how many."""
+        """Undoes `take` and `fragment`. Returns how many addresses it released."""
         taken = self._fillers.pop(self.id_of(name), [])
         for address in taken:
             self._pools[self.id_of(name)].release(address)
         return len(taken)
 
     def reserve(self, name: str, cidr: str, kind: str) -> None:
-        """A subnet CIDR reservation. Raises ValueError."""
+        """Adds a subnet CIDR reservation. Raises ValueError."""
         pool = self._pools[self.id_of(name)]
         if not ipaddress.IPv4Network(cidr).subnet_of(pool.network):
             raise ValueError(f"CIDR {cidr} is not within the subnet's {pool.network}")

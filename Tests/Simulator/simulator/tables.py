@@ -1,4 +1,4 @@
-"""Results as a person wants to see them."""
+"""Formats results as tables for people."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The simulated VPC as a whole: its subnets, its instances, and what ties EC2 to the data plane."""
+"""The whole simulated VPC: its subnets, its instances, and the connection between EC2 and the data plane."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .subnets import Subnets
 
 
 class World:
-    """Implements `interfaces.DataPlane`. `lock` guards EC2's state and the data plane alike."""
+    """Implements `interfaces.DataPlane`. `lock` guards both EC2's state and the data plane."""
 
     def __init__(self, settings: Settings, namespaces: Path) -> None:
         from moto.ec2.models import ec2_backends
@@ -35,8 +35,8 @@ class World:
         self.instances: dict[str, Instance] = {}
         self._made: dict[str, Any] = {}  # instance id to moto's object
         self._histories: dict[str, InterfaceHistory] = {}
-        self._routes: dict[str, set[str]] = {}  # ENI id to its addresses and prefixes, of attached ENIs
-        self._owners: dict[str, Instance] = {}  # each of those to the instance
+        self._routes: dict[str, set[str]] = {}  # ENI id to its addresses and prefixes, for attached ENIs
+        self._owners: dict[str, Instance] = {}  # each of those addresses and prefixes to the instance
         self.fabric = Fabric(namespaces / "@fabric.net", namespaces / "@internet.net", settings.nat_gateway)
         self.interfaces = Interfaces(self.backend, self)
         install(self)
@@ -52,7 +52,7 @@ class World:
     # MARK: instances
 
     def add_instance(self, name: str, instance_type: str, subnet: str, rp_filter: int, **options: Any) -> dict[str, Any]:
-        """Raises ValueError for what a person typed wrong, EC2Error when EC2 refuses."""
+        """Raises ValueError for invalid input, EC2Error if EC2 refuses."""
         with self.lock:
             if name in self.instances:
                 raise ValueError(f"instance {name!r} exists")
@@ -81,14 +81,14 @@ class World:
                                            str(pool.network.network_address + 1), None)
                 return overview.of_instance(self, name)
         except Exception:
-            # Nothing of it stays, its name included: the next try is a first one.
+            # Removes everything, including the name, so that the next attempt starts clean.
             remove_instance_namespaces(self._namespaces, name)
-            self.fabric.set_public(address, True)  # which is taken back
+            self.fabric.set_public(address, True)  # remove_instance reverts this
             self.remove_instance(name)
             raise
 
     def remove_instance(self, name: str) -> None:
-        """Terminates it as EC2 does. Its processes are the caller's to end."""
+        """Terminates the instance as EC2 does. The caller must end its processes."""
         with self.lock:
             instance = self.instance(name)
             made = self._made[instance.instance_id]
@@ -117,26 +117,26 @@ class World:
         return found
 
     def made(self, instance: Instance) -> Any:
-        """moto's object for it."""
+        """moto's object for the instance."""
         return self._made[instance.instance_id]
 
     # MARK: the VPC's CIDRs
 
     def add_cidr(self, cidr: str) -> None:
-        """A secondary CIDR of the VPC. Raises ValueError, EC2Error."""
+        """Adds a secondary CIDR to the VPC. Raises ValueError, EC2Error."""
         self.subnets.check_new_cidr(cidr)
         self.backend.associate_vpc_cidr_block(self.vpc.id, cidr, False)
         self.cidrs_changed()
 
     def remove_cidr(self, cidr: str) -> None:
-        """Raises ValueError, EC2Error, and what moto raises for the primary one."""
+        """Removes a CIDR. Raises ValueError, EC2Error, and moto's error for the primary CIDR."""
         association = self.subnets.association_of(cidr)
         self.subnets.check_unused(cidr)
         self.backend.disassociate_vpc_cidr_block(association)
         self.cidrs_changed()
 
     def cidrs_changed(self) -> None:
-        """IMDS shows them from now on, and addresses of new ones lead nowhere until an ENI owns them."""
+        """From now on IMDS shows the CIDRs, and addresses of new CIDRs are blackholed until an ENI owns them."""
         self.fabric.set_vpc_cidrs(set(self.subnets.vpc_cidrs()))
         for instance in self.instances.values():
             self._record(instance)
@@ -155,12 +155,12 @@ class World:
                                            lambda: self.credentials.current(instance.instance_id))
 
     def caller(self, source: str) -> str:
-        """Who speaks from an address: an instance's name, or `host`."""
+        """The owner of a source address: an instance's name, or `host`."""
         with self.lock:
             owner = self._owner(source)
         return owner.name if owner else "host"
 
-    # MARK: the data plane is told
+    # MARK: notifications of the data plane
 
     def attached(self, interface: Any) -> None:
         instance = self._by_id(interface.instance.id)
@@ -188,7 +188,7 @@ class World:
             self._record(instance)
 
     def interface_modified(self, interface: Any) -> None:
-        """Groups, description or the source check."""
+        """Groups, description or the source check have changed."""
         self.fabric.set_source_check(interface.id, interface.source_dest_check)
         if interface.instance:
             self._record(self._by_id(interface.instance.id))
@@ -234,7 +234,7 @@ class World:
         return made
 
     def _remove_default_vpc(self) -> None:
-        """An account made for a cluster has none, and moto's would show up in every describe."""
+        """Removes the default VPC: a cluster's account has none, and moto's would appear in every describe."""
         for subnets in list(self.backend.subnets.values()):
             for subnet in list(subnets.values()):
                 self.backend.delete_subnet(subnet.id)

@@ -1,4 +1,4 @@
-"""One simulated VPC for the whole run, emptied between tests; and helpers."""
+"""One simulated VPC for the whole run, emptied between tests, and helpers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _numbers = itertools.count(1)
 
 
 def until(condition: Callable[[], Any], deadline: float = 5.0) -> Any:
-    """The first true value of `condition`; fails when there is none in time."""
+    """The first true value of `condition`; fails at the deadline."""
     end = time.monotonic() + deadline
     while True:
         value = condition()
@@ -78,7 +78,7 @@ def node(vpc: Simulator) -> Instance:
 
 
 class Account:
-    """Short words for what most tests do."""
+    """Shortcuts for what most tests do."""
 
     def __init__(self, simulator: Simulator, client: Any) -> None:
         self.simulator = simulator
@@ -91,7 +91,7 @@ class Account:
         return self.client.create_network_interface(SubnetId=self.subnet(subnet), **arguments)["NetworkInterface"]
 
     def attach(self, node: Instance, index: int = 1, **arguments: Any) -> tuple[str, str]:
-        """A new interface on the node: its id and its attachment's."""
+        """Attaches a new interface to the node; returns its id and the attachment's."""
         interface = self.create(**arguments)["NetworkInterfaceId"]
         answer = self.client.attach_network_interface(NetworkInterfaceId=interface, InstanceId=node.instance_id,
                                                       DeviceIndex=index)

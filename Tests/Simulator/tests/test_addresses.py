@@ -1,4 +1,4 @@
-"""The allocator alone."""
+"""Tests of the allocator in isolation."""
 
 from __future__ import annotations
 

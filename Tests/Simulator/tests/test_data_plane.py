@@ -1,4 +1,4 @@
-"""The network that judges: packets between instances, to the internet stand-in, and those that a VPC drops."""
+"""The data plane: packets between instances, packets to the internet stand-in, and packets that a VPC drops."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The instance metadata service, asked from inside instances."""
+"""The instance metadata service, queried from inside instances."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def test_imds_lags_behind_ec2(account: Account, vpc, node):
 
 
 def test_the_vpcs_cidrs_come_and_go(vpc, node, ec2):
-    """By the command line and by EC2's own calls; what EC2 refuses changes nothing."""
+    """The changes come from the command line and from EC2's own calls; a change that EC2 refuses has no effect."""
     data, vpc_id = Metadata(node), vpc.ready["vpc_id"]
     mac = node.enis()[0]["mac"]
 
@@ -181,7 +181,7 @@ def test_faults_and_silence(vpc, node):
 
 @pytest.mark.parametrize("hops,reaches", [(1, False), (2, True)])
 def test_the_hop_limit_keeps_tokens_from_pods(vpc, hops, reaches):
-    """A pod's request passes one more router, the node."""
+    """A pod's request passes one more router: the node."""
     node = vpc.add_instance(f"hops-{hops}", hop_limit=hops)
     pod = ["ip", "netns", "exec", "pod"]
     node.run(["sh", "-ec", "ip netns add pod; ip link add v0 type veth peer name eth0 netns pod; ip link set v0 up;"

@@ -1,4 +1,4 @@
-"""What EC2 promises and refuses about network interfaces."""
+"""What EC2 guarantees and refuses for network interfaces."""
 
 from __future__ import annotations
 

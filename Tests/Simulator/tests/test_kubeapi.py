@@ -1,4 +1,4 @@
-"""The API server for tests keeps its promises, as curl sees them."""
+"""The API server for tests behaves as documented, checked with curl."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def get(api: KubeAPI, path: str, *words: str) -> dict[str, Any]:
 
 
 def watch(api: KubeAPI, path: str, seconds: int = 1) -> list[dict[str, Any]]:
-    """What a watch told until its time was over."""
+    """What a watch printed until its time was over."""
     answer = curl(api, f"{path}&watch=1&timeoutSeconds={seconds}")
     assert answer.returncode == 0, answer.stderr
     return [json.loads(line) for line in answer.stdout.splitlines()]

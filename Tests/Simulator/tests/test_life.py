@@ -1,4 +1,4 @@
-"""Coming up, going down, and what is left: nothing."""
+"""Startup, shutdown, and the check that nothing is left."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def vpcsim(*words: str, name: str) -> subprocess.CompletedProcess:
 
 
 def leftovers(name: str) -> list[str]:
-    """Mounts, files and processes that carry the name."""
+    """Mounts, files and processes that contain the name."""
     found = [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if f"/{name}/" in line or f"vpcsim-{name} " in line]
     if os.path.lexists(f"/tmp/vpcsim/{name}"):
         found.append(f"/tmp/vpcsim/{name}")
@@ -41,7 +41,7 @@ def leftovers(name: str) -> list[str]:
 
 
 def namespaces() -> dict[int, str]:
-    """Every network namespace that a process of this machine is in or sees mounted, with a path to it."""
+    """Every network namespace that a process of this machine is in or has mounted, with a path to it."""
     found = {}
     for entry in os.listdir("/proc"):
         if entry.isdigit():
@@ -55,7 +55,7 @@ def namespaces() -> dict[int, str]:
 
 
 def cookie(path: str) -> str:
-    """What tells a namespace from every other since the machine's start (SO_NETNS_COOKIE): numbers are used again."""
+    """Identifies a namespace uniquely since boot (SO_NETNS_COOKIE): the kernel reuses inode numbers."""
     program = "import socket; print(socket.socket(socket.AF_INET, socket.SOCK_DGRAM).getsockopt(socket.SOL_SOCKET, 71, 8).hex())"
     return subprocess.run(["nsenter", f"--net={path}", sys.executable, "-c", program], check=False, capture_output=True, text=True).stdout
 
@@ -67,13 +67,13 @@ def namespaces_of(simulator: Simulator) -> dict[int, str]:
 
 
 def alive(own: dict[int, str]) -> list[str]:
-    """Those of them that are still there. Another simulator on this machine may have been given their numbers."""
+    """The namespaces of `own` that still exist. Another simulator on this machine may have received their numbers."""
     now = namespaces()
     return [now[inode] for inode in own.keys() & now.keys() if cookie(now[inode]) == own[inode]]
 
 
 def busy(simulator: Simulator) -> list[subprocess.Popen]:
-    """Instances with processes in them, in a pod's namespace, and children that left the session."""
+    """Starts processes in an instance and in a pod's namespace, and children that leave the session."""
     node = simulator.add_instance("n1")
     node.run(["ip", "netns", "add", "pod"])
     started = [node.popen(["sleep", "1000"]), node.popen(["ip", "netns", "exec", "pod", "sleep", "1001"]),

@@ -1,4 +1,4 @@
-"""What every request passes: its form, filters, pages, buckets, faults, latency, denials, counts."""
+"""The processing of every request: its form, filters, pages, buckets, faults, latency, denials, counts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from simulator.channel import CommandError
 
 
 def raw(vpc, body: str, scope: str = "ec2", region: str = "us-west-2", sign: bool = True) -> tuple[int, str]:
-    """A hand-written request, signed like a client's."""
+    """Sends a hand-written request, signed like a client's."""
     request = AWSRequest("POST", vpc.ready["host_endpoint"] + "/", data=body.encode(),
                          headers={"Content-Type": "application/x-www-form-urlencoded; charset=utf-8"})
     operator = vpc.ready["operator"]
@@ -173,7 +173,7 @@ def test_a_fault_after_the_act_loses_the_answer(account: Account, vpc):
 
 @pytest.mark.parametrize("when,done", [("before", False), ("after", True), ("answered", True)])
 def test_a_fault_can_kill(account: Account, vpc, when, done):
-    """At that very step of a call, as a crash would."""
+    """The fault kills the process at exactly this step of a call, as a crash would."""
     victim = subprocess.Popen(["cat"], stdin=subprocess.PIPE)
     vpc.fault("CreateNetworkInterface", when=when, kill=victim.pid)
     if when == "answered":

@@ -90,7 +90,7 @@ def _works(ec2: Any) -> bool:
 
 
 def test_a_stock_sdk_inside_an_instance_needs_two_addresses_only(strict):
-    """Region, credentials and endpoints as an agent finds them: IMDS and AWS_ENDPOINT_URL."""
+    """The SDK finds region, credentials and endpoints as an agent does: through IMDS and AWS_ENDPOINT_URL."""
     program = ("import boto3; print(len(boto3.client('ec2').describe_subnets()['Subnets']));"
                "print(boto3.Session().get_credentials().method)")
     bare = ["env", "-u", "AWS_ACCESS_KEY_ID", "-u", "AWS_SECRET_ACCESS_KEY", "-u", "AWS_SESSION_TOKEN", "-u", "AWS_PROFILE"]

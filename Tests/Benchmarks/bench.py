@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""`make bench`: figures of the built binary beside baselines that are measured in the same run.
+"""`make bench`: measures the built binary beside baselines of the same run.
 
-Prints a table, writes everything that was measured to a JSON file. A slow machine or a missed target is reported and
-is no failure; exit status 1 says that something could not be measured, and stderr says what and why.
+Prints a table and writes all measurements to a JSON file. A slow machine or a missed target is reported and is no
+failure; exit status 1 means that something could not be measured, and stderr says what and why.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from harness import paths  # noqa: E402  puts the simulator on the path
 from support.bench import Bench  # noqa: E402
 from support.report import Section, print_table  # noqa: E402
 
-# The plugin comes last: it leaves the most for the kernel to tidy up.
+# The plugin comes last: it leaves the most cleanup work for the kernel.
 SECTIONS = ("size", "pool", "burst", "agent", "helper", "forwarding", "profile", "pods", "repair", "plugin")
 
 
@@ -39,12 +39,12 @@ def machine() -> dict[str, Any]:
 
 
 def measure(bench: Bench, names: list[str]) -> list[tuple[str, Section]]:
-    """Every section that could be measured; the others are in the bench's problems."""
+    """Every section that could be measured; the others are listed in the bench's problems."""
     measured = []
     for name in names:
         try:
             measured.append((name, importlib.import_module(f"sections.{name}").measure(bench)))
-        except Exception as error:  # noqa: BLE001  told at the end; the next section goes on
+        except Exception as error:  # noqa: BLE001  reported at the end; the next section goes on
             traceback.print_exc()
             bench.problems.append(f"{name}: {error}")
     return measured

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// How many assignments and releases a second the pool's value does, on nodes of several sizes, with half of the addresses
-// in use and cooldowns flowing through; and what it takes to make the checkpoint's whole text after each change. One JSON
-// array on standard output; `make bench ONLY=pool` reads it.
+// Measures how many assignments and releases a second the pool's value does, on nodes of several sizes, with half of
+// the addresses in use and cooldowns in progress, and the cost of making the checkpoint's whole text after each change.
+// Prints one JSON array to standard output; `make bench ONLY=pool` reads it.
 
 import VPCModel
 
-/// One node, whose addresses are all there.
+/// One node that has all its addresses.
 struct RateNode {
   let enis: Int
   let slots: Int
@@ -23,7 +23,7 @@ struct RateNode {
   init(enis: Int, slots: Int, cooldown: Duration = .seconds(30)) {
     self.enis = enis
     self.slots = slots
-    // More slots and ENIs than there are pods for: nothing grows and nothing is given back.
+    // There are more slots and ENIs than pods: the pool neither grows nor shrinks.
     pool = Pool(
       settings: PoolSettings(
         instanceENILimit: enis, slotsPerENI: slots, maxPods: enis * slots, warmENITarget: 1, cooldown: cooldown),
@@ -62,8 +62,8 @@ struct RateNode {
     _ = pool.handle(.delete(keys[pod], WaiterID(nextWaiter)), now: time)
   }
 
-  /// Pairs of an assignment and the release of the oldest, each a cooldown's part later than the one before, so that as many
-  /// cooldowns end as begin.
+  /// Runs pairs of an assignment and the release of the oldest address. Each pair is a fraction of a cooldown later
+  /// than the one before, so that as many cooldowns end as begin.
   mutating func run(pairs: Int) {
     let total = keys.count
     let step = Duration.nanoseconds(30_000_000_000 / Int64(max(total / 4, 1)))
@@ -77,7 +77,7 @@ struct RateNode {
 }
 
 extension RateNode {
-  /// The same with the checkpoint's text after each change, as the agent makes it before it writes the file.
+  /// The same, with the checkpoint's text after each change, which the agent makes before it writes the file.
   mutating func runWritten(pairs: Int) {
     let total = keys.count
     for _ in 0..<pairs {
@@ -108,7 +108,7 @@ func textCost(enis: Int, slots: Int, changes: Int) -> (microseconds: Double, byt
   return (best, node.textBytes)
 }
 
-/// Pairs a second: the best of three rounds, since other work on the machine only ever takes time away.
+/// Pairs a second: the best of three rounds, because other work on the machine can only add time.
 func rate(enis: Int, slots: Int, pairs: Int) -> (rate: Double, refused: Int) {
   var best = 0.0
   var refused = 0

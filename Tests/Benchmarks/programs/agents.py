@@ -1,8 +1,8 @@
 """`agents.py FOLDER TEXT COUNT`: an API server's pod list, watch and proxy for COUNT agents, as cheaply as Python can.
 
-TLS with server.crt and server.key of FOLDER on a free port of 127.0.0.1. Every agent answers the file TEXT, in which `@ADDS@`
-stands for the number of its readings. Says `ready PORT`, then answers each line of standard input with a line of counts, as JSON.
-Ends with its standard input.
+Serves TLS with server.crt and server.key of FOLDER on a free port of 127.0.0.1. Every agent answers with the file TEXT, in which
+`@ADDS@` stands for the number of its reads. Prints `ready PORT`, then answers each line of standard input with a line of counts,
+as JSON. Exits when standard input closes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _PAGE = 500
 
 
 def pod(number: int) -> dict[str, object]:
-    """A pod of the DaemonSet, with as much beside what is read of it as a real one has."""
+    """A pod of the DaemonSet, with as many fields besides those that are read as a real one has."""
     environment = [{"name": f"SOME_VARIABLE_{index}", "value": "a value of usual length"} for index in range(60)]
     fields = {f"f:field-{index}": {".": {}, "f:name": {}, "f:value": {}} for index in range(60)}
     return {"kind": "Pod", "metadata": {
@@ -74,7 +74,7 @@ class Player:
 
     @staticmethod
     async def _watch(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Nothing happens to the pods; the stream ends when its client does."""
+        """The pods never change; the stream ends when its client disconnects."""
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n")
         await writer.drain()
         await reader.read()

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// The least that one pod's ADD and DEL can cost: the kernel work alone, by raw netlink, in a process without libraries
-// beside libc. What the plugin takes beyond this is its own: runtime start, JSON, the agent, the log.
+// The lowest possible cost of one pod's ADD and DEL: only the kernel's work, by raw netlink, in a process without
+// libraries besides libc. Everything beyond this is the plugin's own cost: runtime start, JSON, the agent, the log.
 //
 //   floor add NETNS HOSTVETH IFNAME ADDRESS MTU   veth pair into NETNS, addresses, routes, neighbour, sysctls
-//   floor del HOSTVETH ADDRESS                    host route away, veth deleted by index (the kernel makes one wait)
-//   floor del-route HOSTVETH ADDRESS              host route away alone: the veth is left to somebody else
+//   floor del HOSTVETH ADDRESS                    deletes the host route, and the veth by index (the kernel makes it wait)
+//   floor del-route HOSTVETH ADDRESS              deletes only the host route: the caller deletes the veth
 //
 // Exit status 0, or 1 with one line on stderr.
 
@@ -40,7 +40,7 @@ static void fail(const char *format, ...) {
   exit(1);
 }
 
-// Several requests that one send() carries. The kernel handles them in order and answers each with an NLMSG_ERROR.
+// Several requests in one send() call. The kernel handles them in order and answers each with an NLMSG_ERROR.
 struct batch {
   char bytes[2048];
   size_t length;
@@ -71,7 +71,7 @@ static struct rtattr *attribute(struct batch *batch, int type, const void *value
   return added;
 }
 
-// Closes an attribute that holds the attributes added since.
+// Closes a nested attribute, which contains the attributes added since it was opened.
 static void close_nest(struct batch *batch, struct rtattr *nest) {
   nest->rta_len = (char *)batch->current + batch->current->nlmsg_len - (char *)nest;
 }
@@ -113,7 +113,7 @@ static void write_sysctl(const char *interface, const char *name, const char *va
   close(file);
 }
 
-// Writes only what does not stand there already: where other links are changed at the time, a write of `forwarding` spins.
+// Writes only a value that differs: while other links are changed, a write of `forwarding` spins.
 static void keep_sysctl(const char *interface, const char *name, const char *value) {
   char path[128], stands[8];
   snprintf(path, sizeof path, "/proc/sys/net/ipv6/conf/%s/%s", interface, name);

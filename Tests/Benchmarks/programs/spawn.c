@@ -1,24 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
-// Times whole processes: started inside a node's namespaces once, it runs one command after the other and prints how
-// long each took from just before posix_spawn to just after its end was collected.
+// Measures whole processes. It starts once inside a node's namespaces, runs one command after the other, and prints how
+// long each took from just before posix_spawn to just after it was reaped.
 //
 //   spawn < JOBS
 //
-// A job is a group of lines, the first word says what the rest is:
+// A job is a group of lines. The first word of a line is its keyword:
 //   job LABEL        begins a job
 //   arg TEXT         a word of the command, in order; the first is a path
 //   env NAME=VALUE   one entry of the environment; nothing is inherited
-//   text TEXT        what the command reads: this
-//   stdin PATH       … and the content of this file as it is now; all `text` and `stdin` are joined in order
-//   stdout PATH      where what it printed is put after it ended (default: nowhere)
-//   gone INTERFACE   afterwards, outside the measured time: wait until no such interface is here, 5 s at most
-//   run              runs it
-//   later            keeps it for the next burst
-//   burst LABEL      starts all that were kept, one right after the other, and waits for all
+//   text TEXT        standard input of the command: this text
+//   stdin PATH       … and the content of this file at that time; all `text` and `stdin` are joined in order
+//   stdout PATH      file for the command's output, written after the command ends (default: nowhere)
+//   gone INTERFACE   after the measured time, waits until this interface does not exist, 5 s at most
+//   run              runs the job
+//   later            keeps the job for the next burst
+//   burst LABEL      starts all kept jobs, one right after the other, and waits for all
 //
-// For each job one line on stdout: LABEL, wall ns, user + system µs, minor page faults, context switches; for a burst as
-// a whole LABEL, wall ns from the first start to the last end, and zeros. The first command that ends otherwise than with
-// status 0 ends the program with status 1 and what the command printed.
+// Prints one line to stdout for each job: LABEL, wall ns, user + system µs, minor page faults, context switches. For a
+// burst as a whole it prints LABEL, wall ns from the first start to the last end, and zeros. If a command does not exit
+// with status 0, the program prints the command's output and exits with status 1.
 
 #define _GNU_SOURCE
 #include <errno.h>
@@ -138,7 +138,7 @@ static void start(struct job *job) {
   posix_spawn_file_actions_destroy(&actions);
 }
 
-// Waits for a child, any with -1, and returns its process id.
+// Waits for a child (-1: any child) and returns its process id.
 static pid_t collect(pid_t child, int *status, struct rusage *usage) {
   pid_t ended;
   while ((ended = wait4(child, status, 0, usage)) < 0)

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// Sends 64-byte frames of UDP from one network namespace to another and prints what lies between them can forward.
+// Sends 64-byte UDP frames from one network namespace to another and prints the forwarding rate of what is in between.
 //
 //   traffic FROM_NETNS FROM_ADDRESS TO_NETNS TO_ADDRESS PORT MILLISECONDS
 //
-// One thread holds a socket in each namespace, sends a batch, and takes it in at the other end. veth delivers within
-// the send call, so the time of a batch is what sender, forwarder and receiving stack cost on one CPU; no scheduler
-// and no second CPU is part of it. A packet that has not arrived when the send call returns is waited for, in the
-// measured time. The rate is that of the median batch, so that a moment in which others had the CPU does not count;
+// One thread holds a socket in each namespace, sends a batch, and receives it at the other end. veth delivers within
+// the send call, so the time of a batch is the cost of sender, forwarder and receiving stack on one CPU, without the
+// scheduler or a second CPU. If a packet has not arrived when the send call returns, the thread waits for it within
+// the measured time. The rate is that of the median batch, so that moments in which others had the CPU do not count;
 // the mean is printed beside it. The round trip is one packet there and one back, the median of 500.
 //
 // Prints one line of JSON: packets, lost, packets_per_second, mean_packets_per_second, round_trip_ns. Exit status 1 if
@@ -86,7 +86,7 @@ static void prepare(struct messages *messages) {
   }
 }
 
-// Takes in what has arrived, waits up to a second for the rest. Returns how many came.
+// Receives what has arrived and waits up to a second for the rest. Returns the number of packets.
 static int receive(int socket, struct messages *messages, int expected) {
   int received = 0;
   while (received < expected) {

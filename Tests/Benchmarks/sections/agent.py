@@ -1,4 +1,4 @@
-"""The agent: time from its start to SERVING, memory, and how many EC2 calls it needs."""
+"""The agent: time from its start to SERVING, memory, and the number of EC2 calls."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from support.report import Row, Section, summary
 NEW_NODES = 3
 RESTARTS = 5
 MANY_PODS = 200
-FULL_NODE = 737  # the most that EKS lets a node have, with prefixes
+FULL_NODE = 737  # the maximum that EKS allows on a node, with prefixes
 
-# The existing implementation on the same kind of machine, not measured here.
+# amazon-vpc-cni-k8s on the same kind of machine; not measured here.
 REFERENCE_READY_MS = 1130
 REFERENCE_RSS_MB = 66
 REFERENCE_CALLS_PER_ENI = 6
@@ -77,7 +77,7 @@ def measure(bench: Bench) -> Section:
 
 
 def _start(node: Node) -> float:
-    """Milliseconds from just before the process is made to the first SERVING."""
+    """Milliseconds from just before the process is created to the first SERVING."""
     began = time.monotonic()
     node.agent.start(wait=False)
     process = node.agent.process
@@ -85,13 +85,13 @@ def _start(node: Node) -> float:
     try:
         wait_serving(process.pid, lambda: process.poll() is None)
     except RuntimeError as error:
-        node.agent.ready_or_dead()  # raises with the agent's last words
+        node.agent.ready_or_dead()  # raises with the agent's last log lines
         raise error
     return (time.monotonic() - began) * 1000
 
 
 def _many_pods(bench: Bench) -> dict[str, int]:
-    """Memory with pods, a watch of the node and of the pods over TLS, and every pod's annotation written."""
+    """Memory with pods, with watches of the node and of the pods over TLS, and with every pod annotated."""
     name, pods = "bench-agent-many", [f"m{number}" for number in range(MANY_PODS)]
     with KubeAPI(bench.vpc) as api:
         api.add(api_node(name, pods=MANY_PODS + 10), *[api_pod(each, name) for each in pods])
@@ -112,7 +112,7 @@ def _restart(node: Node) -> float:
 
 
 def _one_more_eni(bench: Bench, node: Node) -> dict[str, int]:
-    """EC2 calls from a quiet pool until one ENI more is there and the pool is quiet again."""
+    """EC2 calls from an idle pool until one more ENI is attached and the pool is idle again."""
     before = len(node.enis())
     bench.vpc.counts(reset=True)
     for number in range(30):

@@ -1,4 +1,4 @@
-"""Many pods on many nodes at once, in virtual time: our pool beside the policy of the existing implementation."""
+"""Many pods on many nodes at once, in virtual time: our pool beside the policy of amazon-vpc-cni-k8s."""
 
 from __future__ import annotations
 

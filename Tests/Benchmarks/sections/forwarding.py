@@ -1,4 +1,4 @@
-"""Packets per second that a node forwards between a pod and the outside, by the state that it holds for its pods."""
+"""Packets per second that a node forwards between a pod and the outside, with different state for its pods."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from support.router import Router
 from support.schemes import Pods, Recorded, State
 
 COUNTS = (0, 110, 250, 737)
-# Many short ones, of which the best counts: other work on the machine can only make a packet's cost look higher.
+# Many short rounds. The best one counts: other work on the machine can only increase a packet's cost.
 ROUNDS = 11
 MILLISECONDS = 40
 VETH = "enibench0000001"
@@ -40,7 +40,7 @@ def measure(bench: Bench) -> Section:
             build(f"per-pod-{count}", pods.measured, schemes.per_pod(pods, VETH))
         try:
             _build_real(bench, section, build)
-        except Exception as error:  # noqa: BLE001  whatever it is, the made-up states are measured all the same
+        except Exception as error:  # noqa: BLE001  the made-up states are measured in any case
             bench.problems.append(f"forwarding: the state that the agent writes: {error}")
         figures = _rounds(bench, routers)
     section.raw["states"] = figures
@@ -66,7 +66,7 @@ def _build_real(bench: Bench, section: Section, build: Any) -> None:
 
 
 def _rounds(bench: Bench, routers: dict[str, Router]) -> _Figures:
-    """All states one after the other, and that again: what drifts, drifts for all of them."""
+    """Measures all states in turn, several times, so that drift affects all of them equally."""
     program = bench.programs.path("traffic")
     seen: dict[str, dict[str, list[dict[str, Any]]]] = {name: {"out": [], "in": []} for name in routers}
     bench.settle()

@@ -1,4 +1,4 @@
-"""The metrics helper: 5,000 agents, played by one local server, read and added up."""
+"""The metrics helper: it reads and sums 5,000 agents, which one local server plays."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from support.report import Row, Section
 AGENTS = 5_000
 PODS_OF_AN_AGENT = 25
 ROUNDS = 2
-# The interval between rounds too: one that takes longer is cut off, and its agents count as silent.
+# Also the interval between rounds: a longer round is cut off, and its agents count as silent.
 SECONDS = 10
 MEGABYTES = 64
 _ADDS = "awscni_add_ip_req_count"
@@ -30,7 +30,7 @@ _START = "process_start_time_seconds"
 
 
 def measure(bench: Bench) -> Section:
-    """Every agent's text is that of a real agent with pods, an hour older; server and helper share the machine's processors."""
+    """Each agent's text comes from a real agent with pods, made an hour older. Server and helper share the machine's processors."""
     section = Section(f"Metrics helper, {AGENTS:,} agents through the API server's proxy (TLS, HTTP/1.1)")
     with bench.node("bench-helper", type="m5.large") as node, tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -73,7 +73,7 @@ def _text_of_an_agent(bench: Bench, node: Node) -> str:
                    "an agent's metrics")
     node.agent.kill()
     text = re.sub(rf"(?m)^{_ADDS} .*$", f"{_ADDS} @ADDS@", got)
-    # What an agent that is younger than the helper says at first counts too; these were there before.
+    # The helper also counts the first values of an agent that is younger than itself; these agents are older.
     text = re.sub(rf"(?m)^{_START} (\S+)$", lambda found: f"{_START} {float(found[1]) - 3600}", text)
     if text.count("@ADDS@") != 1 or f"{_START} " not in text:
         raise RuntimeError(f"no {_ADDS} or no {_START} in the agent's text")
@@ -105,7 +105,7 @@ def _run_helper(node: Node, folder: Path, port: int) -> dict[str, float]:
 
 
 def _shown(node: Node) -> dict[str, float] | None:
-    """What the helper says of its rounds; none before the first has ended."""
+    """The helper's metrics about its rounds; None before the first round has ended."""
     got = node.instance.run(["curl", "-sS", "-m", "5", f"http://127.0.0.1:{PORT}/metrics"], check=False).stdout
     values = {(sample.name, *sample.labels.values()): sample.value
               for family in text_string_to_metric_families(got) for sample in family.samples}
@@ -121,7 +121,7 @@ def _shown(node: Node) -> dict[str, float] | None:
 
 
 def _check(measured: dict[str, Any], played: dict[str, Any]) -> None:
-    """A helper that only seems to read is an error: every agent was read once a round, and the sums are theirs."""
+    """Detects a helper that only seems to read: every agent must be read once a round, and the sums must be theirs."""
     rounds = measured["rounds"]
     wanted = {"answered": AGENTS, "silent": 0, "assigned": AGENTS * PODS_OF_AN_AGENT, "adds": AGENTS * (rounds - 1)}
     wrong = {name: (measured[name], value) for name, value in wanted.items() if measured[name] != value}

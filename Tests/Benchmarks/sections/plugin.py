@@ -1,4 +1,4 @@
-"""Whole processes of the plugin beside `/bin/true` and beside the least that the kernel's work can cost."""
+"""Whole processes of the plugin beside `/bin/true` and beside the lowest possible cost of the kernel's work."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from support.report import Row, Section, summary
 from support.spawner import Jobs, Sample, batch
 
 LOADS = (0, 100, 700)
-# Turns of a few rounds: each node in each turn, so that what the machine does meanwhile falls on all of them alike.
+# Turns of a few rounds. Each turn runs on each node, so that other load on the machine affects all of them alike.
 TURNS = 6
 ROUNDS = 10
 WARM_UP = 2
 MTU = "9001"
 
-# The largest m5: 15 ENIs with 49 pod addresses each. All of them are in the pool before anything is measured, and a
-# released address can be given out again at once, so that no EC2 call falls into a measured time.
+# The largest m5: 15 ENIs with 49 pod addresses each. The pool has all of them before the measurement, and a released
+# address can be assigned again at once, so that no EC2 call falls into a measured time.
 INSTANCE_TYPE = "m5.24xlarge"
 ENIS = 15
 ENVIRONMENT = {"MINIMUM_IP_TARGET": "735", "WARM_IP_TARGET": "1", "IP_COOLDOWN_PERIOD": "0"}
 
-# The existing implementation on the same kind of machine, not measured here.
+# amazon-vpc-cni-k8s on the same kind of machine; not measured here.
 REFERENCE_MS = {"version": 6.4, "add": 15.0, "del": 12.4}
 
 
@@ -63,7 +63,7 @@ def measure(bench: Bench) -> Section:
 
 
 def _loaded(bench: Bench, stack: ExitStack, load: int) -> Node:
-    """A node with a full pool, so many of whose addresses pods have."""
+    """A node with a full pool, on which `load` pods have addresses."""
     bench.say(f"plugin: an agent with a full pool and {load} pods")
     node = stack.enter_context(bench.node(f"bench-plugin-{load}", type=INSTANCE_TYPE, environment=ENVIRONMENT))
     node.agent.start()
@@ -79,7 +79,7 @@ def _median(section: Section, load: int, command: str) -> float:
 
 
 def _rounds(bench: Bench, node: Node, turn: int) -> dict[str, list[Sample]]:
-    """Every round runs every command once, odd rounds in the other order: no command always follows the same."""
+    """Every round runs every command once, odd rounds in reverse order: no command always follows the same one."""
     jobs = Jobs()
     plugin, floor = bench.programs.plugin(), bench.programs.path("floor")
     names = []
@@ -94,7 +94,7 @@ def _rounds(bench: Bench, node: Node, turn: int) -> dict[str, list[Sample]]:
 
 def _round(jobs: Jobs, pod: Pod, plugin: str, floor: str, number: int) -> None:
     prefix = "_warm-up-" if number < 0 else ""
-    # The name that the plugin will choose: it depends on the pod's name alone.
+    # The plugin will choose this name, which depends only on the pod's name.
     veth = host_veth(pod)
     stems = {"floor": f"floo{number + WARM_UP}", "route": f"rout{number + WARM_UP}"}
     addresses = {"floor": "198.18.0.1", "route": "198.18.0.2"}
@@ -125,18 +125,18 @@ def _round(jobs: Jobs, pod: Pod, plugin: str, floor: str, number: int) -> None:
 
 
 def _processor_ms(node: Node) -> float:
-    """User and system time of the agent so far."""
+    """The agent's user and system time so far."""
     fields = Path(f"/proc/{node.agent.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) * 1000 / os.sysconf("SC_CLK_TCK")
 
 
 def host_veth(pod: Pod) -> str:
-    """The contract's name for the host's end."""
+    """The contract's name for the host-side veth."""
     return "eni" + hashlib.sha1(f"{pod.namespace}.{pod.name}".encode()).hexdigest()[:11]
 
 
 def _check(node: Node, load: int) -> None:
-    """The measured commands did their work: the pods that are left are the load's, wired and known to the agent."""
+    """Checks that the measured commands worked: only the load's pods are left, wired and known to the agent."""
     wait_for(lambda: len(node.pod_routes()) == load and len(node.pod_veths()) == load, f"{load} wired pods", 10)
     known = len(node.checkpoint())
     if known != load:

@@ -1,4 +1,4 @@
-"""Many pods at one moment: whole processes of the plugin, all started at once, beside the kernel's work alone."""
+"""Many pods at once: whole processes of the plugin, all started together, beside the kernel's work alone."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from support.bench import Bench, add_plugin
 from support.report import Row, Section, summary
 from support.spawner import Jobs, Sample, batch
 
-# Pods at once, and rounds: enough samples for a 99th percentile.
+# Simultaneous pods, and rounds: enough samples for a 99th percentile.
 BURSTS = ((30, 12), (100, 5))
 TARGETS_MS = {30: (60.0, 150.0)}
 
-# 231 pod addresses, all of them in the pool before anything is measured, given out again at once.
+# 231 pod addresses. The pool has all of them before the measurement and assigns released ones again at once.
 INSTANCE_TYPE = "m5.4xlarge"
 ENIS = 8
 ENVIRONMENT = {"MINIMUM_IP_TARGET": "231", "WARM_IP_TARGET": "1", "IP_COOLDOWN_PERIOD": "0"}
@@ -41,7 +41,7 @@ def measure(bench: Bench) -> Section:
 
 
 def _round(bench: Bench, node: Node, count: int, number: int) -> dict[str, list[Sample]]:
-    """ADDs of all, DELs of all; the floor's all, and away with them; every other round the floor comes first."""
+    """Runs all ADDs, then all DELs; the floor program does the same. Every other round the floor program comes first."""
     plugin, floor = bench.programs.plugin(), bench.programs.path("floor")
     pods = [Pod(node.instance, f"b{count}-{number}-{each}") for each in range(count)]
     batch(node.instance, [f"netns add {pod.name}{kind}" for pod in pods for kind in ("", "-floor")])

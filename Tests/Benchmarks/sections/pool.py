@@ -11,7 +11,7 @@ from support.bench import Bench
 from support.report import Row, Section
 
 PROGRAM = paths.BINARY.parent.parent / "release" / "pool-rate"
-# A node of the size that the target names, and the smallest beside which cost must not depend on the size.
+# The size of the node in the target. The smallest node is the baseline: cost must not depend on the size.
 TARGET = (15, 50)
 
 

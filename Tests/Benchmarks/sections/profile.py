@@ -1,4 +1,4 @@
-"""Where the time of one ADD goes: the parts of whole processes, told apart by their system calls."""
+"""Where the time of one ADD goes: the parts of whole processes, separated by their system calls."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from support.report import Row, Section, summary
 from support.spawner import Jobs, batch
 from support.trace import Call, Process, Trace
 
-ROUNDS = 30  # beside 700 pods no more than 735 have addresses
+ROUNDS = 30  # beside 700 pods, at most 735 can have addresses
 LOADS = (0, 700)
 FAULTS = "page faults of it"
 PARTS = (
@@ -51,7 +51,7 @@ def measure(bench: Bench) -> Section:
 
 
 def _parts(processes: list[Process]) -> dict[str, dict[str, float]]:
-    """Statistics of each part in ms, of the whole, and of the page faults."""
+    """Statistics in ms of each part and of the whole, and of the page faults."""
     cuts = [cut for process in processes if (cut := _cut(process)) is not None]
     if len(cuts) < ROUNDS // 2:
         raise RuntimeError(f"{len(cuts)} of {ROUNDS} runs could be told apart")
@@ -69,24 +69,24 @@ def _adds(bench: Bench, node: Node, load: int) -> list[Process]:
     batch(node.instance, [f"netns add {pod.name}" for pod in pods])
     for pod in pods:
         add_plugin(jobs, "add", plugin, pod, "ADD")
-    # All of them afterwards: while the kernel takes a pair apart it has the lock of all links.
+    # The DELs run after all ADDs: while the kernel deletes a veth pair, it holds the lock of all links.
     for pod in pods:
         add_plugin(jobs, "del", plugin, pod, "DEL", gone=host_veth(pod))
     trace = Trace()
     with trace.recording():
         bench.run(jobs, node)
-    # ADD alone enters the pod's namespace.
+    # Only ADD enters the pod's namespace.
     return [each for each in trace.processes if sum(call.name == "setns" for call in each.calls) == 2
             and any(call.name == "connect" for call in each.calls)]
 
 
 def _cut(process: Process) -> list[float] | None:
-    """µs of each part; None where the calls are not those that are expected."""
+    """µs of each part; None if the calls are not the expected ones."""
     calls = process.calls
     at = 0
 
     def next_one(name: str, after: str = "") -> Call | None:
-        """The next call of that name, at or behind the last one found."""
+        """The next call of that name after the last one found."""
         nonlocal at
         for number in range(at, len(calls)):
             if calls[number].name == name:
@@ -94,7 +94,7 @@ def _cut(process: Process) -> list[float] | None:
                 return calls[number]
         return None
 
-    loader = next_one("prlimit64")  # the loader's last but one, in __libc_early_init
+    loader = next_one("prlimit64")  # the loader's second to last call, in __libc_early_init
     reads = next_one("poll") or next_one("ppoll")
     first_read = next_one("read")
     last_read = next_one("read")

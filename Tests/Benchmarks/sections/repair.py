@@ -1,4 +1,4 @@
-"""What keeping the node's network costs: the agent's processor time of one look, and of what somebody undoes."""
+"""The cost of maintaining the node's network: the agent's processor time of one check and of one repair."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from support.bench import Bench
 from support.report import Row, Section, summary
 
 LOADS = (0, 700)
-LOOKS = 12  # at everything, one each 50 s of the agent's time
+LOOKS = 12  # full checks, one each 50 s of the agent's time
 DEEDS = 5
 
-# The largest m5 with a full pool: nothing is asked of EC2 while something is measured.
+# The largest m5 with a full pool: the agent makes no EC2 calls during a measurement.
 INSTANCE_TYPE = "m5.24xlarge"
 ENIS = 15
 ENVIRONMENT = {"MINIMUM_IP_TARGET": "735", "WARM_IP_TARGET": "1"}
 
-# What the minute's look may take of one processor with 700 pods.
+# The limit of processor time for the check of each minute with 700 pods.
 MOST_OF_A_MINUTE_MS = 60.0  # 0.1 %
 
 
@@ -38,7 +38,7 @@ def measure(bench: Bench) -> Section:
             bench.connect(node, [f"r{number}" for number in range(there, load)])
             there = load
             bench.wait_quiet()
-            # Of young pods the repair takes no notice.
+            # The repair ignores young pods.
             _pass(node, 60)
             bench.settle()
             section.raw[f"{load}_pods"] = {"minute": _minutes(bench, node), **_deeds(bench, node)}
@@ -47,7 +47,7 @@ def measure(bench: Bench) -> Section:
 
 
 def _minutes(bench: Bench, node: Node) -> dict[str, Any]:
-    """Of each minute of the agent's time, its threads' processor time; the look at everything is in it."""
+    """Processor time of the agent's threads in each minute of the agent's time, which includes one full check."""
     bench.say(f"repair: {LOOKS} minutes that pass")
     whole, threads = [], []
     for _ in range(LOOKS):
@@ -61,7 +61,7 @@ def _minutes(bench: Bench, node: Node) -> dict[str, Any]:
 
 
 def _deeds(bench: Bench, node: Node) -> dict[str, Any]:
-    """What the agent takes to find and mend one thing, and to put all pods' routes back."""
+    """The cost to detect and repair one change, and to restore all pods' routes."""
     figures: dict[str, Any] = {}
     for name, words, priority in (("rule", "rule del priority 1024", 1024), ("routes", "route flush table 20512", None)):
         if name == "routes" and not node.pod_routes():
@@ -69,7 +69,7 @@ def _deeds(bench: Bench, node: Node) -> dict[str, Any]:
         bench.say(f"repair: {DEEDS} times {words}")
         spent, took = [], []
         for _ in range(DEEDS):
-            _pass(node, 150)  # what was mended three times in two minutes waits
+            _pass(node, 150)  # after three repairs in two minutes, the agent delays the next one
             routes = len(node.pod_routes())
             before, began = sum(_processor_times(node).values()), time.time()
             node.instance.run(["ip", *words.split()])
@@ -104,7 +104,7 @@ def _rows(section: Section, empty: dict[str, Any], full: dict[str, Any]) -> None
 
 
 def _pass(node: Node, seconds: float) -> None:
-    """So much of the agent's time goes by."""
+    """Lets this much of the agent's time pass."""
     clock = node.agent.clock
     assert clock is not None
     until = clock.elapsed() + seconds
@@ -113,7 +113,7 @@ def _pass(node: Node, seconds: float) -> None:
 
 
 def _processor_times(node: Node) -> dict[str, float]:
-    """Milliseconds that each of the agent's threads, by name, has run. Of threads that end nothing is kept."""
+    """Processor time in ms of each of the agent's threads, by name. Threads that ended are not included."""
     times: dict[str, float] = {}
     for task in Path(f"/proc/{node.agent.pid}/task").iterdir():
         name = (task / "comm").read_text().strip()
@@ -122,7 +122,7 @@ def _processor_times(node: Node) -> dict[str, float]:
 
 
 def _last_word(node: Node, began: float) -> float | None:
-    """When the log last told of a repair since `began`, by the calendar; None where it has not."""
+    """The wall-clock time of the last repair in the log since `began`; None if there is none."""
     last = None
     for line in node.agent.log().splitlines()[-200:]:
         if "changed the node network; repaired" in line:

@@ -1,4 +1,4 @@
-"""The binary: its size, what it asks of the node's system, and the system calls of one ADD."""
+"""The binary: its size, its requirements on the node's system, and the system calls of one ADD."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from support.bench import Bench
 from support.report import Row, Section
 from support.spawner import batch
 
-REFERENCE_MB = 188  # seven binaries of the existing implementation
+REFERENCE_MB = 188  # seven binaries of amazon-vpc-cni-k8s
 _ALLOWED = re.compile(r"libc\.so\.6|libm\.so\.6|ld-linux-x86-64\.so\.2|ld-linux-aarch64\.so\.1")
 _FORKS = ("fork", "vfork", "clone", "clone3")
 
@@ -35,7 +35,7 @@ def measure(bench: Bench) -> Section:
     section.raw = {"bytes": paths.BINARY.stat().st_size, "needed": needed, "newest_glibc": ".".join(map(str, newest))}
     try:
         _system_calls(bench, section)
-    except Exception as error:  # noqa: BLE001  the rest of the section stands without it
+    except Exception as error:  # noqa: BLE001  the rest of the section is valid without it
         bench.problems.append(f"size: system calls of one ADD: {error}")
     return section
 
@@ -58,7 +58,7 @@ def _system_calls(bench: Bench, section: Section) -> None:
 
 
 def _trace(node: Node, words: list[str], environment: dict[str, str], text: str) -> dict[str, int]:
-    """Calls by name. Raises RuntimeError with what the command printed."""
+    """Calls by name. Raises RuntimeError with the command's output."""
     done = node.instance.run(["strace", "-f", "-c", "-U", "calls,name", "-o", "/run/strace", *words], env=environment,
                              input=text, check=False)
     if done.returncode != 0:

@@ -1,1 +1,1 @@
-"""What the benchmark's sections share."""
+"""Shared code of the sections."""

@@ -1,4 +1,4 @@
-"""Attachments by the agent's service alone: addresses in use without pods, for states that real pods would take long to make."""
+"""Attachments by the agent's service alone: addresses in use without pods, for states that would take long with real pods."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from harness import reference
 
 
 def add_networks(pid: int, count: int) -> list[str]:
-    """`count` calls of AddNetwork on the agent with this process id, one after the other; returns the addresses.
+    """Calls AddNetwork `count` times on the agent with this process id, one after the other; returns the addresses.
 
-    Raises RuntimeError with the agent's words where it gives none.
+    Raises RuntimeError with the agent's error if it assigns none.
     """
     kinds = reference.messages()
     addresses = []

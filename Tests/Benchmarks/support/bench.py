@@ -1,4 +1,4 @@
-"""What a section is given: programs, a simulated VPC that starts when it is first needed, nodes that go away again."""
+"""The environment of a section: programs, a simulated VPC that starts on first use, nodes that are removed again."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .spawner import Jobs, Sample, batch
 
 
 class Bench:
-    """`problems` are what could not be measured; each makes the run fail at its end."""
+    """`problems` lists what could not be measured; each entry makes the run fail at its end."""
 
     def __init__(self, folder: Path) -> None:
         self.programs = Programs(folder)
@@ -40,12 +40,12 @@ class Bench:
             self._vpc = None
 
     def say(self, text: str) -> None:
-        """Progress, on stderr: stdout carries the table alone."""
+        """Prints progress to stderr: stdout carries only the table."""
         print(f"[{time.monotonic() - self._began:5.1f} s] {text}", file=sys.stderr, flush=True)
 
     @contextmanager
     def node(self, name: str, **options: Any) -> Iterator[Node]:
-        """A node with an installed plugin; its agent is not started. Gone at the end, whatever happened."""
+        """A node with an installed plugin; its agent is not started. The node is removed at the end in any case."""
         before = _namespaces()
         node = Node(self.vpc, name, **options)
         try:
@@ -56,7 +56,7 @@ class Bench:
             self._wait_dismantled(before)
 
     def settle(self, deadline: float = 10.0) -> None:
-        """Until the machine is idle, or the deadline: hundreds of fresh interfaces keep the kernel busy for seconds."""
+        """Waits until the machine is idle or the deadline: hundreds of new interfaces occupy the kernel for seconds."""
         readings: list[tuple[int, int]] = []
 
         def idle() -> bool:
@@ -72,7 +72,7 @@ class Bench:
             self.say("the machine is busy with something else: measuring all the same")
 
     def _wait_dismantled(self, before: int, deadline: float = 10.0) -> None:
-        """The kernel takes pods' namespaces apart for seconds after they are gone: not while something is measured."""
+        """Waits while the kernel dismantles deleted pod namespaces, which takes seconds and disturbs measurements."""
         try:
             wait_for(lambda: _namespaces() <= before + _SLACK, "namespaces taken apart", deadline)
         except TimeoutError:
@@ -82,7 +82,7 @@ class Bench:
         return jobs.run(self.programs.path("spawn"), node.instance)
 
     def connect(self, node: Node, names: list[str]) -> list[Pod]:
-        """Pods by the real plugin, one after the other. Raises RuntimeError with the plugin's words."""
+        """Creates pods with the real plugin, one after the other. Raises RuntimeError with the plugin's output."""
         pods = [Pod(node.instance, name) for name in names]
         batch(node.instance, [f"netns add {pod.name}" for pod in pods])
         jobs = Jobs()
@@ -92,7 +92,7 @@ class Bench:
         return pods
 
     def wait_quiet(self, what: str = "EC2 calls ended", deadline: float = 30.0) -> None:
-        """Until the EC2 calls have stood still for a quarter of a second."""
+        """Waits until no EC2 call was made for a quarter of a second."""
         seen: list[int] = []
 
         def still() -> bool:
@@ -103,17 +103,17 @@ class Bench:
 
 
 def _processor_ticks() -> tuple[int, int]:
-    """Busy and all ticks of all processors since boot."""
+    """Busy ticks and all ticks of all processors since boot."""
     with open("/proc/stat", encoding="ascii") as file:
         ticks = [int(each) for each in file.readline().split()[1:9]]
     return sum(ticks) - ticks[3] - ticks[4], sum(ticks)
 
 
-_SLACK = 70  # the slab counts the free objects of its current pages too
+_SLACK = 70  # the slab also counts the free objects of its current pages
 
 
 def _namespaces() -> int:
-    """Network namespaces that the kernel holds, a few too many; 0 where it does not tell."""
+    """Network namespaces in the kernel, slightly overestimated; 0 if the kernel does not report them."""
     try:
         with open("/proc/slabinfo", encoding="ascii") as slabs:
             return next((int(line.split()[1]) for line in slabs if line.startswith("net_namespace ")), 0)

@@ -1,4 +1,4 @@
-"""Asking an agent's health service from outside its namespaces, with a gRPC client that others wrote."""
+"""Queries an agent's health service from outside its namespaces, with a third-party gRPC client."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SERVING = b"\x08\x01"  # HealthCheckResponse{status: SERVING}
 
 
 def wait_serving(pid: int, alive: Callable[[], bool], deadline: float = 20.0) -> None:
-    """Returns as soon as the agent with this process id says SERVING; looks every millisecond.
+    """Returns as soon as the agent with this process id reports SERVING; checks every millisecond.
 
     Raises RuntimeError when `alive` turns false, TimeoutError at the deadline.
     """
@@ -36,6 +36,6 @@ def wait_serving(pid: int, alive: Callable[[], bool], deadline: float = 20.0) ->
             try:
                 return check(b"", timeout=1.0) == _SERVING
             except grpc.RpcError:
-                return False  # not yet; the deadline ends this
+                return False  # not yet; the deadline limits the wait
 
         wait_for(serving, "agent SERVING", deadline, pause=0.001)

@@ -1,4 +1,4 @@
-"""The benchmark's own C programs, compiled when they are first needed and again when their source is newer."""
+"""The benchmark's own C programs, compiled on first use and again when their source is newer."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pathlib import Path
 
 from harness import paths
 
-INSTALL_PIECE = 2 << 20  # FileInstallation's
+INSTALL_PIECE = 2 << 20  # the size of FileInstallation's pieces
 SOURCES = Path(__file__).resolve().parent.parent / "programs"
 
 
 class Programs:
-    """Built in `folder`, which is made."""
+    """Programs built in `folder`, which is created."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -23,8 +23,8 @@ class Programs:
     def plugin(self) -> str:
         """The binary under the plugin's name, on the machine's disk as on a node, written as the init step writes it.
 
-        The rig's /opt lies in memory, on tmpfs, where the page faults of starting a program cost over 1 ms more. And what a
-        linker wrote in small pieces lies in small pieces of memory: its start takes 0.4 ms longer than a copy's.
+        The rig's /opt is on tmpfs, in memory, where the page faults of a program's start cost over 1 ms more. A file that a
+        linker wrote in small pieces is also in small pieces of memory: it starts 0.4 ms slower than a copy.
         """
         plugin = self.folder / paths.PLUGIN.rpartition("/")[2]
         if plugin not in self._installed:
@@ -39,7 +39,7 @@ class Programs:
         return str(plugin)
 
     def path(self, name: str) -> str:
-        """The program `name`. Raises RuntimeError with the compiler's words."""
+        """The program `name`. Raises RuntimeError with the compiler's output."""
         source, built = SOURCES / f"{name}.c", self.folder / name
         if not built.exists() or built.stat().st_mtime <= source.stat().st_mtime:
             compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("cc")

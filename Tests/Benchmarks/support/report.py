@@ -1,4 +1,4 @@
-"""Figures: their statistics, the rows that are printed, and what goes into the file."""
+"""Figures: their statistics, the printed rows, and the content of the file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def summary(values: Sequence[float]) -> dict[str, float]:
-    """Least, median, 90th and 99th percentile, in the unit of the values."""
+    """Minimum, median, 90th and 99th percentile, in the unit of the values."""
     ordered = sorted(values)
     return {"count": len(ordered), "min": ordered[0], "median": statistics.median(ordered),
             **{f"p{each}": ordered[round(each / 100 * (len(ordered) - 1))] for each in (90, 99)}}
@@ -17,7 +17,7 @@ def summary(values: Sequence[float]) -> dict[str, float]:
 
 @dataclass
 class Row:
-    """One figure of ours beside what it is compared with. `met` is None where no target stands."""
+    """One figure of ours beside its baseline. `met` is None if there is no target."""
 
     figure: str
     unit: str
@@ -47,7 +47,7 @@ _RIGHT = {1, 2, 4, 5}
 
 @dataclass
 class Section:
-    """What one section measured: rows for the table, everything else in `raw` for the file."""
+    """The results of one section: rows for the table, everything else in `raw` for the file."""
 
     title: str
     rows: list[Row] = field(default_factory=list)
@@ -58,7 +58,7 @@ class Section:
 
 
 def print_table(sections: list[Section]) -> None:
-    """All sections under one set of column widths."""
+    """Prints all sections with the same column widths."""
     cells = [row.cells() for section in sections for row in section.rows]
     widths = [max(len(row[column]) for row in [HEAD, *cells]) for column in range(len(HEAD))]
 

@@ -1,4 +1,4 @@
-"""A pod, a node and an outside in three namespaces of the benchmark's own, and what the node can forward."""
+"""A pod, a node and an outside in three namespaces of the benchmark's own, and the node's forwarding rate."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Any
 
 from .schemes import State
 
-SINK = "192.168.200.200"  # within the simulated VPC, so that the agent's source NAT lets it through unchanged
+SINK = "192.168.200.200"  # within the simulated VPC, so that the agent's SNAT leaves it unchanged
 
 
 class Router:
-    """Built once for each state, so that rounds can alternate between states without changing any.
+    """Built once for each state, so that rounds can alternate between states without changing any of them.
 
         pod eth0 ── veth · node · ens5, ens6 ── f5, f6 outside
 
-    `pod` is the measured pod's address. All neighbours are permanent: nothing is asked on the way.
+    `pod` is the measured pod's address. All neighbours are permanent, so that no ARP request is sent.
     """
 
     def __init__(self, name: str, pod: str, veth: str, state: State | Callable[[], State]) -> None:
@@ -32,7 +32,7 @@ class Router:
             raise
 
     def measure(self, program: str, outward: bool, milliseconds: int) -> dict[str, Any]:
-        """What programs/traffic.c prints, from the pod to the outside or the other way."""
+        """The output of programs/traffic.c, from the pod to the outside or in the other direction."""
         ends = [[f"/run/netns/{self.names['pod']}", self.pod], [f"/run/netns/{self.names['out']}", SINK]]
         source, sink = ends if outward else ends[::-1]
         done = subprocess.run([program, *source, *sink, "9000", str(milliseconds)], capture_output=True, text=True,

@@ -1,4 +1,4 @@
-"""What a node holds for its pods, by the agent's scheme and by rules for each pod, as `ip` and `nft` read it."""
+"""The state that a node holds for its pods, in the agent's scheme and with rules for each pod, for `ip` and `nft`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ADDRESSES_PER_ENI = 49  # as on the largest m5: 15 ENIs make 737 pods with the t
 
 @dataclass
 class State:
-    """Commands for `ip -batch` and rulesets; devices are called `ens6` and `veth`, whatever they stood for."""
+    """Commands for `ip -batch` and rulesets. Devices are named `ens6` and `veth`, whatever they stand for."""
 
     commands: list[str] = field(default_factory=list)
     nft: str = ""
@@ -38,7 +38,7 @@ class Pods:
 
     @property
     def enis(self) -> int:
-        """Secondary ENIs. One at least: the measured pod is always on one, there is nothing to show otherwise."""
+        """Secondary ENIs, at least one: the measured pod is always on one, otherwise there is nothing to measure."""
         return max(1, -(-self.count // ADDRESSES_PER_ENI) - 1)
 
     def eni(self, number: int) -> int:
@@ -47,12 +47,12 @@ class Pods:
 
 
 def empty(pods: Pods, veth: str) -> State:
-    """A machine that forwards and knows nothing of pods but the way to the one that is measured."""
+    """A machine that forwards and has no state for pods except the route to the measured one."""
     return State([f"route add {pods.measured}/32 dev {veth} scope link"])
 
 
 def _enis(pods: Pods) -> list[str]:
-    """Tables and rules that both schemes have."""
+    """Tables and rules of both schemes."""
     commands = ["rule add pref 1024 fwmark 0x80/0x80 lookup main"]
     for eni in range(1, pods.enis + 1):
         commands += [f"route add 10.0.0.1 dev ens6 scope link table {eni + 1}",
@@ -73,7 +73,7 @@ def per_pod(pods: Pods, veth: str) -> State:
 
 
 def constant(pods: Pods, veth: str) -> State:
-    """Host routes in a table of their own, a source map that marks, a rule for each ENI."""
+    """Host routes in a table of their own, a source map that sets marks, a rule for each ENI."""
     commands = [*_enis(pods), f"rule add pref 512 lookup {POD_TABLE}"]
     commands += [f"rule add pref 1536 fwmark {eni:#x}/{MASK:#x} lookup {eni + 1}" for eni in range(1, pods.enis + 1)]
     commands += ["rule add pref 32764 not iif lo goto 32766"]
@@ -104,7 +104,7 @@ def constant(pods: Pods, veth: str) -> State:
     return State(commands, nft)
 
 
-# MARK: what an agent wrote
+# MARK: the state of a real agent
 
 @dataclass
 class Recorded:
@@ -114,7 +114,7 @@ class Recorded:
     routes: list[dict[str, Any]]
     nft: str
     nft_objects: list[dict[str, Any]]
-    connmark: str  # the contract's own nftables table, where there is one
+    connmark: str  # the contract's own nftables table, if it exists
     iptables: str
 
     @classmethod
@@ -134,7 +134,7 @@ class Recorded:
                    iptables=out("iptables-save"))
 
     def summary(self) -> dict[str, Any]:
-        """What can be compared with the made-up state, and must not grow with pods."""
+        """Numbers to compare with the made-up state. They must not grow with pods."""
         priorities = [rule["priority"] for rule in self.rules]
         maps = [each["map"] for each in self.nft_objects if "map" in each]
         chains = [each["chain"] for each in self.nft_objects if "chain" in each]
@@ -145,7 +145,7 @@ class Recorded:
                 "hooks": {each["name"]: f"{each['hook']} {each['prio']}" for each in chains if "hook" in each}}
 
     def secondary_pods(self) -> list[str]:
-        """Addresses of pods that the source map leads to a secondary ENI. Raises RuntimeError when there are none."""
+        """Addresses of pods that the source map routes to a secondary ENI. Raises RuntimeError if there are none."""
         pods = {route["dst"] for route in self.routes if str(route.get("table")) == str(POD_TABLE)}
         mapped = {str(each[0]) for found in self.nft_objects if "map" in found
                   for each in found["map"].get("elem", []) if isinstance(each[0], str)}
@@ -154,7 +154,7 @@ class Recorded:
         return sorted(pods & mapped)
 
     def state(self, veth: str, with_iptables: bool) -> State:
-        """The same in the benchmark's router: every pod behind `veth`, every ENI table by ens6."""
+        """The same state in the benchmark's router: every pod is behind `veth`, every ENI table uses ens6."""
         commands = [f"rule add {_rule(rule)}" for rule in self.rules if rule["priority"] not in (0, 32766, 32767)]
         tables = {rule["table"] for rule in self.rules if rule["priority"] == 1536}
         for table in sorted(tables):

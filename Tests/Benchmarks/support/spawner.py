@@ -1,4 +1,4 @@
-"""Whole processes timed from inside an instance: job lists for programs/spawn.c."""
+"""Measures whole processes from inside an instance: job lists for programs/spawn.c."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ class Jobs:
         self._lines += [*lines, "later" if later else "run"]
 
     def burst(self, label: str) -> None:
-        """All jobs that wait, at once."""
+        """Runs all waiting jobs at once."""
         self._lines.append(f"burst {label}")
 
     def run(self, spawn: str, instance: Instance, timeout: float = 120) -> dict[str, list[Sample]]:
-        """Samples by label, in order. Raises RuntimeError with what the failing command printed."""
+        """Samples by label, in order. Raises RuntimeError with the failing command's output."""
         done = instance.run([spawn], input="".join(f"{line}\n" for line in self._lines), check=False, timeout=timeout)
         if done.returncode != 0:
             raise RuntimeError(done.stderr.strip()[-3000:])
@@ -56,7 +56,7 @@ class Jobs:
 
 
 def batch(instance: Instance, commands: list[str]) -> None:
-    """`ip -batch` in the instance. Raises RuntimeError with its words."""
+    """Runs `ip -batch` in the instance. Raises RuntimeError with its output."""
     done: subprocess.CompletedProcess[str] = instance.run(
         ["ip", "-batch", "-"], input="".join(f"{command}\n" for command in commands), check=False, timeout=120)
     if done.returncode != 0:

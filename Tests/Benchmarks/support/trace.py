@@ -1,7 +1,7 @@
-"""System calls of processes with the kernel's own time stamps: its tracing buffer, which costs a call well under a microsecond.
+"""System calls of processes with the kernel's timestamps, from its tracing buffer, which costs a call well under 1 µs.
 
-strace stops the process twice at each call, so that its times are its own. Needs root and tracefs, in a mount of this
-module's own; the buffer is an instance of its own too, so that other tracing on the machine goes on.
+strace stops the process twice for each call, so its times are distorted. This module needs root, and tracefs, which it mounts
+for itself. It uses its own buffer instance, so that other tracing on the machine goes on.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-# The calls that tell one part of a run from the next.
+# The calls that separate one part of a run from the next.
 _NUMBERS = {
     "x86_64": {0: "read", 1: "write", 3: "close", 7: "poll", 42: "connect", 44: "sendto", 45: "recvfrom", 46: "sendmsg",
                47: "recvmsg", 73: "flock", 231: "exit_group", 257: "openat", 302: "prlimit64", 308: "setns"},
@@ -29,7 +29,7 @@ _LINE = re.compile(r"-(?P<pid>\d+) .* (?P<at>\d+\.\d+): (?P<event>\w+): (?P<rest
 
 @dataclass(frozen=True)
 class Call:
-    """`began` and `ended` in µs of the kernel's monotonic clock. Calls without a name here have their number."""
+    """`began` and `ended` are µs of the kernel's monotonic clock. Calls without a name here have their number."""
 
     name: str
     first: int
@@ -39,7 +39,7 @@ class Call:
 
 @dataclass
 class Process:
-    """From its exec to its end, in µs."""
+    """One process from its exec to its end, in µs."""
 
     pid: int
     began: float
@@ -49,7 +49,7 @@ class Process:
 
 
 class Trace:
-    """What happened within `recording`: every process that was executed by the traced one or its children."""
+    """What happened within `recording`: every process that the traced process or its children executed."""
 
     def __init__(self) -> None:
         self._names = _NUMBERS.get(platform.machine())
@@ -59,7 +59,7 @@ class Trace:
 
     @contextmanager
     def recording(self) -> Iterator[None]:
-        """This process's children, and theirs."""
+        """Records this process's children and their children."""
         mount = tempfile.mkdtemp(prefix="vpc-cni-trace-")
         subprocess.run(["mount", "-t", "tracefs", "none", mount], check=True, capture_output=True)
         instance = Path(mount, "instances", f"vpc-cni-{uuid.uuid4().hex[:8]}")

@@ -2,7 +2,7 @@
 
 internal import Glibc
 
-/// The program's arguments; what is wrong with them ends it with status 64.
+/// The program's arguments. Invalid arguments end the program with status 64.
 struct Options {
   static let usage = """
     usage: burst [--json] [--nodes N] [--seed N] [--case NAME] [--wait SECONDS] [--no-sdk-tokens] [--no-tail]

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Read on: Tests/Benchmarks/Burst/Simulation/BurstRun.swift.
+// Continue reading at Tests/Benchmarks/Burst/Simulation/BurstRun.swift.
 
 internal import BurstSimulation
 internal import Glibc
@@ -23,5 +23,5 @@ for var scenario in scenarios {
   if options.isJSON { comparisons.append(comparison.json) } else { print(comparison.text + "\n") }
 }
 if options.isJSON { print(JSONValue.array(comparisons).indented(by: 2)) }
-// An address with two pods, or on no ENI of its node.
+// Violations: an address that two pods have, or one that is on no ENI of its node.
 if !isSound { exit(1) }

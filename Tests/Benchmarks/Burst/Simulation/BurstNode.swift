@@ -4,8 +4,8 @@ package import VPCModel
 
 /// A node of a run, as its kubelet sees it.
 package protocol BurstNode: AnyObject {
-  /// CNI ADD of one sandbox of a pod.
+  /// Handles CNI ADD for one sandbox of a pod.
   ///
-  /// - Parameter answer: called once, with the address or nil for an error.
+  /// - Parameter answer: called once, with the address, or with nil for an error.
   func add(pod: Int, answer: @escaping (IPAddress?) -> Void)
 }

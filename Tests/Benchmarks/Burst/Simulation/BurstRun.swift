@@ -2,13 +2,13 @@
 
 internal import VPCModel
 
-/// One policy through one scenario.
+/// Runs one policy through one scenario.
 package struct BurstRun {
   package enum Policy: String, Sendable, CaseIterable { case ours, reference }
 
-  /// A run ends once no call was made for that long after the last pod: no wait of either policy is longer.
+  /// A run ends when no call was made for this long after the last pod. No wait of either policy is longer.
   package static let quiet = Duration.seconds(900)
-  /// And at the latest then, whatever is missing.
+  /// A run ends at this time at the latest, even if something is missing.
   package static let limit = Duration.seconds(4 * 3600)
 
   /// Runs to the end.

@@ -2,7 +2,7 @@
 
 package import VPCModel
 
-/// Both policies in one scenario, beside what the buckets allow; as text and as JSON.
+/// Both policies in one scenario, beside the bound that the buckets set; as text and as JSON.
 package struct Comparison: Sendable {
   package let scenario: Scenario
   package let ours: Outcome
@@ -14,29 +14,30 @@ package struct Comparison: Sendable {
     reference = BurstRun.run(scenario, .reference)
   }
 
-  /// The last pod of ours against the reference's.
+  /// The time of our last pod divided by that of amazon-vpc-cni-k8s.
   package var timeRatio: Double? {
     guard let mine = ours.last, let theirs = reference.last else { return nil }
     return mine / theirs
   }
 
-  /// The last pod of ours against the bound.
+  /// The time of our last pod divided by the bound.
   package var boundRatio: Double? {
     guard let mine = ours.last, let bound = scenario.bound?.seconds, bound > 0 else { return nil }
     return mine / bound
   }
 
-  /// Calls of ours against the reference's, refused ones included: the larger of until the last pod and in all.
+  /// Our calls divided by those of amazon-vpc-cni-k8s, including refused calls. The larger of two ratios: until the
+  /// last pod, and in total.
   package var callRatio: Double {
     max(
       Double(ours.total.sent) / Double(max(reference.total.sent, 1)),
       Double(ours.totalAtLast.sent) / Double(max(reference.totalAtLast.sent, 1)))
   }
 
-  /// The last pod at most half the reference's time or within 1.2 of the bound, with at most half its calls.
+  /// Our last pod takes at most half the time of amazon-vpc-cni-k8s or 1.2 times the bound, and at most half the calls.
   package var meetsTarget: Bool {
     guard ours.last != nil, ours.violations.isEmpty else { return false }
-    // Without a pod that waits for EC2 there is nothing to be faster at.
+    // If no pod waits for EC2, there is nothing to be faster at.
     let isFast = (boundRatio ?? .infinity) <= 1.2 || (timeRatio ?? .infinity) <= 0.5
     return isFast && callRatio <= 0.5
   }

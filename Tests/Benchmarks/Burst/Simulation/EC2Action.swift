@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// The EC2 calls of a burst, each with its bucket and its latency: the one table of assumptions about EC2.
+/// The EC2 calls of a burst, each with its bucket and its latency. This table holds all assumptions about EC2.
 ///
-/// Buckets are of account and region, one for each action. Capacities and refills are those of
-/// Tests/Simulator/simulator/buckets.py, after "Request throttling for the Amazon EC2 API", EC2 Developer Guide.
-/// Latencies are round figures of the size that EC2 shows; AttachNetworkInterface is the slowest of them.
+/// EC2 has a bucket for each action, account and region. Capacities and refill rates are those of
+/// Tests/Simulator/simulator/buckets.py, from "Request throttling for the Amazon EC2 API", EC2 Developer Guide.
+/// Latencies are round numbers in the range of EC2's; AttachNetworkInterface is the slowest call.
 package enum EC2Action: Int, Sendable, CaseIterable {
   case createNetworkInterface, attachNetworkInterface, modifyNetworkInterfaceAttribute, assignPrivateIpAddresses
   case unassignPrivateIpAddresses, detachNetworkInterface, deleteNetworkInterface
@@ -26,12 +26,12 @@ package enum EC2Action: Int, Sendable, CaseIterable {
       .unassignPrivateIpAddresses:
       Bucket(capacity: 100, refillPerSecond: 5)
     case .attachNetworkInterface, .detachNetworkInterface: Bucket(capacity: 50, refillPerSecond: 5)
-    // All of them name, filter or page what they want.
+    // All of these calls name, filter or page their results.
     case .describeSubnets, .describeInstances, .describeNetworkInterfaces: Bucket(capacity: 100, refillPerSecond: 20)
     }
   }
 
-  /// From the request to the answer of a call that is not refused.
+  /// The time from the request to the answer of a call that is not refused.
   package var latency: Duration {
     switch self {
     case .createNetworkInterface: .milliseconds(400)
@@ -43,10 +43,10 @@ package enum EC2Action: Int, Sendable, CaseIterable {
     }
   }
 
-  /// From the request to RequestLimitExceeded.
+  /// The time from the request to RequestLimitExceeded.
   package static let refusalLatency = Duration.milliseconds(50)
-  /// From the end of AttachNetworkInterface until IMDS and the kernel show the ENI.
+  /// The time from the end of AttachNetworkInterface until IMDS and the kernel show the ENI.
   package static let attachmentLag = Duration.seconds(1)
-  /// From the end of DetachNetworkInterface until the ENI can be deleted.
+  /// The time from the end of DetachNetworkInterface until the ENI can be deleted.
   package static let detachmentLag = Duration.seconds(2)
 }

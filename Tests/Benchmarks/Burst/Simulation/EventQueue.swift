@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// What is to happen, by its instant; what has the same instant happens in the order in which it was put in.
+/// Future events, ordered by their instant. Events at the same instant run in the order of their insertion.
 ///
-/// A binary heap: a burst has some hundred thousand entries.
+/// A binary heap: a burst has several hundred thousand entries.
 struct EventQueue {
   struct Entry {
     let nanoseconds: Int64
@@ -29,7 +29,7 @@ struct EventQueue {
     }
   }
 
-  /// Takes out what comes first; nil where nothing is left.
+  /// Removes and returns the first entry; nil if there is none.
   mutating func pop() -> Entry? {
     guard let first = heap.first else { return nil }
     let last = heap.removeLast()

@@ -2,11 +2,11 @@
 
 package import VPCModel
 
-/// The pods of one node: a sandbox for each, and another some time after one that failed.
+/// The pods of one node. Each pod gets a sandbox, and after a failure another one some time later.
 ///
 /// Source of the wait: kubelet's pod_workers.go, backOffPeriod of 10 s times 1 … 1.5 after a failed sync.
 package final class Kubelet {
-  /// From the sandbox's start until the plugin is called.
+  /// The time from the sandbox's start to the call of the plugin.
   package static let sandboxLatency = Duration.milliseconds(200)
   package static let retryWait = Duration.seconds(10)
   package static let retryJitter = 0.5
@@ -17,7 +17,7 @@ package final class Kubelet {
   private let ready: (Int, IPAddress) -> Void
   package private(set) var failedSandboxes = 0
 
-  /// - Parameter ready: called with every pod that has got its address.
+  /// - Parameter ready: called with every pod that got its address.
   package init(
     node: any BurstNode, clock: VirtualClock, seed: UInt64, ready: @escaping (Int, IPAddress) -> Void
   ) {
@@ -27,7 +27,7 @@ package final class Kubelet {
     self.ready = ready
   }
 
-  /// Starts pods, each at an instant of its own within `spread`.
+  /// Starts pods, each at its own instant within `spread`.
   package func start(pods: Range<Int>, spread: Duration) {
     for pod in pods {
       clock.after(spread * Double.random(in: 0..<1, using: &random)) { self.makeSandbox(pod) }

@@ -2,11 +2,11 @@
 
 package import VPCModel
 
-/// A node of ours: the real `Pool` value, with its actions done at the simulated EC2 as the agent does them.
+/// A node with our policy: the real `Pool` value. Its actions run against the simulated EC2 as they do in the agent.
 ///
-/// The procedures follow Sources/Modes/Agent/Cloud/NodeENIs.swift, the repetitions EC2Client and RetryPolicy: a mutating
-/// call that EC2 refuses for its rate fails at once, but Attach and Modify of an ENI that is there already are tried
-/// again with growing, jittered waits.
+/// The procedures follow Sources/Modes/Agent/Cloud/NodeENIs.swift; the retries follow EC2Client and RetryPolicy. A
+/// mutating call that EC2 throttles fails at once, but Attach and Modify of an existing ENI are retried with growing,
+/// jittered waits.
 package final class OurNode: BurstNode {
   private let number: Int
   private let clock: VirtualClock
@@ -19,12 +19,12 @@ package final class OurNode: BurstNode {
   private var answers: [WaiterID: (pod: Int, key: AttachmentKey, answer: (IPAddress?) -> Void)] = [:]
   private var wakeAt: PoolInstant?
 
-  /// Waits between two tries of the same Attach or Modify, and when it is given up: NodeENIs' own.
+  /// Retries of one Attach or Modify: attempts, waits and time limit, as in NodeENIs.
   static let tailAttempts = 12
   static let tailBase = Duration.seconds(1)
   static let tailCap = Duration.seconds(8)
   static let tailLimit = Duration.seconds(90)
-  /// Wiring of an ENI in the kernel once it is visible.
+  /// The time to set up an ENI in the kernel once it is visible.
   static let wiringLatency = Duration.milliseconds(50)
 
   // swift-format-ignore: NeverForceUnwrap
@@ -40,7 +40,7 @@ package final class OurNode: BurstNode {
     pool = Pool(settings: scenario.settings, seed: random.next())
   }
 
-  /// Begins at rest, with the primary ENI as it is at EC2.
+  /// Starts idle, with the primary ENI as EC2 has it.
   package func start(primary: SimulatedEC2.ENI) {
     let observed = ENIObservation(
       id: primary.id, device: 0, subnet: OurNode.subnet, cidrs: primary.cidrs, isWired: true)
@@ -97,7 +97,7 @@ package final class OurNode: BurstNode {
       asked.answer(assignment.address)
     case .failed:
       asked.answer(nil)
-      // The runtime takes the failed sandbox down again.
+      // The container runtime deletes the failed sandbox.
       lastWaiter += 1
       let waiter = WaiterID(lastWaiter)
       clock.after(.zero) { self.feed(.delete(asked.key, waiter)) }
@@ -129,7 +129,7 @@ package final class OurNode: BurstNode {
           }
         }
         self.patiently({ self.ec2.mark(eni.id, then: $0) }, attempts: self.tailAttempts) { marked in
-          // EC2 busy for long: the ENI is of use all the same, and is marked later.
+          // EC2 throttles for long: the ENI is usable anyway, and is marked later.
           if case .failure(let refusal) = marked, refusal != .throttled {
             return self.discard(eni.id, isAttached: true) {
               end(OurNode.ended(marked, .modifyNetworkInterfaceAttribute) { .done })
@@ -143,7 +143,7 @@ package final class OurNode: BurstNode {
     }
   }
 
-  /// Repeats a refused call with full jitter, as `RetryPolicy` does.
+  /// Retries a refused call with full jitter, as `RetryPolicy` does.
   private func patiently(
     _ call: @escaping (@escaping SimulatedEC2.Answer<Void>) -> Void, attempts: Int,
     base: Duration = OurNode.tailBase, cap: Duration = OurNode.tailCap, limit: Duration = OurNode.tailLimit,

@@ -2,11 +2,11 @@
 
 internal import VPCModel
 
-/// What one policy did in one scenario.
+/// The results of one policy in one scenario.
 package struct Outcome: Sendable, Hashable {
   package let policy: BurstRun.Policy
   package let pods: Int
-  /// When pods got their addresses, since the burst began; in order.
+  /// The times at which pods got their addresses, since the start of the burst; sorted.
   package let readyAt: [Duration]
   /// Calls sent until the last pod had its address, by `EC2Action`.
   package let callsAtLast: [CallCount]
@@ -14,10 +14,10 @@ package struct Outcome: Sendable, Hashable {
   package let calls: [CallCount]
   package let lastCallAt: Duration
   package let failedSandboxes: Int
-  /// Addresses given out that should not have been.
+  /// Addresses that were assigned but should not have been.
   package let violations: [String]
 
-  /// When that part of the pods had addresses; nil where it was never reached.
+  /// The time when this share of the pods had addresses; nil if it was never reached.
   package func time(of share: Double) -> Double? {
     let needed = max(Int((share * Double(pods)).rounded(.up)), 1)
     guard readyAt.count >= needed else { return nil }

@@ -2,11 +2,11 @@
 
 package import VPCModel
 
-/// A node with the policy of amazon-vpc-cni-k8s v1.23, as far as a burst of new pods reaches it.
+/// A node with the policy of amazon-vpc-cni-k8s v1.23, as far as it affects a burst of new pods.
 ///
-/// One loop does everything: 2.5 s, one growth round, 2.5 s. A round makes one AssignPrivateIpAddresses or attaches one
-/// ENI by six calls, in sequence, and the next begins when it has ended. An ADD that finds nothing free fails at once.
-/// Where the model had a choice it took the one that is kinder to the reference (docs/scale.md).
+/// One loop does everything: 2.5 s, one growth round, 2.5 s. A round makes one AssignPrivateIpAddresses call or
+/// attaches one ENI with six sequential calls; the next round begins after it ends. An ADD that finds no free address
+/// fails at once. Where there is a choice, the model favors amazon-vpc-cni-k8s (docs/scale.md).
 package final class ReferenceNode: BurstNode {
   private struct ENI {
     let id: ENIID
@@ -14,9 +14,9 @@ package final class ReferenceNode: BurstNode {
   }
 
   static let sleep = Duration.milliseconds(2500)
-  /// No growth after insufficient addresses.
+  /// The pool does not grow for this long after EC2 reports insufficient addresses.
   static let pause = Duration.seconds(120)
-  /// Between two tries to set an ENI up.
+  /// The wait between two attempts to set up an ENI.
   static let setUpWait = Duration.seconds(10)
   static let setUpTries = 6
   static let removalTries = 12
@@ -42,7 +42,7 @@ package final class ReferenceNode: BurstNode {
     sdk = SDKClient(clock: clock, seed: random.next(), hasTokens: scenario.sdkTokens)
   }
 
-  /// Begins at rest, somewhere in its loop.
+  /// Starts idle, at a random point of its loop.
   package func start(primary: SimulatedEC2.ENI) {
     enis = [ENI(id: primary.id, cidrs: 0)]
     take(primary.cidrs, on: 0)
@@ -69,14 +69,14 @@ package final class ReferenceNode: BurstNode {
 
   private func loop() {
     grow {
-      // The other half of the tick only looks at IMDS.
+      // The other half of the tick only reads IMDS.
       self.clock.after(ReferenceNode.sleep * 2) { self.loop() }
     }
   }
 
   private var available: Int { free.count - nextFree }
 
-  /// Free addresses against the target, and never more than the pods that the node may have.
+  /// Whether there are fewer free addresses than the target. The total never exceeds the pods that the node may have.
   package var isTooLow: Bool {
     guard total < settings.maxPods else { return false }
     let unit = settings.usesPrefixes ? PoolSettings.addressesPerPrefix : settings.slotsPerENI
@@ -92,7 +92,7 @@ package final class ReferenceNode: BurstNode {
     }
     let room = settings.slotsPerENI - enis[index].cidrs
     assign(settings.usesPrefixes ? wantedPrefixes : room, to: index) { refusal in
-      // One more try with the least that can be asked for.
+      // One more attempt with the smallest possible request.
       guard refusal != nil else { return end() }
       self.assign(1, to: index) { refusal in
         if refusal == .subnetFull { self.pausedUntil = self.clock.now + ReferenceNode.pause }
@@ -101,7 +101,7 @@ package final class ReferenceNode: BurstNode {
     }
   }
 
-  /// Whole free prefixes against WARM_PREFIX_TARGET; a prefix in part used does not count.
+  /// The free prefixes missing from WARM_PREFIX_TARGET; a partly used prefix does not count as free.
   private var wantedPrefixes: Int {
     max(1, settings.warmPrefixTarget - available / PoolSettings.addressesPerPrefix)
   }
@@ -124,7 +124,7 @@ package final class ReferenceNode: BurstNode {
 
   private func attach(_ end: @escaping () -> Void) {
     let count = settings.usesPrefixes ? wantedPrefixes : settings.slotsPerENI
-    describe(.describeSubnets) { _ in  // without an answer, the primary ENI's subnet
+    describe(.describeSubnets) { _ in  // on failure: the primary ENI's subnet
       self.sdk.call {
         self.ec2.create(self.settings.kind, count: count, then: $0)
       } then: { created in
@@ -132,7 +132,7 @@ package final class ReferenceNode: BurstNode {
           if case .failure(.subnetFull) = created { self.pausedUntil = self.clock.now + ReferenceNode.pause }
           return end()
         }
-        // For the lowest free device index.
+        // Finds the lowest free device index.
         self.describe(.describeInstances) { isDescribed in
           guard isDescribed else { return self.delete(eni.id, end) }
           self.plugIn(eni, end)
@@ -152,7 +152,7 @@ package final class ReferenceNode: BurstNode {
       } then: { marked in
         guard case .success = marked else {
           return self.free(eni.id) {
-            // What could not be detached is adopted by the next reconcile.
+            // The next reconcile adopts an ENI that could not be detached.
             if self.ec2.isAttached(eni.id) { self.adopt(eni) }
             end()
           }
@@ -162,7 +162,7 @@ package final class ReferenceNode: BurstNode {
     }
   }
 
-  /// Looks at IMDS after 100 ms, then after twice as long each time.
+  /// Checks IMDS after 100 ms, then doubles the wait each time.
   private func awaitVisible(_ eni: SimulatedEC2.ENI, wait: Duration, _ end: @escaping () -> Void) {
     clock.after(wait * (1 + Double.random(in: 0..<0.15, using: &random))) {
       guard self.ec2.isVisible(eni.id) else { return self.awaitVisible(eni, wait: wait * 2, end) }
@@ -170,7 +170,7 @@ package final class ReferenceNode: BurstNode {
     }
   }
 
-  /// The set-up asks whether the subnet is excluded. Where it is given up, the ENI is adopted all the same.
+  /// The set-up checks whether the subnet is excluded. If it gives up, it adopts the ENI anyway.
   private func setUp(_ eni: SimulatedEC2.ENI, tries: Int, _ end: @escaping () -> Void) {
     describe(.describeSubnets) { isDescribed in
       guard isDescribed || tries <= 1 else {
@@ -194,7 +194,7 @@ package final class ReferenceNode: BurstNode {
     }
   }
 
-  // MARK: taking back
+  // MARK: release
 
   private func free(_ eni: ENIID, _ end: @escaping () -> Void) {
     describe(.describeNetworkInterfaces) { isDescribed in
@@ -209,7 +209,7 @@ package final class ReferenceNode: BurstNode {
     repeatedly(.milliseconds(500), { self.ec2.delete(eni, then: $0) }, end)
   }
 
-  /// Twelve calls at most, with waits that double up to a minute.
+  /// Makes at most twelve calls, with waits that double up to a minute.
   private func repeatedly(
     _ first: Duration, _ call: @escaping (@escaping SimulatedEC2.Answer<Void>) -> Void, _ end: @escaping () -> Void
   ) {

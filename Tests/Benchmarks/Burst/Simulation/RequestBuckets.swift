@@ -4,7 +4,7 @@ package import VPCModel
 
 /// EC2's request throttling: a token bucket for each action, shared by all nodes. A refused call costs no token.
 package struct RequestBuckets {
-  /// A second's refill of one token is a billion, so that a refill is a whole number a nanosecond.
+  /// A token has a billion units, so that a rate of one token per second refills a whole unit per nanosecond.
   private struct Bucket {
     var level: Int64
     var at: PoolInstant
@@ -14,11 +14,11 @@ package struct RequestBuckets {
   private let token: Int64
   private static let unit: Int64 = 1_000_000_000
 
-  /// - Parameter share: every bucket holds and refills that part of what it should, so that a small cluster is as
-  ///   crowded as one of so many times its nodes.
+  /// - Parameter share: every bucket holds and refills only 1/share of its tokens, so that a small cluster is as
+  ///   crowded as one with `share` times as many nodes.
   package init(share: Int = 1) { token = RequestBuckets.unit * Int64(share) }
 
-  /// Whether a call at that instant goes through; one that does costs a token.
+  /// Whether a call at this instant is admitted; an admitted call costs a token.
   package mutating func admit(_ action: EC2Action, now: PoolInstant) -> Bool {
     let full = Int64(action.bucket.capacity) * RequestBuckets.unit
     var bucket = buckets[action] ?? Bucket(level: full, at: now)

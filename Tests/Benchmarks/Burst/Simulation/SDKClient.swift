@@ -2,8 +2,8 @@
 
 internal import VPCModel
 
-/// The standard retryer of the AWS SDK for Go v2, one for each process: three attempts, waits of 0 … 2ⁿ s after the nth,
-/// and a bucket of 500 tokens of which a retry takes 5 and a success gives back what it took, or 1.
+/// The standard retryer of the AWS SDK for Go v2, one for each process. It makes three attempts, waits 0 … 2ⁿ s after
+/// the nth, and has a bucket of 500 tokens: a retry takes 5, and a success returns what its retry took, or 1.
 package final class SDKClient {
   package static let attempts = 3
   package static let capacity = 500
@@ -14,7 +14,7 @@ package final class SDKClient {
   private let hasTokens: Bool
   package private(set) var tokens = SDKClient.capacity
 
-  /// - Parameter hasTokens: false leaves the token bucket out, so that every call gets its three attempts.
+  /// - Parameter hasTokens: false disables the token bucket, so that every call gets its three attempts.
   package init(clock: VirtualClock, seed: UInt64, hasTokens: Bool = true) {
     self.clock = clock
     random = SplitMix64(seed: seed)

@@ -2,22 +2,22 @@
 
 package import VPCModel
 
-/// One burst: nodes at rest with their warm pool filled, then all pods at once.
+/// One burst: idle nodes with a filled warm pool, then all pods at once.
 package struct Scenario: Sendable {
   package var name: String
   package var nodes: Int
   package var podsPerNode: Int
   package var settings: PoolSettings
   package var seed: UInt64
-  /// The cluster has one part in so many of EC2's request buckets; at most 50, or the smallest holds no whole token.
+  /// The cluster has 1/share of EC2's request buckets; at most 50, or the smallest bucket holds no whole token.
   package var share = 1
-  /// All pods of a node start within it.
+  /// All pods of a node start within this time.
   package var spread = Duration.seconds(1)
   /// How long our plugin waits for an address before the sandbox fails.
   package var patience = Duration.seconds(20)
   /// Whether our agent tries a refused Attach or Modify again before it takes the new ENI back.
   package var retriesTail = true
-  /// Whether the reference's SDK keeps its client token bucket.
+  /// Whether the SDK of amazon-vpc-cni-k8s uses its client token bucket.
   package var sdkTokens = true
 
   package init(name: String, nodes: Int, podsPerNode: Int, settings: PoolSettings, seed: UInt64) {
@@ -30,10 +30,10 @@ package struct Scenario: Sendable {
 
   package var pods: Int { nodes * podsPerNode }
 
-  /// CIDRs on the primary ENI of a node at rest: the warm target, filled.
+  /// CIDRs on the primary ENI of an idle node: the warm target, filled.
   package var warmCIDRs: Int { settings.usesPrefixes ? settings.warmPrefixTarget : settings.slotsPerENI }
 
-  /// The three cases that the project holds itself to; limits and pods for each node are EC2's and EKS's.
+  /// The three cases of the project's target. Limits and pods per node are those of EC2 and EKS.
   package static func standard(nodes: Int, seed: UInt64) -> [Scenario] {
     let large = limits("m5.large")
     let big = limits("m5.4xlarge")
@@ -76,7 +76,7 @@ package struct Scenario: Sendable {
     return calls
   }
 
-  /// When the buckets let the last of these calls through if not one token is lost: no policy is faster.
+  /// When the buckets admit the last of these calls if no token is lost; no policy is faster.
   package var bound: (action: EC2Action, seconds: Double)? {
     fewestCalls.map { action, calls in
       let waiting = max(calls * nodes * share - action.bucket.capacity, 0)

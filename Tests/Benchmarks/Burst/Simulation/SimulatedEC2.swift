@@ -2,10 +2,10 @@
 
 package import VPCModel
 
-/// EC2 for all nodes of one run: buckets, latencies, and who has which ENI and address.
+/// EC2 for all nodes of one run: buckets, latencies, and the owner of each ENI and address.
 ///
-/// A call draws its token when it is sent, is done when its answer comes, and is refused fast. It keeps enough truth to
-/// judge the nodes: an address that a pod is told to have must be on an ENI of its node, and be nobody else's.
+/// A call takes its token when it is sent and takes effect when its answer arrives; a refusal is fast. The state
+/// suffices to judge the nodes: an address given to a pod must be on an ENI of its node and belong to no other pod.
 package final class SimulatedEC2 {
   package enum Refusal: Error, Sendable, Hashable {
     case throttled, subnetFull, notFound, inUse, deviceTaken, eniLimit
@@ -37,12 +37,12 @@ package final class SimulatedEC2 {
   package private(set) var counts = [CallCount](repeating: CallCount(), count: EC2Action.allCases.count)
   /// When the last call was sent.
   package private(set) var lastCallAt: PoolInstant
-  /// What must never be, at most twenty.
+  /// Violations of invariants, at most twenty.
   package private(set) var violations: [String] = []
 
   /// - Parameters:
   ///   - eniLimit: ENIs that an instance may have.
-  ///   - share: the part of the account's buckets that is there.
+  ///   - share: the account has 1/share of its buckets.
   package init(clock: VirtualClock, eniLimit: Int, share: Int = 1) {
     self.clock = clock
     buckets = RequestBuckets(share: share)
@@ -52,7 +52,7 @@ package final class SimulatedEC2 {
 
   // MARK: before the burst
 
-  /// A node's primary ENI with what it holds at rest; costs no call.
+  /// Adds a node's primary ENI with its CIDRs at rest; makes no call.
   package func addPrimary(node: Int, _ kind: CIDRKind, count: Int) -> ENI? {
     guard var eni = newENI(kind, count) else { return nil }
     eni.attachedAt = clock.now
@@ -137,7 +137,7 @@ package final class SimulatedEC2 {
     }
   }
 
-  /// A describe: what it tells, the caller can read from `enis`.
+  /// A describe call. The caller reads the result from `enis`.
   package func describe(_ action: EC2Action, then answer: @escaping Answer<Void>) {
     call(action, answer) { .success(()) }
   }
@@ -154,7 +154,7 @@ package final class SimulatedEC2 {
     clock.after(action.latency) { answer(act()) }
   }
 
-  // MARK: what can be seen without a call
+  // MARK: state that is visible without a call
 
   /// Whether IMDS and the kernel of its node show the ENI.
   package func isVisible(_ id: ENIID) -> Bool {
@@ -168,7 +168,7 @@ package final class SimulatedEC2 {
     enis.values.filter { $0.node == node }.map { ($0, $0.device) }.sorted { $0.device < $1.device }
   }
 
-  /// Judges that a pod of a node was told to have an address.
+  /// Checks an address that a pod of a node received.
   package func claim(_ address: IPAddress, pod: Int, node: Int) {
     if let other = podOf[address] { violate("\(address) has pod \(other) and pod \(pod)") }
     podOf[address] = pod
@@ -176,7 +176,7 @@ package final class SimulatedEC2 {
     if owner != node { violate("\(address) of pod \(pod) is not on node \(node)") }
   }
 
-  /// What a node gives back must have no pod: pods only come.
+  /// Checks that no pod has what a node releases: in this model pods never end.
   private func release(_ cidrs: [IPPrefix]) {
     for prefix in cidrs {
       ownerOf[prefix] = nil

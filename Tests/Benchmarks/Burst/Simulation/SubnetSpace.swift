@@ -2,7 +2,7 @@
 
 package import VPCModel
 
-/// A subnet of 65,536 addresses, 10.0.0.0/16: the lowest free first, single or in aligned blocks of sixteen.
+/// A subnet of 65,536 addresses, 10.0.0.0/16. Allocates the lowest free first, single or in aligned blocks of sixteen.
 package struct SubnetSpace {
   private var taken = [Bool](repeating: false, count: 1 << 16)
   private var lowestFree = 4
@@ -10,13 +10,13 @@ package struct SubnetSpace {
   private static let base: UInt32 = 0x0a00_0000
 
   package init() {
-    // EC2 keeps the first four and the last.
+    // EC2 reserves the first four addresses and the last one.
     for offset in [0, 1, 2, 3, (1 << 16) - 1] { taken[offset] = true }
   }
 
-  /// All or nothing, as EC2.
+  /// Takes all or nothing, as EC2 does.
   ///
-  /// - Returns: nil where so many are not free.
+  /// - Returns: nil if too few are free.
   package mutating func take(_ kind: CIDRKind, _ count: Int) -> [IPPrefix]? {
     var found: [IPPrefix] = []
     found.reserveCapacity(count)

@@ -2,9 +2,9 @@
 
 package import VPCModel
 
-/// Time that passes only from one event to the next. One thread; the same events in the same order with every run.
+/// Time that advances only from event to event. Single-threaded; every run has the same events in the same order.
 package final class VirtualClock {
-  /// Not zero at the start: a clock that counts from boot never is.
+  /// Not zero at the start, because a clock that counts from boot never is.
   package private(set) var now = PoolInstant(sinceBoot: .seconds(1000))
   private var queue = EventQueue()
 
@@ -16,9 +16,9 @@ package final class VirtualClock {
     queue.push(at: max(instant, now).nanoseconds, body)
   }
 
-  /// Lets the next event happen.
+  /// Runs the next event.
   ///
-  /// - Returns: false where none is left.
+  /// - Returns: false if there is none.
   package func step() -> Bool {
     guard let entry = queue.pop() else { return false }
     now = PoolInstant(nanoseconds: entry.nanoseconds)

@@ -4,7 +4,7 @@ import CProcess
 import Glibc
 import VPCLinux
 
-/// What a program run by a test came to.
+/// The result of a program that a test ran.
 package struct CommandResult: Sendable {
   package let words: [String]
   /// The exit status, or 128 + the signal.
@@ -16,7 +16,7 @@ package struct CommandResult: Sendable {
     package let description: String
   }
 
-  /// The output of a program that succeeded.
+  /// The output of a successful program.
   package func get() throws -> String {
     guard status == 0 else { throw Failed(description: "\(words.joined(separator: " ")): status \(status): \(errors)") }
     return output
@@ -24,7 +24,7 @@ package struct CommandResult: Sendable {
 
   /// Runs a program in the calling thread's namespace and waits for it.
   ///
-  /// Input and output are files without a name, not pipes, so that neither side can wait for the other.
+  /// Input and output are files without a name, not pipes, so that neither side can block on the other.
   package static func run(_ words: [String], input: String = "") throws -> CommandResult {
     guard let name = words.first, let path = name.hasPrefix("/") ? name : TestNeeds.path(of: name) else {
       throw Failed(description: "no program \(words.first ?? "")")
@@ -38,7 +38,7 @@ package struct CommandResult: Sendable {
     posix_spawn_file_actions_init(&actions)
     defer { posix_spawn_file_actions_destroy(&actions) }
     for (number, file) in files.enumerated() { posix_spawn_file_actions_adddup2(&actions, file, Int32(number)) }
-    // Other tests' sockets stay theirs.
+    // The program must not inherit other tests' sockets.
     _ = cprocess_close_from(&actions, 3)
     var arguments: [UnsafeMutablePointer<CChar>?] = words.map { strdup($0) } + [nil]
     defer { for argument in arguments { free(argument) } }

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// Looks until a condition holds, at most `limit`; long, since it ends early and a machine may be busy.
+/// Checks repeatedly until a condition holds, for at most `limit`. The default is long, because the wait ends early and
+/// a machine may be busy.
 ///
-/// - Returns: whether it came to hold.
+/// - Returns: whether the condition held in time.
 package func eventually(within limit: Duration = .seconds(60), _ condition: () async -> Bool) async -> Bool {
   let deadline = ContinuousClock.now.advanced(by: limit)
   while ContinuousClock.now < deadline {

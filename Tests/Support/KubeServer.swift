@@ -11,20 +11,20 @@ package final class KubeServer: Sendable {
   }
 
   package let url: String
-  /// ca.crt, other-ca.crt, client.crt, client.key; a token in `token`.
+  /// Contains ca.crt, other-ca.crt, client.crt, client.key, and a token in `token`.
   package let folder: TemporaryFolder
   private let process: PeerProcess
   private let turn = Mutex(())
 
   package static let token = "token-1"
 
-  /// - Parameter options: those of kubeapi/__main__.py: `--plain`, `--http1`, …
+  /// - Parameter options: the options of kubeapi/__main__.py: `--plain`, `--http1`, …
   package static func start(_ options: String...) async throws -> KubeServer {
-    // It takes a second, so it is done on a thread of its own: the tests share few threads.
+    // The start takes a second. It runs on a thread of its own, because the tests share few threads.
     try await TestThread.run { try KubeServer(options) }
   }
 
-  /// The Python that can import what the server is made of; nil where there is none.
+  /// A Python that can import the server's dependencies; nil if there is none.
   package static let python: String? = {
     let own = "/\(repository)/.build/venv/bin/python"
     let candidates = [getenv("VPC_CNI_TEST_PYTHON").map { String(cString: $0) }, own, "python3"].compactMap { $0 }
@@ -50,7 +50,7 @@ package final class KubeServer: Sendable {
     try ask("tokens", ["accept": .array([.string(KubeServer.token)])])
   }
 
-  /// Any command of kubeapi's Control.
+  /// Runs any command of kubeapi's Control.
   @discardableResult
   package func ask(_ command: String, _ arguments: JSONObject = [:]) throws -> JSONValue {
     var line = JSONObject(members: [.init(key: "do", value: .string(command))])
@@ -82,7 +82,7 @@ package final class KubeServer: Sendable {
     try ask("get", ["plural": .string(plural), "name": .string(name), "namespace": .string(namespace)])
   }
 
-  /// What was asked, in order: verb, plural, namespace, name, query, headers, body, version, status.
+  /// The requests, in order: verb, plural, namespace, name, query, headers, body, version, status.
   package func requests(_ verb: String = "", clear: Bool = false) throws -> [JSONValue] {
     let all = try ask("requests", ["clear": .bool(clear)]).array ?? []
     return verb.isEmpty ? all : all.filter { $0["verb"]?.string == verb }

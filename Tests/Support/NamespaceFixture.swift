@@ -4,10 +4,10 @@ import Glibc
 package import VPCLinux
 package import VPCModel
 
-/// A network namespace of a test's own, with a socket and commands inside.
+/// A network namespace for one test, with sockets and commands inside.
 ///
-/// It has no name anywhere: it lives as long as this object (and whatever else holds it open) and goes with everything in
-/// it when the test ends, however it ends. Two ends of a veth can stand in two fixtures.
+/// It has no name: it lives as long as this object (and whatever else holds it open). When the test ends, in whatever
+/// way, the namespace disappears with everything in it. The two ends of a veth pair can be in two fixtures.
 package final class NamespaceFixture: Sendable {
   package let namespace: NetworkNamespace
 
@@ -28,10 +28,10 @@ package final class NamespaceFixture: Sendable {
   /// A new netlink socket inside.
   package func socket() throws -> NetlinkSocket { try namespace.openSocket() }
 
-  /// Makes a link that stands for a network card: a veth, up and with a carrier.
+  /// Creates a link that stands in for a network card: a veth, up and with a carrier.
   ///
-  /// Not a dummy: not every kernel has that module. Its other end is the link `far-NAME` in the same namespace, since in
-  /// another one it would go, and the link with it, as soon as nothing holds that namespace.
+  /// Not a dummy: not every kernel has that module. The other end is the link `far-NAME` in the same namespace. In
+  /// another namespace it would disappear, and this link with it, as soon as nothing holds that namespace.
   /// - Parameter name: at most 11 bytes.
   @discardableResult
   package func addLink(_ name: String, mac: MACAddress? = nil) throws -> Link {
@@ -45,7 +45,7 @@ package final class NamespaceFixture: Sendable {
     return made
   }
 
-  /// Runs `body` inside on a thread of its own.
+  /// Runs `body` inside, on a thread of its own.
   @discardableResult
   package func run<Value: Sendable>(_ body: @escaping @Sendable () throws -> Value) throws -> Value {
     try namespace.run(body)
@@ -53,8 +53,8 @@ package final class NamespaceFixture: Sendable {
 
   /// Runs `ip` inside with the words of `line`.
   ///
-  /// - Returns: what it wrote.
-  /// - Throws: `CommandResult.Failed` where it fails.
+  /// - Returns: its output.
+  /// - Throws: `CommandResult.Failed` if it fails.
   @discardableResult
   package func ip(_ line: String) throws -> String {
     try command(["ip"] + line.split(separator: " ").map(String.init)).get()

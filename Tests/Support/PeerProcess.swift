@@ -5,7 +5,7 @@ import Glibc
 import Synchronization
 import VPCLinux
 
-/// A program that a test talks to through its standard input and output, and that is gone when this object is.
+/// A program that a test talks to through its standard input and output. It ends with this object.
 package final class PeerProcess: Sendable {
   package struct Failed: Error, CustomStringConvertible {
     package let description: String
@@ -14,7 +14,7 @@ package final class PeerProcess: Sendable {
   private let name: String
   private let input: Int32
   private let output: Int32
-  /// Nil when it was waited for.
+  /// Nil after it was waited for.
   private let process: Mutex<pid_t?>
 
   /// Starts a program by its path or, without a slash, found on PATH. Its standard error is the test's.
@@ -35,9 +35,9 @@ package final class PeerProcess: Sendable {
     posix_spawn_file_actions_adddup2(&actions, toChild[0], 0)
     posix_spawn_file_actions_adddup2(&actions, fromChild[1], 1)
     if quiet { posix_spawn_file_actions_addopen(&actions, 2, "/dev/null", O_WRONLY, 0) }
-    // Other tests' sockets stay theirs.
+    // The program must not inherit other tests' sockets.
     _ = cprocess_close_from(&actions, 3)
-    // The threads of the pool block every signal, and a child inherits that.
+    // The threads of the pool block every signal, and a child inherits their signal mask.
     var attributes = posix_spawnattr_t()
     posix_spawnattr_init(&attributes)
     defer { posix_spawnattr_destroy(&attributes) }
@@ -59,7 +59,7 @@ package final class PeerProcess: Sendable {
     close(output)
   }
 
-  /// Writes a line to its standard input.
+  /// Writes a line to the program's standard input.
   package func say(_ line: String) throws {
     var rest = Array((line + "\n").utf8)[...]
     while !rest.isEmpty {
@@ -69,7 +69,7 @@ package final class PeerProcess: Sendable {
     }
   }
 
-  /// Waits for its next line, given without the newline.
+  /// Waits for the program's next line and returns it without the newline.
   package func line() throws -> String {
     var line: [UInt8] = []
     var byte: UInt8 = 0
@@ -80,9 +80,9 @@ package final class PeerProcess: Sendable {
     throw Failed(description: "\(name): ended before it said what was waited for")
   }
 
-  /// Waits for its end, which must be a good one.
+  /// Waits for the program's end, which must be a success.
   ///
-  /// - Returns: what it said that was not read before.
+  /// - Returns: the output that was not read before.
   package func rest() throws -> String {
     var all: [UInt8] = []
     var part = [UInt8](repeating: 0, count: 65536)
@@ -96,13 +96,13 @@ package final class PeerProcess: Sendable {
     return String(decoding: all, as: UTF8.self)
   }
 
-  /// Ends it by SIGKILL where it has not ended by itself, and waits for that. A second call does nothing.
+  /// Kills the program with SIGKILL if it has not ended by itself, and waits for it. A second call does nothing.
   package func end() {
     process.withLock { if let process = $0 { _ = kill(process, SIGKILL) } }
     _ = wait()
   }
 
-  /// The wait status; nil where it was waited for before.
+  /// The wait status; nil if it was waited for before.
   private func wait() -> Int32? {
     process.withLock { process in
       guard let child = process else { return nil }

@@ -1,4 +1,4 @@
-"""How often a program comes by one of its functions, counted by the kernel (uprobes of tracefs)."""
+"""Counts how often a program enters one of its functions, with the kernel's uprobes (tracefs)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 
 def _offset(unstripped: Path, function: re.Pattern[str]) -> int:
-    """Where the function's code stands in the file; stripping leaves it there."""
+    """The offset of the function's code in the file; stripping does not change it."""
     for line in subprocess.run(["nm", unstripped], check=True, capture_output=True, text=True).stdout.splitlines():
         address, _, name = line.partition(" ")
         if address and function.search(name):
@@ -27,7 +27,7 @@ def _offset(unstripped: Path, function: re.Pattern[str]) -> int:
 
 
 def _append(file: Path, line: str) -> None:
-    """Python's own appending seeks to the end, which tracefs refuses."""
+    """Appends a line without seeking: Python's append mode seeks to the end, which tracefs refuses."""
     opened = os.open(file, os.O_WRONLY | os.O_APPEND)
     try:
         os.write(opened, line.encode())
@@ -38,7 +38,7 @@ def _append(file: Path, line: str) -> None:
 def hits(binary: Path, unstripped: Path, function: re.Pattern[str], act: Callable[[], None]) -> int:
     """How often any process that runs `binary` entered the function while `act` ran.
 
-    Raises OSError where the kernel has no uprobes, LookupError where the program has no such function.
+    Raises OSError if the kernel has no uprobes, LookupError if the program has no such function.
     """
     mount, name = Path(tempfile.mkdtemp(prefix="vpc-cni-probe-")), f"vpc_cni_{uuid.uuid4().hex[:8]}"
     if subprocess.run(["mount", "-t", "tracefs", "none", mount], capture_output=True).returncode != 0:
@@ -51,7 +51,7 @@ def hits(binary: Path, unstripped: Path, function: re.Pattern[str], act: Callabl
         try:
             enable.write_text("1", encoding="ascii")
             act()
-            # A line: the program, the probe, its hits, those that were missed.
+            # Each line holds the program, the probe, its hits, and its missed hits.
             profile = [line.split() for line in (mount / "uprobe_profile").read_text(encoding="ascii").splitlines()]
             enable.write_text("0", encoding="ascii")
         finally:

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Tells ThreadSanitizer about the waiting paths of Swift's Mutex, which are in the prebuilt libswiftSynchronization.so and
-// so without its instrumentation: a thread that had to wait for the lock looks as if it did not hold it.
-// Preloaded by `make sanitize-thread`.
+// Tells ThreadSanitizer about the waiting paths of Swift's Mutex. They are in the prebuilt libswiftSynchronization.so,
+// which is not instrumented: without this, a thread that had to wait for the lock seems not to hold it.
+// `make sanitize-thread` preloads this library.
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <stdint.h>

@@ -6,5 +6,5 @@
 #include <stdint.h>
 
 int LLVMFuzzerRunDriver(int *argc, char ***argv, int (*one_input)(const uint8_t *data, size_t size));
-// One random change of the bytes; the new size, at most `maximum`.
+// Changes the bytes at random once; returns the new size, at most `maximum`.
 size_t LLVMFuzzerMutate(uint8_t *data, size_t size, size_t maximum);

@@ -3,7 +3,7 @@
 import CFuzzer
 import VPCModel
 
-/// libFuzzer's hook for inputs with a structure.
+/// libFuzzer's hook for structured inputs.
 @_cdecl("LLVMFuzzerCustomMutator")
 public func customMutator(
   _ data: UnsafeMutablePointer<UInt8>, _ size: Int, _ maximum: Int, _ seed: UInt32
@@ -16,9 +16,9 @@ public func customMutator(
   return changed.count
 }
 
-/// Changes netlink messages within what Linux can send, because libnftnl trusts the kernel: every attribute keeps its
-/// length (three bytes for a number end the process), a nest its members, an expression its name and a verdict its code (a
-/// jump without a chain crashes).
+/// Mutates netlink messages only into messages that Linux could send, because libnftnl trusts the kernel. Every
+/// attribute keeps its length (a number of three bytes ends the process), a nest keeps its members, and an expression
+/// keeps its name and a verdict its code (a jump without a chain crashes).
 enum AttributeMutator {
   private indirect enum Node {
     case leaf(type: UInt16, value: [UInt8])
@@ -61,12 +61,12 @@ enum AttributeMutator {
       nodes[chosen] = .nest(type: type, members: members)
     case (_, .leaf(_, let value)) where value.isEmpty || value.starts(with: [0xff, 0xff, 0xff]): break
     case (_, .leaf(let type, var value)):
-      // It may be a text's end.
+      // A zero byte at the end may terminate a text.
       let count = value.last == 0 ? value.count - 1 : value.count
       // NFTA_EXPR_NAME decides how the other members are read.
       let isName = type & 0x3fff == 1 && value.last == 0 && (value.first ?? 0) >= 0x61
       guard count > 0, !(isNested && isName) else { return }
-      // What a shrinking change leaves behind its end stays as it is.
+      // If the mutation shrinks the value, the bytes behind its new end stay as they are.
       _ = value.withUnsafeMutableBufferPointer { LLVMFuzzerMutate($0.baseAddress, count, count) }
       nodes[chosen] = .leaf(type: type, value: value)
     }
@@ -96,7 +96,7 @@ enum AttributeMutator {
       let (length, type) = (Int(number(rest, 2)), number(rest.dropFirst(2), 2))
       guard length >= 4, length <= rest.count, !isNested || (1...64).contains(type & 0x3fff) else { return nil }
       let value = rest.prefix(length).dropFirst(4)
-      // The kernel does not mark a nest: what reads as a list of attributes is one.
+      // The kernel does not mark nests: a value that parses as a list of attributes counts as one.
       if value.count >= 8, let members = read(attributes: value, isNested: true) {
         nodes.append(.nest(type: type, members: members))
       } else {
@@ -120,7 +120,7 @@ enum AttributeMutator {
     }
   }
 
-  /// Little endian, as on the machines that this is built for.
+  /// Reads a little-endian number; all supported machines are little-endian.
   private static func number(_ bytes: ArraySlice<UInt8>, _ count: Int) -> UInt16 {
     bytes.prefix(count).reversed().reduce(0) { $0 << 8 | UInt16($1) }
   }

@@ -32,7 +32,7 @@ enum DocumentTargets {
     require(again.findings.isEmpty)
   }
 
-  /// Standard input of the plugin; the environment's variables follow the last zero byte.
+  /// Standard input of the plugin; the environment variables follow the last zero byte.
   @Sendable static func cniConfiguration(_ bytes: [UInt8]) {
     let split = bytes.lastIndex(of: 0) ?? bytes.endIndex
     let arguments = bytes[split...].dropFirst()
@@ -69,7 +69,7 @@ enum DocumentTargets {
 
   @Sendable static func kubeconfig(_ bytes: [UInt8]) {
     if let value = try? YAMLReader.parse(bytes) {
-      // An alias repeats what its anchor has.
+      // An alias repeats the content of its anchor.
       require(value.bytes.count <= 64 * bytes.count + 64, "the value of a YAML text is bounded by the text")
     }
     // A relative path leads below a folder that does not exist.
@@ -78,7 +78,7 @@ enum DocumentTargets {
     require(!found.server.utf8.contains { $0 <= 0x20 || $0 == UInt8(ascii: "@") || $0 == UInt8(ascii: "?") })
   }
 
-  /// Watch events, one in a line, and the objects in them.
+  /// Watch events, one per line, and the objects in them.
   @Sendable static func kubeObjects(_ bytes: [UInt8]) {
     var lines = LineSplitter(limit: 1 << 14)
     for line in lines.feed(bytes) {

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// One parser under libFuzzer. A trap, a failed `precondition`, a sanitizer's report and an input that takes more than
-/// ten seconds are findings.
+/// One parser under libFuzzer. A finding is a trap, a failed `precondition`, a sanitizer's report, or an input that
+/// takes more than ten seconds.
 struct FuzzTarget: Sendable {
-  /// Also the name of its corpus, Tests/Fuzz/corpus/NAME.
+  /// The name of the parser and of its corpus, Tests/Fuzz/corpus/NAME.
   let name: String
-  /// The bytes are valid during the call, and nothing may be read behind them.
+  /// The bytes are valid during the call. The parser must not read beyond them.
   let run: @Sendable (UnsafeRawBufferPointer) -> Void
 
   /// The input is a netlink datagram whose attributes keep their lengths (`AttributeMutator`).

@@ -5,7 +5,7 @@ import VPCModel
 
 @testable import VPCLinux
 
-/// What comes from netlink sockets.
+/// Parsers of data from netlink sockets.
 enum KernelTargets {
   @Sendable static func netlink(_ bytes: UnsafeRawBufferPointer) {
     _ = try? NetlinkReply.forEach(in: bytes) { (reply) throws(NetlinkError) in
@@ -21,10 +21,10 @@ enum KernelTargets {
   private static let isLoaded = (try? NftablesLibrary.load()) != nil
   private static let tables = [AddressFamily.ipv4, .ipv6].map { NftablesTableID(family: $0, name: "vpc-cni") }
 
-  /// One datagram, read by every reader of nf_tables objects.
+  /// One datagram, parsed by every reader of nf_tables objects.
   @Sendable static func nftables(_ bytes: UnsafeRawBufferPointer) {
     require(isLoaded, "libmnl and libnftnl are installed")
-    // The receive buffer is aligned; libFuzzer's memory is, too, but does not promise it.
+    // The receive buffer is aligned. libFuzzer's memory is aligned too, but libFuzzer does not guarantee it.
     let datagram = UnsafeMutableRawBufferPointer.allocate(byteCount: bytes.count, alignment: 16)
     defer { datagram.deallocate() }
     datagram.copyMemory(from: bytes)

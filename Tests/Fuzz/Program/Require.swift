@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// Ends the process if a property does not hold. Unlike `precondition`, an optimized build says which.
+/// Ends the process if a property does not hold. Unlike `precondition`, it names the property even if optimized.
 func require(
   _ holds: Bool, _ property: @autoclosure () -> String = "", file: StaticString = #file, line: UInt = #line
 ) {

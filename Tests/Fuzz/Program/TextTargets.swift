@@ -10,7 +10,7 @@ import VPCTransport
 
 /// XML, metric texts, and texts in lines.
 enum TextTargets {
-  /// An EC2 answer, read as that of every action.
+  /// An EC2 answer, parsed as the answer of every action.
   @Sendable static func xml(_ bytes: [UInt8]) {
     let limits = XMLParser.Limits(size: 1 << 16, depth: 16, elements: 1000)
     guard let root = try? XMLParser.parse(bytes, limits: limits) else { return }
@@ -41,7 +41,7 @@ enum TextTargets {
     require(reading.values.allSatisfy { $0?.isFinite ?? true }, "a sum is finite")
   }
 
-  /// Samples as texts, so that NaN equals NaN; nil if the text as a whole is refused.
+  /// Samples as texts, so that NaN equals NaN; nil if the parser refuses the whole text.
   private static func samples(of bytes: [UInt8], size: Int) -> [String]? {
     var reader = MetricTextReader(
       names: ["a", "b_total", "c:d"], limits: MetricTextReader.Limits(size: 1 << 16, line: 1 << 12))

@@ -9,8 +9,8 @@ import VPCModel
 
 /// HTTP/2 and the messages in it.
 enum WireTargets {
-  /// One connection to the agent's server, from the peer's preface on, in an event loop that is driven here. The first
-  /// byte chooses the size of the pieces in which the rest arrives.
+  /// One connection to the agent's server, starting with the client's preface, in an event loop that this function
+  /// drives. The first byte selects the size of the pieces in which the rest arrives.
   @Sendable static func server(_ bytes: [UInt8]) {
     guard let first = bytes.first else { return }
     let loop = EmbeddedEventLoop()
@@ -36,7 +36,7 @@ enum WireTargets {
       loop.run()
       drain(channel)
     }
-    // Past every time limit of the server.
+    // The server's time limits have all passed after this.
     loop.advanceTime(by: .seconds(600))
     drain(channel)
     _ = try? channel.finish(acceptAlreadyClosed: true)
@@ -48,7 +48,7 @@ enum WireTargets {
     while (try? channel.readOutbound(as: ByteBuffer.self)) != nil {}
   }
 
-  /// The answer of an agent to the plugin. The first byte chooses the size of the pieces.
+  /// The agent's answer to the plugin. The first byte selects the size of the pieces.
   @Sendable static func client(_ bytes: [UInt8]) {
     guard let first = bytes.first else { return }
     let headers = [
@@ -69,7 +69,7 @@ enum WireTargets {
       let message = try exchange.response.message()
       _ = try AddNetworkReply(serializedBytes: message, options: MessageDecoding.options)
     } catch {
-      // An error is an answer, too.
+      // An error is a valid answer too.
     }
   }
 

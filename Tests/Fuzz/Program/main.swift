@@ -11,8 +11,8 @@ guard CommandLine.argc > 1, let target = FuzzTarget.all.first(where: { $0.name =
 }
 FuzzTarget.chosen = target
 
-// libFuzzer starts its own copies with the same arguments and reads those that it knows: the name stays in place as
-// its argument 0.
+// libFuzzer starts copies of itself with the same arguments and reads those that it knows. The parser's name stays in
+// place as libFuzzer's argument 0.
 var count = CommandLine.argc - 1
 var arguments: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>? = CommandLine.unsafeArgv.advanced(by: 1)
 exit(

@@ -1,4 +1,4 @@
-"""The manifests as `kubectl apply -k` would send them: kustomize run here, the objects of one overlay in a list."""
+"""The manifests as `kubectl apply -k` would send them: runs kustomize and returns the objects of one overlay as a list."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ Object = dict[str, Any]
 
 @cache
 def kubectl() -> str:
-    """The one of the virtual environment, whose version is pinned."""
+    """The kubectl of the virtual environment, whose version is pinned."""
     return str(Path(sys.executable).with_name("kubectl"))
 
 
 @cache
 def render(folder: str) -> list[Object]:
-    """What the kustomization in a folder below manifests/ makes."""
+    """The output of the kustomization in a folder below manifests/."""
     done = subprocess.run([kubectl(), "kustomize", str(MANIFESTS / folder)], check=False, capture_output=True, text=True, timeout=60)
     if done.returncode != 0:
         raise RuntimeError(f"kustomize {folder}: {done.stderr}")
@@ -33,12 +33,12 @@ def render(folder: str) -> list[Object]:
 
 
 def find(objects: list[Object], kind: str, name: str | None = None) -> Object:
-    """The one object of that kind, and of that name where one is given."""
+    """The only object of this kind, and of this name if one is given."""
     found = [each for each in objects if each["kind"] == kind and name in (None, each["metadata"]["name"])]
     assert len(found) == 1, f"{len(found)} objects {kind} {name or ''}"
     return found[0]
 
 
 def containers(pod: Object) -> list[Object]:
-    """Of a pod's specification, those that initialise it first."""
+    """All containers of a pod's specification, init containers first."""
     return [*pod.get("initContainers", []), *pod["containers"]]

@@ -1,4 +1,4 @@
-"""What the manifests ask of a cluster: sound to the API server's schemas, known to the program, and no more than is used."""
+"""The manifests are valid by the API server's schemas, set only what the program knows, and request no more than is used."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import yaml
 
 from rendered import MANIFESTS, OVERLAYS, ROOT, containers, find, kubectl, render
 
-# The oldest and the newest release of Kubernetes that the manifests are held against.
+# The oldest and the newest release of Kubernetes that the manifests are validated against.
 RELEASES = ("1.30", "1.37")
 KUSTOMIZATIONS = sorted(str(path.parent.relative_to(MANIFESTS)) for path in MANIFESTS.rglob("kustomization.yaml"))
 
@@ -21,12 +21,12 @@ KUSTOMIZATIONS = sorted(str(path.parent.relative_to(MANIFESTS)) for path in MANI
 @pytest.mark.parametrize("release", RELEASES)
 @pytest.mark.parametrize("folder", KUSTOMIZATIONS)
 def test_every_object_is_sound(folder: str, release: str) -> None:
-    """Strict: a field that the schema does not have is an error."""
+    """Strict validation: a field that the schema does not have is an error."""
     objects = render(folder)
     assert objects
     for each in objects:
         if each["apiVersion"].split("/")[0] in ("monitoring.coreos.com", "crd.k8s.amazonaws.com"):
-            continue  # of a definition that is not the API server's own
+            continue  # a custom resource, which the API server's own schemas do not define
         kubernetes_validate.validate(each, release, strict=True)
 
 
@@ -37,7 +37,7 @@ def test_nothing_stands_twice(folder: str) -> None:
 
 
 def documented() -> set[str]:
-    """Every variable of docs/configuration.md, which a test of its own compares with the code."""
+    """Every variable of docs/configuration.md. Another test compares that page with the code."""
     text = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
     return set(re.findall(r"`([A-Za-z0-9_]{4,})`", "\n".join(line.split("|")[1] for line in text.splitlines()
                                                              if line.startswith("| `"))))
@@ -57,7 +57,7 @@ def test_every_variable_is_one_that_the_program_reads(folder: str) -> None:
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_the_existing_daemonset_is_replaced_in_place(overlay: str) -> None:
-    """The same names, labels, paths and ports, so that an apply is an upgrade."""
+    """Names, labels, paths and ports stay the same, so that an apply is an upgrade."""
     daemonset = find(render(f"overlays/{overlay}"), "DaemonSet", "aws-node")
     spec = daemonset["spec"]
     assert daemonset["metadata"]["namespace"] == "kube-system"
@@ -95,7 +95,7 @@ def test_privileges_are_few(overlay: str) -> None:
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_liveness_waits_for_the_start(overlay: str) -> None:
-    """A start that waits for something is not killed for half an hour, and afterwards a minute of silence is let pass."""
+    """A start that waits is not killed for half an hour. After the start, the liveness probe tolerates a minute of silence."""
     pod = find(render(f"overlays/{overlay}"), "DaemonSet", "aws-node")["spec"]["template"]["spec"]
     agent = pod["containers"][0]
     startup, liveness, readiness = (agent[f"{kind}Probe"] for kind in ("startup", "liveness", "readiness"))
@@ -103,7 +103,7 @@ def test_liveness_waits_for_the_start(overlay: str) -> None:
     assert startup["exec"]["command"][:2] == ["/app/grpc-health-probe", "-addr=unix:///var/run/aws-node/ipamd.sock"]
     assert startup["periodSeconds"] * startup["failureThreshold"] >= 1800
     assert liveness["periodSeconds"] * liveness["failureThreshold"] >= 60
-    # The probe's own limits end before kubelet's, so that what it says reaches the pod's event.
+    # The probe's own timeouts end before kubelet's, so that its message reaches the pod's event.
     limit = sum(int(re.search(r"\d+", word)[0]) for word in startup["exec"]["command"] if "timeout" in word)
     for probe in (startup, liveness, readiness):
         assert probe["timeoutSeconds"] >= limit
@@ -129,7 +129,7 @@ def test_images_are_named_by_the_overlay() -> None:
 
 
 def test_eniconfig_definition_takes_what_operators_have() -> None:
-    """The definition itself is held by `test_every_object_is_sound`; here its schema is held against objects."""
+    """`test_every_object_is_sound` validates the definition itself; this test validates objects against its schema."""
     import jsonschema
 
     definition = find(render("overlays/default"), "CustomResourceDefinition")
@@ -145,7 +145,7 @@ def test_eniconfig_definition_takes_what_operators_have() -> None:
 
 
 def rules(role: dict[str, Any]) -> set[tuple[str, str, str]]:
-    """(group, resource, verb) of a role, one each."""
+    """Each (group, resource, verb) of a role."""
     return {(group, resource, verb) for rule in role["rules"] for group in rule["apiGroups"]
             for resource in rule["resources"] for verb in rule["verbs"]}
 
@@ -158,7 +158,7 @@ def test_no_role_names_everything(folder: str) -> None:
             assert all(resource != "secrets" for _, resource, _ in rules(each))
 
 
-# What the agent asks of the API server, by (group, resource, verb).
+# What the agent requests from the API server, by (group, resource, verb).
 ASKED = {
     ("", "nodes", "list"), ("", "nodes", "watch"), ("", "pods", "get"),
     ("crd.k8s.amazonaws.com", "eniconfigs", "list"), ("crd.k8s.amazonaws.com", "eniconfigs", "watch"),
@@ -170,7 +170,7 @@ ANNOTATING = {("", "pods", verb) for verb in ("list", "watch", "patch")}
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_the_role_grants_what_the_agent_asks_for(overlay: str) -> None:
-    """No rule more and none less; pods may be changed only where they are to be annotated."""
+    """The role has exactly the rules that the agent needs; it may change pods only if the agent annotates them."""
     role = find(render(f"overlays/{overlay}"), "ClusterRole", "aws-node")
     assert rules(role) == (ASKED | ANNOTATING if overlay == "annotate-pod-ips" else ASKED)
 

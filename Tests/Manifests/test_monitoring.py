@@ -1,4 +1,4 @@
-"""The monitoring files: every alert does what it says, and every query names series that there are."""
+"""The monitoring files: every alert does what it says, and every query names existing series."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ needs_promtool = pytest.mark.skipif(not PROMTOOL.exists(), reason="promtool is m
 
 
 def rule_groups() -> dict[str, Any]:
-    """What the PrometheusRule holds, in the form of Prometheus's own files."""
+    """The content of the PrometheusRule, in the format of Prometheus's own files."""
     return {"groups": yaml.safe_load((MONITORING / "prometheusrule.yaml").read_text(encoding="utf-8"))["spec"]["groups"]}
 
 
@@ -39,7 +39,7 @@ def panels() -> list[dict[str, Any]]:
 
 
 def documented() -> dict[str, tuple[str, set[str]]]:
-    """Type and labels of each series of docs/metrics.md, which a test of its own compares with the code."""
+    """Type and labels of each series of docs/metrics.md. Another test compares that page with the code."""
     found: dict[str, tuple[str, set[str]]] = {}
     for line in (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8").splitlines():
         cells = [cell.strip() for cell in line.split("|")[1:-1]]
@@ -49,7 +49,7 @@ def documented() -> dict[str, tuple[str, set[str]]]:
 
 
 def series_of(expression: str) -> list[tuple[str, set[str]]]:
-    """Names of series in a query, with the labels that are asked of each."""
+    """Names of series in a query, with the labels that the query uses of each."""
     found = []
     for name, _, matchers in re.findall(r"\b((?:awscni|process|cni_metrics_helper)_\w+)(\{([^}]*)\})?", expression):
         found.append((name, set(re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", matchers))))
@@ -57,9 +57,9 @@ def series_of(expression: str) -> list[tuple[str, set[str]]]:
 
 
 def unknown(expression: str) -> list[str]:
-    """What a query asks for and no program has."""
+    """What a query uses and no program exports."""
     known, wrong = documented(), []
-    # What Prometheus and the PodMonitors add.
+    # Labels that Prometheus and the PodMonitors add.
     added = {"job", "node", "instance", "le", "quantile"}
     for name, labels in series_of(expression):
         base = name if name in known else re.sub(r"_(bucket|sum|count)$", "", name)
@@ -103,7 +103,7 @@ def test_every_query_of_the_dashboard_names_what_there_is() -> None:
 
 @needs_promtool
 def test_every_query_of_the_dashboard_is_one(tmp_path: Path) -> None:
-    """Prometheus's own parser reads them, as the expressions of recording rules."""
+    """Prometheus's own parser reads every query, as the expression of a recording rule."""
     expressions = [target["expr"].replace("$node", ".*") for panel in panels() for target in panel["targets"]]
     group = {"name": "dashboard", "rules": [{"record": f"dashboard:query:{index}", "expr": each}
                                             for index, each in enumerate(expressions)]}
@@ -136,7 +136,7 @@ def test_monitors_find_what_the_manifests_run(monitor: str, label: str, job: str
 
 
 def test_queries_that_name_nothing_are_seen() -> None:
-    """The check itself: it sees a name, a label and an ending that nobody has."""
+    """Tests the check itself: it detects a name, a label and a suffix that do not exist."""
     assert not unknown('rate(awscni_add_wait_seconds_bucket{success="true"}[5m])')
     assert unknown("awscni_no_such_series") and unknown("awscni_eni_max_bucket")
     assert unknown('awscni_growth_blocked{reason="x"}')

@@ -119,8 +119,7 @@ class Control:
         self._api.faults.clear()
 
     async def pod_answers(self, pattern: str, **answer: Any) -> None:
-        """Sets pods' answers through the proxy: `pattern` matches POD:PORT/PATH; `text` may hold {pod}; also status, delay,
-        type."""
+        """Sets pods' proxied answers: `pattern` matches POD:PORT/PATH; `text` may hold {pod}; also status, delay, type."""
         self._api.pods[pattern] = answer
 
     async def tokens(self, *, accept: list[str]) -> None:

@@ -7,8 +7,7 @@ import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
-# Folders that each node has for itself. /run is empty at boot; the others show the machine's files and keep changes
-# private.
+# Each node's own folders. /run is empty at boot; the others show the machine's files and keep changes private.
 _OVERLAID = ("/etc", "/opt", "/var/lib", "/var/log")
 
 # $1 hosts line, $2 rp_filter. The script first unmounts the namespaces that the machine has mounted: a copy of them here

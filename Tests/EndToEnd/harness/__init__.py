@@ -1,1 +1,1 @@
-"""What the end-to-end tests, the demo and the benchmarks share: nodes, agents and pods on a simulated VPC."""
+"""Code for the end-to-end tests, the demo and the benchmarks: nodes, agents and pods on a simulated VPC."""

@@ -14,7 +14,7 @@ from .waiting import wait_for
 from simulator.client import Instance
 from simulator.patience import patient
 
-# What the DaemonSet of the existing system sets where it differs from the code's defaults.
+# The values in the DaemonSet of amazon-vpc-cni-k8s that differ from the code's defaults.
 MANIFEST_ENVIRONMENT = {
     "ENABLE_IPv4": "true",
     "ENABLE_IPv6": "false",
@@ -26,21 +26,21 @@ MANIFEST_ENVIRONMENT = {
 
 
 class Agent:
-    """One process of `vpc-cni agent` in an instance's namespaces. With `clock`, its time can be made to run faster. One that
-    `outlives` the process that starts it has a session of its own, and nobody reads its standard error."""
+    """One process of `vpc-cni agent` in an instance's namespaces. With `clock`, its time can run faster. With `outlives`,
+    the agent survives the process that starts it: it has a session of its own, and nobody reads its standard error."""
 
     def __init__(self, instance: Instance, environment: dict[str, str] | None = None, clock: FastClock | SkewedClock | None = None) -> None:
         self.instance = instance
         self.environment = {**MANIFEST_ENVIRONMENT, **(environment or {})}
         self.clock = clock
-        self.wrapper: list[str] = []  # words before the agent's: what starts it under a limit
+        self.wrapper: list[str] = []  # words before the agent's command: a program that starts it under a limit
         self.stdout: Any = subprocess.DEVNULL
         self.process: subprocess.Popen[bytes] | None = None
         self.seconds_to_ready = 0.0
         self.outlives = False
 
     def now(self) -> float:
-        """Seconds of the agent's time, which are real ones without a fast clock."""
+        """Seconds of the agent's time; without a fast clock they are real seconds."""
         return self.clock.elapsed() if isinstance(self.clock, FastClock) else time.monotonic()
 
     def start(self, wait: bool = True, deadline: float = 20.0) -> Agent:
@@ -56,7 +56,7 @@ class Agent:
         return self
 
     def ready_or_dead(self) -> bool:
-        """True once the health service says SERVING. Raises with the agent's last words if it ended."""
+        """True once the health service reports SERVING. Raises with the agent's last output if the agent ended."""
         assert self.process is not None
         if self.process.poll() is not None:
             said = self.process.stderr.read().decode(errors="replace") if self.process.stderr else ""
@@ -73,11 +73,11 @@ class Agent:
         return self.process.pid
 
     def kill(self) -> None:
-        """SIGKILL: nothing is saved, nothing is said."""
+        """Sends SIGKILL: the agent saves and logs nothing."""
         self._end(signal.SIGKILL)
 
     def stop(self, deadline: float = 6.0) -> int:
-        """SIGTERM; returns the exit status. Killed, and TimeoutExpired raised, if it takes longer than `deadline`."""
+        """Sends SIGTERM; returns the exit status. If it takes longer than `deadline`, kills the agent and raises TimeoutExpired."""
         return self._end(signal.SIGTERM, deadline)
 
     def _end(self, number: signal.Signals, deadline: float = 6.0) -> int:
@@ -96,7 +96,7 @@ class Agent:
                 process.stderr.close()
 
     def memory(self) -> dict[str, int]:
-        """RssAnon, VmRSS and Threads of the process, in kB and pieces."""
+        """RssAnon and VmRSS of the process in kB, and the number of Threads."""
         fields = {}
         with open(f"/proc/{self.pid}/status", encoding="ascii", errors="replace") as status:
             for line in status:

@@ -1,4 +1,4 @@
-"""The network configuration list that the existing system's entrypoint writes, and variants of it."""
+"""The network configuration list that the entrypoint of amazon-vpc-cni-k8s writes, and variants of it."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 from . import paths
 
 PATH = "/etc/cni/net.d/10-aws.conflist"
-# Where Debian's package containernetworking-plugins puts them.
+# The folder of Debian's package containernetworking-plugins.
 CORE_PLUGINS = "/usr/lib/cni"
 
 
 def aws_cni(**more: Any) -> dict[str, Any]:
-    """The first plugin of the list, `more` on top."""
+    """The first plugin of the list, with the fields of `more` added."""
     return {
         "name": "aws-cni", "type": "aws-cni", "vethPrefix": "eni", "mtu": "9001", "podSGEnforcingMode": "strict",
         "pluginLogFile": paths.PLUGIN_LOG, "pluginLogLevel": "DEBUG",
@@ -29,7 +29,7 @@ def bandwidth() -> dict[str, Any]:
 
 
 def tuning(**sysctls: str) -> dict[str, Any]:
-    """Without arguments what DISABLE_POD_V6 asks for."""
+    """Without arguments, the settings that DISABLE_POD_V6 requests."""
     names = sysctls or {f"net.ipv6.conf.{each}.disable_ipv6": "1" for each in ("all", "default", "lo")}
     return {"type": "tuning", "sysctl": dict(names)}
 
@@ -39,7 +39,7 @@ def firewall() -> dict[str, Any]:
 
 
 def conflist(*plugins: dict[str, Any], version: str = "0.4.0", name: str = "aws-cni") -> dict[str, Any]:
-    """Without plugins the contract's list, less `egress-cni`, which passes an IPv4 cluster's result through."""
+    """Without plugins, the contract's list except `egress-cni`, which passes an IPv4 cluster's result through."""
     return {"cniVersion": version, "name": name, "disableCheck": True, "plugins": list(plugins) or [aws_cni(), portmap()]}
 
 

@@ -1,4 +1,4 @@
-"""A TCP connection between two pods that is in use all the time: an application that must not notice what is done."""
+"""A TCP connection between two pods that is always in use, like an application that must not notice any change."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ while data := peer.recv(4096):
     peer.sendall(data)
 """
 
-# One line each hundredth of a second, the next when its echo has come; ends with its standard input.
+# Sends one line each hundredth of a second, and the next only after its echo; ends with its standard input.
 _CLIENT = """
 import select, socket, sys
 peer = socket.create_connection(("ADDRESS", PORT), 5)
@@ -42,7 +42,7 @@ print(lines, flush=True)
 
 
 class Connection:
-    """Opened at once; `end` says how many echoes there were, and raises if the connection broke."""
+    """The connection opens at once; `end` returns the number of echoes, and raises if the connection broke."""
 
     def __init__(self, client: Pod, server: Pod, port: int = 7000) -> None:
         self._server = self._start(server, _SERVER.replace("PORT", str(port)))

@@ -1,12 +1,12 @@
-"""A real container runtime on a simulated node: Debian's containerd and runc, asked as a kubelet asks.
+"""A real container runtime on a simulated node: Debian's containerd and runc, called as a kubelet calls them.
 
     with Containerd(node.instance) as runtime:
         runtime.write_network()
         sandbox = runtime.run_pod("web-0")
         container = runtime.run_container(sandbox, "app", runtime.BUSYBOX, ["sh", "-c", "…"])
 
-It has the paths of a node (/run/containerd, /var/lib/containerd, /etc/cni/net.d, /opt/cni/bin) inside the instance's
-mount namespace, its state in memory, and a cgroup of its own; nothing of it is left after `close`.
+It uses the paths of a node (/run/containerd, /var/lib/containerd, /etc/cni/net.d, /opt/cni/bin) inside the instance's
+mount namespace, keeps its state in memory, and has a cgroup of its own; `close` removes everything.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ LOG = "/var/log/containerd.log"
 POD_LOGS = "/var/log/pods"
 _SOCKET = "/run/containerd/containerd.sock"
 _CONFIG = "/etc/containerd/config.toml"
-# Deleted bundles, mounts and cgroups of 30 pods take a while on two processors that others use too.
+# Deleting the bundles, mounts and cgroups of 30 pods takes a while on two processors that others use too.
 _PATIENCE = patient(60.0)
 
-# The rig's machine may lack CAP_SYS_RESOURCE: scores below the daemon's own are then left as they are.
+# The machine may lack CAP_SYS_RESOURCE: containerd then leaves OOM scores below its own unchanged.
 _CONFIGURATION = """
 version = 2
 root = "/var/lib/containerd"
@@ -60,7 +60,7 @@ disabled_plugins = ["io.containerd.snapshotter.v1.aufs", "io.containerd.snapshot
 
 
 def missing() -> list[str]:
-    """What this machine lacks of it."""
+    """The programs that this machine lacks for it."""
     lacking = [name for name in NEEDS if shutil.which(name) is None]
     return lacking if Path(conflist.CORE_PLUGINS, "loopback").exists() else [*lacking, "containernetworking-plugins"]
 
@@ -83,7 +83,7 @@ class Sandbox:
 
 
 class Containerd:
-    """`start` before anything else, then `write_network`, or let somebody else write the conflist, as on a node."""
+    """Call `start` first, then `write_network`; or let somebody else write the conflist, as on a node."""
 
     PAUSE = "vpc-cni.test/pause:1"
     BUSYBOX = "vpc-cni.test/busybox:1"
@@ -95,7 +95,7 @@ class Containerd:
         self._prepared = False
         self._cgroup = f"vpcsim-{uuid.uuid4().hex[:8]}"
 
-    # MARK: its life
+    # MARK: start and stop
 
     def __enter__(self) -> Containerd:
         return self.start()
@@ -104,7 +104,7 @@ class Containerd:
         self.close()
 
     def start(self) -> Containerd:
-        """Starts it, and the first time gives it its images. Pods with a network wait for a conflist."""
+        """Starts containerd, and imports its images the first time. Pods with a network wait for a conflist."""
         self._prepare()
         log = f"exec >>{LOG} 2>&1; exec containerd --config {_CONFIG}"
         self._process = self.instance.popen(["sh", "-c", log], stdin=subprocess.DEVNULL)
@@ -117,14 +117,14 @@ class Containerd:
         return self
 
     def stop(self) -> None:
-        """SIGTERM, as a package's upgrade does it: pods go on."""
+        """Sends SIGTERM, like a package upgrade: pods keep running."""
         self._end(signal.SIGTERM)
 
     def kill(self) -> None:
         self._end(signal.SIGKILL)
 
     def close(self) -> None:
-        """Every pod goes, then the daemon, its shims and its cgroups."""
+        """Removes every pod, then the daemon, its shims and its cgroups."""
         if self._process is not None:
             for sandbox in self.sandboxes():
                 self._quietly("StopPodSandbox", pod_sandbox_id=sandbox.id)
@@ -135,10 +135,10 @@ class Containerd:
     def log(self) -> str:
         return self.instance.run(["cat", LOG], check=False).stdout
 
-    # MARK: what it runs
+    # MARK: pods and containers
 
     def write_network(self, network: dict[str, Any] | None = None) -> None:
-        """Writes the conflist, the contract's without an argument, and waits until the runtime has taken it up."""
+        """Writes the conflist (by default the contract's), and waits until the runtime has loaded it."""
         target = conflist.PATH
         self.instance.run(["sh", "-c", f"cat >{target}.part && mv {target}.part {target}"],
                           input=conflist.text(network or conflist.conflist()))
@@ -150,7 +150,7 @@ class Containerd:
         return any(each.type == "NetworkReady" and each.status for each in conditions)
 
     def import_image(self, image: images.Image) -> str:
-        """Returns its reference."""
+        """Returns the image's reference."""
         with tempfile.TemporaryDirectory(prefix="vpc-cni-image-") as folder:
             tar = image.write(Path(folder) / "image.tar")
             with tar.open("rb") as content:
@@ -159,7 +159,7 @@ class Containerd:
         return self._wait_for_image(image.reference)
 
     def import_archive(self, archive: Path, reference: str) -> str:
-        """An OCI archive that a builder made, under the name that manifests call it by."""
+        """Imports an OCI archive that a builder made, under the name that manifests use for it."""
         with archive.open("rb") as content:
             subprocess.run(self.instance.command(["ctr", "--namespace", "k8s.io", "images", "import", "-"]),
                            stdin=content, check=True, capture_output=True, timeout=_PATIENCE)
@@ -175,7 +175,7 @@ class Containerd:
     def run_pod(self, name: str, namespace: str = "default", host_network: bool = False, host_pid: bool = False,
                 privileged: bool = False, ports: list[tuple[str, int, int]] | None = None,
                 annotations: dict[str, str] | None = None, uid: str | None = None, attempt: int = 0) -> Sandbox:
-        """Makes the sandbox. `ports`: (protocol, port of the host, port of the pod). Raises cri.RuntimeRefused."""
+        """Creates the sandbox. `ports`: (protocol, port of the host, port of the pod). Raises cri.RuntimeRefused."""
         uid = uid or str(uuid.uuid4())
         namespaces = {"network": cri.NODE if host_network else cri.POD, "pid": cri.NODE if host_pid else cri.CONTAINER,
                       "ipc": cri.NODE if host_network else cri.POD}
@@ -199,10 +199,10 @@ class Containerd:
                       capabilities: list[str] | None = None, drop: list[str] | None = None, privileged: bool = False,
                       read_only_root: bool = False, seccomp: bool = True, user: int | None = None,
                       no_new_privileges: bool = False, attempt: int = 0) -> str:
-        """Makes and starts a container; returns its id. Raises cri.RuntimeRefused.
+        """Creates and starts a container; returns its id. Raises cri.RuntimeRefused.
 
-        `mounts`: (path on the node, path in the container[, options of "ro", "slave", "shared" with commas]); the
-        node's path must exist. Without `seccomp` it runs unconfined, as every pod does whose kubelet has no default.
+        `mounts`: (path on the node, path in the container[, comma-separated options "ro", "slave", "shared"]); the node's
+        path must exist. Without `seccomp` the container runs unconfined, like every pod if its kubelet has no default.
         """
         security: dict[str, Any] = {
             "privileged": privileged, "readonly_rootfs": read_only_root, "no_new_privs": no_new_privileges,
@@ -210,7 +210,7 @@ class Containerd:
             "namespace_options": sandbox.config["linux"]["security_context"]["namespace_options"],
             "seccomp": {"profile_type": cri.RUNTIME_DEFAULT if seccomp else cri.UNCONFINED}}
         if not privileged:
-            # What a kubelet hides from every container that is not privileged.
+            # The paths that a kubelet hides from every container that is not privileged.
             security["masked_paths"] = [f"/proc/{each}" for each in ("asound", "acpi", "kcore", "keys", "latency_stats",
                                                                      "timer_list", "timer_stats", "sched_debug", "scsi")]
             security["masked_paths"].append("/sys/firmware")
@@ -235,32 +235,32 @@ class Containerd:
         return self.call("ContainerStatus", container_id=container).status
 
     def container_log(self, sandbox: Sandbox, name: str, attempt: int = 0) -> str:
-        """What it wrote to standard output and error, without the runtime's time stamps."""
+        """The container's standard output and error, without the runtime's time stamps."""
         done = self.instance.run(["cat", f"{sandbox.log_directory}/{name}_{attempt}.log"], check=False)
         return "".join(line.split(" ", 3)[3] + "\n" for line in done.stdout.splitlines() if line.count(" ") >= 3)
 
     def exec(self, container: str, words: list[str], timeout: int = 30) -> subprocess.CompletedProcess[str]:
-        """Runs a command in a container to its end, as an exec probe does."""
+        """Runs a command in a container until it ends, as an exec probe does."""
         done = self.call("ExecSync", within=timeout + 10, container_id=container, cmd=words, timeout=timeout)
         return subprocess.CompletedProcess(words, done.exit_code, done.stdout.decode(errors="replace"),
                                            done.stderr.decode(errors="replace"))
 
     def stop_container(self, container: str, grace: int = 10) -> None:
-        """SIGTERM, after `grace` seconds SIGKILL."""
+        """Sends SIGTERM, and SIGKILL after `grace` seconds."""
         self.call("StopContainer", within=grace + _PATIENCE, container_id=container, timeout=grace)
 
     def remove_container(self, container: str) -> None:
         self.call("RemoveContainer", container_id=container)
 
     def stop_pod(self, sandbox: Sandbox) -> None:
-        """Containers end and the network goes (DEL). Can be repeated."""
+        """Ends the containers and removes the network (DEL). Can be repeated."""
         self.call("StopPodSandbox", pod_sandbox_id=sandbox.id)
 
     def remove_pod(self, sandbox: Sandbox) -> None:
         self.call("RemovePodSandbox", pod_sandbox_id=sandbox.id)
 
     def sandboxes(self) -> list[Sandbox]:
-        """All that it knows, whatever their state; `config` has the names alone."""
+        """All sandboxes that the runtime knows, in any state; their `config` only has the names."""
         return [Sandbox(each.id, {"metadata": {"name": each.metadata.name, "namespace": each.metadata.namespace}})
                 for each in self.call("ListPodSandbox").items]
 
@@ -269,21 +269,21 @@ class Containerd:
         return self.call("PodSandboxStatus", pod_sandbox_id=sandbox.id).status.network.ip
 
     def container_pid(self, container: str) -> int:
-        """Of the container's first process, on this machine."""
+        """The process id of the container's first process, on this machine."""
         return json.loads(self.call("ContainerStatus", container_id=container, verbose=True).info["info"])["pid"]
 
     def pid(self, sandbox: Sandbox) -> int:
-        """Of the process that holds the sandbox."""
+        """The process id of the process that holds the sandbox."""
         status = self.call("PodSandboxStatus", pod_sandbox_id=sandbox.id, verbose=True)
         return json.loads(status.info["info"])["pid"]
 
     def run_in_pod(self, sandbox: Sandbox, words: list[str], timeout: float = 30) -> subprocess.CompletedProcess[str]:
-        """Runs a program of this machine in the pod's network."""
+        """Runs a program of this machine in the pod's network namespace."""
         return subprocess.run(["nsenter", f"--net=/proc/{self.pid(sandbox)}/ns/net", "--", *words], check=False,
                               capture_output=True, text=True, timeout=timeout)
 
     def call(self, method: str, within: float = _PATIENCE, **fields: Any) -> Any:
-        """Any call of the interface. Raises cri.RuntimeRefused."""
+        """Makes any call of the interface. Raises cri.RuntimeRefused."""
         assert self._client is not None, "not started"
         return self._client.call(method, within, **fields)
 
@@ -295,8 +295,8 @@ class Containerd:
         lacking = missing()
         if lacking:
             raise RuntimeError(f"{', '.join(lacking)} not found: run `make setup`")
-        # A layer of an overlay cannot stand on an overlay, which the instance's /var/lib is.
-        # The core plugins are on every node: the runtime itself needs `loopback`. Mounts are shared, as systemd has them.
+        # A layer of an overlay cannot be on another overlay, and the instance's /var/lib is one.
+        # Every node has the core plugins: the runtime itself needs `loopback`. Mounts are shared, as under systemd.
         self.instance.run(["sh", "-c", "mount --make-rshared / && mkdir -p /var/lib/containerd /etc/containerd /run/containerd && "
                            "mount -t tmpfs containerd /var/lib/containerd && "
                            f"ln -sf {conflist.CORE_PLUGINS}/* /opt/cni/bin && "
@@ -332,10 +332,10 @@ class Containerd:
         try:
             self.call(method, **fields)
         except cri.RuntimeRefused:
-            pass  # what is left the cgroup tells, and the instance's end ends it
+            pass  # the cgroup shows what is left, and it ends with the instance
 
     def _remove_cgroups(self) -> None:
-        """Ends what is left in the cgroups, and removes them."""
+        """Kills the processes left in the cgroups, and removes the cgroups."""
         folders = [folder for each in Path("/sys/fs/cgroup").iterdir() if (folder := each / self._cgroup).is_dir()]
         folders += [folder] if (folder := Path("/sys/fs/cgroup") / self._cgroup).is_dir() else []
         if folders:
@@ -343,14 +343,14 @@ class Containerd:
 
 
 def _remove_tree(folder: Path) -> bool:
-    """Kills what is in a cgroup and in those below, and removes them, the deepest first. Whether it is gone."""
+    """Kills the processes in a cgroup and its children, and removes these, deepest first. Returns whether it is gone."""
     for here, _, _ in os.walk(folder, topdown=False):
         try:
             for pid in Path(here, "cgroup.procs").read_text(encoding="ascii").split():
                 os.kill(int(pid), signal.SIGKILL)
             os.rmdir(here)
         except OSError:
-            pass  # looked at again
+            pass  # checked again later
     return not folder.exists()
 
 

@@ -1,7 +1,7 @@
-"""The container runtime interface as a kubelet speaks it: the messages that are needed, and a client on a socket.
+"""The container runtime interface as a kubelet speaks it: the messages that the tests need, and a client on a socket.
 
-Only the fields that something here sets or reads are described; the runtime skips and keeps the others.
-Source: k8s.io/cri-api, pkg/apis/runtime/v1/api.proto, whose names and numbers these are.
+Only the fields that this code sets or reads are described; the runtime skips and keeps the others.
+Source of the names and numbers: k8s.io/cri-api, pkg/apis/runtime/v1/api.proto.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from functools import cache
 from typing import Any
 
 BYTES, STRING, BOOL, INT32, INT64, UINT32, UINT64 = 12, 9, 8, 5, 3, 13, 4
-ENUM = INT32  # the same on the wire
+ENUM = INT32  # the same encoding on the wire
 MAP = "map<string, string>"
 
 POD, CONTAINER, NODE = 0, 1, 2  # NamespaceMode
@@ -110,7 +110,7 @@ _IMAGES = ("ListImages",)
 
 @cache
 def messages() -> dict[str, Any]:
-    """The classes of the messages, built when they are first needed."""
+    """The classes of the messages, built on first use."""
     from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
     file = descriptor_pb2.FileDescriptorProto(name="cri.proto", package="runtime.v1", syntax="proto3")
@@ -139,7 +139,7 @@ def _add(message: Any, parent: str, number: int, field: str, kind: Any) -> None:
 
 
 class RuntimeRefused(RuntimeError):
-    """The runtime's own words; `code` is the name of the gRPC status."""
+    """The runtime's error message; `code` is the name of the gRPC status."""
 
     def __init__(self, method: str, code: str, details: str) -> None:
         super().__init__(f"{method}: {code}: {details}")
@@ -148,7 +148,7 @@ class RuntimeRefused(RuntimeError):
 
 
 class Client:
-    """Calls of RuntimeService and ImageService: `client.call("StopPodSandbox", pod_sandbox_id=…)`."""
+    """Makes calls of RuntimeService and ImageService: `client.call("StopPodSandbox", pod_sandbox_id=…)`."""
 
     def __init__(self, socket: str) -> None:
         import grpc
@@ -156,7 +156,7 @@ class Client:
         self._channel = grpc.insecure_channel(f"unix:{socket}")
 
     def call(self, method: str, within: float, **fields: Any) -> Any:
-        """The response, waited for at most `within` seconds. Raises RuntimeRefused."""
+        """Returns the response; waits at most `within` seconds. Raises RuntimeRefused."""
         import grpc
 
         kinds = messages()

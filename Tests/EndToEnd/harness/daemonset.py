@@ -1,7 +1,7 @@
-"""The pod of the DaemonSet aws-node, run as a kubelet runs it: everything is taken from the rendered manifest.
+"""The pod of the DaemonSet aws-node, run as a kubelet runs it, with all settings from the rendered manifest.
 
-Mounts, variables, capabilities, probes and the grace period are read, not repeated: a test that passes says that the
-manifest is right.
+Mounts, variables, capabilities, probes and the grace period are read from the manifest, not repeated here, so a passing
+test shows that the manifest is right.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from rendered import containers, find, render  # noqa: E402
 
 IMAGE_FOLDER = paths.ROOT / ".build" / "image"
 CONFLIST = "/etc/cni/net.d/10-aws.conflist"
-# Where kubelet mounts the service account's files in every container.
+# The path where kubelet mounts the service account's files in every container.
 ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 AGENT = "aws-node"
 
 
 class ImageMissing(RuntimeError):
-    """The image cannot be built here, with the reason."""
+    """The image cannot be built here; the message has the reason."""
 
 
 def build_image(binary: Path = paths.BINARY) -> Path:
-    """Builds the image around the binary; quick where nothing has changed since the last time."""
+    """Builds the image around the binary; quick if nothing has changed since the last time."""
     needed = subprocess.run(["readelf", "-d", str(binary)], check=True, capture_output=True, text=True).stdout
     if "libswift" in needed:
         raise ImageMissing(f"{binary} is not linked for another system than this: `make build` makes one that is")
@@ -47,16 +47,16 @@ def build_image(binary: Path = paths.BINARY) -> Path:
 
 
 class AwsNode:
-    """One pod of the DaemonSet on a node. `environment` comes on top of the manifest's, for both containers."""
+    """One pod of the DaemonSet on a node. `environment` is added to the manifest's, for both containers."""
 
     def __init__(self, node: Node, runtime: Containerd, overlay: str = "default",
                  environment: dict[str, str] | None = None) -> None:
         self.node = node
         self.runtime = runtime
         daemonset = find(render(f"overlays/{overlay}"), "DaemonSet", "aws-node")
-        # A copy: a test may take something away.
+        # A copy, because a test may remove something.
         self.spec: dict[str, Any] = copy.deepcopy(daemonset["spec"]["template"]["spec"])
-        # Where the simulated AWS is; a real node has it at the real addresses.
+        # The addresses of the simulated AWS; a real node uses the real addresses.
         self.environment = {**node.instance.environment, **(environment or {})}
         self.pod_name = f"aws-node-{node.name}"
         self.sandbox: Sandbox | None = None
@@ -64,7 +64,7 @@ class AwsNode:
         self.attempts = 0
 
     def start(self) -> AwsNode:
-        """The sandbox, the init containers to their end, then the agent's container. Raises with their words."""
+        """Starts the sandbox, runs the init containers to their end, then starts the agent's container. Raises with their output."""
         security = self.spec["securityContext"]
         assert security["seccompProfile"]["type"] == "RuntimeDefault"
         self._make_host_paths()
@@ -76,19 +76,19 @@ class AwsNode:
         return self.start_agent()
 
     def start_agent(self) -> AwsNode:
-        """Again after its container has ended, as the kubelet's restart policy has it."""
+        """Starts the agent's container again after it has ended, as the kubelet's restart policy does."""
         self.container = self._run(self.spec["containers"][0], self.attempts)
         self.attempts += 1
         return self
 
     def probe(self, kind: str) -> int:
-        """The exit status of the startup, liveness or readiness probe, within the time that the manifest gives it."""
+        """The exit status of the startup, liveness or readiness probe, within the manifest's time limit."""
         assert self.container is not None
         probe = self.spec["containers"][0][f"{kind}Probe"]
         return self.runtime.exec(self.container, probe["exec"]["command"], timeout=probe["timeoutSeconds"]).returncode
 
     def wait_ready(self, deadline: float = 60.0) -> AwsNode:
-        """Until the startup probe succeeds and the conflist stands. Raises with the log if the container ends."""
+        """Waits until the startup probe succeeds and the conflist exists. Raises with the log if the container ends."""
         def ready() -> bool:
             if not self.is_running():
                 raise RuntimeError(f"aws-node ended: {self.log()}")
@@ -99,19 +99,19 @@ class AwsNode:
         return self
 
     def stop(self) -> int:
-        """SIGTERM and the manifest's grace; returns the exit status."""
+        """Sends SIGTERM and waits for the manifest's grace period; returns the exit status."""
         assert self.container is not None
         self.runtime.stop_container(self.container, self.spec["terminationGracePeriodSeconds"])
         return self.runtime.container_status(self.container).exit_code
 
     def remove(self) -> None:
-        """The whole pod goes, as with its DaemonSet."""
+        """Removes the whole pod, as when its DaemonSet is deleted."""
         if self.sandbox is not None:
             self.runtime.stop_pod(self.sandbox)
             self.runtime.remove_pod(self.sandbox)
             self.sandbox = self.container = None
 
-    # MARK: what is there
+    # MARK: state
 
     def is_running(self) -> bool:
         assert self.container is not None
@@ -125,7 +125,7 @@ class AwsNode:
         return self.runtime.container_log(self.sandbox, name, self.attempts - 1 if attempt is None else attempt)
 
     def processes(self) -> dict[int, str]:
-        """Of the agent's container: the entrypoint and its children, by process id of this machine."""
+        """The processes of the agent's container: the entrypoint and its children, by their process ids on this machine."""
         assert self.container is not None
         first = self.runtime.container_pid(self.container)
         children = Path(f"/proc/{first}/task/{first}/children").read_text(encoding="ascii").split()
@@ -134,7 +134,7 @@ class AwsNode:
     # MARK: from the manifest
 
     def _make_host_paths(self) -> None:
-        """As kubelet does it by a volume's type."""
+        """Creates the host paths as kubelet does for a volume's type."""
         for volume in self.spec["volumes"]:
             path, kind = volume["hostPath"]["path"], volume["hostPath"]["type"]
             words = {"DirectoryOrCreate": ["mkdir", "-p"], "FileOrCreate": ["touch"], "Directory": ["test", "-d"]}[kind]
@@ -150,7 +150,7 @@ class AwsNode:
     def _run(self, container: dict[str, Any], attempt: int) -> str:
         assert self.sandbox is not None
         security = container["securityContext"]
-        # AppArmor aside: the rig's machine may lack it. Kubernetes spells capabilities as the runtime does.
+        # AppArmor is left out: the machine may lack it. Kubernetes spells capabilities as the runtime does.
         return self.runtime.run_container(
             self.sandbox, container["name"], container["image"], container["command"],
             environment={**self._variables(container), **self.environment}, mounts=self._mounts(container),

@@ -21,7 +21,7 @@ CONFLIST = f"{CONFIGURATIONS}/10-aws.conflist"
 
 
 class Entrypoint:
-    """One run of it in a process namespace of its own. `environment` comes on top of the manifest's paths."""
+    """One run of the entrypoint in its own process namespace. `environment` is added to the manifest's paths."""
 
     def __init__(self, node: Node, environment: dict[str, str] | None = None) -> None:
         self.node = node
@@ -29,7 +29,7 @@ class Entrypoint:
             **node.agent.environment, "HOST_CNI_BIN_PATH": "/opt/cni/bin", "HOST_CNI_CONFDIR_PATH": CONFIGURATIONS,
             "VPC_CNI_CONFLIST_TEMPLATE": f"{CONFIGURATIONS}/template", **(environment or {})}
         self.process: subprocess.Popen[bytes] | None = None
-        # Of this run alone: what an earlier one wrote is not taken for its words.
+        # Only this run writes to this log: output of an earlier run must not count.
         self.log_path = f"/var/log/aws-node-{uuid.uuid4().hex[:8]}.log"
         node.instance.run(["mkdir", "-p", CONFIGURATIONS])
 
@@ -40,21 +40,21 @@ class Entrypoint:
 
     @property
     def pid(self) -> int:
-        """Of the entrypoint on this machine."""
+        """The entrypoint's process id on this machine."""
         assert self.process is not None
         wait_for(lambda: self._children(self.process.pid), "the entrypoint's process")
         return self._children(self.process.pid)[0]
 
     def agent_pid(self) -> int | None:
-        """Of the agent, once it has been started."""
+        """The agent's process id, once the agent has been started."""
         return next((pid for pid in self._children(self.pid) if b"aws-k8s-agent" in Path(f"/proc/{pid}/cmdline").read_bytes()), None)
 
     def children(self) -> list[int]:
-        """Of the entrypoint, those that have ended and are not waited for included."""
+        """The entrypoint's child processes, including zombies."""
         return self._children(self.pid)
 
     def terminate(self, deadline: float = 12.0) -> int:
-        """SIGTERM to the entrypoint; its exit status."""
+        """Sends SIGTERM to the entrypoint; returns its exit status."""
         os.kill(self.pid, signal.SIGTERM)
         return self.wait(deadline)
 
@@ -67,7 +67,7 @@ class Entrypoint:
             self.process.kill()
             self.process.wait()
 
-    # MARK: what is there
+    # MARK: state
 
     def conflist(self) -> str:
         return self.node.instance.run(["cat", CONFLIST], check=False).stdout

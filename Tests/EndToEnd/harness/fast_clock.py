@@ -1,4 +1,4 @@
-"""An agent's time that runs faster (programs/fast_clock.c), or its calendar set wrong (programs/skewed_clock.c)."""
+"""Speeds up an agent's time (programs/fast_clock.c), or sets its calendar wrong (programs/skewed_clock.c)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .programs import library
 
 
 class SkewedClock:
-    """Programs behind `words` live so many seconds in the future; a negative number: in the past."""
+    """Shifts the calendar of programs started with `words` ahead by some seconds, or back by a negative number."""
 
     def __init__(self, seconds: int) -> None:
         self.words = ["env", f"LD_PRELOAD={library('skewed_clock')}", f"CLOCK_SKEW={seconds}"]
@@ -23,17 +23,17 @@ class SkewedClock:
 
 
 class FastClock:
-    """The clock of programs behind `words`: `rate` of its seconds pass in a real one. Begins at 1."""
+    """The clock of programs started with `words`: `rate` of its seconds pass in a real one. It starts at 1."""
 
     def __init__(self) -> None:
         descriptor, self._path = tempfile.mkstemp(prefix="fast-clock-")
-        # The rate, and what the library keeps from one agent to the next.
+        # The rate, and the state that the library keeps from one agent to the next.
         os.ftruncate(descriptor, 24)
         self._map = mmap.mmap(descriptor, 24)
         os.close(descriptor)
         self._ran, self._since = 0.0, time.monotonic()
         self.rate = 1
-        # Not by the environment of what starts it: nsenter must have one thread only.
+        # `env` sets the variables, not the environment of the starting program: nsenter must have only one thread.
         self.words = ["env", f"LD_PRELOAD={library('fast_clock')}", f"FAST_CLOCK_RATE_FILE={self._path}"]
 
     @property
@@ -46,7 +46,7 @@ class FastClock:
         self._map[:8] = struct.pack("=Q", rate)
 
     def elapsed(self) -> float:
-        """Seconds that have passed on it since it was made."""
+        """Seconds that have passed on this clock since it was made."""
         return self._ran + (time.monotonic() - self._since) * self.rate
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""A node's firewalls: what they hold of the agent's rules, and ways to put trouble into them."""
+"""A node's firewalls: the agent's rules in them, and ways to cause trouble in them."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 
 from .node import Node
 
-# The programs behind all names of iptables on Debian.
+# The programs behind all the names of iptables on Debian.
 _PROGRAMS = ("/usr/sbin/xtables-nft-multi", "/usr/sbin/xtables-legacy-multi")
 TABLES = ("aws-cni", "vpc-cni-host")
 
 
 def hide_iptables(node: Node) -> None:
-    """As if the node (or the agent's image) had no iptables at all."""
+    """Makes the node (or the agent's image) look as if it had no iptables at all."""
     for program in _PROGRAMS:
         node.instance.run(["mount", "--bind", "/dev/null", program])
 
@@ -32,38 +32,38 @@ def rules(node: Node, backend: str) -> list[str]:
 
 
 def tables(node: Node) -> list[str]:
-    """The agent's tables of nftables that hold what iptables would, or part of it."""
+    """The agent's nftables tables that hold all or part of what iptables would hold."""
     listed = node.instance.run(["nft", "list", "tables", "ip"]).stdout
     return [name for name in TABLES if f"table ip {name}\n" in listed]
 
 
 def holders(node: Node) -> set[str]:
-    """Which firewalls hold any of the agent's rules."""
+    """The firewalls that hold any of the agent's rules."""
     return {backend for backend in ("legacy", "nft") if rules(node, backend)} | set(tables(node))
 
 
 def series(node: Node, name: str) -> dict[str, float]:
-    """The values of a series of one label, by the label's value; without a label by the empty text."""
+    """The values of a series by the value of its only label; a series without a label has the key ""."""
     text = node.instance.run(["curl", "-sf", "http://127.0.0.1:61678/metrics"], check=False).stdout
     found = re.findall(rf'^{name}(?:{{\w+="([^"]*)"}})? (\S+)$', text, re.MULTILINE)
     return {label: float(value) for label, value in found}
 
 
 def lines(node: Node, beginning: str) -> list[dict[str, Any]]:
-    """Lines of the agent's log whose message begins so."""
-    # Behind the last line's end stands one that is just being written.
+    """Lines of the agent's log whose message begins with this text."""
+    # A line that is still being written may follow the last newline.
     read = [json.loads(line) for line in node.agent.log().rpartition("\n")[0].splitlines()]
     return [line for line in read if line["msg"].startswith(beginning)]
 
 
 def forget_quickly(node: Node) -> None:
-    """What is left of an ended connection is forgotten in a second, not in minutes."""
+    """Makes conntrack forget an ended connection after a second instead of minutes."""
     for name in ("icmp_timeout", *(f"tcp_timeout_{state}" for state in ("time_wait", "close", "close_wait", "fin_wait", "last_ack"))):
         node.instance.run(["sysctl", "-qw", f"net.netfilter.nf_conntrack_{name}=1"])
 
 
 class LockHolder:
-    """Holds the node's xtables lock, as another iptables does."""
+    """Holds the node's xtables lock, like another iptables process."""
 
     def __init__(self, node: Node) -> None:
         self._process = node.instance.popen(["flock", "/run/xtables.lock", "sh", "-c", "echo held; cat"],

@@ -1,4 +1,4 @@
-"""A TCP connection of a pod to a server outside that stays open, and in use whenever a test asks."""
+"""A TCP connection of a pod to an outside server that stays open, and is used whenever a test asks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from .pod import Pod
 
 
 class HeldConnection:
-    """Opened at once, to the echo port of a server that says first by whose address it knows its peer."""
+    """Opens at once, to the echo port of a server that first sends the source address it sees."""
 
     _PROGRAM = ("import socket,sys\nc=socket.create_connection((sys.argv[1],7),5); c.settimeout(5); f=c.makefile('rwb')\n"
                 "print(f.readline().split()[0].decode(), flush=True)\n"

@@ -1,6 +1,6 @@
-"""Container images made here, of a few files: no registry, no build tool.
+"""Container images made here from a few files, without a registry or a build tool.
 
-An image is an OCI layout in a tar file of one layer, which `ctr images import` takes.
+An image is an OCI layout with one layer in a tar file, which `ctr images import` accepts.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ _ARCHITECTURE = {"x86_64": "amd64", "aarch64": "arm64"}
 
 @dataclass
 class Image:
-    """`files` maps a path in the image to a file of this machine or to bytes, `links` one to a symbolic link's target.
+    """`files` maps a path in the image to a file of this machine or to bytes; `links` maps a path to a symbolic link's target.
 
-    Files are executable where the machine's are; bytes are, where they begin with `#!`. Folders come by themselves.
+    A file is executable if the machine's file is; bytes are executable if they begin with `#!`. Folders are implicit.
     """
 
     reference: str
@@ -35,7 +35,7 @@ class Image:
     working_dir: str = "/"
 
     def write(self, path: Path) -> Path:
-        """Writes the tar file. The same image gives the same bytes."""
+        """Writes the tar file. The same image always gives the same bytes."""
         layer = self._layer()
         blobs: dict[str, bytes] = {}
 
@@ -82,7 +82,7 @@ class Image:
 
 
 def pause(reference: str) -> Image:
-    """What holds a sandbox: it waits, and is killed in the end."""
+    """The process that holds a sandbox: it waits until it is killed."""
     return Image(reference, files={"/bin/busybox": BUSYBOX}, entrypoint=["/bin/busybox", "sleep", "2147483647"])
 
 

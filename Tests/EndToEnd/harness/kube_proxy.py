@@ -1,4 +1,4 @@
-"""What kubelet and kube-proxy leave on a node, for a few services: their chains, rules and marks as they write them.
+"""The state that kubelet and kube-proxy leave on a node for a few services: chains, rules and marks as they write them.
 
 Sources: kubernetes/kubernetes v1.33 pkg/proxy/iptables/proxier.go, pkg/proxy/nftables/proxier.go, and
 pkg/kubelet/kubelet_network_linux.go for the hint chains. Without a cluster CIDR, as EKS configures it.
@@ -15,7 +15,7 @@ FORMS = ("iptables-legacy", "iptables-nft", "nftables")
 
 @dataclass(frozen=True)
 class Service:
-    """One port, TCP and UDP. `node_port` 0 is none; `is_local` is externalTrafficPolicy Local."""
+    """One port, TCP and UDP. `node_port` 0 means none; `is_local` means externalTrafficPolicy Local."""
 
     name: str
     cluster_ip: str
@@ -26,13 +26,13 @@ class Service:
 
 
 def hint(node: Node, backend: str) -> None:
-    """Kubelet's chains, by which others see which iptables it uses. `backend` is `legacy` or `nft`."""
+    """Kubelet's chains, which show others which iptables it uses. `backend` is `legacy` or `nft`."""
     text = "*mangle\n:KUBE-IPTABLES-HINT - [0:0]\n:KUBE-KUBELET-CANARY - [0:0]\nCOMMIT\n"
     node.instance.run([f"iptables-{backend}-restore", "--noflush"], input=text)
 
 
 def write(node: Node, form: str, services: list[Service]) -> None:
-    """All rules of the form for these services, in place of those written before."""
+    """Writes all rules of this form for these services, and replaces those written before."""
     if form == "nftables":
         node.instance.run(["nft", "-f", "-"], input=nftables_text(node.instance.address, services))
     else:

@@ -1,12 +1,12 @@
-"""What a container runtime's CNI library does with a configuration list: it runs the plugins one after the other.
+"""Handles a configuration list like a container runtime's CNI library: it runs the plugins one after the other.
 
-Each plugin gets the list's name and version, the result of the one before as `prevResult`, and of the runtime's
-settings those of its `capabilities`. The last result is kept for CHECK and DEL, which hand it to every plugin; DEL and
-CHECK of lists below 0.4.0 have none. DEL goes from the last plugin to the first.
+Each plugin gets the list's name and version, the previous plugin's result as `prevResult`, and the runtime's settings for
+its `capabilities`. The last result is kept for CHECK and DEL, which pass it to every plugin; DEL and CHECK of lists below
+0.4.0 pass none. DEL runs from the last plugin to the first.
 Source: CNI specification 1.1.0, sections 3 to 5; containernetworking/cni, package libcni.
 
-As a program, this file is a meta plugin in the manner of Multus: `python -m harness.libcni` reads the protocol and runs
-the lists of its configuration's `delegates`, the first as the pod's interface, the others as net1, net2…
+As a program, this file is a meta plugin like Multus: `python -m harness.libcni` reads the protocol and runs the lists in
+its configuration's `delegates`, the first one as the pod's interface, the others as net1, net2…
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Run = Callable[[str, dict[str, str], str], tuple[int, str, str]]
 
 
 class PluginRefused(RuntimeError):
-    """A plugin of the list said no."""
+    """A plugin of the list failed."""
 
     def __init__(self, command: str, plugin: str, error: dict[str, Any], stderr: str) -> None:
         super().__init__(f"{command} of {plugin}: {error.get('msg', error)} {error.get('details', '')} {stderr}".strip())
@@ -33,7 +33,7 @@ class PluginRefused(RuntimeError):
 
 @dataclass
 class Attachment:
-    """A container's interface in a network. `runtime` are the runtime's settings by capability: `portMappings`…"""
+    """A container's interface in a network. `runtime` has the runtime's settings by capability: `portMappings`…"""
 
     container: str
     netns: str
@@ -47,8 +47,8 @@ class Attachment:
 
 
 class NetworkList:
-    """`network` is a conflist as `conflist.conflist` makes it; `run` starts a plugin: (path, environment, input) to
-    (exit status, output, errors); `find` tells a plugin's path by its type."""
+    """`network` is a conflist as `conflist.conflist` makes it; `run` starts a plugin and maps (path, environment, input)
+    to (exit status, output, errors); `find` returns a plugin's path for its type."""
 
     def __init__(self, network: dict[str, Any], run: Run, find: Callable[[str], str],
                  kept: dict[tuple[str, str], dict[str, Any]] | None = None) -> None:
@@ -74,7 +74,7 @@ class NetworkList:
         return result
 
     def check(self, pod: Attachment, but: tuple[str, ...] = ()) -> None:
-        """Asks although the contract's list says `disableCheck`; not those of the types `but`."""
+        """Runs CHECK although the contract's list says `disableCheck`, but not for plugins of the types in `but`."""
         for plugin in self.network["plugins"]:
             if plugin["type"] not in but:
                 self._call("CHECK", plugin, pod, self.results[pod.container, pod.interface])
@@ -114,7 +114,7 @@ class NetworkList:
 
 
 def as_meta_plugin() -> int:
-    """One call of the protocol. Results of the delegates are kept as long as the pod's interfaces are there."""
+    """Handles one call of the protocol. The delegates' results are kept as long as the pod's interfaces exist."""
     import subprocess
 
     command, config = os.environ["CNI_COMMAND"], json.load(sys.stdin)

@@ -1,4 +1,4 @@
-"""A metrics helper on a simulated instance, as its Deployment runs it: service account, variables, an unprivileged user."""
+"""A metrics helper on a simulated instance, run as in its Deployment: service account, variables, an unprivileged user."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 
 class MetricsHelper:
-    """One process of `vpc-cni metrics-helper`; `log` is what it has said so far, one object a line."""
+    """One process of `vpc-cni metrics-helper`; `log` has its output so far, one object per line."""
 
     def __init__(self, instance: Instance, api: KubeAPI, environment: dict[str, str] | None = None,
                  arguments: list[str] | None = None) -> None:
@@ -45,7 +45,7 @@ class MetricsHelper:
     def __exit__(self, failure: type[BaseException] | None, *_: Any) -> None:
         self.stop()
         if failure is not None:
-            # pytest shows it with the failure.
+            # pytest prints this with the failure.
             print("the helper's log:", *self.log[-50:], sep="\n")
 
     def _read(self) -> None:
@@ -63,7 +63,7 @@ class MetricsHelper:
         return wait_for(lambda: self.said(words), f"the helper says: {words}", deadline)[0]
 
     def samples(self) -> Samples:
-        """What it serves to Prometheus, by Prometheus's own parser; nothing while it does not answer."""
+        """The samples that it serves to Prometheus, parsed by Prometheus's own parser; nothing while it does not answer."""
         got = self.instance.run(["curl", "-sS", "-m", "5", f"http://127.0.0.1:{PORT}/metrics"], check=False)
         written = {line.split("{")[0].split(" ")[0] for line in got.stdout.splitlines()}
         name = lambda each: each if each in written else each.removesuffix("_total")  # noqa: E731
@@ -77,7 +77,7 @@ class MetricsHelper:
         wait_for(lambda: self.value(name, **labels) == wanted, f"{name}{labels} is {wanted}", deadline, pause=0.05)
 
     def stop(self, deadline: float = 10.0) -> int:
-        """SIGTERM; the exit status. Killed if it takes longer."""
+        """Sends SIGTERM; returns the exit status. Kills the process if it takes longer."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         try:

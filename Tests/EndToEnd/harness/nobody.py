@@ -1,7 +1,7 @@
-"""A program run as an ordinary user, without any capability."""
+"""Runs a program as an ordinary user, without any capability."""
 
 from __future__ import annotations
 
-# setpriv keeps until then what it takes to start a program in a folder that only root may enter, as a clone may be.
+# Until exec, setpriv can still enter a folder that only root may enter, such as a clone, to start a program there.
 AS_NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--no-new-privs", "--bounding-set=-all",
              "--inh-caps=-all"]

@@ -18,14 +18,14 @@ from .waiting import wait_for
 from simulator.client import Instance, Simulator
 from simulator.patience import patient
 
-# Seconds of real time that an agent needs at most, on a busy machine, from one call's answer to the next call.
+# Seconds of real time that an agent needs at most between one call's answer and its next call, on a busy machine.
 LEAST_REST = 0.4
-# Seconds that EC2 and the kernel take beside: they do not hurry with an agent.
+# Seconds that EC2 and the kernel take in addition: they do not run faster with the agent.
 REAL_TIME = 10.0
 
 
 class Node:
-    """`environment` is the agent's, on top of what the manifest sets. With `fast_clock`, `hurry` makes its time run."""
+    """`environment` is the agent's, added to what the manifest sets. `fast_clock` allows `hurry` to speed up its time."""
 
     def __init__(self, vpc: Simulator, name: str, environment: dict[str, str] | None = None, fast_clock: bool = False,
                  **options: Any) -> None:
@@ -46,32 +46,32 @@ class Node:
         return pod
 
     def add_pods(self, count: int, prefix: str = "pod", at_once: int = 8) -> list[Pod]:
-        """Makes and connects `count` pods, some at a time, in order of their names."""
+        """Creates and connects `count` pods, some at a time, in the order of their names."""
         pods = [self.pod(f"{self.name}-{prefix}-{number}") for number in range(count)]
         with ThreadPoolExecutor(at_once) as workers:
             list(workers.map(Pod.add, pods))
         return pods
 
     def delete_pods(self, pods: list[Pod] | None = None, at_once: int = 8) -> None:
-        """DEL, then the namespace goes, as a runtime does it."""
+        """Runs DEL, then deletes the namespace, as a runtime does."""
         gone = list(self.pods) if pods is None else pods
         with ThreadPoolExecutor(at_once) as workers:
             list(workers.map(Pod.delete, gone))
             list(workers.map(Pod.remove_namespace, gone))
         self.pods = [pod for pod in self.pods if pod not in gone]
 
-    # MARK: what is there
+    # MARK: state
 
     def enis(self) -> list[dict[str, Any]]:
         return self.instance.enis()
 
     def checkpoint(self) -> list[dict[str, Any]]:
-        """The allocations in the agent's checkpoint; none where there is no file."""
+        """The allocations in the agent's checkpoint; an empty list if there is no file."""
         read = self.instance.run(["cat", paths.CHECKPOINT], check=False)
         return json.loads(read.stdout)["allocations"] if read.returncode == 0 and read.stdout else []
 
     def ip(self, *words: str) -> list[dict[str, Any]]:
-        """`ip -json` in the node's namespace; empty where the kernel has no such table."""
+        """`ip -json` in the node's namespace; empty if the kernel has no such table."""
         done = self.instance.run(["ip", "-json", *words], check=False)
         return json.loads(done.stdout) if done.returncode == 0 and done.stdout.strip() else []
 
@@ -86,23 +86,23 @@ class Node:
         return self.ip("rule", "show")
 
     def leftovers(self) -> dict[str, list[Any]]:
-        """What a node without pods must not hold."""
+        """The state that must not exist on a node without pods."""
         return {"veths": self.pod_veths(), "routes": self.pod_routes(), "allocations": self.checkpoint()}
 
     # MARK: rest
 
     def calls(self, reset: bool = False) -> dict[str, int]:
-        """Calls of EC2 by this node since the last reset (of all nodes' counts), by action."""
+        """The EC2 calls of this node by action, since the last reset (which resets the counts of all nodes)."""
         return self.vpc.counts(reset=reset)["callers"].get(self.name, {})
 
     def shape(self) -> list[tuple[int, int]]:
-        """Single addresses (the ENI's own apart) and prefixes of each attached ENI, by device index."""
+        """Numbers of single addresses (without the ENI's own) and of prefixes of each attached ENI, by device index."""
         return [(len(eni["addresses"]) - 1, len(eni["prefixes"])) for eni in self.enis()]
 
     def wait_quiet(self, what: str = "EC2 calls ended", deadline: float = 30.0, still_for: float = 2.0) -> None:
-        """Until there was no EC2 call of this node for so many seconds of the agent's time, and every ENI is wired.
+        """Waits until this node has made no EC2 call for `still_for` seconds of the agent's time, and every ENI is wired.
 
-        Longer than the second for which the agent lets a shortage of warm addresses gather before it asks for more.
+        This is longer than the second for which the agent collects a shortage of warm addresses before it asks for more.
         """
         still_for = patient(still_for)
         last, since, began = -1, 0.0, 0.0
@@ -118,12 +118,12 @@ class Node:
         wait_for(still, f"{self.name}: {what}", deadline, pause=0.1)
 
     def agent_rules(self) -> list[dict[str, Any]]:
-        """Rules that lead marked packets to an ENI's table: one for each wired secondary ENI."""
+        """The rules that route marked packets to an ENI's table: one for each wired secondary ENI."""
         return [rule for rule in self.rules() if rule["priority"] == 1536]
 
     @contextmanager
     def hurry(self, rate: int = 60) -> Iterator[None]:
-        """Within it the agent lives `rate` seconds in each real one."""
+        """Inside this context, `rate` seconds of the agent's time pass in each real second."""
         assert isinstance(self.agent.clock, FastClock), "made without fast_clock"
         self.agent.clock.rate = rate
         try:
@@ -132,16 +132,16 @@ class Node:
             self.agent.clock.rate = 1
 
     def wait_in_agent_time(self, look: Callable[[], object], what: str, deadline: float, rate: int = 10) -> None:
-        """Waits for what the agent does by its clock, which runs `rate` times as fast. `deadline`: seconds on that clock."""
+        """Waits for an action of the agent, whose clock runs `rate` times as fast. `deadline`: seconds on that clock."""
         with self.hurry(rate):
             wait_for(look, f"{self.name}: {what}", deadline / rate + REAL_TIME, pause=0.05)
 
     def wait_clean(self, deadline: float = 10.0) -> None:
-        """The agent removes veths behind its answers: wait until nothing is left."""
+        """Waits until nothing is left: the agent removes veths after its answers."""
         wait_for(lambda: not any(self.leftovers().values()) or None, f"{self.name} without leftovers", deadline)
 
     def discard(self) -> None:
-        """Gone before its test ends; its fixture does nothing more with it."""
+        """Removes the node before its test ends; the fixture then leaves it alone."""
         self.close()
         self.instance.remove()
         self.is_gone = True

@@ -1,4 +1,4 @@
-"""Where the built binary and the rig stand. Everything can be moved by the environment that `make` sets."""
+"""The paths of the built binary and the test rig. Environment variables set by `make` change them."""
 
 from __future__ import annotations
 

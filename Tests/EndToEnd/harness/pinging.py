@@ -1,4 +1,4 @@
-"""Echoes that go on while something is done to a node: every one of them must be answered."""
+"""Continuous echoes during a change on a node: every echo must be answered."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from simulator.patience import patient
 
 
 class Pinging:
-    """Echoes from a pod, one each millisecond (programs/echoes.c), beside the test; for a minute at most."""
+    """Sends echoes from a pod beside the test, one each millisecond (programs/echoes.c), for at most a minute."""
 
     def __init__(self, pod: Pod, address: str) -> None:
         self.pod, self.address = pod, address
@@ -24,11 +24,11 @@ class Pinging:
         return self.process.poll() is None
 
     def end(self) -> None:
-        """Goes on for three seconds."""
+        """The echoes stop after three more seconds."""
         self.process.terminate()
 
     def lost(self, timeout: float = 60) -> int:
-        """Goes on for three seconds unless they began before; how many had no answer."""
+        """Calls `end` if the test has not, waits for the end, and returns the number of unanswered echoes."""
         self.end()
         text = self.process.communicate(timeout=patient(timeout))[0].decode(errors="replace")
         found = re.search(r"(\d+) sent, (\d+) answered", text)

@@ -1,4 +1,4 @@
-"""A pod as a container runtime makes one: a network namespace, then the plugin."""
+"""A pod as a container runtime makes it: first a network namespace, then a plugin call."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from simulator.patience import patient
 
 
 class PluginFailure(RuntimeError):
-    """The plugin said no: `error` is its JSON, `status` its exit status."""
+    """The plugin failed: `error` is its JSON, `status` its exit status."""
 
     def __init__(self, command: str, status: int, error: dict[str, Any], stderr: str) -> None:
         super().__init__(f"{command}: exit {status}: {error.get('msg', error)} {stderr}".strip())
@@ -25,7 +25,7 @@ class PluginFailure(RuntimeError):
 
 @dataclass
 class Pod:
-    """Its name is unique on the node; `container` is what the runtime would call the sandbox."""
+    """The pod's name is unique on the node; `container` is the runtime's name of the sandbox."""
 
     instance: Instance
     name: str
@@ -60,7 +60,7 @@ class Pod:
         self.instance.run(["ip", "netns", "del", self.name], check=False)
 
     def configuration(self, **more: Any) -> dict[str, Any]:
-        """The first plugin of the contract's conflist, as the runtime hands it over."""
+        """The first plugin of the contract's conflist, as the runtime passes it."""
         return {
             "cniVersion": self.version, "name": "aws-cni", "type": "aws-cni", "vethPrefix": "eni", "mtu": "9001",
             "podSGEnforcingMode": "strict", "pluginLogFile": paths.PLUGIN_LOG, "pluginLogLevel": "DEBUG",
@@ -85,7 +85,7 @@ class Pod:
         return printed
 
     def popen(self, command: str, **more: Any) -> subprocess.Popen[bytes]:
-        """Starts the plugin without waiting; its configuration has been written to it."""
+        """Starts the plugin, writes its configuration to it, and does not wait."""
         process = self.instance.popen([paths.PLUGIN], env=self.environment(command), stdin=subprocess.PIPE,
                                       stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         assert process.stdin is not None
@@ -95,7 +95,7 @@ class Pod:
         return process
 
     def finish(self, process: subprocess.Popen[bytes], command: str, timeout: float = 40) -> dict[str, Any]:
-        """Waits for what `popen` started, as `call` does."""
+        """Waits for a plugin that `popen` started; returns and raises like `call`."""
         out, err = process.communicate(timeout=patient(timeout))
         printed = json.loads(out) if out.strip() else {}
         if process.returncode != 0:

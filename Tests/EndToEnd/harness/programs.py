@@ -1,4 +1,4 @@
-"""The harness's own programs and libraries in C (`programs/`), compiled when they are first needed."""
+"""The harness's own C programs and libraries (`programs/`), compiled on first use."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ BUILT = paths.BINARY.parent.parent / "e2e"
 
 
 def program(name: str) -> str:
-    """The path of a program. Raises RuntimeError with the compiler's words."""
+    """The path of a program. Raises RuntimeError with the compiler's output."""
     return _compiled(name, BUILT / name, [])
 
 
 def library(name: str) -> str:
-    """The path of a library that programs preload. Raises RuntimeError with the compiler's words."""
+    """The path of a library that programs preload. Raises RuntimeError with the compiler's output."""
     return _compiled(name, BUILT / f"{name}.so", ["-shared", "-fPIC"])
 
 
@@ -31,7 +31,7 @@ def _compiled(name: str, made: Path, options: list[str]) -> str:
         if compiler is None:
             raise RuntimeError("no C compiler: install gcc")
         made.parent.mkdir(parents=True, exist_ok=True)
-        # Nodes are made on many threads at once: each compiles its own, and the last one stays.
+        # Many threads make nodes at once: each thread compiles its own copy, and the last copy stays.
         part = f"{made}.{os.getpid()}.{threading.get_ident()}"
         done = subprocess.run([compiler, "-std=gnu11", "-O2", "-Wall", "-Wextra", *options, "-o", part, str(source)],
                               capture_output=True, text=True, check=False)

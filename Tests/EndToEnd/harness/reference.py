@@ -1,7 +1,7 @@
-"""The existing system's plugin and agent as far as their contract shows them: what they say over gRPC and do with `ip`.
+"""The plugin and agent of amazon-vpc-cni-k8s as far as their contract defines them: their gRPC messages and their use of `ip`.
 
-They stand in for the real programs, which need an image of their own: a node whose plugin has been replaced and whose
-agent has not (or the other way round) is what every upgrade goes through.
+They replace the real programs, which need an image of their own. During every upgrade there is a node with a replaced
+plugin and an old agent, or the other way round.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from simulator.client import Instance
 
 STRING, BOOL, INT32 = 9, 8, 5
 METADATA = {1: ("IPv4Addr", STRING), 2: ("IPv6Addr", STRING), 3: ("DeviceNumber", INT32), 4: ("RouteTableId", INT32)}
-# The contract's messages; no field of our own is in them.
+# The contract's messages; they have no fields of our own.
 MESSAGES: dict[str, dict[int, tuple[str, Any]]] = {
     "IPAllocationMetadata": METADATA,
     "AddNetworkRequest": {
@@ -43,7 +43,7 @@ MESSAGES: dict[str, dict[int, tuple[str, Any]]] = {
 
 
 def messages() -> dict[str, Any]:
-    """The classes of the messages, built when they are needed."""
+    """The classes of the messages, built on first use."""
     from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
     file = descriptor_pb2.FileDescriptorProto(name="reference.proto", package="rpc", syntax="proto3")
@@ -63,7 +63,7 @@ def messages() -> dict[str, Any]:
 
 
 def call(method: str, **fields: Any) -> dict[str, Any]:
-    """One call of an agent in the namespaces of this process: the reply, or the status under `code` and `details`."""
+    """Calls an agent in the namespaces of this process; returns the reply, or the status as `code` and `details`."""
     import grpc
     from google.protobuf.json_format import MessageToDict
 
@@ -80,8 +80,8 @@ def call(method: str, **fields: Any) -> dict[str, Any]:
 
 
 def serve(config: dict[str, Any]) -> None:
-    """The agent: addresses from a list, `addresses`: [{ip, device, table}], and pods that it has read from a checkpoint,
-    `known`: the same with `key`, network, container and interface. Ends with its standard input."""
+    """Runs the agent. It has addresses from a list, `addresses`: [{ip, device, table}], and pods read from a checkpoint,
+    `known`: the same with `key`, network, container and interface. It ends with its standard input."""
     import grpc
 
     kinds = messages()
@@ -133,7 +133,7 @@ def serve(config: dict[str, Any]) -> None:
 
 
 class ReferenceAgent:
-    """An agent of the existing system in an instance, answering from a list of addresses and from what it has read."""
+    """An agent of amazon-vpc-cni-k8s in an instance; it answers from a list of addresses and from the pods it has read."""
 
     def __init__(
         self, instance: Instance, addresses: list[dict[str, Any]], known: list[dict[str, Any]] | None = None
@@ -153,7 +153,7 @@ class ReferenceAgent:
 
 
 class ReferencePod(Pod):
-    """A pod whose ADD and DEL are done as the existing system's plugin does them."""
+    """A pod whose ADD and DEL work as in the plugin of amazon-vpc-cni-k8s."""
 
     @property
     def suffix(self) -> str:
@@ -168,7 +168,7 @@ class ReferencePod(Pod):
         return json.loads(done.stdout)
 
     def add_as_reference(self) -> ReferencePod:
-        """AddNetwork; veth, route in main, rules 512 and 1536; the result with its peculiarities."""
+        """AddNetwork; then the veth, a route in main and rules 512 and 1536; the result has that plugin's peculiarities."""
         reply = self.rpc("AddNetwork")
         assert reply.get("Success") is True, reply
         given = reply["IPAllocationMetadata"][0]
@@ -196,7 +196,7 @@ class ReferencePod(Pod):
         return self
 
     def delete_as_reference(self) -> dict[str, Any]:
-        """DelNetwork, then rules and host route by what it returned; the veth goes with the namespace."""
+        """DelNetwork, then removes rules and host route by its reply; the veth goes with the namespace."""
         reply = self.rpc("DelNetwork")
         for given in reply.get("IPAllocationMetadata", []):
             address, table = given["IPv4Addr"], str(given["RouteTableId"])

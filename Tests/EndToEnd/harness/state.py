@@ -1,4 +1,4 @@
-"""What a node's kernel holds for its ENIs and pods, beside what EC2 and the pods say it must hold."""
+"""The kernel state of a node for its ENIs and pods, compared with the state that EC2 and the pods require."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ State = dict[str, set[Any]]
 
 
 def kernel(node: Node) -> State:
-    """Rules, tables, map elements and chains of ENIs; routes and veths of pods."""
+    """Rules, tables, map elements and chains of ENIs, and routes and veths of pods."""
     rules = node.rules()
     routes = node.ip("route", "show", "table", "all")
     elements, own, chains = source_map(node)
@@ -38,7 +38,7 @@ def kernel(node: Node) -> State:
 
 
 def expected(node: Node, pods: list[Pod]) -> State:
-    """The same as it must be: for every attached secondary ENI, and for the pods alone."""
+    """The required state: for every attached secondary ENI, and for exactly these pods."""
     secondary = [eni for eni in node.enis() if eni["index"] > 0]
     return {
         "marks": {(eni["index"], eni["index"] + 1) for eni in secondary},
@@ -53,7 +53,7 @@ def expected(node: Node, pods: list[Pod]) -> State:
 
 
 def differences(node: Node, pods: list[Pod]) -> list[str]:
-    """What is missing and what is too much, in words; the checkpoint and EC2's view of the addresses too."""
+    """What is missing and what is extra, in words; also compares the checkpoint and EC2's view of the addresses."""
     have, want = kernel(node), expected(node, pods)
     found = [f"{what}: missing {sorted(want[what] - have[what])}" for what in want if want[what] - have[what]]
     found += [f"{what}: left over {sorted(have[what] - want[what])}" for what in want if have[what] - want[what]]
@@ -70,14 +70,14 @@ def differences(node: Node, pods: list[Pod]) -> list[str]:
 
 
 def owns(node: Node, address: str) -> bool:
-    """Whether EC2 says that an ENI of the node has the address, by itself or in a prefix."""
+    """Whether EC2 has the address on an ENI of the node, as a single address or in a prefix."""
     head, _, last = address.rpartition(".")
     prefix = f"{head}.{int(last) & 0xf0}/28"
     return any(address in eni["addresses"] and address != eni["primary"] or prefix in eni["prefixes"] for eni in node.enis())
 
 
 def wait_sound(node: Node, pods: list[Pod], deadline: float = 20.0) -> None:
-    """Until nothing differs. Raises AssertionError with what differs in the end."""
+    """Waits until nothing differs. Raises AssertionError with the remaining differences."""
     until = time.monotonic() + deadline
     last: list[str] = []
 
@@ -90,7 +90,7 @@ def wait_sound(node: Node, pods: list[Pod], deadline: float = 20.0) -> None:
 
 
 def listing(vpc: Simulator, node: Node) -> str:
-    """EC2's own answer to the agent's question what is attached, as bytes on the wire."""
+    """EC2's own answer to the agent's DescribeNetworkInterfaces call, as bytes on the wire."""
     ec2, got = vpc.ec2(), {}
     ec2.meta.events.register("after-call.ec2.DescribeNetworkInterfaces",
                              lambda http_response, **_: got.update(body=http_response.content.decode()))
@@ -99,13 +99,13 @@ def listing(vpc: Simulator, node: Node) -> str:
 
 
 def unattached(vpc: Simulator, node: Node) -> list[dict[str, Any]]:
-    """ENIs that carry the node's tag and are attached to nothing."""
+    """ENIs that carry the node's tag and are unattached."""
     return [eni for eni in vpc.enis()
             if eni["status"] == "available" and eni["tags"].get(INSTANCE_TAG) == node.instance.instance_id]
 
 
 def assert_talk(vpc: Simulator, pods: list[Pod]) -> None:
-    """Each pod reaches the next one and the internet, and the VPC had no packet to drop."""
+    """Each pod reaches the next one and the internet, and the VPC dropped no packet."""
     vpc.drops(reset=True)
     assert_reach(pods)
     assert vpc.drops()["total"] == 0, json.dumps(vpc.drops())
@@ -119,7 +119,7 @@ def assert_reach(pods: list[Pod]) -> None:
 
 
 def source_map(node: Node) -> tuple[set[tuple[str, str]], set[tuple[str, str]], set[str]]:
-    """Pods' addresses and prefixes, the ENIs' own addresses, each with its ENI; the ENIs' chains."""
+    """Pods' addresses and prefixes, and the ENIs' own addresses, each with its ENI; and the ENIs' chains."""
     done: subprocess.CompletedProcess[str] = node.instance.run(["nft", "-j", "list", "table", "ip", "vpc-cni"], check=False)
     elements: set[tuple[str, str]] = set()
     own: set[tuple[str, str]] = set()

@@ -1,4 +1,4 @@
-"""Flows between places of the VPC: who asks, whom, whose address the server sees, and by which ENIs the packets pass."""
+"""Flows between places of the VPC: source, target, the address that the server sees, and the ENIs that the packets pass."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from simulator import registry
 from simulator.client import Instance, Simulator
 
 PROGRAMS = paths.ROOT / "Tests" / "EndToEnd" / "programs"
-# Each flow has a port of its own, so that all can run at once and be told apart in what the fabric has seen. Below 1024:
-# SNAT and masquerading take any source port from there up, and one that is a flow's would be taken for that flow.
+# Each flow has a port of its own, so that all flows can run at once and stay distinguishable in the fabric's records. The
+# ports are below 1024: SNAT and masquerading choose any source port from 1024 up, which could otherwise be a flow's port.
 SERVICE_PORTS = (800, 899)
 PLAIN_PORTS = (700, 799)
 
-# One set for each protocol: a key of nft 1.0.6 has five parts at most.
+# One set for each protocol: a key in nft 1.0.6 has at most five parts.
 _SET = "set seen-{} {{ type ifname . ipv4_addr . ipv4_addr . inet_service . inet_service; size 65535; flags dynamic; }}"
 _RULE = 'iifname "e-*" meta l4proto {0} update @seen-{0} {{ iifname . ip saddr . ip daddr . {0} sport . {0} dport }}'
 _OBSERVER = f"""
@@ -39,7 +39,7 @@ table ip flows {{
 """
 _ELEMENT = re.compile(r'"(e-[^"]+)" \. ([0-9.]+) \. ([0-9.]+) \. (\d+) \. (\d+)')
 
-# (instance, device index of the ENI by which it leaves the instance, source, destination)
+# (instance, device index of the ENI by which the packet leaves the instance, source, destination)
 Leg = tuple[str, int, str, str]
 
 
@@ -65,30 +65,30 @@ class Place:
 
 @dataclass(frozen=True)
 class Flow:
-    """`peer` is the address that the server must see, or a text with which the client's failure must begin.
-    `legs` are all that the fabric must see, of each protocol; None where that is not told."""
+    """`peer` is the address that the server must see, or the text with which the client's failure must begin. `legs` are
+    all the legs that the fabric must see, for each protocol; None if they are not checked."""
 
     name: str
     source: Place
     target: str
     peer: str
     legs: frozenset[Leg] | None = frozenset()
-    is_service: bool = False  # asked at a port of SERVICE_PORTS
-    port: int = 0  # 0 is one of its own
-    size: int = 0  # so many bytes there and back
+    is_service: bool = False  # uses a port of SERVICE_PORTS
+    port: int = 0  # 0 means a port of its own
+    size: int = 0  # the number of bytes in each direction
     protocols: tuple[str, ...] = ("tcp", "udp")
 
 
 @dataclass
 class Traffic:
-    """Runs flows in a VPC and compares."""
+    """Runs flows in a VPC and compares the results."""
 
     vpc: Simulator
     observed: set[tuple[str, str, str, str, int, int]] = field(default_factory=set)
 
     @contextmanager
     def servers(self, places: list[Place], plain_only: list[Place] | None = None) -> Iterator[None]:
-        """An echo server in each place; in those of `plain_only` without the services' ports, which the node forwards."""
+        """An echo server in each place; those in `plain_only` do not listen on the services' ports, which the node forwards."""
         service, plain = (f"{first}-{last}" for first, last in (SERVICE_PORTS, PLAIN_PORTS))
         commands = [[*place.words, "python3", str(PROGRAMS / "echo_server.py"), plain, service] for place in places]
         commands += [[*place.words, "python3", str(PROGRAMS / "echo_server.py"), plain] for place in plain_only or []]
@@ -104,7 +104,7 @@ class Traffic:
 
     @contextmanager
     def observer(self) -> Iterator[None]:
-        """While it is there the fabric writes down what comes out of every ENI."""
+        """While this context is open, the fabric records the packets that come out of every ENI."""
         self._nft(_OBSERVER)
         try:
             yield
@@ -112,7 +112,7 @@ class Traffic:
             self._nft("delete table ip flows")
 
     def run(self, flows: list[Flow]) -> list[str]:
-        """All flows, those of one source one after the other. Returns what was not as it must be, in words."""
+        """Runs all flows, those of the same source one after the other. Returns the deviations in words."""
         ports = {flow: flow.port or (SERVICE_PORTS if flow.is_service else PLAIN_PORTS)[0] + number
                  for number, flow in enumerate(flows)}
         assert len(flows) <= PLAIN_PORTS[1] - PLAIN_PORTS[0] + 1, "more flows than ports"
@@ -138,7 +138,7 @@ class Traffic:
         return wrong
 
     def legs(self, protocol: str, port: int) -> frozenset[Leg]:
-        """What the fabric saw of a port, either way."""
+        """The packets that the fabric saw for a port, in both directions."""
         devices = {f"e-{eni['eni'][-13:]}": (eni["instance"], eni["index"]) for eni in self.vpc.enis() if eni.get("instance")}
         return frozenset((*devices[device], source, destination)
                          for device, kind, source, destination, *between in self.observed
@@ -151,7 +151,7 @@ class Traffic:
         return json.loads(done.stdout)
 
     def forget(self) -> None:
-        """What was seen until now."""
+        """Clears the records so far."""
         self.observed.clear()
         self._nft("flush set ip flows seen-tcp; flush set ip flows seen-udp")
 
@@ -167,5 +167,5 @@ class Traffic:
 
 
 def device_index(node: Node, pod: Pod) -> int:
-    """The device index of the ENI that EC2 says holds the pod's address."""
+    """The device index of the ENI that holds the pod's address, according to EC2."""
     return next(eni["index"] for eni in node.enis() if pod.address in eni["addresses"])

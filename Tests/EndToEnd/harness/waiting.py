@@ -1,4 +1,4 @@
-"""Waiting for conditions, the one place that pauses between two looks."""
+"""Waiting for conditions; the only place that sleeps between two looks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 def wait_for(look: Callable[[], T], what: str, deadline: float = 10.0, pause: float = 0.01) -> T:
-    """Calls `look` until it returns something true, and returns that. Raises TimeoutError naming `what`."""
+    """Calls `look` until it returns a true value, and returns that. Raises TimeoutError naming `what`."""
     until = time.monotonic() + patient(deadline)
     while True:
         seen = look()

@@ -1,4 +1,4 @@
-"""Asks echo_server.py: reads a JSON list of [protocol, address, port, bytes] and prints what each was answered, in order:
+"""Client for echo_server.py: reads a JSON list of [protocol, address, port, bytes] and prints each answer in order:
 the address that the server saw, or `failed: REASON`."""
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def udp(address: str, port: int, size: int) -> str:
             except TimeoutError:
                 continue
             except OSError as error:
-                if not size:  # with a size: too large for what was just learnt of the path
+                if not size:  # with a size: larger than the path MTU that was just learnt
                     return f"failed: {error.strerror}"
                 continue
             return answer.split(b"\n")[0].decode() if len(answer) >= size else f"failed: {len(answer)} bytes"

@@ -1,5 +1,5 @@
-"""Answers on every TCP and UDP port of the given ranges (`FIRST-LAST …`) with the address it sees, and swallows what else
-comes. A line `BYTES` makes it send so many bytes back over TCP, or in one UDP datagram. Prints `listening`."""
+"""Answers on every TCP and UDP port of the given ranges (`FIRST-LAST …`) with the address it sees, and discards other
+input. A line `BYTES` makes it send that many bytes back over TCP, or in one UDP datagram. Prints `listening`."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def serve_udp(server: socket.socket, selector: selectors.BaseSelector) -> None:
     try:
         server.sendto(answer.ljust(len(datagram), b"x"), peer)
     except OSError:
-        pass  # too large for what is known of the path by now: the client asks again
+        pass  # larger than the path MTU known by now: the client asks again
 
 
 def main() -> None:

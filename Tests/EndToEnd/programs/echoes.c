@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// ICMP echoes to an IPv4 address, one a millisecond, until SIGTERM; then 3000 more. Prints how many were sent and answered.
+// Sends ICMP echoes to an IPv4 address, one per millisecond, until SIGTERM; then 3000 more. Prints the numbers sent and answered.
 //
 //   echoes ADDRESS
 //
-// ping with so short an interval polls all the time, and a few of them take a whole processor.
+// With such a short interval ping polls all the time, and a few pings use a whole processor.
 
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -75,9 +75,9 @@ int main(int count, char **words) {
         if (is_ended) left--;
         struct { struct icmphdr header; char text[56]; } echo = {.header = {.type = ICMP_ECHO, .un.echo = {id, htons(sent)}}};
         echo.header.checksum = checksum(&echo, sizeof echo);
-        // An echo that cannot be sent is one without an answer.
+        // An echo that cannot be sent counts as unanswered.
         send(fd, &echo, sizeof echo, 0);
-        // What a busy machine delays is not made up for: no burst.
+        // A delay on a busy machine causes no burst afterwards.
         next = next + INTERVAL_NS > now() ? next + INTERVAL_NS : now();
         receive(fd, id, next);
     }

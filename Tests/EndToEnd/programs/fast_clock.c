@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// A preloaded library that lets a program's time run faster: an hour of idling in half a minute.
+// A preloaded library that makes a program's time run faster: an hour of idling takes half a minute.
 //
 //   LD_PRELOAD=fast_clock.so FAST_CLOCK_RATE_FILE=FILE PROGRAM
 //
-// FILE holds three 64-bit numbers and is mapped. The first is the rate: seconds of the program for one real second; whoever
-// wrote it can change it while the program runs. The second says how far the program's clocks are ahead: the next program
-// on the node goes on from there, as clocks do that count from the machine's start. The third is ours. Scaled are the clocks that only go forward (CLOCK_MONOTONIC, _RAW, _COARSE and
-// CLOCK_BOOTTIME), timerfds on them, and the waits of epoll, poll and nanosleep. The calendar (CLOCK_REALTIME) is not:
-// signatures and tags need the true one. Without a file nothing changes.
+// FILE holds three 64-bit numbers and is memory-mapped. The first is the rate: seconds of the program per real second;
+// the writer of FILE can change it while the program runs. The second is how far the program's clocks are ahead: the next
+// program on the node continues from there, like clocks that count from the machine's start. The third is private to this
+// library. The library scales the clocks that only go forward (CLOCK_MONOTONIC, _RAW, _COARSE and CLOCK_BOOTTIME),
+// timerfds on them, and the waits of epoll, poll and nanosleep. It does not scale the calendar (CLOCK_REALTIME):
+// signatures and tags need the true time. Without a file nothing changes.
 
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -28,14 +29,14 @@
 enum { MAX_FD = 4096, SECOND = 1000000000 };
 
 static pthread_mutex_t guard = PTHREAD_MUTEX_INITIALIZER;
-// What the program's clocks are ahead of the real ones, and the real instant (CLOCK_MONOTONIC) when that was reckoned.
+// How far the program's clocks are ahead of the real ones, and the real instant (CLOCK_MONOTONIC) of that calculation.
 static struct shared {
     volatile uint64_t rate;
     int64_t ahead, reckoned_at;
 } own = {.rate = 1}, *shared = &own;
 static int64_t rate = 1;
 
-// A timer on a scaled clock, as the program set it: its next end in the program's time.
+// A timer on a scaled clock, as the program set it, with its next expiry in the program's time.
 static struct timer {
     int used, clock, armed;
     int64_t next, interval;
@@ -58,7 +59,7 @@ static int is_scaled(clockid_t clock) {
         || clock == CLOCK_BOOTTIME;
 }
 
-// With `guard` held: the program's instant on a clock.
+// The program's instant on a clock. The caller holds `guard`.
 static int64_t fake(clockid_t clock) {
     int64_t now = real(CLOCK_MONOTONIC);
     shared->ahead += (now - shared->reckoned_at) * (rate - 1);

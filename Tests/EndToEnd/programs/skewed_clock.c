@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A preloaded library that sets a program's calendar wrong by some seconds: a node before chrony's first step.
+// A preloaded library that shifts a program's calendar by some seconds: a node before chrony's first step.
 //
 //   LD_PRELOAD=skewed_clock.so CLOCK_SKEW=SECONDS PROGRAM
 

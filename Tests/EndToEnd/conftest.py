@@ -21,7 +21,7 @@ from simulator.client import Simulator  # noqa: E402
 
 ARTEFACTS = Path(os.environ.get("VPC_CNI_ARTEFACTS", paths.ROOT / ".build" / "e2e-artefacts"))
 
-# What is worth keeping of a node on which a test failed.
+# The files worth keeping of a node on which a test failed.
 _STATE = {
     "links": ["ip", "-d", "link"], "addresses": ["ip", "address"], "rules": ["ip", "rule"],
     "routes": ["ip", "route", "show", "table", "all"], "neighbours": ["ip", "neigh"],
@@ -40,7 +40,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """VPC_CNI_ORDER=SEED shuffles the modules, and the tests within each: a test depends on no other."""
+    """VPC_CNI_ORDER=SEED shuffles the modules and the tests within each: no test depends on another."""
     if seed := os.environ.get("VPC_CNI_ORDER"):
         dice = random.Random(seed)
         modules = sorted({item.path for item in items})
@@ -64,7 +64,7 @@ def vpc(request: pytest.FixtureRequest) -> Iterator[Simulator]:
 
 @pytest.fixture
 def api(vpc: Simulator) -> Iterator[KubeAPI]:
-    """The cluster's API server, reachable from every instance; ends with the test."""
+    """The cluster's API server, reachable from every instance. It stops when the test ends."""
     with KubeAPI(vpc) as server:
         yield server
 
@@ -92,8 +92,8 @@ def make_node(vpc: Simulator, request: pytest.FixtureRequest) -> Iterator[Callab
 
 @pytest.fixture
 def make_runtime(make_node: Callable[..., Node]) -> Iterator[Callable[..., Containerd]]:
-    """Starts container runtimes that end with the test: `make_runtime(node)` with the contract's conflist,
-    `make_runtime(node, conflist)` with another, `make_runtime(node, None)` without one."""
+    """Starts container runtimes that stop when the test ends: `make_runtime(node)` with the contract's
+    conflist, `make_runtime(node, conflist)` with another conflist, `make_runtime(node, None)` without one."""
     if lacking := containerd.missing():
         pytest.skip(f"needs {', '.join(lacking)}: `make setup` installs it")
     runtimes: list[Containerd] = []

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""`make demo`: two simulated EC2 nodes, an agent on each, pods that get VPC addresses and talk.
+"""`make demo`: two simulated EC2 nodes with an agent on each, and pods that get VPC addresses and talk to each other.
 
-Every number printed is read back from the simulated EC2, the kernel or the pods. Ends with status 0 only if every
-expectation held; removes everything it made, also when it fails. `--keep` leaves the VPC, the agents and the pods up,
-to look around, until `make demo-down`.
+Every printed number is read back from the simulated EC2, the kernel or the pods. The exit status is 0 only if every
+expectation held. The demo removes everything it made, also when it fails. `--keep` leaves the VPC, the agents and the
+pods running until `make demo-down`, so that you can look around.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from simulator import registry  # noqa: E402
 from simulator.client import Simulator  # noqa: E402
 from simulator.fabric import INTERNET_ADDRESS as INTERNET
 
-PODS_PER_NODE = 12  # an m5.large holds 9 pod addresses on its primary ENI: the second ENI is needed
+PODS_PER_NODE = 12  # an m5.large holds 9 pod addresses on its primary ENI, so a second ENI is needed
 
 
 class Story:
-    """What the demo says as it goes, and whether all that it expected came true."""
+    """What the demo prints as it runs, and whether all its expectations held."""
 
     def __init__(self) -> None:
         self.began = time.monotonic()
@@ -64,7 +64,7 @@ def show_enis(story: Story, nodes: list[Node]) -> None:
 
 
 def ping_all(story: Story, nodes: list[Node]) -> None:
-    """Every pod pings a pod of the other node, and the internet stand-in."""
+    """Every pod pings a pod of the other node and the internet stand-in."""
     here, there = nodes[0].pods, nodes[1].pods
     pairs = [(pod, there[number % len(there)]) for number, pod in enumerate(here)]
     pairs += [(pod, here[number % len(here)]) for number, pod in enumerate(there)]
@@ -81,7 +81,7 @@ def distinct(pods: list[Pod]) -> bool:
 
 
 def crash(story: Story, node: Node, other: Node) -> None:
-    """Kills the agent without warning, goes on using the node, and starts it again."""
+    """Kills the agent without warning, keeps using the node, and starts the agent again."""
     before = {entry["ipv4"] for entry in node.checkpoint()}
     node.agent.kill()
     story.expect(node.pods[0].ping(other.pods[0].address), "without its agent the node's pods still talk")
@@ -98,7 +98,7 @@ def run(story: Story, vpc: Simulator, keep: bool) -> list[Node]:
     story.step("Two nodes (m5.large, subnets in two zones) and an agent on each")
     nodes = [Node(vpc, "node-a", type="m5.large", subnet="a"), Node(vpc, "node-b", type="m5.large", subnet="b")]
     for node in nodes:
-        # What the container's entrypoint puts there.
+        # The container's entrypoint puts this file there.
         node.instance.run(["tee", conflist.PATH], input=conflist.text(conflist.conflist()))
         node.agent.outlives = keep
         node.agent.start()
@@ -145,7 +145,7 @@ def end(story: Story, vpc: Simulator, nodes: list[Node]) -> None:
 
 
 def tour(name: str) -> str:
-    """What somebody can do with a VPC that is left up; each line is a command."""
+    """What a user can do with a VPC that is left running; each line is a command."""
     rig = f"{paths.SIMULATOR / 'vpcsim'} --name {name}"
     rows = [(f"{rig} shell node-a", "a shell on a node (exit leaves it)"),
             (f"{rig} exec node-a -- {paths.PLUGIN} status", "the node as its agent knows it"),
@@ -177,7 +177,7 @@ def main() -> int:
         nodes = run(story, vpc, keep)
         if not keep:
             end(story, vpc, nodes)
-    except Exception as error:  # noqa: BLE001  whatever failed, what was made must go
+    except Exception as error:  # noqa: BLE001  whatever failed, everything must be removed
         story.expect(False, f"{type(error).__name__}: {error}")
     finally:
         if not keep:

@@ -1,4 +1,4 @@
-"""Pods that end without a DEL: their addresses are free again, and no living pod loses its own."""
+"""Pods that end without a DEL: their addresses become free again, and no running pod loses its address."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def holders(node: Node) -> set[str]:
 
 
 def test_pods_without_a_del_give_their_addresses_back(vpc: Simulator, make_node: Callable[..., Node]) -> None:
-    """The plugin behind ours in the list fails its DEL, which comes first, and the runtime gives up: the namespaces go, the
-    kernel takes the interfaces along, and the node is full of pods that are none."""
+    """The plugin after ours in the list fails its DEL, which runs first, and the runtime gives up. The
+    namespaces go, the kernel deletes the interfaces with them, and pods that no longer exist hold all addresses."""
     node = make_node(type="t3.small", fast_clock=True)
     node.agent.start()
-    gone = node.add_pods(7)  # with the two others as many as a t3.small can have
+    gone = node.add_pods(7)  # together with the two other pods, as many as a t3.small can have
     alive, hidden = node.add_pods(2, prefix="alive")
-    # Somebody gave a running pod's interface another name: its route still says that it lives.
+    # Somebody renamed a running pod's interface: its route still shows that the pod is alive.
     node.instance.run(["ip", "link", "set", hidden.host_veth, "name", "mine0"])
     for pod in gone:
         pod.remove_namespace()
@@ -41,12 +41,12 @@ def test_pods_without_a_del_give_their_addresses_back(vpc: Simulator, make_node:
     with node.hurry(20):
         rested = node.agent.clock.elapsed() + 35
         wait_for(lambda: node.agent.clock.elapsed() > rested, "the addresses' rest", 20)
-        again = [Pod(node.instance, pod.name).create_namespace().add() for pod in gone]  # the same pods, other sandboxes
+        again = [Pod(node.instance, pod.name).create_namespace().add() for pod in gone]  # the same pods in new sandboxes
     assert len({pod.address for pod in [*again, alive, hidden]}) == 9, "no address twice"
     for pod in again:
         assert pod.ping(alive.address)
     assert alive.ping(INTERNET) and hidden.ping(alive.address)
-    gone[0].delete()  # at last, and long answered
+    gone[0].delete()  # the late DEL, for an entry that is long gone
     assert again[0].ping(alive.address), "the late DEL is the old sandbox's"
     node.delete_pods([alive, hidden])
     for pod in again:
@@ -59,7 +59,7 @@ def test_pods_without_a_del_give_their_addresses_back(vpc: Simulator, make_node:
 
 
 def test_an_earlier_sandbox_without_a_del_gives_its_address_back(make_node: Callable[..., Node]) -> None:
-    """Both sandboxes' interfaces have one name: no route leads to the address of the first."""
+    """Both sandboxes use the same interface name, so no route leads to the address of the first."""
     node = make_node(type="t3.small", fast_clock=True)
     node.agent.start()
     first = node.pod("web").add()

@@ -1,4 +1,4 @@
-"""Start, stop, restart, and a node whose agent is away."""
+"""Agent start, stop and restart, and a node whose agent is not running."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_probe_exit_codes(node: Node) -> None:
 
 
 def test_a_healthy_life_logs_no_warning(node: Node) -> None:
-    """From a node's first start to its agent's end: what an operator greps for must not be there."""
+    """From a node's first start to the agent's exit, the log has none of the lines that an operator greps for."""
     node.add_pods(12)
     node.delete_pods()
     node.wait_clean()
@@ -73,10 +73,10 @@ def test_restart_keeps_pods(node: Node) -> None:
 def test_pods_that_ended_while_the_agent_was_away(node: Node) -> None:
     kept, gone = node.add_pods(2)
     node.agent.kill()
-    gone.remove_namespace()  # the runtime lost it with its DEL
+    gone.remove_namespace()  # the runtime deleted it together with its DEL
     wait_for(lambda: gone.host_veth not in node.pod_veths(), "its veth went with the namespace")
     node.agent.start()
-    # A young entry is kept for some seconds: its plugin could still be at work.
+    # The agent keeps a young entry for some seconds: its plugin could still be running.
     wait_for(lambda: {entry["ipv4"] for entry in node.checkpoint()} == {kept.address}, "the other is dropped")
     gone.delete()
     kept.check()
@@ -101,7 +101,7 @@ def test_add_without_an_agent(node: Node) -> None:
     assert failure.value.error["code"] == 999
     assert "ipamd.sock" in failure.value.error["msg"], failure.value.error
     assert node.pod_veths() == []
-    # A namespace that is missing is told first: no agent will mend that.
+    # A missing namespace is reported first: no agent can fix that.
     with pytest.raises(PluginFailure) as missing:
         Pod(node.instance, "nowhere").add()
     assert missing.value.error["code"] == 4 and "/run/netns/nowhere" in missing.value.error["msg"], missing.value.error
@@ -179,7 +179,7 @@ def test_a_second_agent_touches_nothing(node: Node) -> None:
     before = node.checkpoint()
     second = Agent(node.instance)
     second.start(wait=False)
-    # It waits some seconds, in case the first one is on its way out.
+    # The second agent waits some seconds, in case the first one is shutting down.
     assert second.process is not None and second.process.wait(timeout=patient(20)) == 1
     second.kill()
     assert "another server is listening" in second.log()
@@ -187,11 +187,11 @@ def test_a_second_agent_touches_nothing(node: Node) -> None:
 
 
 def test_an_agent_waits_for_the_one_before_it(node: Node) -> None:
-    """A killed agent's socket answers until the kernel has given back its memory; one that was told to stop has work to
-    finish. The next one waits for either."""
+    """The socket of a killed agent accepts connections until the kernel has freed the agent's memory, and an agent that
+    received SIGTERM has work to finish. The next agent waits in both cases."""
     pod = node.add_pods(1)[0]
     first = node.agent
-    # Stopped, it neither serves nor ends, and its socket still takes connections: as a process that is being ended.
+    # A stopped agent neither serves nor exits, and its socket accepts connections, like a process that is being killed.
     os.kill(first.pid, signal.SIGSTOP)
     node.agent = Agent(node.instance, first.environment)
     node.agent.start(wait=False)
@@ -203,7 +203,8 @@ def test_an_agent_waits_for_the_one_before_it(node: Node) -> None:
 
 
 def test_the_checkpoint_is_for_root_alone(node: Node) -> None:
-    """amazon-vpc-cni-k8s has 0600: the file holds what a forged DEL needs. One of an earlier release is tightened."""
+    """amazon-vpc-cni-k8s uses mode 0600: the file holds what a forged DEL needs. The agent tightens the mode of a file
+    that an earlier release wrote."""
     def mode() -> str:
         return node.instance.run(["stat", "-c", "%a", paths.CHECKPOINT]).stdout.strip()
 
@@ -227,7 +228,7 @@ def test_half_damaged_checkpoint_keeps_what_is_sound(node: Node) -> None:
 
 
 def test_limit_of_the_instance_is_told(vpc: Simulator, make_node: Callable[..., Node]) -> None:
-    """A t3.nano has 2 ENIs of 2 addresses: the third pod is refused at once, with the cause in the pod's event."""
+    """A t3.nano has 2 ENIs of 2 addresses: the third pod is refused at once, and the pod's event names the cause."""
     node = make_node("nano", type="t3.nano", subnet="b")
     node.agent.start()
     node.add_pods(2)

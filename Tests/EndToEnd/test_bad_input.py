@@ -1,4 +1,4 @@
-"""What must not crash, hang or leave anything: bad CNI input and hostile peers on the agent's socket."""
+"""Input that must not cause a crash, a hang or leftovers: bad CNI input and hostile peers on the agent's socket."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 
 def connect(node: Node) -> socket.socket:
-    """The socket lies in the instance's mount namespace: the agent's root leads there."""
+    """The socket is in the instance's mount namespace; it is reached through the agent's root directory in /proc."""
     client = socket.socket(socket.AF_UNIX)
     client.settimeout(5)
     client.connect(f"/proc/{node.agent.pid}/root{paths.AGENT_SOCKET.replace('/var/run', '/run')}")
@@ -207,8 +207,8 @@ def is_closed(client: socket.socket) -> bool:
 
 
 def test_peers_that_take_no_answer_block_nobody(node: Node) -> None:
-    """Each has an answer that it leaves no room for. As many as there may be connections neither keep a pod from starting
-    nor a probe from its answer, and none of them stays."""
+    """Each peer has an answer waiting that it leaves no room for. Even at the limit of connections, such peers neither
+    keep a pod from starting nor delay the answer to a probe, and the agent closes them all."""
     clients = []
     try:
         for _ in range(512):
@@ -224,8 +224,8 @@ def test_peers_that_take_no_answer_block_nobody(node: Node) -> None:
 
 @pytest.mark.parametrize("limit", [128, 160])
 def test_few_descriptors(make_node: Callable[..., Node], limit: int) -> None:
-    """The agent keeps what it needs for itself: clients that take all they can get neither end it nor hold up a pod, on its
-    socket and on both ports."""
+    """The agent reserves the descriptors that it needs itself: clients that take all the descriptors they can get neither
+    end the agent nor delay a pod, on the agent's socket and on both ports."""
     node = make_node(f"few-{limit}", type="m5.large", subnet="a")
     node.agent.wrapper = ["prlimit", f"--nofile={limit}:{limit}"]
     node.agent.start()
@@ -240,7 +240,7 @@ def test_few_descriptors(make_node: Callable[..., Node], limit: int) -> None:
             for port in (61678, 61679):
                 flood = f"exec 3<>/dev/tcp/127.0.0.1/{port}; sleep 1000"
                 clients += [Process(node, ["bash", "-c", flood]) for _ in range(20)]
-            # Growth as well: an ENI is attached, whose calls need descriptors of the agent's own.
+            # Growth works too: an ENI is attached, and those EC2 calls need descriptors of the agent's own.
             for pod in node.add_pods(4, prefix=f"few-{round}"):
                 pod.check()
             assert node.agent.healthy()
@@ -255,7 +255,7 @@ def test_few_descriptors(make_node: Callable[..., Node], limit: int) -> None:
 
 
 class Process:
-    """A program on the node, which ends with `close`."""
+    """A program on the node; `close` ends it."""
 
     def __init__(self, node: Node, words: list[str]) -> None:
         self.process = node.instance.popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
@@ -278,7 +278,7 @@ def test_too_few_descriptors_are_refused(make_node: Callable[..., Node]) -> None
 
 @pytest.mark.parametrize("log", ["stdout", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1", "/tmp/a-link", "/dev/stderr"])
 def test_a_log_on_standard_output_is_no_part_of_the_result(node: Node, log: str) -> None:
-    """By its usual names it is refused; through a link it is a file that cannot be written."""
+    """Standard output is refused as a log file by its usual names; through a link it is a file that cannot be written."""
     node.instance.run(["ln", "-sf", "/proc/self/fd/1", "/tmp/a-link"])
     pod = node.pod(f"loud-{random.randrange(1 << 40):x}")
     done = node.instance.run([paths.PLUGIN], check=False, env=pod.environment("ADD"),
@@ -305,7 +305,7 @@ def test_stdout_carries_the_result_alone(node: Node) -> None:
 
 
 def test_plugin_without_stdin_ends(node: Node) -> None:
-    """A runtime that never closes stdin cannot hold the plugin for ever once it has said enough."""
+    """A runtime that never closes stdin cannot block the plugin for ever once it has sent enough."""
     environment, configuration = good(node)
     done = subprocess.run(node.instance.command([paths.PLUGIN]), env={**os.environ, **environment},
                           stdin=subprocess.DEVNULL, capture_output=True, timeout=10, check=False)

@@ -21,7 +21,7 @@ from harness.waiting import wait_for
 from simulator.client import Simulator
 from simulator.fabric import INTERNET_ADDRESS as INTERNET
 
-VERSIONS = ["0.3.1", "0.4.0", "1.0.0"]  # those that Debian's plugins take
+VERSIONS = ["0.3.1", "0.4.0", "1.0.0"]  # the versions that Debian's plugins support
 HOST_PORT, POD_PORT = 18080, 8080
 
 pytestmark = pytest.mark.skipif(not os.path.exists(f"{conflist.CORE_PLUGINS}/portmap"),
@@ -49,14 +49,14 @@ def attachment(pod: Pod, **runtime: Any) -> Attachment:
 
 
 def core(node: Node, pod: Pod) -> dict[str, Any]:
-    """What Debian's plugins have on the node of this pod."""
+    """What Debian's plugins have set up for this pod on the node."""
     rules = node.instance.run(["iptables-save"]).stdout.splitlines()
     return {"rules": [line for line in rules if pod.container[:12] in line or pod.address in line],
             "ifb": [link["ifname"] for link in node.ip("link", "show", "type", "ifb")]}
 
 
 class Server:
-    """Answers every TCP connection to a port in a pod's namespace with the peer's address."""
+    """Answers every TCP connection to a port in a pod's namespace with the address of the peer."""
 
     PROGRAM = ("import socket\ns = socket.create_server(('', %d))\nprint('ready', flush=True)\n"
                "while True:\n    c, peer = s.accept()\n    c.sendall(peer[0].encode())\n    c.close()\n")
@@ -75,20 +75,20 @@ class Server:
 
 
 def ask(run: Callable[..., Any], address: str, port: int) -> str:
-    """What the server says; empty where it cannot be reached."""
+    """The server's answer; empty if the server cannot be reached."""
     program = (f"import socket\nc = socket.create_connection(('{address}', {port}), 3)\nprint(c.recv(64).decode())\n")
     return run([sys.executable, "-c", program], check=False).stdout.strip()
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_with_the_core_plugins(vpc: Simulator, node: Node, make_node: Callable[..., Node], version: str) -> None:
-    """Each plugin does its work on the pod, the result comes through them whole, and DEL leaves nothing."""
+    """Each plugin does its work on the pod, the result passes through all plugins unchanged, and DEL leaves nothing."""
     other = make_node("elsewhere", type="m5.large", subnet="b")
-    # Pods on both ENIs: the answers of hostPort must leave by the primary from either.
+    # There are pods on both ENIs: from either ENI the replies of hostPort must leave by the primary ENI.
     filling = node.add_pods(8, prefix="fill")
     limits = {"ingressRate": 8_000_000, "ingressBurst": 800_000, "egressRate": 8_000_000, "egressBurst": 800_000}
     settings = {"portMappings": [{"hostPort": HOST_PORT, "containerPort": POD_PORT, "protocol": "tcp"}], "bandwidth": limits}
-    # Debian's firewall plugin is not for lists below 0.4.0.
+    # Debian's firewall plugin does not support lists below 0.4.0.
     behind = [portmap(), bandwidth(), tuning(), *([firewall()] if version >= "0.4.0" else [])]
     network = chain(node, conflist.conflist(aws_cni(), *behind, version=version))
     indices = set()
@@ -98,7 +98,7 @@ def test_with_the_core_plugins(vpc: Simulator, node: Node, make_node: Callable[.
         pod.result = network.add(attached)
         own = network.seen[0][1]
         assert own is not None and own["cniVersion"] == version
-        # bandwidth names its own device behind what it was given; nothing before it changed.
+        # bandwidth appends its own device to the interfaces it was given; the entries before it are unchanged.
         assert pod.result["interfaces"][:3] == own["interfaces"] and pod.result["ips"] == own["ips"]
         assert [each["name"][:3] for each in pod.result["interfaces"][3:]] == ["bwp"]
         indices |= {eni["index"] for eni in node.enis() if pod.address in eni["addresses"]}
@@ -111,13 +111,13 @@ def test_with_the_core_plugins(vpc: Simulator, node: Node, make_node: Callable[.
             assert ask(node.instance.run, node.instance.address, HOST_PORT), "from the node itself"
         assert vpc.drops()["total"] == 0, vpc.drops()
         if version >= "0.4.0":
-            # Debian's portmap looks for a chain of IPv6 that it did not make for a pod without IPv6.
+            # For a pod without IPv6, Debian's portmap looks for an IPv6 chain that it did not create.
             network.check(attached, but=("portmap",))
         assert any(core(node, pod).values())
         network.delete(attached)
         network.delete(attached)
         assert not any(core(node, pod).values()), core(node, pod)
-        # The next one gets another address: this one is held by a pod without the chain.
+        # A pod made without the plugin chain holds this address, so the next pod gets another one.
         filling.append(node.pod(f"holder-{number}").add())
     assert indices == {0, 1}, "pods of both ENIs were tried"
     node.delete_pods(filling)
@@ -125,7 +125,7 @@ def test_with_the_core_plugins(vpc: Simulator, node: Node, make_node: Callable[.
 
 
 def test_alone_with_the_newest_version(node: Node) -> None:
-    """Debian's plugins do not know 1.1.0; ours has its STATUS and GC too."""
+    """Debian's plugins do not support 1.1.0; our plugin also supports its STATUS and GC."""
     network = chain(node, conflist.conflist(aws_cni(), version="1.1.0"))
     network.status()
     pods = [node.pod(f"new-{number}", version="1.1.0") for number in range(2)]
@@ -148,7 +148,8 @@ def test_alone_with_the_newest_version(node: Node) -> None:
 
 @pytest.mark.parametrize("version", [*VERSIONS, "1.1.0"])
 def test_behind_another_plugin(node: Node, version: str) -> None:
-    """What a plugin before ours answered is handed on by it, known or not, and CHECK and DEL find their own in it."""
+    """Our plugin passes on the result of the plugin before it, known fields or not, and CHECK and DEL find our own
+    entries in that result."""
     before = {
         "cniVersion": version, "interfaces": [{"name": "uplink0", "mac": "02:00:00:00:00:07"}],
         "ips": [{"address": "192.0.2.7/24", "interface": 0} | ({"version": "4"} if version < "1.0.0" else {})],
@@ -171,7 +172,7 @@ def test_behind_another_plugin(node: Node, version: str) -> None:
     assert node.instance.run(["ping", "-c1", "-w2", address], check=False).returncode == 0
     if version >= "0.4.0":
         network.check(attached)
-    # The result alone must do where there is no agent; lists below 0.4.0 have none, and the agent takes it back later.
+    # Without an agent the result must be enough; lists below 0.4.0 pass no result, and the agent reclaims the address later.
     node.agent.kill()
     network.delete(attached)
     if version >= "0.4.0":
@@ -183,7 +184,7 @@ def test_behind_another_plugin(node: Node, version: str) -> None:
 
 
 def test_under_a_meta_plugin(vpc: Simulator, node: Node) -> None:
-    """As Multus does it: the pod's network is ours, a second interface is another plugin's; all goes again."""
+    """The setup of Multus: our plugin makes the pod's network, another plugin a second interface; all is removed again."""
     install_meta(node)
     second = {"type": "macvlan", "master": "ens5", "mode": "bridge", "ipam": {
         "type": "host-local", "ranges": [[{"subnet": "192.0.2.0/24"}]], "dataDir": "/run/second-ipam"}}
@@ -208,7 +209,8 @@ def test_under_a_meta_plugin(vpc: Simulator, node: Node) -> None:
 
 
 def test_meta_plugin_cannot_take_the_first_network_away(node: Node) -> None:
-    """Our network asked for twice: both would have the one host interface. The second is refused, the first lives."""
+    """Our network is requested twice, and both requests would use the same host interface. The second one is refused, and
+    the first one keeps working."""
     install_meta(node)
     pod = node.pod("greedy").add()
     twice = {**pod.environment("ADD"), "CNI_IFNAME": "net1"}
@@ -224,7 +226,7 @@ def test_meta_plugin_cannot_take_the_first_network_away(node: Node) -> None:
 def test_host_port_by_a_real_runtime(
     vpc: Simulator, node: Node, make_node: Callable[..., Node], make_runtime: Callable[..., Containerd],
 ) -> None:
-    """The contract's conflist as it is: containerd's CNI library, portmap, a container that answers."""
+    """The contract's conflist unchanged: containerd's CNI library, portmap, and a container that answers."""
     other = make_node("asker", type="m5.large", subnet="b")
     runtime = make_runtime(node)
     sandbox = runtime.run_pod("web", ports=[("tcp", HOST_PORT, POD_PORT)])

@@ -1,14 +1,14 @@
-"""A seeded chaos of restarts: the agent is ended by SIGTERM or SIGKILL while EC2's calls are in flight or have just been
-answered, and starts again with listings that lag or lack something, of EC2 or of IMDS, or with EC2 refusing to list.
+"""A seeded chaos of restarts: SIGTERM or SIGKILL ends the agent while its EC2 calls are in flight or have just been
+answered. The agent's next start gets stale or incomplete listings from EC2 or IMDS, or EC2 refuses to list.
 
-Before and after each restart three ledgers are compared for every pod that runs: the address it got, the ENI on which EC2
-has that address, and where the kernel leads its packets. They never differ, and no address is had twice.
+Before and after each restart, three ledgers are compared for every running pod: the address it got, the ENI on which EC2
+has that address, and the route of its packets in the kernel. They never differ, and no two pods have the same address.
 
-    VPC_CNI_CHAOS_RESTARTS=5000 make e2e FILTER=test_chaos      # as many restarts in all; 500 without it
-    VPC_CNI_CHAOS_SEED=7                                        # another chaos; the same without it
+    VPC_CNI_CHAOS_RESTARTS=5000 make e2e FILTER=test_chaos      # the total number of restarts; 500 by default
+    VPC_CNI_CHAOS_SEED=7                                        # another sequence; without it always the same one
 
-The agent's time runs faster, so that ENIs are old enough to be freed and what was given back a minute ago was so a second
-ago. EC2's slow calls are as much slower as its time is faster.
+The agent's time runs faster, so that ENIs soon become old enough to be freed and an address returned a minute ago was
+returned two seconds ago. The slow EC2 calls are scaled to the agent's faster time.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ RESTARTS = int(os.environ.get("VPC_CNI_CHAOS_RESTARTS", "500"))
 SEED = int(os.environ.get("VPC_CNI_CHAOS_SEED", "1"))
 RATE = 30
 NAMESPACES = 14
-# How old a listing may be, in the agent's time: what docs/decisions/0055 takes for granted of EC2.
+# The maximum age of a listing, in the agent's time: docs/decisions/0055 assumes this of EC2.
 STALE = 60
 MODES = {
     "addresses": {"WARM_IP_TARGET": "1", "MINIMUM_IP_TARGET": "1"},
@@ -52,14 +52,14 @@ THROTTLED = {"http": 503, "code": "RequestLimitExceeded", "message": "Request li
 
 @dataclass
 class Chaos:
-    """One node, its pods, and what is done to them."""
+    """One node, its pods, and the operations on them."""
 
     vpc: Simulator
     node: Node
     dice: random.Random
     idle: list[str] = field(default_factory=list)
     pods: dict[str, Pod] = field(default_factory=dict)
-    # The namespaces of pods whose ADD was refused: a runtime repeats DEL until it succeeds.
+    # The namespaces of pods whose ADD failed: a runtime repeats DEL until it succeeds.
     half: list[Pod] = field(default_factory=list)
     done: Counter[str] = field(default_factory=Counter)
     number: int = 0
@@ -90,7 +90,7 @@ class Chaos:
     def start(self) -> None:
         agent = self.node.agent
         assert agent.clock is not None
-        # IMDS has a second to answer: on a busy machine a thirtieth of it is too little for every start.
+        # IMDS has one second to answer: on a busy machine a thirtieth of a second is too little for every start.
         agent.clock.rate = 1
         agent.start(wait=False)
         wait_for(self.serves, f"{self.node.name}: agent serves", 60)
@@ -102,7 +102,7 @@ class Chaos:
         return self.node.agent.clock.elapsed()
 
     def serves(self) -> bool:
-        """Whether the socket takes connections: quicker than a probe, and no process."""
+        """Whether the socket accepts connections: faster than a probe, and needs no process."""
         process = self.node.agent.process
         assert process is not None
         if process.poll() is not None:
@@ -116,7 +116,7 @@ class Chaos:
         return True
 
     def end(self) -> None:
-        """Mostly while a call is in flight, or just after it was answered."""
+        """Ends the agent, mostly while a call is in flight or just after a call was answered."""
         process = self.node.agent.process
         assert process is not None
         kind = signal.SIGTERM if self.dice.random() < 0.4 else signal.SIGKILL
@@ -135,7 +135,7 @@ class Chaos:
         self.node.agent.process = None
 
     def disturb(self) -> None:
-        """Slow calls, lost answers and refusals while the agent runs. A slow call is carried out when its agent is dead."""
+        """Slows calls, loses answers and refuses calls while the agent runs. EC2 executes a slow call after the agent's death."""
         for _ in range(self.dice.randint(0, 3)):
             action = self.dice.choice(CALLS)
             match self.dice.randrange(4):
@@ -178,10 +178,10 @@ class Chaos:
         except PluginFailure:
             self.half.append(pod)
 
-    # MARK: what the next start hears
+    # MARK: what the next start is told
 
     def mislead(self) -> None:
-        """The next agent's first listing is stale, incomplete, or not to be had; IMDS lacks something or does not answer."""
+        """The next agent's first listing is stale, incomplete or unavailable; IMDS lacks something or does not answer."""
         caller = self.node.name
         match self.dice.randrange(6):
             case 0 if self.stale and self.now() - self.stale_at < STALE:
@@ -222,14 +222,14 @@ class Chaos:
     # MARK: the ledgers
 
     def compare(self, when: str) -> None:
-        """Raises AssertionError with what differs. Nobody starts or stops a pod meanwhile."""
+        """Raises AssertionError with the differences. No pod starts or stops during the comparison."""
         pods = list(self.pods.values())
         have = Counter(pod.address for pod in pods)
         faults = [f"{address} is had {count} times" for address, count in have.items() if count > 1]
         enis = self.node.enis()
         routes = {route["dst"]: route["dev"] for route in self.node.ip("route", "show", "table", "20512")}
         elements, _, _ = source_map(self.node)
-        led = sorted(elements, key=lambda entry: "/" in entry[0])  # the longest first
+        led = sorted(elements, key=lambda entry: "/" in entry[0])  # the longest prefix first
         for pod in pods:
             owner = next((eni for eni in enis if has(eni, pod.address)), None)
             if owner is None:

@@ -1,4 +1,4 @@
-"""Many at once, and things that die in the middle."""
+"""Many operations at once, and processes that die in the middle."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROUNDS = 100
 
 
 def test_fifty_adds_at_once(make_node: Callable[..., Node]) -> None:
-    """An m5.4xlarge holds 29 pod addresses an ENI: a cold pool must grow while 50 wait, and none may fail."""
+    """An m5.4xlarge holds 29 pod addresses per ENI: a cold pool must grow while 50 ADDs wait, and none may fail."""
     node = make_node("fifty", type="m5.4xlarge", subnet="a")
     node.agent.start()
     pods = node.add_pods(50, at_once=50)
@@ -28,7 +28,7 @@ def test_fifty_adds_at_once(make_node: Callable[..., Node]) -> None:
 
 
 def test_add_twice_is_one_address(make_node: Callable[..., Node]) -> None:
-    """Two ADDs for one container at once: one address, and DEL leaves nothing."""
+    """Two ADDs at once for one container: they get one address, and DEL leaves nothing."""
     node = make_node("twice", type="m5.large", subnet="a")
     node.agent.start()
     pod = node.pod("twin")
@@ -38,14 +38,14 @@ def test_add_twice_is_one_address(make_node: Callable[..., Node]) -> None:
         try:
             results.append(pod.finish(process, "ADD"))
         except PluginFailure:
-            pass  # the second may find the interface there: a clear error, and nothing of it left
+            pass  # the second may find the interface already there: it fails with a clear error and leaves nothing
     assert results
     pod.delete()
     node.wait_clean()
 
 
 def test_killed_agents_lose_and_double_nothing(make_node: Callable[..., Node]) -> None:
-    """ADD, SIGKILL at a random moment, restart: every pod that got an address keeps it, nobody gets it a second time."""
+    """ADD, SIGKILL at a random moment, restart: every pod that got an address keeps it, and no other pod gets it."""
     seed = random.randrange(1 << 32)
     print(f"seed {seed}")
     dice = random.Random(seed)
@@ -81,7 +81,7 @@ def test_killed_agents_lose_and_double_nothing(make_node: Callable[..., Node]) -
 
 
 def test_killed_plugins_leave_nothing_after_del(make_node: Callable[..., Node]) -> None:
-    """The plugin dies at a random moment of ADD; the runtime's DEL, without a result, cleans up."""
+    """The plugin dies at a random moment of ADD; the runtime's DEL, which has no result, cleans up."""
     seed = random.randrange(1 << 32)
     print(f"seed {seed}")
     dice = random.Random(seed)
@@ -106,7 +106,7 @@ def test_killed_plugins_leave_nothing_after_del(make_node: Callable[..., Node]) 
 
 
 def test_same_name_again_at_once(make_node: Callable[..., Node]) -> None:
-    """A StatefulSet's pod comes back under its name before the old veth is gone; late DELs do not touch the new one."""
+    """A StatefulSet's pod is recreated under its name before the old veth is gone; late DELs spare the new pod."""
     node = make_node("again", type="m5.large", subnet="a")
     node.agent.start()
     other = node.pod("other").add()

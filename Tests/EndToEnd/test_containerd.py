@@ -1,4 +1,4 @@
-"""A real container runtime: containerd asks the plugin, as on a node, and is asked as a kubelet asks it."""
+"""A real container runtime: containerd calls the plugin as on a node, and the test acts as the kubelet."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def end_at_once(runtime: Containerd, sandboxes: list[Sandbox]) -> None:
 
 
 def remains(node: Node) -> dict[str, list[str]]:
-    """What a runtime keeps of a pod's network, beside what `Node.leftovers` looks at."""
+    """What a runtime keeps of a pod's network, in addition to what `Node.leftovers` checks."""
     mounts = node.instance.run(["sh", "-c", "awk '$0 ~ / - nsfs / { print $5 }' /proc/self/mountinfo"]).stdout.split()
     results = node.instance.run(["sh", "-c", "ls /var/lib/cni/results 2>/dev/null || true"]).stdout.split()
     names = node.instance.run(["ls", "/run/netns"]).stdout.split()
@@ -81,7 +81,7 @@ def test_thirty_pods_at_once_live_through_restarts(
     assert {pod.id for pod in runtime.sandboxes()} == {pod.id for pod in pods}
     all_talk(pods)
 
-    # While no agent runs pods can end, and those that want to start hear why they cannot.
+    # While no agent runs, pods can end, and pods that want to start are told why they cannot.
     here.agent.kill()
     end_at_once(runtime, pods[:PODS // 2])
     with pytest.raises(RuntimeRefused, match=r"Error received from AddNetwork gRPC call"):
@@ -106,7 +106,7 @@ def test_thirty_pods_at_once_live_through_restarts(
 def test_pod_without_address_hears_the_cause(
     make_node: Callable[..., Node], make_runtime: Callable[..., Containerd],
 ) -> None:
-    """What reaches the pod's event is the runtime's error: the contract's sentence and the cause."""
+    """The pod's event shows the runtime's error: the contract's sentence and the cause."""
     node = make_node("runtime-full", type="t3.nano", subnet="a", environment={"MAX_ENI": "1"})
     node.agent.start()
     runtime = make_runtime(node)

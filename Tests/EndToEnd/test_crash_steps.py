@@ -1,12 +1,12 @@
-"""SIGKILL at every step of what the agent does to grow and to give back; the next agent must make it good.
+"""SIGKILL at every step of growing the pool and of giving back addresses and ENIs; the next agent must recover.
 
-Two kinds of steps, and no hook in the product for either:
-- each call of EC2: the simulated EC2 kills the agent once the call has been done, before the answer or just after it;
+There are two kinds of steps, and the product has no test hook for either:
+- each EC2 call: the simulated EC2 kills the agent once the call is executed, before the answer or just after it;
 - each step in the kernel: strace counts what the agent's `kernel` thread writes (netlink messages, sysctls, log lines) and
-  kills it at the n-th, for every n.
+  kills the agent at the n-th write, for every n.
 
-After each, a new agent is started and must come to rest with exactly what EC2 and the pods call for: nothing twice,
-nothing lost, no rule, route, map element or table of what is gone, no ENI that the sweep would not find.
+After each kill, a new agent starts and must settle with exactly the state that EC2 and the pods require: nothing is
+lost or duplicated, no rule, route, map element or table of something deleted remains, and the sweep can find any ENI left.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from simulator.patience import patient
 
 AT_ONCE = 3
 WRITES = "sendmsg,sendto,write"
-# Seconds of the agent's time in which it looks at the whole node once more: those steps count too.
+# Seconds of the agent's time within which it reconciles the whole node once more: those steps count too.
 A_LOOK = 75.0
 BY_ADDRESS = {"WARM_IP_TARGET": "1", "MINIMUM_IP_TARGET": "1"}
 BY_PREFIX = {"ENABLE_PREFIX_DELEGATION": "true", "WARM_PREFIX_TARGET": "1"}
@@ -38,12 +38,12 @@ BY_PREFIX = {"ENABLE_PREFIX_DELEGATION": "true", "WARM_PREFIX_TARGET": "1"}
 
 @dataclass
 class Case:
-    """A node on which one more step leads to the work that is interrupted."""
+    """A node on which one more step starts the work that the test interrupts."""
 
     environment: dict[str, str]
     gives_back: bool
-    before: int = 0  # pods that are there before
-    addresses: int = 0  # that the node has then, the warm ones among them
+    before: int = 0  # the number of pods that exist before that step
+    addresses: int = 0  # the number of addresses that the node has then, including the warm ones
 
     def prepare(self, node: Node) -> None:
         node.agent.start()
@@ -54,7 +54,7 @@ class Case:
             settle(node)
 
     def provoke(self, node: Node) -> None:
-        """One pod more is served from what is there, and the pool grows; or the pods go."""
+        """Adds one pod, which gets an address from the pool and makes the pool grow; or deletes the pods."""
         if self.gives_back:
             node.delete_pods()
             assert node.agent.clock is not None
@@ -71,13 +71,13 @@ ASSIGN_PREFIX = Case(BY_PREFIX, gives_back=False)
 
 
 def settle(node: Node) -> None:
-    """Until the agent has nothing more to ask of EC2. There is no other timing in these tests."""
+    """Waits until the agent has no more EC2 calls to make. These tests have no other timing."""
     with node.hurry(5):
         node.wait_quiet()
 
 
 def at_once(jobs: Iterable[Callable[[], None]]) -> None:
-    """Runs them, some at a time; every failure is told."""
+    """Runs the jobs, some at a time, and reports every failure."""
     failures: list[str] = []
 
     def run(job: Callable[[], None]) -> None:
@@ -102,14 +102,14 @@ def wait_killed(node: Node, what: str) -> None:
 
 
 def lost(vpc: Simulator) -> list[dict[str, object]]:
-    """Packets that the fabric dropped, but for EC2's and IMDS's own: they go on answering agents that were killed, at
-    addresses that other nodes may have by then, and those send such packets back."""
+    """Packets that the fabric dropped, except the packets of EC2 and IMDS: these keep answering killed agents at
+    addresses that other nodes may have by then, and those nodes send such packets back."""
     return [flow for flows in vpc.drops()["flows"].values() for flow in flows
             if flow["source"] not in (EC2_ADDRESS, IMDS_ADDRESS)]
 
 
 def is_killed_giving_back(node: Node) -> bool:
-    """False where all was given back and the agent lives."""
+    """False if everything was given back and the agent is still running."""
     process = node.agent.process
     assert process is not None
     wait_for(lambda: process.poll() is not None or len(node.enis()) == 1, f"{node.name}: the agent dies or ends its work", 30)
@@ -119,7 +119,7 @@ def is_killed_giving_back(node: Node) -> bool:
 
 
 def assert_made_good(vpc: Simulator, node: Node, may_be_left: set[int]) -> None:
-    """By a new agent."""
+    """A new agent recovers the node."""
     node.agent.start()
     settle(node)
     wait_sound(node, node.pods)
@@ -128,7 +128,7 @@ def assert_made_good(vpc: Simulator, node: Node, may_be_left: set[int]) -> None:
     assert all(CREATED_TAG in eni["tags"] for eni in left), f"{node.name}: the sweep would not find {left}"
     secondary = [eni for eni in node.enis() if eni["index"]]
     assert all(eni["delete_on_termination"] for eni in secondary), f"{node.name}: an ENI would outlive the instance"
-    node.add_pods(5 - len(node.pods), prefix="late")  # more than one ENI has
+    node.add_pods(5 - len(node.pods), prefix="late")  # more pods than one ENI has addresses
     settle(node)
     wait_sound(node, node.pods)
     assert_reach(node.pods)
@@ -136,7 +136,7 @@ def assert_made_good(vpc: Simulator, node: Node, may_be_left: set[int]) -> None:
         vpc.ec2().delete_network_interface(NetworkInterfaceId=eni["eni"])
 
 
-# Where the answer has been sent, the agent may have begun the next step before it died.
+# Once EC2 has sent the answer, the agent may have begun the next step before it was killed.
 CALLS: list[tuple[str, Case, str, set[int]]] = [
     ("CreateNetworkInterface", ATTACH, "after", {1}), ("CreateNetworkInterface", ATTACH, "answered", {0, 1}),
     ("AttachNetworkInterface", ATTACH, "after", {0}), ("AttachNetworkInterface", ATTACH, "answered", {0}),
@@ -153,7 +153,7 @@ CALLS: list[tuple[str, Case, str, set[int]]] = [
 @pytest.fixture
 def make_crash_node(make_node: Callable[..., Node]) -> Callable[..., Node]:
     def make(name: str, case: Case) -> Node:
-        """A t3.small: 3 ENIs of 3 addresses."""
+        """A t3.small: 3 ENIs with 3 pod addresses each."""
         node = make_node(name, type="t3.small", subnet="a", fast_clock=True,
                          environment={"IP_COOLDOWN_PERIOD": "1", **case.environment})
         case.prepare(node)
@@ -180,14 +180,14 @@ def test_killed_at_each_call(vpc: Simulator, make_crash_node: Callable[..., Node
 
 
 def trace_kernel_thread(node: Node, *options: str) -> subprocess.Popen[str]:
-    """strace on the thread that changes the kernel's state; it counts from here on."""
+    """Attaches strace to the thread that changes the kernel's state; it counts from that moment."""
     tasks = f"/proc/{node.agent.pid}/task"
 
     def name(task: str) -> str:
         try:
             with open(f"{tasks}/{task}/comm", encoding="utf-8") as file:
                 return file.read().strip()
-        except OSError:  # a thread that has ended since
+        except OSError:  # the thread has ended in the meantime
             return ""
 
     thread = next(task for task in os.listdir(tasks) if name(task) == "kernel")
@@ -200,7 +200,7 @@ def trace_kernel_thread(node: Node, *options: str) -> subprocess.Popen[str]:
 
 
 def finish(tracer: subprocess.Popen[str]) -> list[str]:
-    """The names of the calls that it saw."""
+    """The names of the system calls that strace saw."""
     tracer.terminate()
     _, lines = tracer.communicate(timeout=patient(10))
     names = (line.partition("(")[0] for line in lines.splitlines())
@@ -228,18 +228,18 @@ def test_killed_at_each_step_in_the_kernel(
 
     def crash(call: str, number: int) -> None:
         node = make_crash_node(f"{name}-{call}{number}", case)
-        # strace counts each system call by itself.
+        # strace counts each kind of system call separately.
         tracer = trace_kernel_thread(node, "-e", f"inject={call}:signal=SIGKILL:when={number}")
         try:
             case.provoke(node)
             if case.gives_back and not is_killed_giving_back(node):
-                # Two ENIs that go together take fewer writes than one after the other.
+                # Two ENIs that are released together take fewer writes than two that are released one after the other.
                 unreached.append(f"{call} {number}")
                 return node.discard()
             wait_killed(node, f"{call} {number} of {steps[call]}")
         finally:
             finish(tracer)
-        # The kernel tells of a link that is detached, and the look that follows may fall before the ENI's deletion.
+        # The kernel reports a detached link, and the reconcile that follows may happen before the ENI is deleted.
         assert_made_good(vpc, node, {0, 1} if case.gives_back else {0})
         node.discard()
 

@@ -1,4 +1,4 @@
-"""ENIConfig: where new ENIs go and which groups they have, by the node's annotation, label or `default`."""
+"""ENIConfig: the subnet and the security groups of new ENIs, chosen by the node's annotation, its label or `default`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from harness.waiting import wait_for
 from kubeapi.client import KubeAPI, agent_pod, cni_node, eni_config, node
 from simulator.client import Simulator
 
-# The nodes are in a; pods go to c or d; g is in another zone.
+# The nodes are in subnet a; pods get addresses from c or d; g is in another zone.
 SIMULATOR = {"subnet": ["a=192.168.0.0/20@a", "c=192.168.16.0/20@a", "d=192.168.32.0/20@a", "g=192.168.48.0/20@b"]}
 CUSTOM = {"AWS_VPC_K8S_CNI_CUSTOM_NETWORK_CFG": "true", "WARM_IP_TARGET": "1", "MINIMUM_IP_TARGET": "1"}
 ZONE = {"ENI_CONFIG_LABEL_DEF": "topology.kubernetes.io/zone"}
@@ -71,7 +71,7 @@ def config_name(made: Node) -> Any:
 def test_config_is_the_one_that_the_node_names(
         vpc: Simulator, api: KubeAPI, make_node: Callable[..., Node], ids: dict[str, str], groups: list[str],
         name: str, labels: dict[str, str], annotations: dict[str, str], environment: dict[str, str]) -> None:
-    """Pods get addresses of the ENIConfig's subnet on ENIs with its groups, and none of the primary ENI."""
+    """Pods get addresses of the ENIConfig's subnet, on ENIs with its security groups, and no address of the primary ENI."""
     api.add(node(name, labels=labels, annotations=annotations), eni_config("wanted", ids["c"], groups[:2]),
             eni_config("default", ids["d"]))
     made = join(api, make_node, name, environment)
@@ -102,7 +102,7 @@ def test_default_config_without_groups_has_the_primarys(
 
 def test_changes_are_followed(
         vpc: Simulator, api: KubeAPI, make_node: Callable[..., Node], ids: dict[str, str], groups: list[str]) -> None:
-    """Another subnet holds for ENIs to come, other groups for all; the node may name another ENIConfig."""
+    """A changed subnet applies to future ENIs, changed groups to all ENIs, and the node may name another ENIConfig."""
     api.add(node("moving"), eni_config("default", ids["c"], groups[:1]), eni_config("second", ids["c"], groups[2:]))
     moving = join(api, make_node, "moving", {"WARM_IP_TARGET": "0", "WARM_ENI_TARGET": "0", "MINIMUM_IP_TARGET": "1"},
                   fast_clock=True)
@@ -123,7 +123,7 @@ def test_changes_are_followed(
 
 def test_fresh_node_waits_for_its_config_and_not_for_ever(
         vpc: Simulator, api: KubeAPI, make_node: Callable[..., Node], ids: dict[str, str]) -> None:
-    """30 s without API server, then on without it: pods are told why, and start once it appears."""
+    """The agent waits 30 s for the API server, then goes on without: pods are told why, and start once it is back."""
     api.add(node("lost"), agent_pod("lost"), eni_config("default", ids["c"]))
     lost = join(api, make_node, "lost", fast_clock=True)
     api.down()
@@ -207,7 +207,7 @@ def test_custom_networking_is_announced_beside_pod_groups(
 
 def test_a_users_own_address_on_the_primary_stays(
         vpc: Simulator, api: KubeAPI, make_node: Callable[..., Node], ids: dict[str, str]) -> None:
-    """A VIP that somebody put on the primary ENI is neither taken off the host nor given back to EC2."""
+    """The agent neither removes from the host nor gives back to EC2 a VIP that somebody put on the primary ENI."""
     api.add(node("vip"), eni_config("default", ids["c"]))
     made = join(api, make_node, "vip", fast_clock=True)
     primary = made.enis()[0]
@@ -232,8 +232,8 @@ def test_a_users_own_address_on_the_primary_stays(
 
 def test_switched_on_under_running_pods(
         vpc: Simulator, api: KubeAPI, make_node: Callable[..., Node], ids: dict[str, str]) -> None:
-    """Pods keep the addresses of the old subnet and are told of in log and status; new pods go to ENIConfig's at once, and
-    the old ENI goes with its last pod."""
+    """Pods keep the addresses of the old subnet, and the log and the status report them; new pods use the
+    ENIConfig's subnet at once, and the old ENI is released with its last pod."""
     api.add(node("switched"), eni_config("default", ids["c"]))
     made = join(api, make_node, "switched", {"AWS_VPC_K8S_CNI_CUSTOM_NETWORK_CFG": "false", "IP_COOLDOWN_PERIOD": "1"},
                 fast_clock=True)

@@ -36,16 +36,16 @@ def test_the_demo_leaves_nothing(name: str) -> None:
 
 
 def test_a_kept_demo_stays_until_it_is_ended(name: str) -> None:
-    """The process that made it has ended: agents serve, pods talk, and every command that it printed works."""
+    """The process that made the demo has ended: agents serve, pods talk, and every printed command works."""
     done = run(sys.executable, str(DEMO), "--keep", f"--name={name}")
     assert done.returncode == 0 and "demo: all held" in done.stdout, done.stdout + done.stderr
     printed = done.stdout.rpartition("Look around:\n")[2]
     commands = [line.split("  #")[0].strip() for line in printed.splitlines()]
     assert len(commands) == 7 and commands[-1].endswith(f"--name {name} down"), printed
     for command in commands[:-1]:
-        # A shell ends with its input.
+        # A shell ends at the end of its input.
         done = run("sh", "-c", command, stdin=subprocess.DEVNULL)
-        # doctor judges the machine as well, which the node shares and which may be too busy for its IMDS.
+        # doctor also checks the machine, which the node shares and which may be too busy for its IMDS.
         assert done.returncode in ((0, 1, 2) if command.endswith("doctor") else (0,)), (command, done)
     status = run("sh", "-c", commands[1]).stdout
     assert "addresses  13 used" in status and "POD " in status, status
@@ -65,7 +65,7 @@ def test_the_makefile_has_what_the_readme_names() -> None:
     commands = sorted(set(re.findall(r"(?:^|`)(make [a-z][a-zA-Z0-9 =-]*?)(?:`|\s{2,}|$)", text, re.MULTILINE)))
     assert {"make demo", "make demo KEEP=1", "make demo-down", "make test", "make help"} <= set(commands), commands
     for command in commands:
-        # What it would run: the targets and their variables are read, nothing is done.
+        # What the command would run: make reads the targets and their variables, and runs nothing.
         planned = run(*command.split(), "--dry-run", cwd=paths.ROOT)
         assert planned.returncode == 0, (command, planned.stderr)
     assert "demo.py --keep" in run("make", "--dry-run", "demo", "KEEP=1", cwd=paths.ROOT).stdout

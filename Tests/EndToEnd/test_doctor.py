@@ -1,4 +1,4 @@
-"""`vpc-cni doctor`: each check names the fault that is made for it, and a healthy node shows none."""
+"""`vpc-cni doctor`: each check names the fault that the test causes for it, and a healthy node shows no fault."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ CONFLIST = {"cniVersion": "0.4.0", "name": "aws-cni", "disableCheck": True, "plu
     {"name": "aws-cni", "type": "aws-cni", "vethPrefix": "eni", "mtu": "9001"}, {"type": "portmap", "snat": True}]}
 
 
-# What a check finds that could not look because an answer came too late.
+# What a check reports if it could not look because an answer came too late.
 LATE = ("no answer", "cannot list ENIs from IMDS", "limits are unknown", "timeout")
 
 
 def doctor(node: Node, *options: str, env: dict[str, str] | None = None, looks: int = 10,
            within: float = 60.0, about: str | None = None) -> tuple[int, dict[str, dict[str, Any]]]:
-    """Exit status, and the answers by the checks' ids. On a busy machine doctor's own limit may end before EC2 has answered,
-    as it says then: it is asked again, `looks` times in all, each `within` so many seconds. `about` names the one check
-    that matters."""
+    """Returns the exit status and the answers by check ID. On a busy machine doctor's own limit may end before EC2 has
+    answered, and doctor says so: the test then runs it again, up to `looks` times in all, each time for at most `within`
+    seconds. `about` names the only check that matters."""
     for _ in range(looks):
         began = time.monotonic()
         done = node.instance.run([str(paths.BINARY), "doctor", "--json", *options], check=False, env=env)
@@ -47,7 +47,7 @@ def doctor(node: Node, *options: str, env: dict[str, str] | None = None, looks: 
 
 
 def named(node: Node, check: str, verdict: str, *words: str, looks: int = 10) -> dict[str, Any]:
-    """The check has this verdict, names the words and a remedy."""
+    """The check has this verdict and names the words and a remedy."""
     status, answers = doctor(node, looks=looks, about=check)
     answer = answers[check]
     assert answer["verdict"] == verdict, answer
@@ -63,7 +63,7 @@ def write(node: Node, path: str, text: str = "") -> None:
 
 @contextmanager
 def made(node: Node, make: str, undo: str) -> Iterator[None]:
-    """A fault by a shell command, undone by another."""
+    """Causes a fault by a shell command and undoes it by another."""
     node.instance.run(["sh", "-ec", make])
     try:
         yield
@@ -91,20 +91,20 @@ def node(vpc: Simulator) -> Iterator[Node]:
 
 @pytest.fixture(scope="module")
 def orphan(vpc: Simulator) -> Iterator[Node]:
-    """The same without its agent: nobody repairs what a test does, and nobody tells."""
+    """The same without its agent: nothing repairs or reports what a test does."""
     node = new_node(vpc, "orphan")
     node.agent.kill()
     yield node
     node.discard()
 
 
-# MARK: nothing is wrong
+# MARK: a healthy node
 
 
 def test_a_healthy_node_shows_nothing(node: Node) -> None:
     status, answers = doctor(node, within=6)
     assert {name: answer["found"] for name, answer in answers.items() if answer["verdict"] in ("warning", "broken")} == {}
-    # The kubelet and the container's logs are not there.
+    # The kubelet and the container's logs do not exist here.
     assert {name for name, answer in answers.items() if answer["verdict"] != "ok"} <= {"pod-limit"}
     assert status == 0
 
@@ -120,7 +120,7 @@ def test_text_for_people(node: Node) -> None:
 
 
 def test_it_changes_nothing(vpc: Simulator, node: Node) -> None:
-    # Counters go on counting.
+    # Only counters may change.
     looks = [["ip", "-d", "link"], ["ip", "rule"], ["ip", "route", "show", "table", "all"], ["iptables", "-S"],
              ["iptables", "-t", "nat", "-S"], ["nft", "-s", "list", "ruleset"], ["ls", "-lR", "/etc/cni", "/opt/cni"],
              ["cat", paths.CHECKPOINT]]
@@ -143,7 +143,7 @@ def test_a_dead_agent_is_named_and_the_rest_is_looked_at(orphan: Node) -> None:
     assert answers["node-network"]["verdict"] == "ok" and answers["pod-return-path"]["verdict"] == "ok"
 
 
-# MARK: the host (no agent in the way)
+# MARK: the host (no agent running)
 
 
 @pytest.mark.parametrize("check, verdict, word, make, undo", [
@@ -261,7 +261,7 @@ def test_a_kubelet_that_takes_too_many_pods_is_named(orphan: Node) -> None:
         kubelet = orphan.instance.popen(
             ["bash", "-c", f"exec -a /usr/bin/kubelet bash -c 'read line' kubelet --max-pods={pods}"], stdin=subprocess.PIPE)
         try:
-            # Its first name: the shell that becomes it has the same words among its arguments.
+            # Wait for the new process name: the shell that execs it has the same words among its arguments.
             wait_for(lambda: open(f"/proc/{kubelet.pid}/cmdline", "rb").read().startswith(b"/usr/bin/kubelet\0"), "the kubelet's name")
             answer = doctor(orphan)[1]["pod-limit"]
             assert answer["verdict"] == verdict and f"{pods}" in answer["found"] and "29" in answer["found"], answer
@@ -285,7 +285,7 @@ def test_without_imds_the_rest_is_looked_at(vpc: Simulator, orphan: Node) -> Non
 
 
 def test_a_hop_limit_that_is_too_low_is_named(vpc: Simulator, make_node: Callable[..., Node]) -> None:
-    """From a pod, one hop further away than the node: the token's way back is too long."""
+    """A pod is one hop further away than the node, so the hop limit is too low for the token to come back."""
     node = make_node("hops", type="m5.large", subnet="b", hop_limit=1)
     node.agent.start()
     pod = node.add_pods(1)[0]
@@ -296,7 +296,7 @@ def test_a_hop_limit_that_is_too_low_is_named(vpc: Simulator, make_node: Callabl
     assert "HttpPutResponseHopLimit" in answer["found"] and "hop-limit" in answer["remedy"], answer
 
 
-# MARK: what the agent and EC2 tell
+# MARK: what the agent and EC2 report
 
 
 DENIED = ("CreateNetworkInterface", "DetachNetworkInterface", "DeleteNetworkInterface", "CreateTags")
@@ -330,7 +330,7 @@ def test_leaked_enis_are_named(vpc: Simulator, node: Node) -> None:
 
 @pytest.mark.timed
 def test_a_stopped_agent_is_named(node: Node) -> None:
-    """It holds its socket and says nothing: what a probe would see."""
+    """The stopped agent holds its socket and does not answer: a probe would see the same."""
     os.kill(node.agent.pid, signal.SIGSTOP)
     try:
         began = time.monotonic()
@@ -352,7 +352,7 @@ def test_throttling_and_growth_are_named(vpc: Simulator, make_node: Callable[...
         assert plugin.stdin is not None
         plugin.stdin.write(json.dumps(waiting.configuration()).encode())
         plugin.stdin.close()
-        # Both of one look: between two tries one is under way.
+        # Both verdicts must come from one run: between two tries a call is in flight.
         def held_back() -> bool:
             checks = doctor(node)[1]
             growth, throttling = checks["growth"], checks["throttling"]

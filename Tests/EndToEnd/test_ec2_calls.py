@@ -1,7 +1,7 @@
-"""What the agent asks of EC2, counted there: at its start, to grow, to shrink, and while nothing happens.
+"""The agent's EC2 calls, counted at EC2: at its start, when it grows, when it shrinks, and while nothing happens.
 
-An hour of idling takes half a minute: the agent's clock runs faster (programs/fast_clock.c scales its monotonic clocks and
-its timers; the calendar and EC2 stay as they are).
+An hour of idling takes half a minute: the agent's clock runs faster (programs/fast_clock.c scales its monotonic clocks
+and its timers; the calendar and EC2 keep real time).
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from harness.waiting import wait_for
 from simulator.client import Simulator
 
 GROWTH = {"CreateNetworkInterface", "AttachNetworkInterface", "ModifyNetworkInterfaceAttribute"}
-# Asked once and again after long: leaked ENIs, subnets. They do not grow with what a node does.
+# Called once and then at long intervals, for leaked ENIs and subnets. Their number does not grow with the node's activity.
 BACKGROUND = {"DescribeSubnets", "DescribeSecurityGroups"}
 
 
 @pytest.fixture
 def quiet_node(vpc: Simulator, make_node: Callable[..., Node]) -> Callable[..., Node]:
-    """A node whose agent runs and has come to rest; calls are counted from then on."""
+    """A node whose agent runs and is idle; calls are counted from then on."""
 
     def make(name: str, enis: int = 1, **environment: str) -> Node:
-        # A call's 600 s are of the agent's time: five real ones at 120 times the pace.
+        # A call's limit of 600 s is in the agent's time: five real seconds at 120 times the speed.
         node = make_node(name, type="m5.xlarge", subnet="a", fast_clock=True,
                          environment={"IP_COOLDOWN_PERIOD": "1", "VPC_CNI_ADD_TIMEOUT": "60", "HTTP_TIMEOUT": "600", **environment})
         node.agent.start()
         node.wait_quiet()
-        if enis > 1:  # an ENI holds 14, and as many are kept warm
+        if enis > 1:  # an ENI holds 14 addresses, and as many are kept warm
             node.add_pods((enis - 2) * 14 + 1, prefix="fill")
             wait_for(lambda: len(node.enis()) == enis, f"{enis} ENIs")
             node.wait_quiet()
@@ -46,7 +46,7 @@ def acts(node: Node) -> dict[str, int]:
 
 @pytest.mark.parametrize("enis", [1, 3])
 def test_start(vpc: Simulator, quiet_node: Callable[..., Node], enis: int) -> None:
-    """One listing, however many ENIs are there; what a new node lacks is asked for in one call."""
+    """One listing, however many ENIs there are; one call asks for everything that a new node lacks."""
     node = quiet_node(f"boot{enis}", enis)
     node.agent.stop()
     vpc.counts(reset=True)
@@ -62,13 +62,13 @@ def test_first_start(vpc: Simulator, make_node: Callable[..., Node]) -> None:
     vpc.counts(reset=True)
     node.agent.start()
     node.wait_quiet()
-    # The primary ENI is made by others, without the node's tags.
+    # Others create the primary ENI, without the node's tags.
     assert acts(node) == {"DescribeNetworkInterfaces": 1, "AssignPrivateIpAddresses": 1, "CreateTags": 1}, node.calls()
     assert sum(node.calls().values()) <= 4, node.calls()
 
 
 def test_one_more_eni(quiet_node: Callable[..., Node]) -> None:
-    """Three calls, none of them a describe."""
+    """Three calls, and no Describe call among them."""
     node = quiet_node("more")
     node.add_pods(1)
     wait_for(lambda: len(node.enis()) == 2, "a warm ENI", 20)
@@ -78,7 +78,7 @@ def test_one_more_eni(quiet_node: Callable[..., Node]) -> None:
 
 
 def test_thirty_pods_at_once(vpc: Simulator, quiet_node: Callable[..., Node]) -> None:
-    """An m5.xlarge's ENI holds 14 pods: 30 and one warm ENI fill its four ENIs, of which three are new, at three calls each."""
+    """An m5.xlarge's ENI holds 14 pods: 30 and one warm ENI fill its four ENIs. Three are new and take three calls each."""
     node = quiet_node("burst")
     pods = node.add_pods(30, at_once=30)
     wait_for(lambda: len(node.enis()) == 4, "a warm ENI")
@@ -89,9 +89,9 @@ def test_thirty_pods_at_once(vpc: Simulator, quiet_node: Callable[..., Node]) ->
 
 
 def test_thirty_pods_at_once_on_an_empty_pool(vpc: Simulator, quiet_node: Callable[..., Node]) -> None:
-    """One warm address, and EC2 takes a second for each call: what waits meanwhile is asked for together.
+    """The pool has one warm address, and EC2 takes a second for each call: requests that wait meanwhile go out together.
 
-    31 addresses are the primary ENI filled up and two more ENIs: seven calls at the least.
+    31 addresses need the filled primary ENI and two more ENIs: at least seven calls.
     """
     node = quiet_node("thirty", WARM_IP_TARGET="1", MINIMUM_IP_TARGET="1")
     assert node.shape() == [(1, 0)]
@@ -111,7 +111,8 @@ def test_thirty_pods_at_once_on_an_empty_pool(vpc: Simulator, quiet_node: Callab
 
 
 def test_shrink(vpc: Simulator, quiet_node: Callable[..., Node]) -> None:
-    """Addresses go in one call for each ENI a round, of which two do for all that became idle together; an ENI in two."""
+    """Addresses are unassigned in one call per ENI and round, and two rounds are enough for all that became idle
+    together; an ENI takes two calls."""
     node = quiet_node("less", WARM_IP_TARGET="2", MINIMUM_IP_TARGET="2")
     pods = node.add_pods(20)
     node.wait_quiet()

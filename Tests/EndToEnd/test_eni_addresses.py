@@ -1,5 +1,5 @@
-"""A secondary ENI's own address, which no pod has: what the node sends from it and answers to it goes by that ENI; and nothing
-goes by another one while the ENI's link is down."""
+"""A secondary ENI's primary address, which no pod has: packets that the node sends from it and the answers to it use that
+ENI. While an ENI's link is down, its packets use no other ENI."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def own_address(node: Node, index: int) -> str:
 
 @pytest.mark.parametrize("form", ["nft", "legacy", "without-iptables"])
 def test_the_node_sends_from_an_enis_own_address(vpc: Simulator, make_node: Callable[..., Node], form: str) -> None:
-    """A program that binds to the address is known by it outside. Translated to the primary ENI's, its packets would leave by
-    an ENI that does not own their source."""
+    """The outside sees the address to which a program binds. If SNAT changed it to the primary ENI's address, the packets
+    would leave by an ENI that does not own their source."""
     node = make_node(type="t3.small")
     firewall.hide_iptables(node) if form == "without-iptables" else kube_proxy.hint(node, form)
     node.agent.start()
@@ -41,8 +41,8 @@ def test_the_node_sends_from_an_enis_own_address(vpc: Simulator, make_node: Call
 
 @pytest.mark.parametrize("scheme", ["constant", "per-pod"])
 def test_nothing_goes_by_another_eni_while_a_link_is_down(vpc: Simulator, make_node: Callable[..., Node], scheme: str) -> None:
-    """Without a route of its own the table would be passed over, and the packets leave by the primary ENI: the VPC drops them,
-    and the pod waits. It is told that there is no way, until the link is up again."""
+    """Without a route of its own, the ENI's table would be skipped, and the packets would leave by the primary ENI: the
+    VPC would drop them, and the pod would wait. Instead the pod gets "unreachable" until the link is up again."""
     node = make_node(type="t3.small", environment={"VPC_CNI_POD_RULES": scheme})
     other = make_node("n2", type="t3.small")
     node.agent.start()
@@ -60,7 +60,7 @@ def test_nothing_goes_by_another_eni_while_a_link_is_down(vpc: Simulator, make_n
 
 
 def test_an_address_finds_its_new_eni(vpc: Simulator, make_node: Callable[..., Node]) -> None:
-    """An ENI goes while no agent runs, and another one gets its address: what is left of the first does not stand in its way."""
+    """An ENI goes while no agent runs, and another ENI gets its address: leftovers of the first do not get in the way."""
     node = make_node(type="t3.small")
     node.agent.start()
     node.add_pods(5)

@@ -1,4 +1,4 @@
-"""ENIs that others made or took away, and what the agent's own carry."""
+"""ENIs that others attached or detached, and the tags and attributes of the agent's own ENIs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def actions(vpc: Simulator) -> dict[str, int]:
 
 
 def interfaces(vpc: Simulator, node: Node) -> list[dict[str, Any]]:
-    """As EC2 describes them, by device index."""
+    """The node's ENIs as EC2 describes them, by device index."""
     found = vpc.ec2().describe_network_interfaces(
         Filters=[{"Name": "attachment.instance-id", "Values": [node.instance.instance_id]}])["NetworkInterfaces"]
     return sorted(found, key=lambda each: each["Attachment"]["DeviceIndex"])
@@ -33,7 +33,7 @@ def tags(interface: dict[str, Any]) -> dict[str, str]:
 
 
 def attach_foreign(vpc: Simulator, node: Node, addresses: int = 3, device: int = 1, **extra: str) -> str:
-    """An ENI made by somebody else, attached to the node. Returns its id."""
+    """Attaches an ENI of somebody else to the node. Returns its id."""
     ec2 = vpc.ec2()
     primary = interfaces(vpc, node)[0]
     made = ec2.create_network_interface(
@@ -67,7 +67,7 @@ def test_one_more_eni_is_three_calls(vpc: Simulator, make_node: Callable[..., No
 
 @pytest.mark.parametrize("action", ["AttachNetworkInterface", "ModifyNetworkInterfaceAttribute"])
 def test_throttled_halfway_makes_one_eni(vpc: Simulator, make_node: Callable[..., Node], action: str) -> None:
-    """An ENI that was made is attached when EC2 allows it, not deleted and made again."""
+    """The agent attaches a created ENI once EC2 allows it; it does not delete it and create another one."""
     node = make_node(f"busy-{action[:3].lower()}", type="m5.large", subnet="a", environment={"MAX_ENI": "2"})
     vpc.counts(reset=True)
     vpc.fault(action, code="RequestLimitExceeded", http=503, times=3, when="before")
@@ -118,13 +118,13 @@ def test_unmanaged_eni_is_left_alone(vpc: Simulator, make_node: Callable[..., No
     assert not theirs & {pod.address for pod in pods}
     after = next(each for each in interfaces(vpc, node) if each["NetworkInterfaceId"] == eni)
     assert tags(after) == extra and {each["PrivateIpAddress"] for each in after["PrivateIpAddresses"]} == theirs
-    # m5.large takes three ENIs: one is the primary's, one is taken.
+    # An m5.large takes three ENIs: one is the primary ENI, another one is already attached.
     assert len(interfaces(vpc, node)) == 3
 
 
 def test_what_changes_behind_the_agents_back(vpc: Simulator, make_node: Callable[..., Node]) -> None:
-    """Seen within about a minute: an address that came is used, one that went with its pod stays accounted, a foreign
-    ENI is adopted. One look, a question or two to EC2."""
+    """The agent sees each change within about a minute: it uses a new address, still accounts for an address that was
+    removed under its pod, and adopts a foreign ENI. It makes one or two EC2 calls each time that it looks."""
     node = make_node("behind", type="m5.large", subnet="a",
                      environment={"WARM_ENI_TARGET": "0", "WARM_IP_TARGET": "1", "MINIMUM_IP_TARGET": "4"}, fast_clock=True)
     node.agent.start()
@@ -144,8 +144,8 @@ def test_what_changes_behind_the_agents_back(vpc: Simulator, make_node: Callable
 
 
 def test_eni_of_another_vpc_is_left_alone(vpc: Simulator, make_node: Callable[..., Node]) -> None:
-    """EC2 attaches ENIs of other VPCs; their addresses are of networks where neither the cluster nor its pods are. The
-    simulator has one VPC, so the answers of EC2 and IMDS are given another one here."""
+    """EC2 can attach ENIs of other VPCs; their addresses belong to networks that contain neither the cluster nor its
+    pods. The simulator has one VPC, so the test puts another VPC into the answers of EC2 and IMDS."""
     node = make_node("foreign", type="m5.xlarge", subnet="a")
     eni = attach_foreign(vpc, node)
     other = "vpc-0fedcba9876543210"
@@ -166,7 +166,7 @@ def test_eni_of_another_vpc_is_left_alone(vpc: Simulator, make_node: Callable[..
 
 
 def test_enis_of_other_cards_do_not_count(vpc: Simulator, make_node: Callable[..., Node]) -> None:
-    """A p5 with an ENI on each of three more network cards: card 0 takes two of its own, and pods are on both."""
+    """A p5 has an ENI on each of three more network cards: card 0 takes two ENIs of its own, and pods are on both."""
     node = make_node("cards", type="p5.48xlarge", subnet="a", environment={"WARM_IP_TARGET": "1", "MINIMUM_IP_TARGET": "1"})
     ec2 = vpc.ec2()
     for card in (1, 2, 3):

@@ -1,4 +1,4 @@
-"""What a start finds is not what one listing says: stale, incomplete, or of IMDS alone."""
+"""A start does not trust a single listing: it may be stale, incomplete, or from IMDS only."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def without_prefix(body: str, prefix: str) -> str:
 
 @pytest.fixture
 def busy(vpc: Simulator, make_node: Callable[..., Node]) -> tuple[Node, dict[str, Any], str, list[Pod], Pod]:
-    """A node with pods on a secondary ENI; that ENI, one prefix of it, the pods in the prefix, and a pod elsewhere."""
+    """A node with pods on a secondary ENI; that ENI, one of its prefixes, the pods in the prefix, and a pod elsewhere."""
     other = make_node("other", type="m5.large", subnet="a")
     other.agent.start()
     far = other.pod("far").add()
@@ -45,7 +45,7 @@ def busy(vpc: Simulator, make_node: Callable[..., Node]) -> tuple[Node, dict[str
 
 
 def assert_never_cut(node: Node, pods: list[Pod], far: Pod, settled: Callable[[], Any]) -> None:
-    """Every echo is answered until the agent has settled the question, and after."""
+    """Every echo is answered until the agent has resolved the question, and afterwards."""
     looks = 0
 
     def look() -> bool:
@@ -89,7 +89,7 @@ def test_an_incomplete_imds_cuts_nobody_off_while_ec2_is_silent(vpc: Simulator, 
 
 
 def test_a_listing_without_the_primary_eni_makes_no_other(vpc: Simulator, make_node: Callable[..., Node]) -> None:
-    """A fresh instance that EC2 does not list yet: IMDS knows its primary ENI, and pods get its addresses."""
+    """EC2 does not list a fresh instance's ENIs yet: IMDS knows the primary ENI, and pods get its addresses."""
     node = make_node("fresh", type="m5.large", subnet="a", environment={"WARM_IP_TARGET": "1", "MINIMUM_IP_TARGET": "1"})
     empty = re.sub(r"<networkInterfaceSet>.*</networkInterfaceSet>", "<networkInterfaceSet></networkInterfaceSet>",
                    listing(vpc, node), flags=re.S)
@@ -101,7 +101,8 @@ def test_a_listing_without_the_primary_eni_makes_no_other(vpc: Simulator, make_n
 
 
 def test_an_excluded_eni_is_left_alone_while_ec2_is_silent(vpc: Simulator, make_node: Callable[..., Node]) -> None:
-    """IMDS knows no tags: an ENI that nothing on the node vouches for takes a place, and nothing else of it is used."""
+    """IMDS knows no tags: an ENI that nothing on the node vouches for counts towards the ENI limit, and
+    the agent uses nothing else of it."""
     ec2, node = vpc.ec2(), make_node("tagged", type="m5.large", subnet="a")
     subnet = next(each["subnet_id"] for each in vpc.ask("subnets") if each["name"] == "a")
     eni = ec2.create_network_interface(SubnetId=subnet, Description="etcd", TagSpecifications=[
@@ -123,7 +124,7 @@ def test_an_excluded_eni_is_left_alone_while_ec2_is_silent(vpc: Simulator, make_
 
 
 def test_a_start_waits_for_ec2_or_imds_to_list(vpc: Simulator, make_node: Callable[..., Node]) -> None:
-    """EC2 is silent and IMDS fails for a moment: the agent asks both again, and does not end."""
+    """EC2 does not answer and IMDS fails for a moment: the agent asks both again and does not exit."""
     node = make_node("patient", type="m5.large", subnet="a")
     vpc.fault("DescribeNetworkInterfaces", times=-1, caller="patient", **THROTTLED)
     vpc.fault("imds:/latest/meta-data/network/interfaces/macs/", times=-1, http=500, message="busy", caller="patient")

@@ -1,4 +1,4 @@
-"""The main job: pods get addresses of the VPC and every flow of an IPv4 node passes, judged by the VPC's source check."""
+"""The main job: pods get VPC addresses and every flow of an IPv4 node passes. The VPC's source check is the judge."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from simulator.fabric import INTERNET_ADDRESS as INTERNET
 
 @pytest.fixture
 def two_nodes(make_node: Callable[..., Node]) -> tuple[Node, Node]:
-    """m5.large: nine pod addresses an ENI, so twelve pods need a second one."""
+    """m5.large: nine pod addresses per ENI, so twelve pods need a second one."""
     nodes = (make_node("flow-a", type="m5.large", subnet="a"), make_node("flow-b", type="m5.large", subnet="b"))
     for node in nodes:
         node.agent.start()
@@ -63,7 +63,7 @@ def test_internet_sees_the_primary_address(vpc: Simulator, two_nodes: tuple[Node
 def test_rules_do_not_grow_with_pods(two_nodes: tuple[Node, Node]) -> None:
     here = two_nodes[0]
     here.add_pods(12, prefix="few")
-    # The warm third ENI, the last that an m5.large can have, comes a second later with rules of its own.
+    # The warm third ENI, the last that an m5.large can have, arrives a second later with rules of its own.
     wait_for(lambda: len(here.agent_rules()) == 2, "all three ENIs wired", 20)
     before = here.rules()
     here.add_pods(6, prefix="more")

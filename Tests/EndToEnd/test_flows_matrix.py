@@ -1,6 +1,6 @@
-"""Every flow of an IPv4 node, TCP and UDP, on each firewall, with and without SNAT of our own: which address the other
-side sees, and by which ENI each packet leaves. The nodes start with the strict reverse-path check, and the VPC drops
-what an ENI does not own."""
+"""Every flow of an IPv4 node, TCP and UDP, on each firewall, with and without SNAT by the agent: which address the other
+side sees, and by which ENI each packet leaves. The nodes start with strict reverse-path filtering, and the VPC drops
+packets from an ENI that does not own their source."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from simulator.client import Instance, Simulator
 from simulator.fabric import INTERNET_ADDRESS as INTERNET
 
 PODS = 8  # a t3.small has three ENIs for three pods each
-# A NAT gateway, so that the internet is reached from pods' addresses too.
+# With a NAT gateway, pods' own addresses reach the internet too.
 SIMULATOR = {"nat_gateway": True}
-# Without iptables: the node has none, kube-proxy uses nftables, and so must the agent for everything.
+# Without iptables: the node has none, kube-proxy uses nftables, and the agent must use nftables for everything.
 FORMS = (*kube_proxy.FORMS, "without-iptables")
 CASES = [(form, external) for form in FORMS for external in (False, True)]
 
@@ -33,7 +33,7 @@ def rig_name(case: tuple[str, bool]) -> str:
 
 @dataclass
 class Rig:
-    """Two nodes with pods on three ENIs each, and an instance without any of this."""
+    """Two nodes with pods on three ENIs each, and an instance without agent and pods."""
 
     vpc: Simulator
     here: Node
@@ -49,16 +49,16 @@ class Rig:
         self.traffic = Traffic(self.vpc)
 
     def on(self, node: Node, index: int) -> list[Pod]:
-        """The node's pods on the ENI of that device index."""
+        """The node's pods on the ENI with this device index."""
         return [pod for pod in node.pods if device_index(node, pod) == index]
 
-    # MARK: what a packet's way is
+    # MARK: the path of a packet
 
     def leg(self, node: Node, index: int, source: str, destination: str) -> Leg:
         return node.name, index, source, destination
 
     def pod_leg(self, pod: Pod, destination: str) -> Leg:
-        """A packet of a pod with the pod's own address, by the ENI that owns it."""
+        """A packet of a pod that leaves with the pod's own address by the ENI that owns the address."""
         node = self.here if pod in self.here.pods else self.there
         return node.name, device_index(node, pod), pod.address, destination
 
@@ -68,7 +68,7 @@ class Rig:
         self.flows.append(Flow(name, Place.of(source), target, peer, None if legs is None else frozenset(legs), **more))
 
     def service(self, endpoint: Pod, **more: bool) -> Service:
-        """A service whose port, and node port, is the one that the next flow gets."""
+        """A service with the port and node port that the next flow gets."""
         port = SERVICE_PORTS[0] + len(self.flows)
         service = Service(f"s{len(self.flows)}", f"172.20.0.{len(self.services) + 1}", port, endpoint.address,
                           node_port=port, **more)
@@ -97,7 +97,7 @@ def start(vpc: Simulator, make_node: Callable[..., Node], case: tuple[str, bool]
 
 @contextmanager
 def serving(rig: Rig) -> Iterator[None]:
-    """Servers everywhere, kube-proxy's rules, and the fabric's eyes."""
+    """Servers everywhere, kube-proxy's rules, and the recording of packets in the fabric."""
     with ExitStack() as stack:
         pods = [Place.of(pod) for node in (rig.here, rig.there) for pod in node.pods]
         stack.enter_context(rig.traffic.servers(
@@ -170,7 +170,7 @@ def add_service_flows(rig: Rig) -> None:
         their = there.instance.address
         rig.add("pod to the other node's NodePort", pod, their, their,
                 [rig.pod_leg(pod, their), rig.leg(there, 0, their, pod.address)], is_service=True)
-    if rig.form.startswith("iptables"):  # kube-proxy with nftables serves the node's primary address alone
+    if rig.form.startswith("iptables"):  # kube-proxy with nftables serves only the node's primary address
         add_node_ports_of_a_secondary_eni(rig)
     rig.service(remote)
     rig.add("NodePort to a remote pod", rig.client, own, own,
@@ -180,7 +180,7 @@ def add_service_flows(rig: Rig) -> None:
 
 
 def add_node_ports_of_a_secondary_eni(rig: Rig) -> None:
-    """What answers leaves by the ENI whose address was asked, on whatever ENI the pod is."""
+    """Replies leave by the ENI whose address the client used, whichever ENI the pod is on."""
     here, there, client, own = rig.here, rig.there, rig.client.address, rig.here.instance.address
     asked_at = next(eni["addresses"][0] for eni in here.enis() if eni["index"] == 1)
     ways = [(rig.client.name, 0, client, asked_at), rig.leg(here, 1, asked_at, client)]
@@ -202,7 +202,7 @@ def rig(request: pytest.FixtureRequest, vpc: Simulator, make_node: Callable[...,
 
 
 def test_flows(rig: Rig) -> None:
-    """All of them, then the rarer ones on the same nodes."""
+    """All common flows, then the rarer ones on the same nodes."""
     add_service_flows(rig)
     add_pod_flows(rig)
     with serving(rig):
@@ -213,7 +213,7 @@ def test_flows(rig: Rig) -> None:
 
 
 def with_a_foreign_mark(rig: Rig) -> None:
-    """Something before us marks every packet that comes in, with bits that are not ours."""
+    """A rule that runs before the agent's marks every incoming packet, with bits that the agent does not use."""
     rig.traffic.forget()
     for node in (rig.here, rig.there):
         node.instance.run(["nft", "table ip others { chain before { type filter hook prerouting priority -300; "
@@ -224,7 +224,7 @@ def with_a_foreign_mark(rig: Rig) -> None:
 
 
 def with_a_narrow_path(rig: Rig) -> None:
-    """Jumbo frames within the VPC, 1,500 bytes beyond a router: what is too large is told, to whom it must be."""
+    """Jumbo frames within the VPC, 1,500 bytes beyond a router: the sender of a packet that is too large is told."""
     rig.traffic.forget()
     pods = [rig.on(rig.here, index)[-1] for index in range(3)]
     flows = rig.flows
@@ -244,7 +244,7 @@ def with_a_narrow_path(rig: Rig) -> None:
 
 
 def narrow(rig: Rig, pods: list[Pod]) -> None:
-    """In the fabric every way to these pods, to the node and to the internet takes 1,500 bytes."""
+    """Sets the MTU of all routes in the fabric to these pods, to the node and to the internet to 1,500 bytes."""
     addresses = [pod.address for pod in pods] + [rig.here.instance.address, INTERNET]
     for address in addresses:
         shown = rig.vpc.run_in("@fabric", ["ip", "route", "get", address], capture_output=True, text=True, check=True).stdout.split()
@@ -254,14 +254,14 @@ def narrow(rig: Rig, pods: list[Pod]) -> None:
 
 
 def refused_for_size(rig: Rig) -> int:
-    """Packets that the fabric could not pass on in one piece: Ip FragFails."""
+    """Packets that the fabric could not forward without fragmenting them: Ip FragFails."""
     lines = [line.split() for line in rig.vpc.run_in("@fabric", ["cat", "/proc/net/snmp"], capture_output=True, text=True,
                                                      check=True).stdout.splitlines() if line.startswith("Ip:")]
     return int(lines[1][lines[0].index("FragFails")])
 
 
 def with_a_refusal(rig: Rig) -> None:
-    """The node answers in a pod's name: a reset, by the pod's ENI; and in its own: a destination unreachable."""
+    """The node answers in a pod's name with a reset, by the pod's ENI, and in its own name with a destination unreachable."""
     rig.traffic.forget()
     flows = rig.flows
     rig.flows = []
@@ -284,7 +284,7 @@ PORT_OF_REFUSAL = 900
 
 
 def refuse(rig: Rig, address: str, port: int) -> None:
-    """The node forwards nothing to this port, and says so as a network policy does."""
+    """The node rejects forwarded packets to this port, as a network policy does."""
     if rig.form == "iptables-legacy":
         for protocol, answer in (("tcp", "tcp-reset"), ("udp", "icmp-port-unreachable")):
             rig.here.instance.run(["iptables-legacy", "-w", "-I", "FORWARD", "-p", protocol, "-d", address, "--dport", str(port),
@@ -296,7 +296,7 @@ def refuse(rig: Rig, address: str, port: int) -> None:
 
 
 def test_without_rule_1024_the_vpc_drops_a_node_ports_replies(vpc: Simulator, make_node: Callable[..., Node]) -> None:
-    """The rule is what makes them leave by the primary ENI: taken away, they leave by the pod's."""
+    """The rule makes the replies leave by the primary ENI: without it, they leave by the pod's ENI."""
     rig = start(vpc, make_node, ("iptables-nft", False))
     pod = rig.on(rig.here, 1)[0]
     own, client = rig.here.instance.address, rig.client.address

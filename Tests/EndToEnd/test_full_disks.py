@@ -1,4 +1,4 @@
-"""Disks that are full: the checkpoint's, where nothing may be given out that is not written down, and the logs'."""
+"""Full disks: the checkpoint's disk, where no address may be assigned without being recorded, and the logs' disk."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_a_full_disk_gives_nothing_out_and_takes_everything_back(make_node: Call
     wait_for(lambda: node.pod_routes() == [kept.address], "the pod that was deleted is gone")
     assert node.instance.run(["ls", STATE]).stdout.split() == ["filler", "ipam.json", "ipamd.sock"]
 
-    # What a restart finds is the last that was written: it knows of the deleted pod still, and judges by its veth.
+    # A restart finds the last checkpoint that was written: it still has the deleted pod, and looks for its veth.
     node.agent.kill()
     node.agent.start()
     with pytest.raises(PluginFailure):
@@ -71,10 +71,10 @@ def test_a_full_disk_of_logs_keeps_nobody_from_starting(make_node: Callable[...,
     node.agent.start()
     pod = node.add_pods(1)[0]
     fill(node, LOGS)
-    for _ in range(16):  # until the page that the log ends in is full too, in the middle of a line
+    for _ in range(16):  # until the last page of the log is full too, in the middle of a line
         pod.check()
         assert pod.delete() is None
-        # The host's side goes behind DEL's answer, and its other end with it.
+        # The agent removes the host's end after it has answered DEL, and the other end disappears with it.
         wait_for(lambda: pod.exec(["ip", "link", "show", "eth0"], check=False).returncode != 0, "the interface gone")
         assert pod.add()
     make_room(node, LOGS)
@@ -88,8 +88,8 @@ def test_a_full_disk_of_logs_keeps_nobody_from_starting(make_node: Callable[...,
 
 
 def test_a_log_that_takes_nothing_delays_nobody(make_node: Callable[..., Node]) -> None:
-    """The agent's log goes to a pipe that nobody reads. Its lines wait on a thread of their own, and are dropped beyond a
-    bound: pods come and go as ever, and the agent ends in time."""
+    """The agent's log goes to a pipe that nobody reads. Its lines queue on a thread of their own, and are dropped above a
+    limit: pods start and stop as usual, and the agent exits in time."""
     node = make_node("mute", type="m5.large", subnet="a", environment={"AWS_VPC_K8S_CNI_LOG_FILE": "stdout"})
     reader, writer = os.pipe()
     fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
@@ -100,7 +100,7 @@ def test_a_log_that_takes_nothing_delays_nobody(make_node: Callable[..., Node]) 
             node.add_pods(4)
             node.delete_pods()
         node.wait_clean()
-        # The pipe is full, so that whoever wrote to it would stand still.
+        # The pipe is full, so any thread that wrote to it would block.
         assert not select.select([], [writer], [], 0)[1]
         assert node.agent.stop() == 0
     finally:

@@ -1,4 +1,4 @@
-"""Growth under demand: pods that wait for it, what a pod's event says where it cannot be, and a mode that changes."""
+"""Growth on demand: pods that wait for it, a pod's event when growth is impossible, and a changed mode."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from harness.waiting import wait_for
 from simulator.client import Simulator
 from simulator.patience import patient
 
-# Small subnets, in zone a, that a test can fill; the last is tagged for pods.
+# Small subnets in zone a that a test can fill; the last one is tagged for pods.
 SIMULATOR = {"subnet": ["a=192.168.64.0/19@a", "b=192.168.96.0/19@b", "tiny=192.168.128.0/27@a", "broken=192.168.129.0/25@a"]}
 SENTENCE = "add cmd: failed to assign an IP address to container"
-# An ADD without hope is refused long before the wait that one with hope is given. On a machine ten times slower, too.
+# An ADD that cannot succeed is refused long before an ADD that can succeed times out, also on a machine ten times slower.
 AT_ONCE = patient(10.0)
 WAIT = {"VPC_CNI_ADD_TIMEOUT": "30"}
 PREFIXES = {"ENABLE_PREFIX_DELEGATION": "true", "WARM_PREFIX_TARGET": "1"}
@@ -26,7 +26,7 @@ PREFIXES = {"ENABLE_PREFIX_DELEGATION": "true", "WARM_PREFIX_TARGET": "1"}
 
 @pytest.fixture
 def full(vpc: Simulator) -> Iterator[Callable[..., None]]:
-    """Someone else takes a subnet's addresses, or one in every free /28; given back at the end."""
+    """Someone else takes all addresses of a subnet, or one in every free /28; they are given back at the end."""
     touched: list[str] = []
 
     def fill(subnet: str, leave: int = 0, fragment: bool = False) -> None:
@@ -49,7 +49,7 @@ def deny(vpc: Simulator) -> Iterator[Callable[[str], None]]:
 
 
 def refusal(node: Node, name: str) -> str:
-    """What the event of a pod that gets no address says; it must say so at once."""
+    """The text in the event of a pod that gets no address; the refusal must come at once."""
     pod = node.pod(name)
     began = time.monotonic()
     with pytest.raises(PluginFailure) as failure:
@@ -61,7 +61,7 @@ def refusal(node: Node, name: str) -> str:
 
 
 def fill_up(node: Node, most: int = 64) -> str:
-    """Pods, one after the other, until one is refused; returns what its event says."""
+    """Adds pods one after the other until one is refused; returns the text in its event."""
     for number in range(most):
         pod = node.pod(f"{node.name}-fill-{number}")
         began = time.monotonic()
@@ -80,7 +80,7 @@ def fill_up(node: Node, most: int = 64) -> str:
 
 @pytest.mark.parametrize("slow", [0.0, 2.0])
 def test_eight_pods_at_once(vpc: Simulator, make_node: Callable[..., Node], slow: float) -> None:
-    """WARM_IP_TARGET=3 on an m5.large: three find an address, five wait for growth, none fails."""
+    """WARM_IP_TARGET=3 on an m5.large: three pods find an address, five wait for growth, none fails."""
     node = make_node("eight", type="m5.large", subnet="a", environment={"WARM_IP_TARGET": "3"})
     node.agent.start()
     node.wait_quiet()
@@ -99,7 +99,7 @@ def test_eight_pods_at_once(vpc: Simulator, make_node: Callable[..., Node], slow
 
 
 def test_minimum_alone_starves_nobody(vpc: Simulator, make_node: Callable[..., Node]) -> None:
-    """MINIMUM_IP_TARGET without WARM_IP_TARGET: the existing system stops at the minimum whatever pods wait."""
+    """MINIMUM_IP_TARGET without WARM_IP_TARGET: amazon-vpc-cni-k8s stops at the minimum even if pods wait."""
     node = make_node("minimum", type="m5.large", subnet="a", environment={"MINIMUM_IP_TARGET": "5", "WARM_IP_TARGET": "0"})
     node.agent.start()
     pods = node.add_pods(16, at_once=16)
@@ -108,7 +108,7 @@ def test_minimum_alone_starves_nobody(vpc: Simulator, make_node: Callable[..., N
     assert_talk(vpc, pods[::4])
 
 
-# MARK: growth that cannot be
+# MARK: growth that is impossible
 
 
 def test_the_limit_of_enis_is_named(make_node: Callable[..., Node]) -> None:
@@ -122,7 +122,7 @@ def test_the_limit_of_enis_is_named(make_node: Callable[..., Node]) -> None:
 def test_a_full_subnet_is_named(
     vpc: Simulator, make_node: Callable[..., Node], full: Callable[..., None]
 ) -> None:
-    """Every address that the subnet had left is used first; when it has room again, pods get it."""
+    """Pods first use every address that the subnet had left; when the subnet has room again, pods get addresses."""
     node = make_node("fullsub", type="m5.large", subnet="tiny", fast_clock=True, environment={**WAIT, "WARM_IP_TARGET": "1"})
     full("tiny", leave=4)
     node.agent.start()
@@ -132,7 +132,7 @@ def test_a_full_subnet_is_named(
     again = refusal(node, "again")
     assert "full" in again, again
     vpc.ask("subnet.free", subnet="tiny")
-    with node.hurry():  # the subnet is left alone for two minutes
+    with node.hurry():  # the agent does not use the full subnet for two minutes
         wait_for(lambda: sum(count for count, _ in node.shape()) > 4, "growth once the subnet has room", 60)
     node.wait_quiet()
     node.add_pods(1, prefix="later")
@@ -147,7 +147,7 @@ def test_a_full_subnet_is_named(
 def test_a_missing_permission_is_named(
     vpc: Simulator, make_node: Callable[..., Node], deny: Callable[[str], None], action: str, named: str
 ) -> None:
-    # The primary ENI has nothing to grow by where creating and attaching are looked at.
+    # In the cases of CreateNetworkInterface and AttachNetworkInterface, the primary ENI cannot grow.
     targets = {"WARM_IP_TARGET": "1", "MAX_ENI": "1"} if action.startswith("Assign") else {}
     node = make_node("denied", type="t3.small", subnet="a", environment={**WAIT, **targets})
     node.agent.start()
@@ -164,7 +164,7 @@ def test_a_missing_permission_is_named(
 def test_no_free_prefix_falls_back_and_returns(
     vpc: Simulator, make_node: Callable[..., Node], full: Callable[..., None]
 ) -> None:
-    """A subnet without a free /28 gives single addresses; no pod fails. Ten minutes later prefixes are tried again."""
+    """Without a free /28 in the subnet, pods get single addresses and none fails. Ten minutes later prefixes are retried."""
     node = make_node("fragment", type="m5.large", subnet="broken", fast_clock=True, environment={**WAIT, **PREFIXES})
     full("broken", fragment=True)
     node.agent.start()
@@ -203,7 +203,7 @@ def test_subnets_cannot_be_described(
 
 @pytest.mark.parametrize("to_prefixes", [True, False], ids=["to prefixes", "to addresses"])
 def test_mode_switch_with_pods(vpc: Simulator, make_node: Callable[..., Node], to_prefixes: bool) -> None:
-    """Pods keep their addresses, new ones get the other kind; what is left of the old kind goes once it is idle."""
+    """Pods keep their addresses, new pods get the other kind; what is left of the old kind is released once idle."""
     before, after = ({}, PREFIXES) if to_prefixes else (PREFIXES, {"ENABLE_PREFIX_DELEGATION": "false"})
     environment: dict[str, Any] = {"IP_COOLDOWN_PERIOD": "1", "VPC_CNI_ADD_TIMEOUT": "60"}
     node = make_node("switch", type="m5.large", subnet="a", fast_clock=True, environment={**environment, **before})

@@ -1,4 +1,4 @@
-"""The node's own rules: where they stand and what moves them, the settings that shape them, and what is in their way."""
+"""The node's own rules: where they are, what moves them, which settings change them, and what gets in their way."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SIMULATOR = {"nat_gateway": True}
 
 
 def with_pods(node: Node) -> Pod:
-    """Starts the agent if it does not run; the pod is on a secondary ENI."""
+    """Starts the agent if it does not run; the returned pod is on a secondary ENI."""
     if node.agent.process is None:
         node.agent.start()
     node.add_pods(5)  # a t3.small's primary ENI holds three
@@ -28,14 +28,14 @@ def with_pods(node: Node) -> Pod:
 
 
 def seen_outside(vpc: Simulator, pod: Pod) -> set[str]:
-    """The addresses by which the internet knows the pod."""
+    """The pod's addresses as the internet sees them."""
     vpc.internet(reset=True)
     assert pod.ping(INTERNET), "no way to the internet"
     return set(wait_for(lambda: vpc.internet()["sources"], "the internet's log"))
 
 
 def test_rules_follow_kubelet(vpc: Simulator, make_node: Callable[..., Node]) -> None:
-    """Kubelet shows minutes after the agent's start which iptables it uses: the rules move there, and leave no trace."""
+    """Kubelet shows minutes after the agent's start which iptables it uses: the rules move to that one and leave no trace."""
     node = make_node(type="t3.small", fast_clock=True)
     pod = with_pods(node)
     assert firewall.holders(node) == {"nft", "aws-cni"}
@@ -54,8 +54,8 @@ def test_rules_follow_kubelet(vpc: Simulator, make_node: Callable[..., Node]) ->
 
 
 def test_a_held_xtables_lock_does_not_keep_the_node_from_starting(vpc: Simulator, make_node: Callable[..., Node]) -> None:
-    """Somebody holds the lock for 20 s: the agent is ready long before, pods reach the outside meanwhile through
-    nftables, and the rules stand where they belong soon after the lock is free."""
+    """Somebody holds the lock for 20 s: the agent is ready long before that, pods meanwhile reach the outside through
+    nftables, and the rules are in their final place soon after the lock is released."""
     node = make_node(type="t3.small")
     kube_proxy.hint(node, "legacy")
     began = time.monotonic()
@@ -74,7 +74,7 @@ def test_a_held_xtables_lock_does_not_keep_the_node_from_starting(vpc: Simulator
 
 
 def test_a_node_without_iptables(vpc: Simulator, make_node: Callable[..., Node]) -> None:
-    """nftables holds everything, the log and a metric say so, and an iptables that comes later takes over."""
+    """nftables holds all rules, the log and a metric say so, and an iptables that is installed later takes over."""
     node = make_node(type="t3.small", fast_clock=True)
     firewall.hide_iptables(node)
     pod = with_pods(node)
@@ -91,8 +91,8 @@ def test_a_node_without_iptables(vpc: Simulator, make_node: Callable[..., Node])
 
 
 def test_nftables_that_refuses_everything(vpc: Simulator, make_node: Callable[..., Node]) -> None:
-    """As a kernel whose nf_tables has no ip family does. Here another program owns every table, and the kernel refuses all
-    changes of others. The agent serves all the same: by a pair of rules for each pod, and by iptables-legacy."""
+    """A kernel whose nf_tables has no ip family behaves like this. Here another program owns every table, and the kernel
+    refuses all changes by others. The agent still serves: by a pair of rules for each pod, and by iptables-legacy."""
     node = make_node(type="t3.small")
     owner = node.instance.popen(["nft", "-i"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
     tables = ["nat", "mangle", "vpc-cni", "aws-cni", "vpc-cni-host"]
@@ -151,7 +151,7 @@ def test_settings_are_switched_between_restarts(vpc: Simulator, make_node: Calla
 
 @pytest.mark.parametrize("scheme", ["constant", "per-pod"])
 def test_external_services_are_reached_by_main(make_node: Callable[..., Node], scheme: str) -> None:
-    """A service behind another interface of the node: pods on secondary ENIs reach it by table main."""
+    """A service is behind another interface of the node: pods on secondary ENIs reach it by table main."""
     own = {"VPC_CNI_POD_RULES": scheme, "AWS_VPC_K8S_CNI_EXCLUDE_SNAT_CIDRS": "172.31.0.0/16"}
     node = make_node(type="t3.small", environment=own)
     run = node.instance.run
@@ -160,7 +160,7 @@ def test_external_services_are_reached_by_main(make_node: Callable[..., Node], s
     for words in ("addr add 172.31.0.1/24 dev tun0", "link set tun0 up", "-n service addr add 172.31.0.2/24 dev eth0",
                   "-n service link set eth0 up", "-n service route add default via 172.31.0.1"):
         run(["ip", *words.split()])
-    run(["ip", "rule", "add", "priority", "1535", "to", "172.30.0.0/16", "lookup", "main"])  # of an earlier setting
+    run(["ip", "rule", "add", "priority", "1535", "to", "172.30.0.0/16", "lookup", "main"])  # left by an earlier setting
     pod = with_pods(node)
     assert not pod.ping("172.31.0.2"), "without the setting the pod's ENI is the way"
     assert not [rule for rule in node.rules() if rule["priority"] == 1535]
@@ -173,8 +173,8 @@ def test_external_services_are_reached_by_main(make_node: Callable[..., Node], s
 
 
 def test_connections_of_the_start_outlive_the_first_rules(vpc: Simulator, make_node: Callable[..., Node]) -> None:
-    """The agent's connections to EC2 are older than the node's first rule of SNAT, which would take them for new ones, give
-    them another port, and so end them: a call would have no answer for ten seconds."""
+    """The agent's connections to EC2 are older than the node's first SNAT rule. The rule would treat them as new ones,
+    change their port and so break them: a call would have no answer for ten seconds."""
     node = make_node(type="t3.small")
     before, mine = resets(vpc), resets(node)
     node.agent.start()
@@ -187,7 +187,7 @@ def test_connections_of_the_start_outlive_the_first_rules(vpc: Simulator, make_n
 
 @pytest.mark.parametrize("external", [False, True])
 def test_a_lowered_mtu_holds_no_call_up(make_node: Callable[..., Node], external: bool) -> None:
-    """An answer of EC2 about a new ENI is longer than a packet: it comes in packets that the interface takes."""
+    """EC2's answer about a new ENI is longer than one packet: it arrives in packets that the interface accepts."""
     node = make_node(type="t3.small", environment={"AWS_VPC_ENI_MTU": "1400", "VPC_CNI_ADD_TIMEOUT": "9",
                                                    "AWS_VPC_K8S_CNI_EXTERNALSNAT": str(external).lower()})
     node.agent.start()
@@ -198,7 +198,7 @@ def test_a_lowered_mtu_holds_no_call_up(make_node: Callable[..., Node], external
 
 
 def resets(where: Simulator | Node) -> int:
-    """TCP resets that the fabric, or the node, has sent."""
+    """The number of TCP resets that the fabric, or the node, has sent."""
     words = ["cat", "/proc/self/net/snmp"]
     text = (where.instance.run(words) if isinstance(where, Node) else
             where.run_in("@fabric", words, capture_output=True, text=True, check=True)).stdout
@@ -252,7 +252,7 @@ def test_a_veth_prefix_that_another_interface_has_is_told(vpc: Simulator, make_n
 
 
 def rename_primary(node: Node, old: str, new: str) -> None:
-    """As udev or a person does it, with what DHCP then puts back."""
+    """Renames the interface as udev or a person does, and restores what DHCP then restores."""
     gateway = next(route["gateway"] for route in node.ip("route") if route["dst"] == "default")
     for words in (f"link set {old} down", f"link set {old} name {new}", f"link set {new} up",
                   f"route add {gateway} dev {new} scope link src {node.instance.address}",
@@ -261,7 +261,7 @@ def rename_primary(node: Node, old: str, new: str) -> None:
 
 
 def test_the_primary_interface_is_renamed(vpc: Simulator, make_node: Callable[..., Node]) -> None:
-    """Before the agent starts, and while it runs: the rules follow, for the ENI is known by its MAC."""
+    """Before the agent starts and while it runs: the rules follow, because the agent finds the ENI by its MAC address."""
     node = make_node(type="t3.small", fast_clock=True)
     rename_primary(node, "ens5", "wan0")
     pod = with_pods(node)
@@ -277,7 +277,7 @@ def test_the_primary_interface_is_renamed(vpc: Simulator, make_node: Callable[..
 
 
 def test_two_interfaces_have_one_mac(vpc: Simulator, make_node: Callable[..., Node]) -> None:
-    """A bridge with the ENI's MAC is nothing strange; a second interface is, and the log names both."""
+    """A bridge with the ENI's MAC address is normal; a second interface with it is not, and the log names both."""
     node = make_node(type="t3.small")
     mac = next(link["address"] for link in node.ip("link") if link["ifname"] == "ens5")
     node.instance.run(["ip", "link", "add", "twin", "address", mac, "type", "veth", "peer", "name", "far"])
@@ -289,7 +289,7 @@ def test_two_interfaces_have_one_mac(vpc: Simulator, make_node: Callable[..., No
 
 
 def test_settings_that_do_not_go_together(vpc: Simulator, make_node: Callable[..., Node]) -> None:
-    """Each conflict is one line, and the node works by what is sound."""
+    """Each conflict of settings is one log line, and the node works with the valid settings."""
     node = make_node(type="t3.small", environment={
         "AWS_VPC_ENI_MTU": "1500", "POD_MTU": "9001", "AWS_VPC_K8S_CNI_EXCLUDE_SNAT_CIDRS": "192.168.7.0/24,10.0.0.0/8,10.1.0.0/16",
         "AWS_EXTERNAL_SERVICE_CIDRS": "192.168.200.0/24"})

@@ -1,5 +1,5 @@
-"""kube-proxy in IPVS mode: services that lead to pods on the primary and on a secondary ENI. Needs ip_vs in the kernel, so
-`make vm-test` runs it."""
+"""kube-proxy in IPVS mode: services with pods on the primary and on a secondary ENI. The test needs ip_vs in the kernel,
+so `make vm-test` runs it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SETTINGS = ("net.ipv4.vs.conntrack=1", "net.ipv4.vs.conn_reuse_mode=0", "net.ipv
 
 
 def unavailable() -> str:
-    """Why IPVS cannot be tested here; empty if it can."""
+    """The reason why IPVS cannot be tested here; empty if it can."""
     try:
         shown = subprocess.run(["ipvsadm", "-Ln"], capture_output=True, text=True, check=False)
     except FileNotFoundError:
@@ -32,23 +32,23 @@ pytestmark = pytest.mark.skipif(bool(unavailable()), reason=unavailable())
 
 
 class Proxy:
-    """What kube-proxy in IPVS mode sets up, for the flows of this test (kubernetes v1.33, pkg/proxy/ipvs/proxier.go). In
-    place of its ipsets each service has a rule of its own."""
+    """The setup of kube-proxy in IPVS mode, for the flows of this test (kubernetes v1.33, pkg/proxy/ipvs/proxier.go).
+    Each service has a rule of its own instead of kube-proxy's ipsets."""
 
     def __init__(self, node: Node) -> None:
         self._node = node
         run = node.instance.run
-        run(["ipvsadm", "-Ln"])  # the settings appear with the module
+        run(["ipvsadm", "-Ln"])  # the sysctls appear with the module
         run(["sysctl", "-qw", *SETTINGS])
         run(["ip", "link", "add", "kube-ipvs0", "type", "dummy"])
         run(["ip", "address", "add", f"{CLUSTER_IP}/32", "dev", "kube-ipvs0"])
         run(["iptables", "-w", "-t", "nat", "-I", "POSTROUTING", "-m", "mark", "--mark", "0x4000/0x4000", "-j", "MASQUERADE",
              "--random-fully"])
-        # A packet of the node itself has the service's address as its source: that address is local.
+        # A packet of the node itself has the service's address as its source, because that address is local.
         run(["iptables", "-w", "-t", "nat", "-I", "OUTPUT", "-s", CLUSTER_IP, "-d", CLUSTER_IP, "-j", "MARK", "--or-mark", "0x4000"])
 
     def lead(self, address: str, port: int, pod: Pod) -> None:
-        """TCP and UDP of an address and port to a pod, by masquerading as IPVS calls it."""
+        """Forwards TCP and UDP of an address and port to a pod, in the mode that IPVS calls masquerading."""
         for option in ("-t", "-u"):
             self._node.instance.run(["ipvsadm", "-A", option, f"{address}:{port}", "-s", "rr"])
             self._node.instance.run(["ipvsadm", "-a", option, f"{address}:{port}", "-r", f"{pod.address}:{port}", "-m"])
@@ -64,8 +64,8 @@ def nodes(make_node: Callable[..., Node]) -> Iterator[tuple[Node, Node]]:
 
 
 def test_services_by_ipvs(vpc: Simulator, nodes: tuple[Node, Node]) -> None:
-    """From a pod, from the node and, by a NodePort, from another instance: the address that the pod sees, and every packet
-    by the ENI that owns its source."""
+    """From a pod, from the node and, by a NodePort, from another instance: checks the address that the pod sees, and that
+    every packet leaves by the ENI that owns its source."""
     here, there = nodes
     own, client = here.instance.address, there.instance.address
     on = {index: [pod for pod in here.pods if device_index(here, pod) == index] for index in (0, 1)}

@@ -1,5 +1,5 @@
-"""What depends most on the kernel, quick enough for an emulated processor: `make vm-test` runs it on other kernels and
-without some of their modules, and every run of the tests runs it here."""
+"""The features that depend most on the kernel, fast enough for an emulated processor: `make vm-test` runs this test on
+other kernels and without some of their modules, and every run of the tests runs it on this kernel."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ WITHOUT = {"nf_tables": {"legacy"}, "nft_compat": {"aws-cni", "vpc-cni-host"}, "
 
 
 def refused_module() -> str:
-    """The module that Tests/VM/vm keeps from this kernel, if there is one."""
+    """The module that Tests/VM/vm blocks on this kernel, if there is one."""
     found = re.search(r"module_blacklist=(\w+)", Path("/proc/cmdline").read_text(encoding="ascii"))
     return found[1] if found else ""
 
 
 def holders(node: Node) -> set[str]:
-    """As firewall.holders, also where a kernel lacks one of them."""
+    """Like firewall.holders, also on a kernel that lacks one of the firewalls."""
     if refused_module() != "nf_tables":
         return {backend for backend in ("legacy", "nft") if has_rules(node, backend)} | set(firewall.tables(node))
     return {"legacy"} if has_rules(node, "legacy") else set()
@@ -53,7 +53,7 @@ def on(node: Node, index: int) -> Pod:
 
 
 def test_a_node_on_this_kernel(vpc: Simulator, nodes: tuple[Node, Node]) -> None:
-    """Flows of pods on the primary and a secondary ENI, where the rules are, and that DEL leaves nothing."""
+    """Checks the flows of pods on the primary and a secondary ENI, the place of the rules, and that DEL leaves nothing."""
     here, there = nodes
     vpc.drops(reset=True)
     vpc.internet(reset=True)

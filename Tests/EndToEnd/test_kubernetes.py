@@ -1,4 +1,4 @@
-"""What the agent does with the cluster's API server, and what it does without one."""
+"""How the agent uses the cluster's API server, and what it does without one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SIMULATOR = {"subnet": ["a=192.168.0.0/20@a", "tiny=192.168.16.0/28@a"]}
 
 def join(api: KubeAPI, make_node: Callable[..., Node], name: str, environment: dict[str, str] | None = None,
          **options: Any) -> Node:
-    """A node whose agent finds the API server as in a pod: service account and variables. Not started."""
+    """A node whose agent finds the API server as in a pod: by service account and variables. The agent is not started."""
     made = make_node(name, environment={**api.environment(name), **(environment or {})}, **{"subnet": "a", **options})
     api.install_account(made.instance)
     return made
@@ -48,7 +48,7 @@ def test_pod_limit_is_the_nodes_and_follows_it(api: KubeAPI, make_node: Callable
 
 
 def test_only_own_objects_are_asked_for(api: KubeAPI, make_node: Callable[..., Node]) -> None:
-    """By name or by node, never the cluster; one list each, then a watch, all on one connection."""
+    """Requests are by name or by node, never for the whole cluster; one list each, then a watch, all on one connection."""
     api.add(node("own"), node("other"), agent_pod("own"))
     own = join(api, make_node, "own", {"ANNOTATE_POD_IP": "true", "VPC_CNI_VERSION": "v9"})
     own.agent.start()
@@ -92,11 +92,11 @@ def test_pods_are_annotated_and_cleared(api: KubeAPI, make_node: Callable[..., N
     pods = noted.add_pods(6)
     for each in pods:
         wait_for(lambda each=each: api.annotation(each.name) == each.address, f"annotation of {each.name}")
-    # Before the next change: when that one is answered, the same watch has told of this.
+    # This comes before the next change: once that change is handled, the same watch has reported this one.
     api.delete("pods", pods[3].name)
     api.patch("pods", pods[1].name, {"metadata": {"annotations": {"vpc.amazonaws.com/pod-ips": "10.9.9.9"}}})
     wait_for(lambda: api.annotation(pods[1].name) == pods[1].address, "the address again")
-    # A pod that shows something else by then keeps it; one that is gone costs no request.
+    # A pod that shows another address by then keeps it; a deleted pod costs no request.
     api.ask("fault", verb="patch", name=pods[2].name, status=409, reason="Conflict", times=2)
     noted.delete_pods(pods[:4])
     wait_for(lambda: api.annotation(pods[0].name) == "", "the annotation cleared")
@@ -106,20 +106,20 @@ def test_pods_are_annotated_and_cleared(api: KubeAPI, make_node: Callable[..., N
 
 
 def test_annotation_is_tried_again_though_nothing_else_happens(api: KubeAPI, make_node: Callable[..., Node]) -> None:
-    """The last thing that happens on a node is a refused write: no news of any pod leads to the next."""
+    """The last event on a node is a refused write: no later pod event triggers the next try."""
     api.add(node("still"), pod("still-pod-0", "still"))
     still = join(api, make_node, "still", {"ANNOTATE_POD_IP": "true"})
     still.agent.start()
     only = still.add_pods(1)[0]
     wait_for(lambda: api.annotation(only.name) == only.address, "the annotation")
-    # The refusal comes when all that the DEL sets off is over.
+    # The refusal arrives after everything that the DEL triggers is done.
     api.fault(verb="patch", name=only.name, status=409, reason="Conflict", delay=1.0, times=2)
     still.delete_pods([only])
     wait_for(lambda: api.annotation(only.name) == "", "cleared after conflicts", 30)
 
 
 def test_pod_that_cannot_be_annotated_holds_up_no_other(api: KubeAPI, make_node: Callable[..., Node]) -> None:
-    """One pod's writes fail so often that the next is a minute away; another pod's is made at once."""
+    """One pod's writes fail so often that its next try is a minute away; another pod's write happens at once."""
     api.add(node("apart"), pod("apart-refused-0", "apart"), pod("apart-fine-0", "apart"))
     apart = join(api, make_node, "apart", {"ANNOTATE_POD_IP": "true"}, fast_clock=True)
     api.fault(verb="patch", name="apart-refused-0", status=500, times=-1)
@@ -133,7 +133,7 @@ def test_pod_that_cannot_be_annotated_holds_up_no_other(api: KubeAPI, make_node:
 
 
 def test_annotations_are_made_good_after_outages(api: KubeAPI, make_node: Callable[..., Node]) -> None:
-    """Pods of a time without API server, and of an agent that was killed before it wrote."""
+    """Covers pods that started without an API server, and pods of an agent that was killed before it wrote."""
     api.add(node("late"), *[pod(f"late-pod-{number}", "late") for number in range(3)])
     late = join(api, make_node, "late", {"ANNOTATE_POD_IP": "true"})
     api.down()
@@ -187,7 +187,7 @@ def test_cause_without_an_address_is_an_event(api: KubeAPI, make_node: Callable[
 
 
 def test_features_of_the_cninode(api: KubeAPI, make_node: Callable[..., Node]) -> None:
-    """Made by the controller a while after the node; somebody else's features stay."""
+    """The controller creates the CNINode some time after the node; the agent keeps features that others added."""
     api.add(node("trunk"))
     trunk = join(api, make_node, "trunk", {"ENABLE_POD_ENI": "true"})
     trunk.agent.start()
@@ -202,7 +202,7 @@ def test_features_of_the_cninode(api: KubeAPI, make_node: Callable[..., Node]) -
 
 
 def test_start_without_api_server_is_healed(api: KubeAPI, make_node: Callable[..., Node]) -> None:
-    """Ready without waiting, pods start; when it appears, its pod limit holds."""
+    """The agent is ready without waiting, and pods start; when the API server appears, its pod limit applies."""
     api.add(node("alone", pods=13))
     alone = join(api, make_node, "alone", {"WARM_IP_TARGET": "20"}, type="m5.xlarge")
     api.down()
@@ -215,7 +215,7 @@ def test_start_without_api_server_is_healed(api: KubeAPI, make_node: Callable[..
 
 
 def test_api_server_that_goes_breaks_nothing(api: KubeAPI, make_node: Callable[..., Node]) -> None:
-    """Two minutes of the agent's time without it; pods come and go, the cordon of that time holds after it."""
+    """Two minutes of the agent's time without API server; pods start and stop, and a cordon from then applies afterwards."""
     api.add(node("calm"))
     calm = join(api, make_node, "calm", fast_clock=True, type="m5.large")
     calm.agent.start()
@@ -237,7 +237,7 @@ def test_api_server_that_goes_breaks_nothing(api: KubeAPI, make_node: Callable[.
 
 
 def looked(made: Node, check: str) -> dict[str, Any]:
-    """doctor's answer to one question, as it is asked in the agent's container."""
+    """doctor's answer for one check, run as in the agent's container."""
     done = made.instance.run([str(paths.BINARY), "doctor", "--json", f"--check={check}"], check=False)
     return json.loads(done.stdout)["checks"][0]
 
@@ -247,7 +247,7 @@ def shown(made: Node) -> str:
 
 
 def test_missing_rbac_is_named_by_doctor_and_status(api: KubeAPI, make_node: Callable[..., Node]) -> None:
-    """The agent serves all the same, with the type's limit: nobody would notice."""
+    """The agent still serves, with the instance type's limit, so nobody would notice."""
     api.add(node("barred", pods=29))
     api.fault(plural="nodes", status=403, reason="Forbidden", times=-1)
     barred = join(api, make_node, "barred", type="m5.large")
@@ -261,7 +261,7 @@ def test_missing_rbac_is_named_by_doctor_and_status(api: KubeAPI, make_node: Cal
     assert f"cluster    {api.url}\n" in text and "missing permission: list and watch nodes" in text, text
     assert '"permission":"list and watch nodes"' in barred.agent.log()
 
-    # Allowed again: within two minutes, which a restart of the agent shortens here.
+    # Allowed again: the agent would notice within two minutes; a restart makes that shorter here.
     api.ask("clear_faults")
     barred.agent.stop()
     barred.agent.start()
@@ -274,7 +274,7 @@ def test_missing_rbac_is_named_by_doctor_and_status(api: KubeAPI, make_node: Cal
 
 
 def test_unreachable_api_server_is_named_and_each_new_cause(api: KubeAPI, make_node: Callable[..., Node]) -> None:
-    """What was known holds and is said to be old; a server that comes back and refuses is another cause."""
+    """The agent keeps using what it knew and reports that it is old; a server that comes back and refuses is a new cause."""
     api.add(node("apart"))
     apart = join(api, make_node, "apart", type="m5.large")
     apart.agent.start()
@@ -360,8 +360,8 @@ def test_bad_watches_are_survived(api: KubeAPI, make_node: Callable[..., Node], 
 
 
 def test_thousand_changes_a_second(api: KubeAPI, make_node: Callable[..., Node]) -> None:
-    """Ten seconds on end of a thousand node and pod changes a second, then two minutes without API server in the middle of
-    five seconds more: memory and processor time stay bounded, pods start, and the last change counts."""
+    """A thousand node and pod changes a second for ten seconds, then for five seconds more with two minutes without API
+    server in the middle: memory and processor time stay bounded, pods start, and the last change counts."""
     api.add(node("busy", pods=58), pod("shaky", "busy"), *[pod(f"busy-pod-{number}", "busy") for number in range(3)])
     busy = join(api, make_node, "busy", {"ANNOTATE_POD_IP": "true"}, type="m5.large", fast_clock=True)
     busy.agent.start()
@@ -394,7 +394,7 @@ def test_thousand_changes_a_second(api: KubeAPI, make_node: Callable[..., Node])
 
 
 def test_connection_that_leads_nowhere_is_given_up(vpc: Simulator, api: KubeAPI, make_node: Callable[..., Node]) -> None:
-    """Packets of the one connection vanish, as behind a load balancer that forgot it; others pass. About 50 s of real time."""
+    """Packets of one connection are lost, as behind a load balancer that forgot it; others pass. About 50 s of real time."""
     api.add(node("cut-off", pods=11))
     cut_off = join(api, make_node, "cut-off", {"WARM_IP_TARGET": "20"}, type="m5.xlarge")
     cut_off.agent.start()
@@ -415,7 +415,7 @@ def test_connection_that_leads_nowhere_is_given_up(vpc: Simulator, api: KubeAPI,
 
 
 def _connections(vpc: Simulator, port: int) -> list[int]:
-    """The ports from which a server of the fabric has established connections, as SNAT leaves them."""
+    """The ports from which a server of the fabric has established connections, after SNAT."""
     table = vpc.run_in("@fabric", ["cat", "/proc/self/net/tcp"], capture_output=True, text=True, check=True).stdout
     rows = [line.split() for line in table.splitlines()[1:]]
     return [int(row[2].split(":")[1], 16) for row in rows if row[3] == "01" and int(row[1].split(":")[1], 16) == port]

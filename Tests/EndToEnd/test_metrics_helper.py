@@ -1,4 +1,4 @@
-"""The metrics helper against an API server, real agents and a CloudWatch that checks signatures."""
+"""The metrics helper with an API server, real agents and a CloudWatch that checks signatures."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def cluster(vpc: Simulator) -> Iterator[KubeAPI]:
 
 @pytest.fixture
 def host(vpc: Simulator, request: pytest.FixtureRequest) -> Iterator[Instance]:
-    """Where the helper runs."""
+    """The instance on which the helper runs."""
     instance = vpc.add_instance(f"host-{abs(hash(request.node.name)) % 10_000}", type="m5.large", subnet="a")
     yield instance
     instance.remove()
@@ -53,7 +53,7 @@ def units(vpc: Simulator, metric: str) -> set[str]:
 
 
 def play(api: KubeAPI, number: int, text: str, **answer: object) -> str:
-    """An agent whose metrics are this text; returns its pod's name."""
+    """Adds an agent that serves this text as its metrics; returns its pod's name."""
     name = f"aws-node-{number}"
     api.ask("pod_answers", pattern=f"{name}:61678/metrics", text=text, **answer)
     api.add(agent_pod(f"n{number}", name=name, address=f"10.9.0.{number}"))
@@ -61,29 +61,29 @@ def play(api: KubeAPI, number: int, text: str, **answer: object) -> str:
 
 
 def counts(adds: int, start: int = 1_000) -> str:
-    """An agent's text: addresses, a counter with labels and one without."""
+    """An agent's metrics text: addresses, a counter with labels and one without."""
     return (f"awscni_total_ip_addresses 10\nawscni_add_ip_req_count {adds}\n"
             f'awscni_ec2api_req_count{{fn="A"}} {adds}\nawscni_ec2api_req_count{{fn="B"}} 1\n'
             f"process_start_time_seconds {start}\n")
 
 
 def test_a_terminating_agent_is_not_counted_beside_its_successor(cluster: KubeAPI, host: Instance) -> None:
-    """Both pods of a node answer with the metrics of the agent that runs there."""
+    """Both pods of a node answer, with the metrics of the agent that runs there."""
     old = play(cluster, 1, counts(3))
     with MetricsHelper(host, cluster) as helper:
         helper.wait_value(10, "awscni_total_ip_addresses")
-        # As a rolling update does it: the old one is marked, and gone a while later.
+        # As in a rolling update: the old pod is marked, and disappears some time later.
         cluster.patch("pods", old, {"metadata": {"deletionTimestamp": "2026-11-24T10:00:00Z"}}, namespace="kube-system")
         cluster.ask("pod_answers", pattern="aws-node-9:61678/metrics", text=counts(3))
         cluster.add(agent_pod("n1", name="aws-node-9", address="10.9.0.1"))
-        # The other node shows that the successor has been seen, which was told before it.
+        # The other node's value shows that the helper has seen the successor, which the API server reported earlier.
         play(cluster, 2, counts(1).replace("awscni_total_ip_addresses 10", "awscni_total_ip_addresses 100"))
         helper.wait_value(110, "awscni_total_ip_addresses")
 
 
 def test_sums_of_real_agents_reach_cloudwatch(vpc: Simulator, cluster: KubeAPI, host: Instance,
                                              make_node: Callable[..., Node]) -> None:
-    """Two agents with pods, read at their addresses; the cluster's name comes from the instance's tag."""
+    """Two agents with pods, scraped at their addresses; the cluster's name comes from the instance's tag."""
     nodes = [make_node(f"summed-{number}", type="m5.large", subnet="a") for number in (1, 2)]
     for number, node in enumerate(nodes):
         node.agent.start()
@@ -104,7 +104,7 @@ def test_sums_of_real_agents_reach_cloudwatch(vpc: Simulator, cluster: KubeAPI, 
         assert units(vpc, "assignIPAddresses") == {"Count"} and units(vpc, "awsAPILatency") == {"Milliseconds"}
         assert max(watched(vpc, "awsAPILatency", "real one")) > 0
         assert helper.value("cni_metrics_helper_skipped_lines_total") == 0
-        # A restarted agent counts from zero, and what it counts is an increment.
+        # A restarted agent counts from zero, and its whole count is an increment.
         before = helper.value("cni_metrics_helper_increments_total", metric="addReqCount")
         nodes[0].agent.kill()
         nodes[0].agent.start()
@@ -112,7 +112,7 @@ def test_sums_of_real_agents_reach_cloudwatch(vpc: Simulator, cluster: KubeAPI, 
         helper.wait_value(10, "awscni_assigned_ip_addresses")
         assert before == 2
         helper.wait_value(3, "cni_metrics_helper_increments_total", metric="addReqCount")
-        # A dead one is silent, named, and takes its share out of the sums.
+        # A dead agent does not answer, is named, and no longer counts in the sums.
         nodes[1].agent.kill()
         helper.wait_value(6, "awscni_assigned_ip_addresses")
         assert helper.value("cni_metrics_helper_silent_agent", pod=f"aws-node-{nodes[1].name}", node=nodes[1].name) == 1
@@ -121,7 +121,8 @@ def test_sums_of_real_agents_reach_cloudwatch(vpc: Simulator, cluster: KubeAPI, 
 
 
 def test_increments_are_those_of_all_agents_together(vpc: Simulator, cluster: KubeAPI, host: Instance) -> None:
-    """Through the API server's proxy. The existing helper publishes 20 every round for two agents at constant 10 and 20."""
+    """Through the API server's proxy. The metrics helper of amazon-vpc-cni-k8s publishes 20 every round for two
+    agents at constant 10 and 20."""
     play(cluster, 1, counts(10))
     play(cluster, 2, counts(20))
     with MetricsHelper(host, cluster, {"AWS_CLUSTER_ID": "increments"}) as helper:
@@ -129,15 +130,15 @@ def test_increments_are_those_of_all_agents_together(vpc: Simulator, cluster: Ku
         wait_for(lambda: len(watched(vpc, "addReqCount", "increments")) >= 2, "two rounds in CloudWatch", 30)
         assert set(watched(vpc, "addReqCount", "increments")) == {0}
         play(cluster, 1, counts(15))
-        play(cluster, 2, counts(4, start=5_000))  # started anew
+        play(cluster, 2, counts(4, start=5_000))  # restarted
         helper.wait_value(9, "cni_metrics_helper_increments_total", metric="addReqCount")
         helper.wait_value(5 + 4 + 1, "cni_metrics_helper_increments_total", metric="ec2ApiReqCount")
         cluster.delete("pods", "aws-node-2", "kube-system")
-        play(cluster, 3, counts(7, start=4_000_000_000))  # a new node's
+        play(cluster, 3, counts(7, start=4_000_000_000))  # the agent of a new node
         helper.wait_value(16, "cni_metrics_helper_increments_total", metric="addReqCount")
         helper.wait_value(20, "awscni_total_ip_addresses")
         wait_for(lambda: sum(watched(vpc, "addReqCount", "increments")) == 16, "16 in CloudWatch, each once", 30)
-        # Only the agents' pods were asked for, by their label.
+        # The helper requested only the agents' pods, by their label.
         lists = [each for each in cluster.requests() if each["verb"] in ("list", "watch")]
         assert lists and all(each["query"]["labelSelector"] == "k8s-app=aws-node" and each["namespace"] == "kube-system"
                              for each in lists)
@@ -147,14 +148,14 @@ def test_increments_are_those_of_all_agents_together(vpc: Simulator, cluster: Ku
 def test_bad_texts_silence_their_agents_alone(vpc: Simulator, cluster: KubeAPI, host: Instance) -> None:
     vpc.counts(reset=True)
     play(cluster, 1, counts(1))
-    play(cluster, 2, counts(1) + "awscni_total_ip_addresses 500\nnot a sample\n")  # twice, and a line that is none
+    play(cluster, 2, counts(1) + "awscni_total_ip_addresses 500\nnot a sample\n")  # a duplicate series, and not a sample
     play(cluster, 3, counts(1) + "awscni_eni_max 1")  # ends in the middle of a line
     play(cluster, 4, "<html><body>\nno metrics here\n</body></html>\n")
     play(cluster, 5, counts(1) + "# " + "x" * (9 << 20) + "\n")
     play(cluster, 6, counts(1), delay=600)
     play(cluster, 7, "nobody", status=500)
-    cluster.add(agent_pod("n8", name="aws-node-8"))  # nothing listens there
-    # Neither of these is an agent that could answer.
+    cluster.add(agent_pod("n8", name="aws-node-8"))  # nothing listens at its address
+    # Neither of these pods is an agent that could answer.
     cluster.add({**agent_pod("n9", name="aws-node-9"), "status": {"phase": "Pending"}},
                 pod("coredns-1", "n1", "kube-system", {"k8s-app": "kube-dns"}))
     with MetricsHelper(host, cluster, {"USE_CLOUDWATCH": "no", "VPC_CNI_SCRAPE_TIMEOUT": "2"}) as helper:
@@ -167,7 +168,7 @@ def test_bad_texts_silence_their_agents_alone(vpc: Simulator, cluster: KubeAPI, 
         assert helper.value("cni_metrics_helper_skipped_lines_total")
         told = helper.wait_said("cannot scrape some agents")
         assert told["agents"] == "6" and "aws-node-6 on n6: timed_out" in told["names"]
-        # Told once, and that they are back.
+        # The log names them once, and says once that they are back.
         play(cluster, 6, counts(1))
         assert "aws-node-6" in helper.wait_said("agents can be scraped again")["names"]
         assert len(helper.said("cannot scrape some agents")) == 1
@@ -175,7 +176,7 @@ def test_bad_texts_silence_their_agents_alone(vpc: Simulator, cluster: KubeAPI, 
 
 
 def test_cloudwatch_away_costs_nothing(vpc: Simulator, cluster: KubeAPI, host: Instance) -> None:
-    """Refused and unanswered calls: values wait, and come when it is back, each once."""
+    """Calls are refused or unanswered: values wait, and arrive once each when CloudWatch is back."""
     play(cluster, 1, counts(0))
     vpc.deny("monitoring:PutMetricData")
     vpc.fault("monitoring:PutMetricData", http=503, times=3)
@@ -197,7 +198,7 @@ def test_api_server_away_for_a_while(cluster: KubeAPI, host: Instance) -> None:
     with MetricsHelper(host, cluster, {"USE_CLOUDWATCH": "no"}) as helper:
         helper.wait_value(10, "awscni_total_ip_addresses")
         cluster.down()
-        # Nothing is known of the sums: they are no series, and nobody's last word stands for them.
+        # The sums are unknown: they have no series, and no agent's last value stands in for them.
         wait_for(lambda: helper.value("cni_metrics_helper_agents", state="silent") == 1, "the agent is silent")
         assert helper.value("awscni_total_ip_addresses") is None
         helper.wait_said("cannot list agents from the API server", 60)
@@ -220,7 +221,7 @@ def test_a_stop_sends_what_waits(vpc: Simulator, cluster: KubeAPI, host: Instanc
 
 
 def test_cluster_that_nothing_names(vpc: Simulator, cluster: KubeAPI, host: Instance) -> None:
-    """Neither setting nor tags: the existing helper's name for it, and a line that says what to set."""
+    """No setting or tag names the cluster: its name is then as in amazon-vpc-cni-k8s, and a log line says what to set."""
     vpc.deny("DescribeTags")
     try:
         play(cluster, 1, counts(3))

@@ -1,4 +1,4 @@
-"""Modes in which the agent asks EC2 for less, and what it learns elsewhere."""
+"""Modes in which the agent makes fewer EC2 calls, and its other sources of information."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MUTATING = {"CreateNetworkInterface", "AttachNetworkInterface", "ModifyNetworkIn
 
 
 def asked(vpc: Simulator, node: Node) -> dict[str, int]:
-    """The node's own calls by action."""
+    """The node's own EC2 calls by action."""
     return dict(vpc.counts()["callers"].get(node.name, {}))
 
 
@@ -27,7 +27,7 @@ def primary(vpc: Simulator, node: Node) -> dict[str, Any]:
 
 
 def test_provisioning_off(vpc: Simulator, make_node: Callable[..., Node]) -> None:
-    """Somebody else assigns and attaches; the agent changes nothing, and sees it within about a minute."""
+    """Somebody else assigns and attaches; the agent changes nothing, and sees each change within about a minute."""
     ec2 = vpc.ec2()
     node = make_node("provided", type="m5.large", subnet="a",
                      environment={"DISABLE_NETWORK_RESOURCE_PROVISIONING": "true"}, fast_clock=True)
@@ -63,7 +63,7 @@ def test_imds_only(vpc: Simulator, make_node: Callable[..., Node]) -> None:
 
 
 def test_type_that_no_table_knows(vpc: Simulator, make_node: Callable[..., Node]) -> None:
-    """EC2 says what it allows: 3 ENIs with 5 addresses for pods each."""
+    """EC2 reports the limits of the type: 3 ENIs with 5 pod addresses each."""
     node = make_node("future", type="q9.future", subnet="a")
     node.agent.start()
     pods = node.add_pods(15)
@@ -90,7 +90,7 @@ def test_pod_limit_by_file(vpc: Simulator, make_node: Callable[..., Node], line:
 
 
 def test_http_timeout(vpc: Simulator, make_node: Callable[..., Node]) -> None:
-    """An EC2 that needs eleven seconds for an answer is waited for where the setting says so."""
+    """If the setting allows it, the agent waits for an EC2 that takes eleven seconds to answer."""
     node = make_node("patient", type="m5.large", subnet="a",
                      environment={"HTTP_TIMEOUT": "25", "WARM_IP_TARGET": "1", "MINIMUM_IP_TARGET": "1"})
     vpc.latency("AssignPrivateIpAddresses", 11)

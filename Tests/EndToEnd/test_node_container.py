@@ -1,4 +1,4 @@
-"""The image and the DaemonSet's pod in a real container runtime, from nothing to a node on which pods start."""
+"""The image and the DaemonSet's pod in a real container runtime, from an empty node to a node on which pods start."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def image() -> Path:
 def make_pod(
     image: Path, make_node: Callable[..., Node], make_runtime: Callable[..., Containerd],
 ) -> Iterator[Callable[..., AwsNode]]:
-    """A node with containerd and nothing of ours on it, and the DaemonSet's pod, not yet started."""
+    """A node with containerd and without any of our files, and the DaemonSet's pod, not yet started."""
     pods: list[AwsNode] = []
 
     def make(name: str, overlay: str = "default", environment: dict[str, str] | None = None, **options: Any) -> AwsNode:
@@ -63,7 +63,7 @@ def memory(pid: int) -> dict[str, int]:
 
 
 def test_from_nothing_to_pods(vpc: Simulator, make_pod: Callable[..., AwsNode], make_node: Callable[..., Node]) -> None:
-    """What `kubectl apply -k manifests/overlays/default` leads to on one node."""
+    """The result of `kubectl apply -k manifests/overlays/default` on one node."""
     far = make_node("far", type="m5.large", subnet="b")
     far.agent.start()
     there = far.pod("there").add()
@@ -87,9 +87,9 @@ def test_from_nothing_to_pods(vpc: Simulator, make_pod: Callable[..., AwsNode], 
 
     wait_for(runtime.network_ready, "the runtime's network", 20)
     vpc.drops(reset=True)
-    # More than the primary ENI holds: the confined agent wires a second one.
+    # More pods than the primary ENI holds: the agent wires a second ENI with its restricted privileges.
     sandboxes = [runtime.run_pod(f"web-{number}") for number in range(12)]
-    # The warm third one as well, the last that an m5.large can have: what is looked at below stays as it is.
+    # Wait for the warm third ENI too, the last that an m5.large can have: the state checked below no longer changes.
     wait_for(lambda: len(node.agent_rules()) == 2, "both further ENIs wired", 30)
     loose = node.instance.run(["sh", "-c", "cat /proc/sys/net/ipv4/conf/ens*/rp_filter"]).stdout.split()
     assert loose == ["2"] * len(node.enis()), "the confined agent sets the ENIs' reverse path"
@@ -120,10 +120,10 @@ def test_a_container_that_restarts_leaves_the_node_ready(vpc: Simulator, make_po
     assert pod.stop() == 0, "the agent's own status"
     assert pod.conflist() and runtime.network_ready()
     pod.start_agent().wait_ready()
-    # Neither is written again where it is as it should be.
+    # Neither file is written again if it is already correct.
     assert pod.node.instance.run(["stat", "-c", "%i %Y", CONFLIST, paths.PLUGIN]).stdout == before
 
-    # The agent dies: its entrypoint says so by its status, and the next one goes on.
+    # The agent dies: its entrypoint exits with the agent's status, and the next one takes over.
     agent = next(pid for pid, name in pod.processes().items() if name == "aws-k8s-agent")
     os.kill(agent, signal.SIGKILL)
     wait_for(lambda: not pod.is_running(), "the container has ended")
@@ -145,7 +145,7 @@ def test_overlays_run(make_pod: Callable[..., AwsNode], overlay: str) -> None:
 
 
 def test_a_mounted_template_is_taken(make_pod: Callable[..., AwsNode]) -> None:
-    """As a ConfigMap's key over /app/10-aws.conflist, beside a read-only root; and the image says which version it is."""
+    """Like a ConfigMap key mounted over /app/10-aws.conflist, with a read-only root; the image also reports its version."""
     pod = make_pod("mounted", environment={"ENABLE_BANDWIDTH_PLUGIN": "true"})
     pod.spec["volumes"].append({"name": "mine", "hostPath": {"path": "/run/template", "type": "FileOrCreate"}})
     pod.spec["containers"][0]["volumeMounts"].append({"name": "mine", "mountPath": "/app/10-aws.conflist", "readOnly": True})
@@ -164,8 +164,8 @@ def test_a_mounted_template_is_taken(make_pod: Callable[..., AwsNode]) -> None:
 
 
 def test_the_existing_manifest_can_hold_this_image(vpc: Simulator, make_pod: Callable[..., AwsNode]) -> None:
-    """Its init container is privileged, its agent is not, and neither has the mount of kernel settings: who changes the image
-    alone gets nodes that work, later ENIs included."""
+    """Its init container is privileged, its agent is not, and neither has the mount of kernel settings: an operator who
+    changes only the image gets working nodes, including ENIs attached later."""
     pod = make_pod("image-only")
     node, runtime = pod.node, pod.runtime
     for container, privileged in ((pod.spec["initContainers"][0], True), (pod.spec["containers"][0], False)):
@@ -176,7 +176,7 @@ def test_the_existing_manifest_can_hold_this_image(vpc: Simulator, make_pod: Cal
     pod.start().wait_ready()
     wait_for(runtime.network_ready, "the runtime's network", 20)
     sandboxes = [runtime.run_pod(f"web-{number}") for number in range(11)]
-    # The warm third one as well, the last that an m5.large can have: what is looked at below stays as it is.
+    # Wait for the warm third ENI too, the last that an m5.large can have: the state checked below no longer changes.
     wait_for(lambda: len(node.agent_rules()) == 2, "both further ENIs wired", 30)
     vpc.drops(reset=True)
     for sandbox in sandboxes:
@@ -191,7 +191,7 @@ def nat(node: Node, kind: str) -> str:
 
 
 def test_capabilities_are_those_that_are_needed(make_pod: Callable[..., AwsNode]) -> None:
-    """On a node whose kubelet works with iptables-legacy. The init container has none at all."""
+    """On a node whose kubelet uses iptables-legacy. The init container has no capabilities at all."""
     pod = make_pod("legacy")
     node = pod.node
     node.instance.run(["iptables-legacy", "-t", "mangle", "-N", "KUBE-IPTABLES-HINT"])
@@ -199,7 +199,7 @@ def test_capabilities_are_those_that_are_needed(make_pod: Callable[..., AwsNode]
     assert "AWS-SNAT-CHAIN-0" in nat(node, "legacy") and "AWS-SNAT-CHAIN-0" not in nat(node, "nft")
     assert pod.stop() == 0
 
-    # Without NET_RAW the agent cannot see the rules of kubelet's kind.
+    # Without NET_RAW the agent cannot see the rules of the iptables that kubelet uses.
     granted = pod.spec["containers"][0]["securityContext"]["capabilities"]["add"]
     assert granted == ["NET_ADMIN", "NET_RAW"]
     node.instance.run(["iptables-legacy", "-t", "nat", "-F"])
@@ -209,7 +209,7 @@ def test_capabilities_are_those_that_are_needed(make_pod: Callable[..., AwsNode]
     assert "AWS, SNAT" not in nat(node, "legacy")
     pod.stop()
 
-    # Without NET_ADMIN it can set up nothing.
+    # Without NET_ADMIN the agent can set up nothing.
     granted.clear()
     assert "not permitted" not in node.agent.log()
     node.instance.run(["ip", "rule", "del", "priority", "1024"])
@@ -219,7 +219,7 @@ def test_capabilities_are_those_that_are_needed(make_pod: Callable[..., AwsNode]
 
 
 def test_every_rule_of_the_role_is_used(vpc: Simulator, api: KubeAPI, make_pod: Callable[..., AwsNode]) -> None:
-    """An agent that has to do all that it can do asks the API server for what the role names, and for nothing else."""
+    """An agent with every feature in use requests exactly what the role names from the API server, and nothing else."""
     overlay = "annotate-pod-ips"
     pod = make_pod("asking", overlay, environment={
         **api.environment("asking"), "AWS_VPC_K8S_CNI_CUSTOM_NETWORK_CFG": "true", "ENABLE_POD_ENI": "true",
@@ -247,7 +247,7 @@ def test_every_rule_of_the_role_is_used(vpc: Simulator, api: KubeAPI, make_pod: 
 
 
 def test_a_slow_api_server_ends_nobody(api: KubeAPI, make_pod: Callable[..., AwsNode]) -> None:
-    """Every answer comes late or never: all three probes succeed, and pods start."""
+    """Every answer is late or never comes: all three probes succeed, and pods start."""
     api.add(kube_node("slow"), agent_pod("slow"))
     pod = make_pod("slow", environment=api.environment("slow"))
     api.install_account(pod.node.instance)

@@ -1,4 +1,4 @@
-"""The entrypoint and the init container's program: order, waiting, ending, and what they do with bad input."""
+"""The entrypoint and the init container's program: their order of steps, waiting, exit, and handling of bad input."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ def write(node: Node, path: str, text: str) -> None:
 
 
 def files(node: Node) -> set[str]:
-    """What stands in the two folders of the host; a runtime's own lock aside."""
+    """The files in the two host folders, except a runtime's own lock."""
     found = node.instance.run(["find", "/opt/cni/bin", CONFIGURATIONS, "-type", "f", "-not", "-name", "cni.lock"])
     return set(found.stdout.split())
 
 
 @contextmanager
 def held_lock(node: Node) -> Iterator[None]:
-    """Somebody else's iptables that does not end."""
+    """Another iptables process holds the lock and does not exit."""
     holder = node.instance.popen(["flock", "/run/xtables.lock", "sh", "-c", "echo held; cat"], stdin=subprocess.PIPE,
                                  stdout=subprocess.PIPE)
     assert holder.stdout and holder.stdin and holder.stdout.readline() == b"held\n"
@@ -65,7 +65,7 @@ def held_lock(node: Node) -> Iterator[None]:
 
 
 def documented() -> list[str]:
-    """The commands that the pages for operators tell to run on a node's host."""
+    """The commands that the pages for operators give to run on a node's host."""
     pages = [paths.ROOT / "README.md", *(paths.ROOT / "docs" / f"{name}.md" for name in ("install", "troubleshooting"))]
     found: set[str] = set()
     for page in pages:
@@ -74,11 +74,11 @@ def documented() -> list[str]:
     return sorted(found)
 
 
-# MARK: what people run on the host
+# MARK: commands that people run on the host
 
 
 def test_the_documented_commands_on_an_installed_node(node: Node, make_entrypoint: Callable[..., Entrypoint]) -> None:
-    """`aws-cni` is all of the binary that a host has: it serves people too, with an agent and without one."""
+    """A host has the binary only as `aws-cni`: people can use it too, with and without an agent."""
     entrypoint = make_entrypoint().start().wait_conflist()
     commands = documented()
     said = " ".join(commands)
@@ -93,11 +93,11 @@ def test_the_documented_commands_on_an_installed_node(node: Node, make_entrypoin
         assert "CNI_COMMAND" not in done.stdout + done.stderr, (command, done)
         if "support" in command:
             assert done.stdout.startswith("/var/log/eks_") and done.stdout.endswith(".tar.gz\n"), (command, done)
-            run(f"rm {done.stdout.strip()}")  # the next one of this minute has the same name
+            run(f"rm {done.stdout.strip()}")  # the next bundle of this minute has the same name
     assert "usage: vpc-cni MODE" in run(f"{paths.PLUGIN} help").stdout
     assert json.loads(run(f"{paths.PLUGIN} version --json").stdout)["version"]
 
-    # A runtime's call stays one, whatever stands behind the name.
+    # A call by a runtime stays a CNI call, whatever arguments follow the program's name.
     answer = json.loads(run(f"{paths.PLUGIN} doctor </dev/null", CNI_COMMAND="VERSION").stdout)
     assert "supportedVersions" in answer, answer
 
@@ -111,14 +111,14 @@ def test_the_documented_commands_on_an_installed_node(node: Node, make_entrypoin
 
 @pytest.mark.parametrize("before", ["link", "script"])
 def test_an_upgrade_replaces_the_support_script(node: Node, make_entrypoint: Callable[..., Entrypoint], before: str) -> None:
-    """An earlier release made it a second name of the binary, amazon-vpc-cni-k8s a script of its own."""
+    """In an earlier release the script was a second name of the binary; in amazon-vpc-cni-k8s it is a script of its own."""
     put = {"link": f"ln -f {paths.PLUGIN} {paths.SUPPORT}", "script": f"echo 'echo theirs' >{paths.SUPPORT}"}[before]
     node.instance.run(["sh", "-c", put])
     make_entrypoint().start().wait_conflist()
     script = node.instance.run(["cat", paths.SUPPORT]).stdout
     assert script.startswith("#!/bin/sh\nexec ") and script.count("\n") == 2
     assert node.instance.run(["cmp", paths.PLUGIN, str(paths.BINARY)], check=False).returncode == 0
-    # Rolled back: amazon-vpc-cni-k8s writes its script over ours, and the plugin is not touched by that.
+    # After a rollback, amazon-vpc-cni-k8s writes its script over ours, and that does not change the plugin.
     node.instance.run(["sh", "-c", f"echo 'echo theirs' >{paths.SUPPORT}"])
     assert node.instance.run(["cmp", paths.PLUGIN, str(paths.BINARY)], check=False).returncode == 0
 
@@ -127,7 +127,7 @@ def test_an_upgrade_replaces_the_support_script(node: Node, make_entrypoint: Cal
 
 
 def test_order_of_a_start(node: Node, make_entrypoint: Callable[..., Entrypoint]) -> None:
-    """The words are those that people search for; the conflist is the last step, and pods start behind it."""
+    """The log has the words that people search for; the conflist is the last step, and pods start after it."""
     node.instance.run(["rm", "-f", paths.PLUGIN])
     entrypoint = make_entrypoint().start().wait_conflist()
     wait_for(lambda: "Foregrounding IPAM daemon ..." in entrypoint.messages(), "the last word of the start")
@@ -146,7 +146,7 @@ def test_order_of_a_start(node: Node, make_entrypoint: Callable[..., Entrypoint]
 
 
 def test_no_conflist_before_the_agent_serves(vpc: Simulator, node: Node, make_entrypoint: Callable[..., Entrypoint]) -> None:
-    """IMDS that does not answer: the entrypoint waits without an end, says so, and goes on when it answers."""
+    """IMDS does not answer: the entrypoint waits without a limit, says so, and goes on once IMDS answers."""
     vpc.imds(False)
     entrypoint = make_entrypoint().start()
     wait_for(lambda: "Retrying waiting for IPAM-D" in entrypoint.messages(), "words of waiting", 15)
@@ -156,8 +156,8 @@ def test_no_conflist_before_the_agent_serves(vpc: Simulator, node: Node, make_en
 
 
 def test_a_held_xtables_lock_ends_nobody(node: Node, make_entrypoint: Callable[..., Entrypoint]) -> None:
-    """At the start it delays; later the probe goes on saying SERVING while rules wait."""
-    # kubelet's kind of iptables is the one that takes the lock.
+    """At the start the lock causes a delay; later the probe keeps reporting SERVING while rules wait."""
+    # The iptables that kubelet uses here is the one that takes the lock.
     node.instance.run(["iptables-legacy", "-t", "mangle", "-N", "KUBE-IPTABLES-HINT"])
     entrypoint = make_entrypoint()
     with held_lock(node):
@@ -197,7 +197,7 @@ def test_a_dead_agent_ends_the_container_with_its_status(node: Node, make_entryp
     os.kill(agent, signal.SIGKILL)
     assert entrypoint.wait() == 128 + signal.SIGKILL
     assert entrypoint.conflist()
-    # An agent that cannot run says 1: two of them on one node.
+    # An agent that cannot run exits with 1: here two agents run on one node.
     first = make_entrypoint().start().wait_conflist()
     second = subprocess.run(node.instance.command([str(paths.BINARY), "node"]), check=False, capture_output=True, timeout=20,
                             env={**os.environ, **node.instance.environment, **first.environment})
@@ -215,7 +215,7 @@ def test_an_agent_that_does_not_end_is_killed(node: Node, make_entrypoint: Calla
 
 
 def test_children_that_others_left_are_waited_for(node: Node, make_entrypoint: Callable[..., Entrypoint]) -> None:
-    """A probe that kubelet's time limit killed leaves its own children to PID 1."""
+    """A probe that kubelet kills at its time limit leaves its own children to PID 1."""
     entrypoint = make_entrypoint().start().wait_conflist()
     for _ in range(5):
         subprocess.run(["nsenter", f"--pid=/proc/{entrypoint.pid}/ns/pid", "sh", "-c", "(:) & (:) & exit 0"], check=True)
@@ -280,7 +280,7 @@ def test_a_folder_that_cannot_be_written_is_named(node: Node, make_entrypoint: C
     entrypoint = make_entrypoint({"HOST_CNI_BIN_PATH": "/nowhere"}).start()
     assert entrypoint.wait() == 1
     assert "/nowhere/aws-cni" in entrypoint.lines()[-1]["error"]
-    # The conflist's folder comes last: the agent runs, and the entrypoint goes on trying.
+    # The conflist's folder is needed last: the agent runs, and the entrypoint keeps trying.
     entrypoint = make_entrypoint({"HOST_CNI_CONFDIR_PATH": "/run/late"}).start()
     wait_for(lambda: "cannot write the conflist; will retry" in entrypoint.messages(), "the failure is told", 20)
     node.instance.run(["mkdir", "/run/late"])
@@ -333,7 +333,7 @@ def test_init_fails_with_the_cause(vpc: Simulator, node: Node) -> None:
     assert done.returncode == 1 and "read /nowhere: " in done.stdout
     done = init(node, {"AWS_VPC_ENI_MTU": "1"})
     assert done.returncode == 1 and "AWS_VPC_ENI_MTU is" in done.stdout
-    # A little while of a silent IMDS is waited for.
+    # The program waits a little while for an IMDS that does not answer.
     vpc.imds(False)
     try:
         waiting = node.instance.popen([str(paths.BINARY), "init"], stdout=subprocess.PIPE, env={

@@ -1,4 +1,4 @@
-"""What people see of an agent: metrics, introspection, logs."""
+"""The visible output of an agent: metrics, introspection, logs."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
 def get(node: Node, url: str, *options: str) -> subprocess.CompletedProcess[str]:
-    """curl inside the node, 5 s at most."""
+    """Runs curl inside the node, for at most 5 s."""
     return node.instance.run(["curl", "-sS", "-m", "5", *options, url], check=False)
 
 
 def scrape(node: Node) -> Samples:
-    """Every sample by name and labels, as Prometheus's own parser reads them. The port comes just after the socket."""
+    """Every sample by name and labels, parsed by Prometheus's own parser. The port opens just after the socket."""
     text = wait_for(lambda: get(node, METRICS).stdout, "metrics")
     written = {line.split("{")[0].split(" ")[0] for line in text.splitlines()}
-    # The parser gives every counter the ending that OpenMetrics wants.
+    # The parser appends the ending that OpenMetrics requires to every counter.
     name = lambda each: each if each in written else each.removesuffix("_total")  # noqa: E731
     return {(name(sample.name), frozenset(sample.labels.items())): sample.value
             for family in text_string_to_metric_families(text) for sample in family.samples}
@@ -60,7 +60,7 @@ def test_metrics_are_what_happened(vpc: Simulator, make_node: Callable[..., Node
     node.agent.start()
     node.add_pods(12)
     node.delete_pods(node.pods[:2])
-    node.wait_quiet()  # a warm ENI is asked for a second after the pod that made it short
+    node.wait_quiet()  # the agent asks for a warm ENI one second after the pod that caused the shortage
     wait_for(lambda: idle(node), "the pool has nothing to do")
     samples, counts, enis = scrape(node), vpc.counts()["actions"], node.enis()
 
@@ -83,7 +83,7 @@ def test_metrics_are_what_happened(vpc: Simulator, make_node: Callable[..., Node
     assert labelled(samples, "awscni_ec2api_req_count", "fn") == {action: row["calls"] for action, row in ec2.items()}
     latency = {dict(labels)["api"]: number for (name, labels), number in samples.items()
                if name == "awscni_aws_api_latency_ms_count" and dict(labels)["status"] == "200"}
-    # Not a call: each ENI that was attached was waited for once.
+    # This is not a call: the agent waits once for each attached ENI.
     assert latency.pop("waitForENIAndIPsAttached") == ec2["AttachNetworkInterface"]["successful"]
     assert latency == {action: row["successful"] for action, row in ec2.items()}
     quantiles = [number for (name, labels), number in samples.items()
@@ -136,7 +136,7 @@ def _try_to_add(pod: Any) -> bool:
 
 
 def test_series_go_with_their_eni(make_node: Callable[..., Node]) -> None:
-    """The pool gives an idle ENI back when it is a minute old; what was said of it is then gone."""
+    """An ENI's metric series disappear when the pool gives the ENI back, which it does with an idle ENI after a minute."""
     node = make_node("leaving", type="m5.large", subnet="a", environment={"IP_COOLDOWN_PERIOD": "0"}, fast_clock=True)
     node.agent.start()
     node.add_pods(1)
@@ -235,19 +235,19 @@ def test_an_unwritable_log_ends_nobody(make_node: Callable[..., Node]) -> None:
 
 
 def test_logs_are_put_aside_and_compressed(make_node: Callable[..., Node]) -> None:
-    """Many plugins at once on a log that is full: no line is lost, and the agent compresses it once."""
+    """Many plugins write to a full log at once: no line is lost, and the agent compresses it once."""
     node = make_node("logs", type="m5.large", subnet="a")
     folder = "/var/log/aws-routed-eni"
     node.instance.run(["truncate", "-s", "100M", paths.PLUGIN_LOG])
     calls = [node.pod(f"gone-{number}", namespace=uuid.uuid4().hex) for number in range(40)]
-    # The first of them, which puts the log aside, watched: nothing is synced, and nothing is started for it.
+    # strace watches the first call, which rotates the log: the plugin syncs nothing and starts no process for it.
     node.instance.run(["strace", "-f", "-o", "/run/strace", "-e", "trace=fsync,fdatasync,sync,syncfs,sync_file_range,"
                        "fork,vfork,clone,clone3,renameat2,rename", paths.PLUGIN],
                       env=calls[0].environment("DEL"), input=json.dumps(calls[0].configuration()))
     seen = [line.split(maxsplit=1)[1].split("(")[0] for line in _read(node, "/run/strace").splitlines()]
     assert [call for call in seen if not call.startswith("+++")] == ["rename"], seen
     with ThreadPoolExecutor(20) as workers:
-        list(workers.map(lambda pod: pod.delete(), calls[1:]))  # DEL without an agent: one line each
+        list(workers.map(lambda pod: pod.delete(), calls[1:]))  # DEL without an agent writes one line each
     put_aside = [name for name in _names(node, folder) if name.startswith("plugin-")]
     assert len(put_aside) == 1, put_aside
     node.agent.start()

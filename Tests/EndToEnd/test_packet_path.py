@@ -1,4 +1,4 @@
-"""docs/packet-path.md against a live node: both hold the same rules, routes, settings, chains, neither more nor fewer."""
+"""Compares docs/packet-path.md with a live node: both have exactly the same rules, routes, settings and chains."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ def table(heading: str) -> list[list[str]]:
 
 
 class Live:
-    """One node with pods on two ENIs, and what the document's words mean on it."""
+    """One node with pods on two ENIs, and what the document's placeholders mean on it."""
 
     def __init__(self, vpc: Simulator, node: Node) -> None:
         self.node = node
         self.main_before = self.lines("ip", "route", "show", "table", "main")
         node.agent.start()
         node.add_pods(PODS)
-        # The pool goes on filling: compared is what stands when it has come to rest.
+        # The pool keeps growing: the comparison uses the state after it has settled.
         node.wait_quiet()
         enis = sorted(node.enis(), key=lambda eni: eni["index"])
         assert len(enis) > 1, "a second ENI was expected"
@@ -73,7 +73,7 @@ class Live:
         return [re.sub(r"\s+", " ", line).strip() for line in text.split("\n") if line.strip()]
 
     def expand(self, template: str, kind: str = "") -> list[str]:
-        """A line of the document as it must stand on the node, once for each thing that it is about."""
+        """A line of the document as it must appear on the node, once for each object that it describes."""
         if not kind:
             words = set(WORD.findall(template)) - set(self.of_node)
             kind = "node" if not words else "secondary ENI"
@@ -127,7 +127,7 @@ def test_chains(live: Live) -> None:
 
 
 def nft_rules(live: Live, name: str) -> list[tuple[str, str, str]]:
-    """(table, chain, rule), counters without their counts, in order."""
+    """(table, chain, rule) in order; counters are listed without their counts."""
     rules, chain = [], ""
     for line in live.lines("nft", "list", "table", "ip", name):
         opened = re.fullmatch(r"(chain|map) (\S+) \{", line)
@@ -142,12 +142,12 @@ def test_nftables_rules(live: Live) -> None:
     wanted = [tuple(line.split("\n")) for row in table("nftables: rules") for line in live.expand("\n".join(row))]
     found = nft_rules(live, "vpc-cni") + nft_rules(live, "aws-cni")
     assert sorted(found) == sorted(wanted)
-    for chain in {rule[1] for rule in wanted}:  # within a chain the order counts
+    for chain in {rule[1] for rule in wanted}:  # within a chain the order matters
         assert [rule for rule in found if rule[1] == chain] == [rule for rule in wanted if rule[1] == chain]
 
 
 def test_source_map(live: Live) -> None:
-    """`addresses` leads every address that EC2 assigned to a secondary ENI, and no other, to that ENI's chain."""
+    """`addresses` maps every address that EC2 assigned to a secondary ENI, and no other address, to that ENI's chain."""
     listed = " ".join(live.lines("nft", "list", "map", "ip", "vpc-cni", "addresses"))
     assert dict(re.findall(r"([0-9.]+) : goto (eni-\w+)", listed)) == live.slots
     assert not any("elements" in line for line in live.lines("nft", "list", "map", "ip", "vpc-cni", "prefixes"))
@@ -167,7 +167,7 @@ def test_iptables_rules(live: Live) -> None:
 
 
 def test_pod(live: Live) -> None:
-    """What the page says of a pod's own namespace."""
+    """What the page says about a pod's own namespace."""
     pod = live.node.pods[-1]
     host = next(link["address"] for link in live.node.ip("link") if link["ifname"] == pod.host_veth)
     shown = {command: pod.exec(["ip", *command.split()]).stdout for command in ("address", "route", "neigh")}
@@ -194,8 +194,8 @@ def on_secondary(node: Node) -> Pod:
 
 
 def test_node_port(vpc: Simulator, live: Live, make_node: Callable[..., Node]) -> None:
-    """A NodePort without masquerading, as externalTrafficPolicy Local has it, to a pod on a secondary ENI: its replies
-    leave by the primary ENI with the node's address. By the pod's own ENI the VPC would drop them."""
+    """A NodePort without masquerading (externalTrafficPolicy Local), to a pod on a secondary ENI: its replies leave by
+    the primary ENI with the node's address. The VPC would drop them if they left by the pod's own ENI."""
     client = make_node("client", type="m5.large", subnet="b")
     pod = on_secondary(live.node)
     rule = ["PREROUTING", "-p", "tcp", "-d", live.of_node["PRIMARY"], "--dport", "30080", "-j", "DNAT",

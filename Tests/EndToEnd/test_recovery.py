@@ -1,4 +1,4 @@
-"""What a restart finds: ENIs half made, a checkpoint that is damaged, an EC2 or an IMDS that is away or talks nonsense."""
+"""The state that a restart can find: half-made ENIs, a damaged checkpoint, an EC2 or an IMDS that is away or sends nonsense."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ INSTANCE_TAG = "node.k8s.amazonaws.com/instance_id"
 STEPS = ["CreateNetworkInterface", "AttachNetworkInterface", "ModifyNetworkInterfaceAttribute"]
 
 
-# How many ENIs are left unattached. An attachment that EC2 gets to only after the restart may find its index taken.
+# How many ENIs are left unattached. If EC2 handles an attachment only after the restart, its index may be taken.
 SWEPT = {
     ("CreateNetworkInterface", "before the restart"): {1}, ("CreateNetworkInterface", "after the restart"): {1},
     ("AttachNetworkInterface", "never"): {1}, ("AttachNetworkInterface", "after the restart"): {0, 1},
@@ -29,17 +29,17 @@ SWEPT = {
 
 
 def hold(vpc: Simulator, action: str, seconds: float, is_done: bool) -> None:
-    """Holds the next call of an action that long; then it is done, or the connection is dropped and it is not."""
+    """Holds the next call of an action for `seconds`; then the call is executed, or the connection drops and it is not."""
     vpc.fault(action, delay=seconds, only_delay=is_done, drop=not is_done)
 
 
 def is_held(vpc: Simulator, action: str) -> bool:
-    """A fault that is used up has been met."""
+    """The held call has arrived: its fault is used up."""
     return not any(fault["action"] == action for fault in vpc.ask("fault.list"))
 
 
 def is_over(vpc: Simulator, action: str) -> bool:
-    """The held call has come to its end, whoever else calls meanwhile."""
+    """The held call has ended, whoever else makes calls meanwhile."""
     return is_held(vpc, action) and not any(fault["action"] == action for fault in vpc.ask("fault.met"))
 
 
@@ -53,7 +53,7 @@ def available(vpc: Simulator, node: Node) -> list[dict[str, Any]]:
 
 
 def everything_talks(vpc: Simulator, pods: list[Pod]) -> None:
-    """Each pod reaches the next one and the internet, and the VPC had no packet to drop."""
+    """Each pod reaches the next one and the internet, and the VPC dropped no packet."""
     vpc.drops(reset=True)
     for pod, other in zip(pods, pods[1:] + pods[:1]):
         assert pod.ping(other.address), f"{pod.name} to {other.name}"
@@ -61,7 +61,7 @@ def everything_talks(vpc: Simulator, pods: list[Pod]) -> None:
     assert vpc.drops()["total"] == 0, vpc.drops()
 
 
-# MARK: killed while an ENI is made
+# MARK: killed while an ENI is being made
 
 
 @pytest.mark.parametrize("done", ["never", "before the restart", "after the restart"])
@@ -70,7 +70,7 @@ def test_killed_while_an_eni_is_made(vpc: Simulator, make_node: Callable[..., No
     node = make_node(f"half-{step[0].lower()}{len(done)}", type="m5.large", subnet="a")
     hold(vpc, step, seconds=2.5, is_done=done != "never")
     node.agent.start()
-    early = node.add_pods(3, prefix="early")  # the first of them makes the pool want a second ENI
+    early = node.add_pods(3, prefix="early")  # the first of them makes the pool request a second ENI
     wait_for(lambda: is_held(vpc, step), f"{step} is held")
     node.agent.kill()
     if done == "before the restart":
@@ -89,12 +89,12 @@ def test_killed_while_an_eni_is_made(vpc: Simulator, make_node: Callable[..., No
     everything_talks(vpc, pods)
 
     wait_for(lambda: all(eni["delete_on_termination"] for eni in secondary(node)), "every ENI goes with the instance")
-    attached = node.enis()  # seen once: the warm ENI may come at any moment
+    attached = node.enis()  # read once: the warm ENI may arrive at any moment
     assert len({eni["index"] for eni in attached}) == len(attached) <= 3
     owned = [address for eni in attached for address in eni["addresses"]]
     assert len(set(owned)) == len(owned) and {pod.address for pod in pods} <= set(owned)
     assert all(eni["tags"].get(INSTANCE_TAG) == node.instance.instance_id for eni in secondary(node))
-    # Made and not attached: found by its tags when leaked ENIs are swept. An ENI that the agent is just making looks alike.
+    # Created but not attached: the sweep of leaked ENIs finds it by its tags. An ENI that the agent is just making looks alike.
     node.wait_quiet()
     left = available(vpc, node)
     assert len(left) in SWEPT.get((step, done), {0}), left
@@ -104,7 +104,7 @@ def test_killed_while_an_eni_is_made(vpc: Simulator, make_node: Callable[..., No
 
 
 def test_stop_while_ec2_does_not_answer(vpc: Simulator, make_node: Callable[..., Node]) -> None:
-    """SIGTERM does not wait for EC2: 5 s are all that a stop may take."""
+    """SIGTERM does not wait for EC2: a stop may take at most 5 s."""
     node = make_node("impatient", type="m5.large", subnet="a")
     hold(vpc, "AttachNetworkInterface", seconds=9, is_done=False)
     node.agent.start()
@@ -119,7 +119,7 @@ def test_stop_while_ec2_does_not_answer(vpc: Simulator, make_node: Callable[...,
 
 
 def test_stop_while_a_link_does_not_show_up(vpc: Simulator, make_node: Callable[..., Node]) -> None:
-    """Nor for a link that the instance does not show."""
+    """SIGTERM does not wait either for a link that does not appear on the instance."""
     vpc.ask("delay", attach=20)
     try:
         node = make_node("linkless", type="m5.large", subnet="a")
@@ -153,7 +153,7 @@ def test_pod_of_a_damaged_checkpoint_is_deleted(make_node: Callable[..., Node], 
     assert {entry["ipv4"] for entry in node.checkpoint()} == {kept.address}
     wait_for(lambda: lost.host_veth not in node.pod_veths(), "its veth is gone")
     assert address not in node.pod_routes()
-    # A t3.nano has two pod addresses: the next pod can only get this one, once it has rested.
+    # A t3.nano has two pod addresses: the next pod can only get this one, after its cooldown.
     assert node.pod("heir").add().address == address
     kept.check()
     lost.delete()
@@ -163,13 +163,13 @@ def test_pod_of_a_damaged_checkpoint_is_deleted(make_node: Callable[..., Node], 
 
 
 def test_recreated_pod_survives_the_late_del(make_node: Callable[..., Node]) -> None:
-    """A DEL that never reached the agent leaves an entry; after a restart its repetition must not hit the new sandbox."""
+    """A DEL that never reached the agent leaves an entry; after a restart the repeated DEL must not affect the new sandbox."""
     node = make_node("late", type="m5.large", subnet="a")
     node.agent.start()
     other = node.pod("other").add()
     old = node.pod("web-0").add()
     node.agent.process.send_signal(signal.SIGSTOP)
-    node.instance.run(["ip", "link", "del", old.host_veth])  # the runtime gave up on the agent and ended the sandbox
+    node.instance.run(["ip", "link", "del", old.host_veth])  # the runtime gave up on the agent and deleted the sandbox
     node.agent.process.send_signal(signal.SIGCONT)
     old.remove_namespace()
     new = Pod(node.instance, "web-0").create_namespace().add()
@@ -186,8 +186,8 @@ def test_recreated_pod_survives_the_late_del(make_node: Callable[..., Node]) -> 
 
 
 def test_a_repeated_del_spares_the_heir(make_node: Callable[..., Node]) -> None:
-    """The runtime repeats DEL with the result that it has kept, when a new sandbox of the pod has got the same address:
-    veth's name, address and route are those of the pod that runs now."""
+    """The runtime repeats DEL with its cached result after a new sandbox of the pod has got the same address: the veth's
+    name, the address and the route are those of the pod that runs now."""
     node = make_node("heir", type="t3.nano", subnet="a", environment={"IP_COOLDOWN_PERIOD": "0", "MAX_ENI": "1"})
     node.agent.start()
     old = node.pod("web-0").add()
@@ -216,7 +216,7 @@ def test_address_of_a_pod_that_ended_unseen_rests(make_node: Callable[..., Node]
         document = json.loads(node.instance.run(["cat", paths.CHECKPOINT]).stdout)
         return [entry["ip"] for entry in document.get("cooldowns", [])]
 
-    # A young entry is kept for some seconds first: its plugin could still be at work.
+    # The agent first keeps a young entry for some seconds: its plugin could still be running.
     wait_for(lambda: resting() == [gone.address], "the address rests")
     with pytest.raises(PluginFailure) as failure:
         node.pod("early").add()
@@ -224,9 +224,9 @@ def test_address_of_a_pod_that_ended_unseen_rests(make_node: Callable[..., Node]
 
 
 def test_checkpoint_of_a_previous_boot(vpc: Simulator, make_node: Callable[..., Node]) -> None:
-    """A checkpoint on disk outlives the machine's boot, and nothing else does: no pod, rule, route, map or SNAT is there.
+    """Only the checkpoint on disk survives a reboot: there is no pod, rule, route, map or SNAT.
 
-    Also what the node holds at EC2 is as before, so the new pods stand on both ENIs at once.
+    The node also holds the same ENIs and addresses at EC2 as before, so the new pods are on both ENIs at once.
     """
     node = make_node("reboot", type="m5.large", subnet="a",
                      environment={"AWS_VPC_K8S_CNI_BACKING_STORE": "/var/lib/cni/ipam.json", "IP_COOLDOWN_PERIOD": "0"})
@@ -244,7 +244,7 @@ def test_checkpoint_of_a_previous_boot(vpc: Simulator, make_node: Callable[..., 
 
     node.agent.start()
 
-    def forgotten() -> bool:  # a young entry is kept for some seconds: its plugin could still be at work
+    def forgotten() -> bool:  # a young entry is kept for some seconds: its plugin could still be running
         read = node.instance.run(["cat", "/var/lib/cni/ipam.json"]).stdout
         return json.loads(read)["allocations"] == []
 
@@ -263,13 +263,13 @@ def test_checkpoint_of_a_previous_boot(vpc: Simulator, make_node: Callable[..., 
 @pytest.mark.parametrize("trouble", [{"http": 503, "code": "Unavailable"}, {"http": 500, "code": "InternalError"},
                                      {"drop": True}])
 def test_start_by_imds_alone(vpc: Simulator, make_node: Callable[..., Node], trouble: dict[str, Any]) -> None:
-    """EC2 does not tell what is attached: pods keep what they have, new ones get what is known to be free."""
+    """EC2 does not list the attached ENIs: pods keep their addresses, and new pods get addresses known to be free."""
     node = make_node("alone", type="m5.large", subnet="a")
     node.agent.start()
     pods = node.add_pods(12)
     wait_for(lambda: len(node.enis()) == 3, "the warm ENI")
     node.agent.stop()
-    vpc.fault("[A-Z]*", times=-1, **trouble)  # IMDS's names begin in lower case
+    vpc.fault("[A-Z]*", times=-1, **trouble)  # IMDS's names start with a lower-case letter
     try:
         node.agent.start(deadline=45)
         assert {entry["ipv4"] for entry in node.checkpoint()} == {pod.address for pod in pods}
@@ -296,7 +296,7 @@ NONSENSE = {
 
 @pytest.mark.parametrize("name", NONSENSE)
 def test_nonsense_from_ec2(vpc: Simulator, make_node: Callable[..., Node], name: str) -> None:
-    """While the pool must grow: a pod fails with a cause or gets an address a little later; the agent lives."""
+    """The answers come while the pool must grow: a pod fails with a cause or gets an address a little later."""
     node = make_node("nonsense", type="m5.large", subnet="a", environment={"VPC_CNI_ADD_TIMEOUT": "3"})
     node.agent.start()
     wait_for(lambda: node.shape()[0][0] > 0, "EC2 has given the first addresses")
@@ -304,7 +304,7 @@ def test_nonsense_from_ec2(vpc: Simulator, make_node: Callable[..., Node], name:
     for action in ["AssignPrivateIpAddresses", "CreateNetworkInterface", "DescribeNetworkInterfaces"]:
         vpc.fault(action, times=-1, caller=node.name, **NONSENSE[name])
     failed, pods = 0, []
-    for number in range(28):  # one more than fit
+    for number in range(28):  # one more than the node holds
         pod = node.pod(f"wanting-{number}")
         try:
             pods.append(pod.add())

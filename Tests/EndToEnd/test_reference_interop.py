@@ -1,7 +1,7 @@
-"""Side by side with the existing system: its plugin with our agent, our plugin with its agent, its checkpoint with ours.
+"""Interoperation with amazon-vpc-cni-k8s: its plugin with our agent, our plugin with its agent, and its checkpoint.
 
-Every upgrade and every way back goes through each of these. The existing system's pods have their host route in main and
-two policy rules of their own (512 to the pod, 1536 from it); ours have a route in one table and nothing else.
+Every upgrade and every rollback goes through each of these. Pods of amazon-vpc-cni-k8s have their host route in table
+main and two policy rules of their own (512 to the pod, 1536 from it); our pods only have a route in one table.
 """
 
 from __future__ import annotations
@@ -54,11 +54,11 @@ def peer(make_node: Callable[..., Node]) -> Node:
     return node
 
 
-# MARK: the existing plugin and our agent
+# MARK: the plugin of amazon-vpc-cni-k8s and our agent
 
 
 def test_reference_plugin_with_our_agent(vpc: Simulator, node: Node, peer: Node) -> None:
-    """Pods that it wires talk, on both ENIs, beside pods that our plugin wires."""
+    """Pods wired by that plugin talk, on both ENIs, beside pods that our plugin wires."""
     far = peer.pod("far").add()
     mine = [reference_pod(node, f"theirs-{number}").add_as_reference() for number in range(11)]
     ours = node.pod("ours").add()
@@ -71,7 +71,7 @@ def test_reference_plugin_with_our_agent(vpc: Simulator, node: Node, peer: Node)
         assert far.ping(pod.address) and ours.ping(pod.address)
     assert vpc.drops()["total"] == 0, vpc.drops()
 
-    # DEL by our plugin, with the result that theirs has left with the runtime.
+    # Our plugin does the DEL, with the result that the other plugin has left with the runtime.
     for pod in mine[:6]:
         address, veth = pod.address, pod.host_veth
         pod.delete()
@@ -120,12 +120,12 @@ def test_our_add_and_their_del(node: Node) -> None:
     node.wait_clean()
 
 
-# MARK: our plugin and the existing agent
+# MARK: our plugin and the agent of amazon-vpc-cni-k8s
 
 
 @pytest.fixture
 def theirs(make_node: Callable[..., Node]) -> Any:
-    """A node as the existing agent has set it up, with two addresses of a second ENI and one of the primary."""
+    """A node set up by the agent of amazon-vpc-cni-k8s: two addresses of a second ENI and one of the primary."""
     node = make_node("theirs", type="m5.large", subnet="a")
     node.agent.start()
     fill = node.add_pods(10)
@@ -133,7 +133,7 @@ def theirs(make_node: Callable[..., Node]) -> Any:
     node.delete_pods(fill)
     node.wait_clean()
     node.agent.stop()
-    # What leads our own pods' packets is not there on such a node.
+    # Such a node does not have the rules that route our own pods' packets.
     node.instance.run(["nft", "flush", "ruleset"])
     node.instance.run(["ip", "rule", "del", "priority", "512"], check=False)
     while node.instance.run(["ip", "rule", "del", "priority", "1536"], check=False).returncode == 0:
@@ -184,11 +184,11 @@ def test_our_plugin_after_the_reference_agent_went(theirs: Any) -> None:
         pod.delete()
 
 
-# MARK: the existing checkpoint
+# MARK: the checkpoint of amazon-vpc-cni-k8s
 
 
 def test_checkpoint_of_the_reference(vpc: Simulator, node: Node) -> None:
-    """Live pods are kept and reached, one that ended while nobody looked is cleaned up, with its rules."""
+    """Live pods are kept and reachable; a pod that ended while no agent ran is cleaned up, with its rules."""
     pods = [reference_pod(node, f"old-{number}").add_as_reference() for number in range(11)]
     migrated, ended = pods[0], pods[-1]
     assert ended.result and ended.result["interfaces"][1]["mac"] == "2"
@@ -199,7 +199,7 @@ def test_checkpoint_of_the_reference(vpc: Simulator, node: Node) -> None:
             "networkName": "aws-cni", "containerID": pod.container, "ifName": "eth0", "ipv4": pod.address,
             "allocationTimestamp": 1700000000000000000,
             "metadata": {"k8sPodNamespace": pod.namespace, "k8sPodName": pod.name}}
-        if pod is migrated:  # taken over from the container runtime by a release of long ago
+        if pod is migrated:  # taken over from the container runtime by a very old release
             entry |= {"networkName": "_migrated-from-cri", "ifName": "unknown", "metadata": {"interfacesCount": 0}}
         entries.append(entry)
     stale = {**entries[1], "containerID": "stale", "ipv4": "10.255.255.1", "metadata": {}}

@@ -1,4 +1,4 @@
-"""What EC2 refuses, or would: its limits below the type's, its own words, credentials and clocks that are out of date."""
+"""Refusals by EC2, real or likely: limits below the type's limit, EC2's own messages, expired credentials and wrong clocks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WORDS = "with an explicit deny in a service control policy"
 
 
 def refusal(node: Node, name: str) -> str:
-    """What the event of a pod that gets no address says."""
+    """The text in the event of a pod that gets no address."""
     with pytest.raises(PluginFailure) as failure:
         node.pod(name).add()
     return str(failure.value.error["msg"] + " " + failure.value.error.get("details", ""))
@@ -32,8 +32,8 @@ def status(node: Node) -> dict[str, Any]:
 
 
 def test_volumes_take_the_slots_of_enis(vpc: Simulator, make_node: Callable[..., Node]) -> None:
-    """AttachmentLimitExceeded below the type's limit: named in the pod's event, and an idle node does not try again and again.
-    Once a volume is detached the next try finds out."""
+    """AttachmentLimitExceeded below the type's limit: the pod's event names it, and an idle node does not retry again and
+    again. Once a volume is detached, the next try notices it."""
     node = make_node("volumes", type="m5.large", subnet="a", fast_clock=True, environment={"HTTP_TIMEOUT": "600"})
     vpc.ask("volumes", instance="volumes", count=2)  # of three slots
     node.agent.start()
@@ -60,8 +60,8 @@ def test_volumes_take_the_slots_of_enis(vpc: Simulator, make_node: Callable[...,
 
 
 def test_ec2s_own_words_are_told(vpc: Simulator, make_node: Callable[..., Node]) -> None:
-    """Which policy refuses stands in the log, the status and the pod's event; the message that only an administrator can
-    decode stands in the log alone."""
+    """The log, the status and the pod's event name the policy that refuses; only the log has the
+    message that only an administrator can decode."""
     node = make_node("words", type="m5.large", subnet="a")
     vpc.fault("CreateNetworkInterface", times=-1, http=403, code="UnauthorizedOperation", caller="words",
               message="You are not authorized to perform this operation. User: u is not authorized to perform: "
@@ -79,9 +79,9 @@ def test_ec2s_own_words_are_told(vpc: Simulator, make_node: Callable[..., Node])
 
 
 def test_expired_instance_credentials_are_tried(vpc: Simulator, make_node: Callable[..., Node]) -> None:
-    """IMDS gives the old ones while its own source is away, and EC2 takes them: a fresh node starts, and says so."""
+    """IMDS returns the old credentials while its own source is away, and EC2 accepts them: a fresh node starts and logs it."""
     node = make_node("expired", type="m5.large", subnet="a")
-    # The real ones, which EC2 accepts, with an end in the past.
+    # The real credentials, which EC2 accepts, with an expiration date in the past.
     url = "http://169.254.169.254/latest/"
     token = node.instance.run(["curl", "-sS", "-X", "PUT", "-H", "X-aws-ec2-metadata-token-ttl-seconds: 60",
                                f"{url}api/token"]).stdout
@@ -98,8 +98,8 @@ def test_expired_instance_credentials_are_tried(vpc: Simulator, make_node: Calla
 
 
 def test_two_calls_with_a_wrong_clock(vpc: Simulator, make_node: Callable[..., Node]) -> None:
-    """The clock is 20 minutes off at the start, before chrony's first step: the two first calls go out together, both are
-    refused, and both are tried again."""
+    """The clock is 20 minutes off at the start, before chrony's first step: the first two calls go out together, EC2
+    refuses both, and the agent retries both."""
     node = make_node("skewed", type="m5.large", subnet="a")
     node.agent.clock = SkewedClock(1200)
     for _ in range(3):

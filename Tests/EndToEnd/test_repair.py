@@ -1,4 +1,4 @@
-"""What somebody else changes on a node is put right while pods exchange packets, and told with the likely culprit."""
+"""The agent repairs what somebody else changes on a node while pods exchange packets, and logs the likely culprit."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from simulator.client import Simulator
 from simulator.fabric import INTERNET_ADDRESS as INTERNET
 
 PROMISE = 2.0
-# What looking at a node from here may take: a dozen programs for each look, on a machine that runs other things beside.
+# The time that it may take to look at a node from here: each look runs a dozen programs, on a machine with other work.
 IN_TIME = 20.0
 
 
 def on_eni(node: Node, index: int) -> Pod:
-    """A pod whose address EC2 says is on the ENI with this device index."""
+    """A pod whose address is on the ENI with this device index, according to EC2."""
     addresses = {address for eni in node.enis() if eni["index"] == index for address in eni["addresses"]}
     return next(pod for pod in node.pods if pod.address in addresses)
 
@@ -41,7 +41,7 @@ def metrics(node: Node) -> str:
 
 
 def log_lines(node: Node, text: str) -> list[dict[str, Any]]:
-    """Lines of the agent's log whose message has this text."""
+    """Lines of the agent's log whose message contains this text."""
     return [json.loads(line) for line in node.agent.log().split("\n") if text in line]
 
 
@@ -55,7 +55,7 @@ def repairs(node: Node) -> dict[str, float]:
 
 
 def state(node: Node) -> dict[str, Any]:
-    """Everything that the agent keeps on the node, in a form that can be compared."""
+    """Everything that the agent maintains on the node, in a comparable form."""
     lines = lambda *words: sorted(node.instance.run(list(words)).stdout.split("\n"))
     nft = sorted(line for name in ("vpc-cni", "aws-cni") for line in
                  node.instance.run(["nft", "-s", "list", "table", "ip", name], check=False).stdout.split("\n"))
@@ -87,7 +87,7 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
 
 
 def stretch() -> float:
-    """How many times longer than its processor time work takes here now: 1 on a machine that does nothing else."""
+    """How many times longer work takes here now than its processor time: 1 on a machine that does nothing else."""
     wall, own = time.monotonic(), time.thread_time()
     while time.thread_time() - own < 0.05:
         pass
@@ -95,7 +95,7 @@ def stretch() -> float:
 
 
 def durations(node: Node) -> dict[float, float]:
-    """Repairs that the agent has timed from the kernel's notice, by the seconds that they took at most."""
+    """The number of repairs that took at most so many seconds (the keys); the agent measures from the kernel's event."""
     beginning, found = 'awscni_node_repair_duration_seconds_bucket{le="', {}
     for line in metrics(node).split("\n"):
         if line.startswith(beginning):
@@ -105,14 +105,14 @@ def durations(node: Node) -> dict[float, float]:
 
 
 def told_after(node: Node, began: float) -> float:
-    """Seconds from `began` (of the calendar) until the log's last word of what was put right since."""
+    """Seconds from `began` (wall clock) until the last log line about a repair since then."""
     said = [datetime.fromisoformat(line["ts"]).timestamp() for line in log_lines(node, "changed the node network; repaired")]
     return max((at - began for at in said if at >= began), default=0.0)
 
 
 def wait_same(node: Node, before: dict[str, Any], what: str, deadline: float = IN_TIME,
               each: Callable[[], object] = lambda: None) -> None:
-    """Until the node is as it was; `each` is called before each look. Raises AssertionError with what differs in the end."""
+    """Waits until the node is as it was; `each` is called before each look. Raises AssertionError with the remaining differences."""
     last: list[str] = []
     until = time.monotonic() + deadline
 
@@ -126,7 +126,7 @@ def wait_same(node: Node, before: dict[str, Any], what: str, deadline: float = I
 
 
 def let_peace_pass(node: Node) -> None:
-    """What was mended before is forgotten: a fourth time within two minutes would be slower."""
+    """Waits until the agent has forgotten earlier repairs: it would delay a fourth repair within two minutes."""
     assert node.agent.clock is not None
     until = node.agent.clock.elapsed() + 130
     with node.hurry(100):
@@ -150,7 +150,7 @@ def pair(vpc: Simulator) -> Iterator[tuple[Node, Pod]]:
         far.close()
 
 
-# What is done, and the kind that counts it.
+# The command, and the repair kind that counts it.
 DEEDS: dict[str, tuple[str, str]] = {
     "rule 512": ("ip rule del priority 512", "rule"),
     "rule 1024": ("ip rule del priority 1024", "rule"),
@@ -185,11 +185,11 @@ DEEDS: dict[str, tuple[str, str]] = {
 
 @pytest.mark.parametrize("deed", DEEDS)
 def test_what_somebody_undoes_is_put_right(vpc: Simulator, pair: tuple[Node, Pod], deed: str) -> None:
-    """Within 2 s, to the same state as before, counted by kind; the pods on both ENIs talk again.
+    """The repair takes at most 2 s, restores the same state as before, and is counted by kind; the pods on both ENIs talk again.
 
-    The time is taken twice: by the agent, from the kernel's notice, and by the calendar, from before the deed until the
-    log tells that it is undone. Neither has in it what it costs to look at the node from here. Where the machine gives
-    its work to others too, it takes as much longer as a piece of work of known length does.
+    The time is measured twice: by the agent, from the kernel's event, and by the wall clock, from before the change until
+    the log reports the repair. Neither includes the cost of looking at the node from here. If the machine also does other
+    work, the limit is extended by the same factor by which a piece of work of known length takes longer.
     """
     node, far = pair
     command, kind = DEEDS[deed]
@@ -216,7 +216,7 @@ def test_what_somebody_undoes_is_put_right(vpc: Simulator, pair: tuple[Node, Pod
 
 
 def test_an_established_flow_goes_on(vpc: Simulator, pair: tuple[Node, Pod]) -> None:
-    """What is undone one after the other costs the packets of the moments in between, and no more."""
+    """Changes that are made one after the other lose only the packets sent between each change and its repair."""
     node, far = pair
     let_peace_pass(node)
     pod, before = on_eni(node, 1), state(node)
@@ -229,7 +229,7 @@ def test_an_established_flow_goes_on(vpc: Simulator, pair: tuple[Node, Pod]) -> 
             wait_same(node, before, undo)
             gaps += wait_for(lambda: told_after(node, began), f"{undo} told", IN_TIME)
         assert running.is_running, "the echoes ended before the last deed did"
-        # One echo a millisecond, and a few that were on the way.
+        # One echo a millisecond, plus a few that were in flight.
         lost = running.lost()
         assert lost <= 1000 * gaps + 40, f"{lost} lost in gaps of {gaps:.2f} s together"
         assert pod.ping(far.address, count=20)
@@ -238,8 +238,8 @@ def test_an_established_flow_goes_on(vpc: Simulator, pair: tuple[Node, Pod]) -> 
 
 
 def test_cloud_setup_of_the_node(pair: tuple[Node, Pod]) -> None:
-    """nm-cloud-setup gives the links every address that EC2 shows, pods' among them, with rules and tables of its own.
-    The addresses go again, its rules stay, and it is named."""
+    """nm-cloud-setup adds every address that EC2 shows to the links, pods' addresses included, with rules and tables of
+    its own. The agent removes the addresses, keeps the rules and names nm-cloud-setup."""
     node, far = pair
     let_peace_pass(node)
     first, second = on_eni(node, 0), on_eni(node, 1)
@@ -279,16 +279,16 @@ def test_who_it_was_is_told(pair: tuple[Node, Pod]) -> None:
 
 
 def test_a_fight_slows_down(pair: tuple[Node, Pod]) -> None:
-    """Somebody deletes a rule as soon as it is there: it comes back for ever, ever more rarely, and one line tells."""
+    """Somebody deletes a rule as soon as it exists: the agent keeps restoring it, ever more rarely, and one log line reports it."""
     node, _ = pair
     let_peace_pass(node)
     count, told = repairs(node).get("rule", 0), len(log_lines(node, "keeps changing the node network"))
     enemy = node.instance.popen(["sh", "-c", "while :; do ip rule del priority 1024 2>/dev/null; done"])
     try:
         wait_for(lambda: repairs(node).get("rule", 0) - count >= 4 or None, "four times put right", 20)
-        # At this pace the two minutes of peace that end a fight are 4 s of the machine's.
+        # At this speed the two quiet minutes that end a fight are 4 s of real time.
         with node.hurry(30):
-            # 1 + 2 + 4 + … + 60 + 60: ten minutes of the agent's time.
+            # Delays of 1 + 2 + 4 + … + 60 + 60 s: ten minutes of the agent's time.
             until = node.agent.clock.elapsed() + 600
             wait_for(lambda: node.agent.clock.elapsed() > until, "ten minutes", 60)
         done = repairs(node)["rule"] - count
@@ -305,9 +305,9 @@ def test_a_fight_slows_down(pair: tuple[Node, Pod]) -> None:
 
 
 def test_iptables_legacy_is_put_right_within_a_minute(vpc: Simulator, make_node: Callable[..., Node]) -> None:
-    """The kernel does not tell of iptables-legacy."""
+    """The kernel sends no events for iptables-legacy."""
     node = make_node("legacy", type="m5.large", subnet="a", fast_clock=True)
-    # kubelet's hint says which of the two the node uses.
+    # kubelet's hint chain says which of the two the node uses.
     node.instance.run(["iptables-legacy", "-t", "mangle", "-N", "KUBE-KUBELET-CANARY"])
     node.agent.start()
     pod = node.pod("pod").add()
@@ -325,7 +325,7 @@ def test_iptables_legacy_is_put_right_within_a_minute(vpc: Simulator, make_node:
 
 
 def test_pods_that_come_and_go_bring_no_look(make_node: Callable[..., Node]) -> None:
-    """30 pods start and end, and the repair has nothing to read: it would show in the system calls of its thread."""
+    """30 pods start and end, and the repair has nothing to read: any reading would show in the system calls of its thread."""
     node = make_node("busy", type="m5.4xlarge", subnet="a", environment={"WARM_IP_TARGET": "40", "IP_COOLDOWN_PERIOD": "0"})
     node.agent.start()
     node.wait_quiet()
@@ -336,7 +336,7 @@ def test_pods_that_come_and_go_bring_no_look(make_node: Callable[..., Node]) -> 
     pods = node.add_pods(30, prefix="again", at_once=30)
     wait_sound(node, pods)
     used = [now - then for now, then in zip((ticks(node, "kernel"), ticks(node, "watch")), before)]
-    # A tick is 10 ms. Adding and removing nothing at EC2, the thread "kernel" rests but for the minute's look.
+    # A tick is 10 ms. The agent adds and removes nothing at EC2, so the "kernel" thread only does the check of each minute.
     assert sum(used) <= 15, f"ticks of kernel and watch: {used}"
     assert not repairs(node), repairs(node)
 
@@ -347,7 +347,7 @@ def ticks(node: Node, thread: str) -> int:
         try:
             name, _, rest = (task / "stat").read_text().partition("(")[2].rpartition(")")
         except (FileNotFoundError, ProcessLookupError):
-            continue  # a thread that has ended
+            continue  # a thread that has ended in the meantime
         if name == thread:
             return sum(int(field) for field in rest.split()[11:13])
     raise LookupError(thread)

@@ -1,7 +1,7 @@
-"""Many real agents at once on one simulated EC2 with its request buckets on: all reach their targets, none takes another's.
+"""Many real agents at once on one simulated EC2 with request throttling: all reach their targets, and none takes another's.
 
-SCALE_AGENTS says how many (default 100). Nodes are two-ENI instances with one pod each, so that every agent has to assign
-addresses, and then create, attach and mark an ENI; all agents are started together, and all pods come together.
+SCALE_AGENTS sets their number (default 100). Nodes are limited to two ENIs and have one pod each, so that every agent
+must assign addresses and then create, attach and mark an ENI. All agents start together, and all pods start together.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def test_many_agents_share_a_throttled_ec2(vpc: Simulator, make_node: Callable[.
         print(f"[{time.monotonic() - began:5.1f} s] {what}")
 
     with ThreadPoolExecutor(AT_ONCE) as workers:
-        # t3.small: 3 ENIs of 3 addresses. MAX_ENI keeps it at two, so that one pod is met by one more ENI and rests there.
+        # t3.small: 3 ENIs of 3 addresses. MAX_ENI limits it to two: one pod makes the agent add one ENI, and no more.
         nodes = list(workers.map(
             lambda number: make_node(f"scale-{number}", type="t3.small", subnet="ab"[number % 2],
                                      environment={"AWS_VPC_K8S_CNI_LOGLEVEL": "WARN", "MAX_ENI": "2"}), range(AGENTS)))
@@ -46,12 +46,12 @@ def test_many_agents_share_a_throttled_ec2(vpc: Simulator, make_node: Callable[.
         said("all pods have addresses")
 
     def reached() -> bool:
-        """Two ENIs of three addresses each, by EC2's own count."""
+        """Two ENIs of three addresses each, counted at EC2."""
         held = Counter(eni["instance"] for eni in vpc.enis() if eni["instance"] and len(eni["addresses"]) == 4)
         return all(held[node.name] == 2 for node in nodes)
 
     wait_for(reached, "every node holds two ENIs of three addresses", 240, pause=0.25)
-    # The mark is the last of the three calls, and comes behind the attachment.
+    # The mark is the last of the three calls, and follows the attachment.
     wait_for(lambda: vpc.counts()["actions"].get("ModifyNetworkInterfaceAttribute", {}).get("successful", 0) >= AGENTS,
              "every new ENI is marked", 60, pause=0.1)
     said("all targets are reached")
@@ -74,7 +74,7 @@ def test_many_agents_share_a_throttled_ec2(vpc: Simulator, make_node: Callable[.
     for pod, other in zip(pods[::5], pods[1::5]):
         assert pod.ping(other.address), f"{pod.name} to {other.name}"
     assert vpc.drops()["total"] == 0, vpc.drops()
-    # Each of the three calls succeeded once a node; what was refused was asked again, later and later.
+    # Each of the three calls succeeded once per node; the agents retried refused calls with growing delays.
     for action in ("CreateNetworkInterface", "AttachNetworkInterface", "ModifyNetworkInterfaceAttribute"):
         assert actions[action]["successful"] == AGENTS, actions[action]
     assert memory[-1] < 16_000
@@ -84,7 +84,7 @@ def test_many_agents_share_a_throttled_ec2(vpc: Simulator, make_node: Callable[.
 
 
 def wait_for_none(node: Node) -> list[str]:
-    """What differs once the last ENI is wired; nothing, soon."""
+    """The differences after the last ENI is wired; soon there are none."""
     last: list[str] = []
 
     def none() -> bool:

@@ -1,4 +1,4 @@
-"""A setting that changes costs no running pod its network and no open connection its way."""
+"""A changed setting costs no running pod its network and breaks no open connection."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SIMULATOR = {"nat_gateway": True}
 
 
 def restart(node: Node, **changes: str) -> None:
-    """The agent again, with these settings beside those that it was made with."""
+    """Restarts the agent with these settings in addition to those it was made with."""
     node.agent.stop()
     node.agent.environment = {**node.agent.environment, **changes}
     node.agent.start()
@@ -34,18 +34,18 @@ def marks(node: Node) -> list[str]:
 
 
 def seen_as(pod: Pod) -> str:
-    """The address by which a new connection of the pod is known outside."""
+    """The address that the outside sees for a new connection of the pod."""
     return pod.exec(["curl", "-sS", "-m", "5", f"http://{INTERNET}/ip"], check=False).stdout.strip()
 
 
 @pytest.mark.parametrize("form", ["nft", "legacy", "without-iptables"])
 def test_open_connections_outlive_changed_settings(vpc: Simulator, make_node: Callable[..., Node], form: str) -> None:
-    """Connections that were translated go on when nothing is translated any more and no NodePort is served, and under
-    another mark; what they need goes when the last of them has ended."""
+    """Translated connections survive when SNAT is turned off and NodePorts are no longer served, and when the mark
+    changes; the rules that they need disappear when the last of them has ended."""
     node = make_node(type="t3.small", fast_clock=True)
     firewall.hide_iptables(node) if form == "without-iptables" else kube_proxy.hint(node, form)
     node.agent.start()
-    node.add_pods(5)  # a t3.small's primary ENI holds three
+    node.add_pods(5)  # a t3.small's primary ENI holds three pods
     pods = on_each_eni(node)
     firewall.forget_quickly(node)
     vpc.drops(reset=True)
@@ -78,8 +78,9 @@ def test_open_connections_outlive_changed_settings(vpc: Simulator, make_node: Ca
 @pytest.mark.parametrize("form", ["nft", "legacy", "without-iptables"])
 def test_pods_keep_their_network_under_another_veth_prefix(vpc: Simulator, make_node: Callable[..., Node], form: str,
                                                           scheme: str) -> None:
-    """AWS_VPC_K8S_CNI_VETHPREFIX changes while pods run: those with the old prefix are led, translated and looked after like
-    those with the new one, and so is a pod that a plugin with a third one connects; what is kept goes with the last."""
+    """AWS_VPC_K8S_CNI_VETHPREFIX changes while pods run: pods with the old prefix are routed, translated and repaired
+    like those with the new prefix, and so is a pod that a plugin with a third prefix connects; what is kept for a prefix
+    goes with its last pod."""
     node = make_node(type="t3.small", fast_clock=True, environment={"VPC_CNI_POD_RULES": scheme})
     firewall.hide_iptables(node) if form == "without-iptables" else kube_proxy.hint(node, form)
     node.agent.start()
@@ -101,11 +102,11 @@ def test_pods_keep_their_network_under_another_veth_prefix(vpc: Simulator, make_
     assert (third.host_veth[:3], new.host_veth[:3]) == ("abc", "pod")
     assert device_index(node, third) > 0 and device_index(node, new) > 0, "where a packet without a mark is lost"
     wait_for(lambda: seen_as(third) == node.instance.address, "a pod with a third prefix is taken in", 10)
-    # What it sent before the agent knew its prefix may have left by the wrong ENI.
+    # Packets sent before the agent knew the pod's prefix may have left by the wrong ENI.
     vpc.drops(reset=True)
     assert seen_as(new) == node.instance.address
     assert third.ping(old[1].address) and new.ping(third.address) and old[0].ping(new.address)
-    # The repair looks after a pod of the old prefix too.
+    # The repair covers a pod of the old prefix too.
     table = ["table", "20512"] if scheme == "constant" else []
     node.instance.run(["ip", "route", "del", old[1].address, *table])
     wait_for(lambda: seen_as(old[1]) == node.instance.address, "its route is put back", 10)

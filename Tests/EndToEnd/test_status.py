@@ -28,7 +28,7 @@ def status(node: Node) -> dict[str, Any]:
 
 @pytest.mark.parametrize("address", ["", "unix:/run/look.sock", "127.0.0.1:7777"])
 def test_the_node_at_a_glance(vpc: Simulator, make_node: Callable[..., Node], address: str) -> None:
-    """By what EC2 and the checkpoint say; found where the agent's own environment says that it listens."""
+    """Shows the data of EC2 and the checkpoint; status finds the agent at the address that the agent's own environment sets."""
     environment = {"INTROSPECTION_BIND_ADDRESS": address} if address else {}
     node = make_node("glance", type="m5.large", subnet="a", environment={"VPC_CNI_VERSION": "v9.9", **environment})
     vpc.counts(reset=True)

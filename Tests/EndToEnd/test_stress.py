@@ -1,4 +1,4 @@
-"""The plugin where everything happens at once, and ends in the middle: at the end nothing is left, by exact counts."""
+"""The plugin under many calls at once, some of which are killed midway: at the end nothing is left, by exact counts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LIVES, AT_ONCE, NAMES = 200, 32, 48
 
 
 class Pace:
-    """What a call of each kind takes on this machine now, so that a kill comes within it and every part is hit."""
+    """The duration of each kind of call on this machine now, so that a kill happens during the call and hits every part."""
 
     def __init__(self) -> None:
         self._seconds = {"ADD": 0.05, "DEL": 0.05}
@@ -35,14 +35,14 @@ class Pace:
             return self._seconds[command]
 
     def took(self, command: str, seconds: float) -> None:
-        """Of a call that came to its end: the last few count most."""
+        """Records a call that completed: the last few calls count most."""
         with self._lock:
             self._seconds[command] += (seconds - self._seconds[command]) / 8
 
 
 @dataclass
 class Inventory:
-    """What a node's kernel and its agent hold. Two of a node without pods must be equal."""
+    """What a node's kernel and its agent hold. Two inventories of a node without pods must be equal."""
 
     links: list[str]
     routes: list[str]
@@ -72,7 +72,7 @@ class Inventory:
 
 
 def descriptors(process: int) -> list[str]:
-    """What each descriptor of a process is. TCP is left out: idle connections to EC2 come and go."""
+    """What each descriptor of a process refers to. TCP is left out: idle connections to EC2 come and go."""
     kinds = {}
     for kind, column in (("unix", 6), ("netlink", 9)):
         for line in Path(f"/proc/{process}/net/{kind}").read_text(encoding="ascii", errors="replace").splitlines()[1:]:
@@ -82,7 +82,7 @@ def descriptors(process: int) -> list[str]:
         try:
             target = os.readlink(f"/proc/{process}/fd/{number}")
         except FileNotFoundError:
-            continue  # closed while it was looked at
+            continue  # closed during the look
         if target.startswith("socket:") and target not in kinds:
             continue
         found.append(kinds.get(target, target.split(":[")[0]))
@@ -96,7 +96,7 @@ def namespace_of(pod: Pod) -> int:
 def holders(node: Node, namespaces: set[int]) -> list[str]:
     """Mounts, processes and descriptors of the node that keep one of these network namespaces alive.
 
-    Not of the whole machine: the kernel gives the number of a namespace that is gone to the next one, somebody else's.
+    Other processes of the machine are not checked: the kernel reuses the number of a deleted namespace for somebody else's.
     """
     found = node.instance.run(["awk", "$0 ~ / - nsfs / { print $5 }", "/proc/self/mountinfo"]).stdout.split()
     mounts = os.readlink(f"/proc/{node.agent.pid}/ns/mnt")
@@ -118,7 +118,8 @@ def holders(node: Node, namespaces: set[int]) -> list[str]:
 
 
 def assert_as_before(node: Node, before: Inventory, deadline: float = 30.0) -> None:
-    """The agent removes behind its answers, and connections close behind them: until all is as it was, or it is told."""
+    """The agent removes things after its answers, and connections close after that: waits until all is as it was, or
+    fails with the differences."""
     last: list[str] = []
 
     def same() -> bool:
@@ -133,7 +134,7 @@ def assert_as_before(node: Node, before: Inventory, deadline: float = 30.0) -> N
 
 @pytest.fixture
 def node(make_node: Callable[..., Node]) -> Node:
-    """All addresses of the type in the pool, given out again at once: no EC2 call changes the node meanwhile."""
+    """All addresses of the type are in the pool and can be reused at once: no EC2 call changes the node meanwhile."""
     made = make_node("stress", type="m5.2xlarge", subnet="a", environment={
         "MINIMUM_IP_TARGET": "56", "WARM_IP_TARGET": "1", "IP_COOLDOWN_PERIOD": "0"})
     made.agent.start()
@@ -152,7 +153,7 @@ def dice() -> random.Random:
 
 
 class Life:
-    """One pod's: ADD, a check that it talks, DEL; either may be killed on the way, and is repeated then."""
+    """The life of one pod: ADD, a check that it talks, DEL; either call may be killed midway, and is then repeated."""
 
     def __init__(self, node: Node, name: str, seed: int, pace: Pace) -> None:
         self.node = node
@@ -166,7 +167,7 @@ class Life:
         kills_add, kills_delete = self.dice.random() < 0.5, self.dice.random() < 0.5
         self._begin()
         if kills_add and self._killed("ADD"):
-            # What a runtime does after an ADD that failed. It may keep the namespace, or make a new pod of the name.
+            # What a runtime does after a failed ADD. It may keep the namespace, or make a new pod with the name.
             self._delete(kills_delete)
             if self.dice.random() < 0.5:
                 self._end()
@@ -199,7 +200,7 @@ class Life:
         self.pace.took(command, time.monotonic() - began)
 
     def _killed(self, command: str) -> bool:
-        """Whether it was killed before its end; the result is taken where it was not."""
+        """Whether the call was killed before its end; if it was not, its result is used."""
         more = {"prevResult": self.pod.result} if command == "DEL" and self.pod.result else {}
         process = self.pod.popen(command, **more)
         moment = time.monotonic() + self.dice.random() * self.pace.seconds(command)
@@ -215,7 +216,7 @@ class Life:
 
 def test_two_hundred_lives_half_of_them_killed(node: Node, dice: random.Random) -> None:
     before = Inventory.of(node)
-    # One name is one pod at a time, as in a cluster; the next of the name comes as soon as the runtime let go of the last.
+    # A name belongs to one pod at a time, as in a cluster; the next pod starts as soon as the runtime has let go of the last.
     turns = {f"web-{number}": threading.Lock() for number in range(NAMES)}
     plan = [(f"web-{dice.randrange(NAMES)}", dice.randrange(1 << 32)) for _ in range(LIVES)]
     pace = Pace()
@@ -232,7 +233,7 @@ def test_two_hundred_lives_half_of_them_killed(node: Node, dice: random.Random) 
     assert_as_before(node, before)
     namespaces = {each for life in lives for each in life.namespaces}
     wait_for(lambda: not holders(node, namespaces), "no reference to a pod's namespace", 20, pause=0.1)
-    # Every address can be given out again, each once.
+    # Every address can be assigned again, each once.
     again = node.add_pods(56, prefix="again", at_once=AT_ONCE)
     assert len({pod.address for pod in again}) == 56
     node.delete_pods(at_once=AT_ONCE)
@@ -240,7 +241,7 @@ def test_two_hundred_lives_half_of_them_killed(node: Node, dice: random.Random) 
 
 
 def test_two_adds_of_one_container(node: Node) -> None:
-    """Runtimes must not, but one that does gets one working pod: the loser takes neither interface nor address away."""
+    """Runtimes must not do this, but one that does gets one working pod: the losing ADD removes neither interface nor address."""
     before = Inventory.of(node)
     lost = 0
     for number in range(25):
@@ -264,7 +265,7 @@ def test_two_adds_of_one_container(node: Node) -> None:
 
 
 def test_add_into_a_namespace_that_goes(node: Node, dice: random.Random) -> None:
-    """The sandbox is torn down while its ADD runs: whatever ADD says, DEL leaves nothing."""
+    """The sandbox is torn down while its ADD runs: whatever ADD returns, DEL leaves nothing."""
     before = Inventory.of(node)
     failures: list[str] = []
 
@@ -274,7 +275,7 @@ def test_add_into_a_namespace_that_goes(node: Node, dice: random.Random) -> None
         try:
             process.wait(timeout=dice.random() * 0.05)
         except subprocess.TimeoutExpired:
-            pass  # as a rule
+            pass  # the usual case
         pod.remove_namespace()
         try:
             pod.finish(process, "ADD")
@@ -290,14 +291,14 @@ def test_add_into_a_namespace_that_goes(node: Node, dice: random.Random) -> None
 
 
 def test_same_name_before_the_old_veth_is_gone(node: Node) -> None:
-    """A new pod takes the name while the old namespace, and so the old veth, still stand: the new one talks, and the old
-    one's late DEL does it no harm."""
+    """A new pod takes the name while the old namespace, and so the old veth, still exist: the new pod talks, and the old
+    pod's late DEL does it no harm."""
     before = Inventory.of(node)
     olds = []
     pod = node.pod("web-0").add()
     for _ in range(20):
         old = pod
-        # The old namespace lives on under another name, as when a process of the pod has not ended yet.
+        # The old namespace survives under another name, as when a process of the pod has not ended yet.
         node.instance.run(["ip", "netns", "attach", f"old-{len(olds)}", str(_keeper(old))])
         olds.append(old)
         pod = Pod(node.instance, "web-0")

@@ -1,4 +1,4 @@
-"""Subnets for new ENIs, security groups and the VPC's CIDRs, as they change under a running agent."""
+"""Subnets for new ENIs, security groups and the VPC's CIDRs that change while the agent runs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from simulator.client import Simulator
 
 ROLE = "kubernetes.io/role/cni"
 CLUSTER = "cni.networking.k8s.aws/cluster/"
-# Subnet a is the nodes' own; c has more room than d; e belongs to another cluster, f to nobody, g is in another zone.
+# Subnet a is the nodes' own; c has more room than d; e belongs to another cluster, f to none; g is in another zone.
 SIMULATOR = {
     "subnet": ["a=192.168.0.0/24@a", "c=192.168.16.0/20@a", "d=192.168.32.0/22@a", "e=192.168.64.0/18@a",
                "f=192.168.128.0/18@a", "g=192.168.48.0/20@b"],
@@ -52,7 +52,7 @@ def actions(vpc: Simulator) -> dict[str, int]:
 
 
 def interfaces(vpc: Simulator, node: Node) -> list[dict[str, Any]]:
-    """As EC2 describes them, by device index."""
+    """The node's ENIs as EC2 describes them, by device index."""
     found = vpc.ec2().describe_network_interfaces(
         Filters=[{"Name": "attachment.instance-id", "Values": [node.instance.instance_id]}])["NetworkInterfaces"]
     return sorted(found, key=lambda each: each["Attachment"]["DeviceIndex"])
@@ -68,11 +68,11 @@ def test_the_roomiest_tagged_subnet_is_used(vpc: Simulator, make_node: Callable[
     pods = node.add_pods(20)
     wait_for(lambda: len(secondary_subnets(vpc, node)) == 2, "two more ENIs")
     assert set(secondary_subnets(vpc, node)) == {tagged["c"]}
-    # A pod on another subnet is reached as any other.
+    # A pod on another subnet is as reachable as any other pod.
     far = next(pod for pod in pods if pod.address.startswith("192.168.16."))
     near = next(pod for pod in pods if pod.address.startswith("192.168.0."))
     near.exec(["ping", "-c", "1", "-W", "2", far.address])
-    # The list was read once, and no attachment waited for it.
+    # The agent read the list once, and no attachment waited for it.
     assert actions(vpc)["DescribeSubnets"] >= 1
     assert not vpc.drops()["total"]
 
@@ -92,7 +92,7 @@ def test_a_full_subnet_is_left_for_the_next(vpc: Simulator, make_node: Callable[
 
 def test_free_addresses_of_all_subnets_are_of_this_moment(vpc: Simulator, make_node: Callable[..., Node],
                                                           tagged: dict[str, str]) -> None:
-    """The agent's list is as old as its last growth: doctor asks EC2, and what only the agent knows has an age."""
+    """The agent's list is as old as its last growth: doctor asks EC2, and shows the age of the agent's own data."""
     def doctor() -> str:
         done = node.instance.run([str(paths.BINARY), "doctor", "--json", "--check=subnet-addresses"], check=False)
         return str(json.loads(done.stdout)["checks"][0]["found"])
@@ -104,7 +104,7 @@ def test_free_addresses_of_all_subnets_are_of_this_moment(vpc: Simulator, make_n
     known = next(each["free"] for each in status["subnets"] if each["id"] == tagged["d"])
     vpc.ask("subnet.take", subnet="d", leave=100)
     try:
-        # No ENI of the node is in that subnet; on a busy machine EC2 may miss doctor's limit, and is asked again.
+        # No ENI of the node is in that subnet; on a busy machine EC2 may exceed doctor's limit, so the test asks again.
         found = wait_for(lambda: (seen := doctor()) and "by the agent" not in seen and seen, "doctor has asked EC2", 90)
         assert f"{tagged['d']}: 100 free" in found, found
         vpc.fault("DescribeSubnets", http=503, code="Unavailable", times=10_000)
@@ -151,7 +151,7 @@ def test_slow_discovery_does_not_delay_ready(vpc: Simulator, make_node: Callable
 
 
 def test_excluded_primary_subnet(vpc: Simulator, make_node: Callable[..., Node], tagged: dict[str, str]) -> None:
-    """No pod gets an address of it; pods go to the others."""
+    """No pod gets an address of the primary subnet; pods get addresses of the other subnets."""
     tag(vpc, "a", **{ROLE: "0"})
     node = make_node("excluded", type="m5.large", subnet="a", environment=ENVIRONMENT)
     node.agent.start()
@@ -173,7 +173,7 @@ def test_everything_excluded_is_named(vpc: Simulator, make_node: Callable[..., N
 
 
 def test_groups_and_cidrs_follow(vpc: Simulator, make_node: Callable[..., Node]) -> None:
-    """Two changes, one wait: the agent looks every half minute."""
+    """Two changes share one wait: the agent checks every half minute."""
     node = make_node("follows", type="m5.large", subnet="a", fast_clock=True)
     node.agent.start()
     node.add_pods(12)

@@ -1,4 +1,4 @@
-"""`vpc-cni support`: what is in the bundle, what never is, and that nothing is left where none can be made."""
+"""`vpc-cni support`: what the bundle contains, what it never contains, and that a failed run leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ OUT = "/run/bundles"
 JWT = "eyJhbGciOiJSUzI1NiIsImtpZCI6IjEifQ.eyJpc3MiOiJrdWJlcm5ldGVzIiwic3ViIjoic3lzdGVtIn0.c2lnbmF0dXJl"
 KEY_LINE = "MIIEpAIBAAKCAQEA7Zq3Pq1nT0n0m1mQ8Jb2kq0c5s8o9a7r6t5y4u3i2o1p0"
 
-# Secrets of more than twenty kinds, where they stand on a node: file → text, and what must not be found.
+# Secrets of more than twenty kinds in their usual places on a node: file → text, and the strings that must not appear.
 PLANTED = {
     "/var/log/messages": (
         f"Nov 24 10:00:00 n kubelet: Authorization: Bearer {JWT}\n"
@@ -84,7 +84,7 @@ class Bundle:
 
 
 def unpack(data: bytes) -> tuple[str, dict[str, bytes]]:
-    """Read by Python; one folder, plain files for root alone."""
+    """Unpacked by Python; one folder with plain files that only root can read."""
     files: dict[str, bytes] = {}
     stems = set()
     with tarfile.open(fileobj=io.BytesIO(data), mode="r:gz") as archive:
@@ -128,12 +128,12 @@ def left(node: Node, folder: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def node(vpc: Simulator) -> Iterator[Node]:
-    """With an agent, pods on two ENIs and a third that is idle, and secrets wherever the bundle looks."""
+    """A node with an agent, pods on two ENIs, a third, idle ENI, and secrets everywhere the bundle looks."""
     node = Node(vpc, "bundled", type="m5.large", subnet="a", environment=ENVIRONMENT)
     for path, (text, _) in PLANTED.items():
         write(node, path, text)
     write(node, "/etc/cni/net.d/10-aws.conflist", '{"name":"aws-cni","plugins":[{"type":"aws-cni"}]}\n')
-    node.agent.environment.pop("AWS_SECRET_ACCESS_KEY")  # the simulator's own is needed
+    node.agent.environment.pop("AWS_SECRET_ACCESS_KEY")  # the simulator's own secret is needed
     node.agent.start()
     node.add_pods(12)
     wait_for(lambda: len(node.enis()) == 3, "the warm ENI", 30)
@@ -153,13 +153,13 @@ def test_what_is_in_it(node: Node) -> None:
     assert re.fullmatch(rf"{OUT}/eks_{node.instance.instance_id}_\d{{4}}-\d\d-\d\d_\d{{4}}-UTC_[0-9.]+\.tar\.gz", bundle.path)
     assert bundle.path == f"{OUT}/{bundle.stem}.tar.gz"
     assert left(node, OUT) == []
-    # Each entry is in the index, and the other way round.
+    # Each entry is in the index, and each index entry exists.
     parts = bundle.index["parts"]
     assert {part["path"] for part in parts if part["bytes"] or part["outcome"] == "collected"} == set(bundle.files) - {
         "index.json", "index.txt"}
     assert all(len(bundle.files[part["path"]]) == part["bytes"] for part in parts if part["path"] in bundle.files)
     assert all(part["reason"] for part in parts if part["outcome"] != "collected")
-    # The state, and how it differs from what is wanted.
+    # The state, and its differences from the wanted state.
     status = json.loads(bundle.text("ipamd/status.json"))
     assert status["agent"]["instance"] == node.instance.instance_id and status["pool"]["assigned"] == 12
     assert len(json.loads(bundle.text("ipamd/ipam.json"))["allocations"]) == 12
@@ -186,18 +186,18 @@ def test_no_planted_secret_gets_in(node: Node) -> None:
     whole = b"\n".join(bundle.files.values())
     for path, (_, secrets) in PLANTED.items():
         for secret in secrets:
-            # The machine's process list shows the tests' own words.
+            # The machine's process list shows the tests' own arguments.
             assert secret.encode() not in whole, (path, secret)
     assert ENVIRONMENT["DATABASE_PASSWORD"].encode() not in whole
     assert "DATABASE_PASSWORD=[redacted field]" in bundle.text("ipamd/agent-environment.txt")
-    # What is no secret is there to be read.
+    # Text that is no secret stays readable.
     assert "Nov 24 10:00:04 n app: [redacted aws-key-id] and [redacted aws-key-id]" in bundle.text("var_log/messages")
     assert "name: kubelet" in bundle.text("kubelet/kubeconfig") and 'username = "u"' in bundle.text("containerd/planted.toml")
     assert bundle.part("var_log/messages")["redacted"]["login"] >= 3
 
 
 def test_escaped_secrets_do_not_get_in(node: Node) -> None:
-    """The forms in which logs and answers carry what is a secret in another form."""
+    """The escaped forms in which logs and answers contain a secret."""
     lines = {
         "planted%2Furl": "GET /?next=https%3A%2F%2Fb%2F%3FX-Amz-Signature%3Dplanted%252Furl",
         "planted-quotes": r'{"msg":"{\u0022password\u0022:\u0022planted-quotes\u0022}"}',
@@ -216,7 +216,7 @@ def test_escaped_secrets_do_not_get_in(node: Node) -> None:
 
 
 def test_the_agents_logs_come_before_other_files(node: Node) -> None:
-    """3,000 files in its folder of logs, and 60 of 24 MiB, which alone are more than the bundle holds."""
+    """The agent's log folder has 3,000 files, and 60 more of 24 MiB, which alone exceed the bundle's limit."""
     folder = "/var/log/aws-routed-eni"
     node.instance.run(["sh", "-ec", f"cd {folder}; for n in $(seq 3000); do : >a$n.log; done; "
                        "for n in $(seq 60); do truncate -s 24M b$n.log; done"])
@@ -230,8 +230,8 @@ def test_the_agents_logs_come_before_other_files(node: Node) -> None:
 
 
 def test_without_dns_nothing_waits_for_it(node: Node) -> None:
-    """Three name servers that do not answer: the pings outward end, and the rest is not kept waiting."""
-    # The file is a link on some machines, and another's then: over it lies one of this run's own mount namespace.
+    """Three name servers do not answer: the outward pings end, and the other parts do not wait."""
+    # On some machines the file is a link to a file of somebody else: this run mounts its own over it in its own mount namespace.
     write(node, "/run/resolv.conf", "nameserver 192.0.2.1\nnameserver 192.0.2.2\nnameserver 192.0.2.3\nsearch a.test b.test\n")
     script = "mount --bind /run/resolv.conf $(readlink -f /etc/resolv.conf); exec \"$0\" support --quiet --output=-"
     done = node.instance.run(["unshare", "-m", "--propagation", "private", "sh", "-ec", script, str(paths.BINARY)], text=False)
@@ -254,7 +254,7 @@ def test_it_changes_nothing(vpc: Simulator, node: Node) -> None:
 
 
 def test_a_long_log_and_a_long_line(node: Node) -> None:
-    """Of a long log the end; a line of 100 MB neither costs memory nor brings a secret in."""
+    """The bundle has the end of a long log; a line of 100 MB neither costs memory nor brings a secret in."""
     write(node, "/run/fill", "import sys\n"
           "with open('/var/log/syslog', 'wb') as out:\n"
           "    for _ in range(100): out.write(b'DB_PASSWORD=planted-long ' * 41943)\n"
@@ -268,7 +268,7 @@ def test_a_long_log_and_a_long_line(node: Node) -> None:
         memory = 0
 
         def ended() -> bool:
-            # Its own highest, not that of the programs which it runs.
+            # The peak of the program itself, not of the programs that it runs.
             nonlocal memory
             with open(f"/proc/{process.pid}/status", encoding="ascii", errors="replace") as status:
                 memory = max([memory, *(int(line.split()[1]) for line in status if line.startswith("VmHWM"))])
@@ -292,7 +292,7 @@ def test_a_long_log_and_a_long_line(node: Node) -> None:
     assert 0 < memory < 100 * 1024, f"{memory} kB resident"
 
 
-# MARK: what is missing
+# MARK: something is missing
 
 
 @pytest.mark.timed
@@ -319,12 +319,12 @@ def test_without_an_agent_without_imds(vpc: Simulator, make_node: Callable[..., 
 
 @pytest.mark.parametrize("programs", [["iptables"], ["tar", "gzip"], ["ctr", "containerd"], ["nft", "ip", "ss"]])
 def test_without_programs_of_the_node(node: Node, programs: list[str]) -> None:
-    """None of them is needed: an empty file that cannot be run lies over each."""
+    """The bundle needs none of them: an empty file that cannot be executed is mounted over each."""
     write(node, "/run/nothing")
     pattern = " ".join(f"/usr/sbin/{name}* /usr/bin/{name}* /sbin/{name} /bin/{name}" for name in programs)
     hidden = node.instance.run(["sh", "-c", f"ls {pattern} 2>/dev/null | xargs -r readlink -f | sort -u"], check=False).stdout.split()
     assert hidden
-    # In a mount namespace of the run's own.
+    # In the run's own mount namespace.
     script = "for file in $HIDDEN; do mount --bind /run/nothing $file; done; exec \"$0\" support --quiet --output=-"
     done = node.instance.run(["unshare", "-m", "--propagation", "private", "sh", "-ec", script, str(paths.BINARY)],
                              env={"HIDDEN": " ".join(hidden)}, text=False)
@@ -336,7 +336,7 @@ def test_without_programs_of_the_node(node: Node, programs: list[str]) -> None:
 
 
 def test_options_of_the_existing_collector(node: Node) -> None:
-    # As a container has it: another name of the binary. The host's script has tests in test_node_mode.
+    # As in a container: another name of the binary. The tests of the host's script are in test_node_mode.
     node.instance.run(["cp", str(paths.BINARY), paths.SUPPORT])
     bundle = collect(node, "--ignore_introspection=true", "--ignore_metrics=true", "--eks_hybrid=true", binary=paths.SUPPORT)
     assert not {"ipamd/status.json", "ipamd/metrics.txt"} & {part["path"] for part in bundle.index["parts"]}
@@ -370,7 +370,7 @@ def test_folders_that_cannot_be_used(node: Node) -> None:
         refused(node, "0 MiB are free there and 128 MiB must be; choose another folder", output="/run/small")
         refused(node, "write into /run/none: no such file or directory", output="/run/none")
         assert left(node, "/run/real") == left(node, "/run/small") == left(node, "/run/fixed") == []
-        # Whatever has the name already is kept, a link too.
+        # A file or a link that already has the name is kept.
         node.instance.run(["ln", "-s", "/run/victim", f"{OUT}/a.tar.gz"])
         refused(node, "the file exists already", output=f"{OUT}/a.tar.gz")
         assert left(node, OUT) == ["a.tar.gz"] and "victim" not in left(node, "/run")
@@ -381,7 +381,7 @@ def test_folders_that_cannot_be_used(node: Node) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_leaves_nothing(node: Node, number: signal.Signals) -> None:
     node.instance.run(["mkdir", "-p", OUT])
-    # A program that does not end on its own, so that the run is met in the middle.
+    # A program that does not exit on its own, so that the signal arrives in the middle of the run.
     write(node, "/run/endless", "#!/bin/sh\necho started > /run/started\ntrap '' TERM\nwhile :; do read x < /run/pipe; done\n")
     node.instance.run(["sh", "-c", "rm -f /run/started /run/pipe; mkfifo /run/pipe; chmod +x /run/endless"])
     target = node.instance.run(["readlink", "-f", "/usr/bin/dmesg"]).stdout.strip()

@@ -1,4 +1,4 @@
-"""ENIs that nothing has any more are deleted, those of others and young ones are not. The agent's hours take seconds."""
+"""The sweep deletes leaked ENIs, but not young ENIs or those of others. The agent's hours take seconds."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def stamp(minutes_ago: float) -> str:
 
 
 def leave(vpc: Simulator, description: str, tags: dict[str, str]) -> str:
-    """An ENI that is attached to nothing; returns its id."""
+    """Makes an unattached ENI; returns its id."""
     made = vpc.ec2().create_network_interface(
         SubnetId=vpc.ready["subnets"]["a"], Description=description,
         TagSpecifications=[{"ResourceType": "network-interface",
@@ -34,7 +34,7 @@ def test_leaked_enis_are_swept(vpc: Simulator, make_node: Callable[..., Node]) -
     unstamped = leave(vpc, OURS, gone)
     kept = {leave(vpc, OURS, {**gone, CREATED_TAG: stamp(0)}), leave(vpc, "a load balancer", {**gone, CREATED_TAG: stamp(60)}),
             leave(vpc, OURS, {CREATED_TAG: stamp(60)})}
-    # Calls have 600 of the agent's seconds, two real ones.
+    # Calls have a limit of 600 s of the agent's time, two seconds of real time.
     node = make_node("sweeper", type="m5.large", subnet="a", fast_clock=True, environment={"HTTP_TIMEOUT": "600"})
     node.agent.start()
     node.wait_quiet()

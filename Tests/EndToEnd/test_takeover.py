@@ -1,7 +1,7 @@
-"""From the existing system to this one and back, and from one scheme of policy rules to the other, under running pods.
+"""From amazon-vpc-cni-k8s to this CNI and back, and from one scheme of policy rules to the other, while pods run.
 
-No packet may be lost: each change is made while pods on the primary and on a secondary ENI exchange 10,000 echoes with a pod
-of another node, one each millisecond.
+No packet may be lost: during each change, pods on the primary and on a secondary ENI exchange 10,000 echoes with a pod of
+another node, one each millisecond.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SETTINGS = {"WARM_ENI_TARGET": "0", "WARM_IP_TARGET": "1", "MINIMUM_IP_TARGET": 
 
 
 def pod_rules(node: Node) -> set[tuple[int, str, str]]:
-    """Rules of single pods: priority, the pod's address, the table."""
+    """The rules of single pods: priority, the pod's address, the table."""
     return {(rule["priority"], rule.get("dst") or rule["src"], str(rule["table"])) for rule in node.rules()
             if rule["priority"] in (512, 1536) and ("dst" in rule or rule.get("src", "all") != "all")}
 
@@ -48,7 +48,7 @@ def expected_pod_rules(node: Node, pods: list[Any]) -> set[tuple[int, str, str]]
 
 @contextmanager
 def none_lost(vpc: Simulator, node: Node, pods: list[Any], far: Pod) -> Iterator[None]:
-    """What is done inside costs no echo, one a millisecond, of pods on both ENIs, to them, between them, or to the internet."""
+    """The change inside loses no echo, one a millisecond, of pods on both ENIs, to them, between them, or to the internet."""
     first, second = on_eni(node, pods, 0), on_eni(node, pods, 1)
     vpc.drops(reset=True)
     running = [Pinging(second, far.address), Pinging(far, second.address), Pinging(first, far.address),
@@ -79,11 +79,11 @@ def restart(node: Node, rules: str) -> None:
     node.agent.start()
 
 
-# MARK: the existing system's node
+# MARK: a node of amazon-vpc-cni-k8s
 
 
 def wipe(node: Node) -> None:
-    """Nothing of ours: what the machine image has set up is all there is."""
+    """Removes everything of ours: only what the machine image has set up remains."""
     run = node.instance.run
     run(["nft", "flush", "ruleset"])
     for priority in ("512", "1024", "1536", "32764", "32765"):
@@ -94,7 +94,7 @@ def wipe(node: Node) -> None:
 
 
 def set_up_as_reference(node: Node, vpc: Simulator) -> None:
-    """Links, tables, rules and firewall as the existing agent leaves them: sections 8.1 to 8.3 and 8.7 of its contract."""
+    """Links, tables, rules and firewall as the agent of amazon-vpc-cni-k8s leaves them: sections 8.1 to 8.3 and 8.7 of its contract."""
     run = node.instance.run
     enis = node.enis()
     known = {each["NetworkInterfaceId"]: each for each in vpc.ec2().describe_network_interfaces(
@@ -105,7 +105,7 @@ def set_up_as_reference(node: Node, vpc: Simulator) -> None:
     for eni in enis:
         link = links[known[eni["eni"]]["MacAddress"]]
         run(["ip", "link", "set", link, "mtu", "9001", "up"])
-        # The existing init container sets the primary's alone.
+        # The init container of amazon-vpc-cni-k8s sets only the primary ENI's value.
         value = "2" if eni["index"] == 0 else "1"
         run(["sh", "-c", f"echo {value} > /proc/sys/net/ipv4/conf/{link}/rp_filter"])
         if eni["index"] == 0:
@@ -150,7 +150,7 @@ COMMIT
 
 @pytest.fixture
 def theirs(vpc: Simulator, make_node: Callable[..., Node]) -> tuple[Node, list[ReferencePod]]:
-    """A node of the existing system with pods on two ENIs. Nothing of ours has a part in it but EC2's ENIs."""
+    """A node of amazon-vpc-cni-k8s with pods on two ENIs. Only the ENIs at EC2 were made by our agent."""
     node = make_node("theirs", type="m5.large", subnet="a", environment=SETTINGS)
     node.agent.start()
     fill = node.add_pods(11)
@@ -182,7 +182,7 @@ def write_checkpoint(node: Node, pods: list[Any]) -> None:
 
 
 def as_read(node: Node) -> list[dict[str, Any]]:
-    """What their agent makes of our checkpoint."""
+    """What the agent of amazon-vpc-cni-k8s reads from our checkpoint."""
     devices = {address: eni["index"] for eni in node.enis() for address in eni["addresses"]}
     return [{"key": [entry["networkName"], entry["containerID"], entry["ifName"]], "ip": entry["ipv4"], "device": device,
              "table": device + 1 if device else 254}
@@ -196,7 +196,7 @@ def test_takeover_of_the_existing_system(vpc: Simulator, theirs: tuple[Node, lis
         node.agent.start()
         wait_for(lambda: not pod_rules(node) and not main_pod_routes(node) or None, "the old rules and routes are gone", 30)
     wait_sound(node, pods)
-    # Ours beside theirs, and each one's end by either plugin.
+    # Our pods run beside the others, and either plugin deletes pods of each kind.
     ours = node.pod("ours").add()
     assert_talk(vpc, [*pods, ours])
     pods[0].delete()
@@ -207,8 +207,8 @@ def test_takeover_of_the_existing_system(vpc: Simulator, theirs: tuple[Node, lis
 
 
 def test_back_to_the_existing_system(vpc: Simulator, theirs: tuple[Node, list[ReferencePod]], far: Pod) -> None:
-    """Taken over, then led back with per-pod rules: the node is as the existing agent knows it, and its plugin ends pods
-    that ours has started."""
+    """Taken over, then changed back with per-pod rules: the node is as the agent of amazon-vpc-cni-k8s expects it, and
+    its plugin deletes pods that our plugin has started."""
     node, pods = theirs
     node.agent.start()
     wait_for(lambda: not pod_rules(node) or None, "taken over", 30)
@@ -219,7 +219,7 @@ def test_back_to_the_existing_system(vpc: Simulator, theirs: tuple[Node, list[Re
     node.agent.stop()
     agent = ReferenceAgent(node.instance, [], as_read(node))
     try:
-        # It returns the address, and leaves the host's side to the plugin.
+        # That agent returns the address and leaves the host's side to the plugin.
         for pod in pods:
             assert pod.ping(far.address) and far.ping(pod.address)
             pod.delete()
@@ -232,7 +232,7 @@ def test_back_to_the_existing_system(vpc: Simulator, theirs: tuple[Node, list[Re
 
 
 def is_per_pod(node: Node, pods: list[Any]) -> bool:
-    """As the contract has it, and nothing of the constant scheme."""
+    """The rules are as in the contract, and nothing of the constant scheme is left."""
     others = [rule for rule in node.rules() if rule["priority"] in (512, 1536, 32764) and
               (rule["priority"] == 32764 or "fwmark" in rule or str(rule.get("table")) == "20512")]
     return (pod_rules(node) == expected_pod_rules(node, pods) and main_pod_routes(node) == {pod.address for pod in pods}
@@ -261,7 +261,7 @@ def test_from_one_scheme_to_the_other_and_back(vpc: Simulator, make_node: Callab
 
 
 def test_killed_while_it_changes_the_scheme(vpc: Simulator, make_node: Callable[..., Node], far: Pod) -> None:
-    """An agent that dies in between leaves both ways standing; the next one goes on, whichever scheme it has."""
+    """An agent that dies in between leaves the rules of both schemes; the next one continues, whichever scheme it uses."""
     node = make_node("cut", type="m5.large", subnet="a", environment=SETTINGS)
     node.agent.start()
     node.add_pods(11)
@@ -283,7 +283,7 @@ def test_killed_while_it_changes_the_scheme(vpc: Simulator, make_node: Callable[
 
 
 def test_per_pod_scheme(vpc: Simulator, make_node: Callable[..., Node], far: Pod) -> None:
-    """Pods come, talk on both ENIs and go; a restart keeps them; what is undone is put right."""
+    """Pods start, talk on both ENIs and end; a restart keeps them; undone changes are repaired."""
     node = make_node("each", type="m5.large", subnet="a", environment={**SETTINGS, "VPC_CNI_POD_RULES": "per-pod"})
     node.agent.start()
     node.add_pods(11)
@@ -309,9 +309,9 @@ def test_per_pod_scheme(vpc: Simulator, make_node: Callable[..., Node], far: Pod
 
 
 def test_without_nf_tables_each_pod_has_its_rules(vpc: Simulator, make_node: Callable[..., Node], far: Pod) -> None:
-    """The setting says constant, the node cannot: the agent says so and pods talk all the same."""
+    """The setting is constant but the node does not support it: the agent says so and pods talk anyway."""
     node = make_node("old", type="m5.large", subnet="a", environment=SETTINGS)
-    # Without libnftnl there is no nf_tables for the agent; iptables-nft is without it too.
+    # Without libnftnl the agent has no nf_tables, and neither does iptables-nft.
     node.instance.run(["sh", "-c", "for file in $(ldconfig -p | grep -o '/[^ ]*libnftnl.so.11[^ ]*' | xargs readlink -f | sort -u);"
                                    " do mount --bind /dev/null $file; done"])
     node.agent.start()

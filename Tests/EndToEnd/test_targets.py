@@ -1,8 +1,8 @@
-"""The published examples of the warm targets, counted at EC2: how many addresses, prefixes and ENIs a node holds.
+"""The published examples of the warm targets, checked at EC2: how many addresses, prefixes and ENIs a node holds.
 
-Each row begins with an empty node, adds pods by the real plugin up to the next count, and waits for EC2 to show what the
-row says; then the agent's time runs faster, and nothing may change any more. At the end the pods go, and the node must
-come back to what it held without them.
+Each row starts with an empty node, adds pods with the real plugin up to the next count, and waits until EC2 shows the
+row's values. Then the agent's time runs faster, and nothing may change any more. At the end the pods are deleted, and
+the node must return to what it held without them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SIMULATOR = {"subnet": ["a=192.168.64.0/19@a", "b=192.168.96.0/19@b"]}
 
 @dataclass
 class Holds:
-    """What EC2 must show: addresses beside the ENIs' own, or prefixes, and ENIs (None: not said)."""
+    """What EC2 must show: addresses in addition to the ENIs' own, or prefixes, and ENIs (None: not specified)."""
 
     count: int
     enis: int | None = None
@@ -35,7 +35,7 @@ class Holds:
 
 ADDRESSES: dict[str, str] = {}
 PREFIXES = {"ENABLE_PREFIX_DELEGATION": "true"}
-# t3.small: 3 ENIs of 3 addresses; p3dn.24xlarge: 15 of 49. Sources: the existing system's documents on ENI, IP and
+# t3.small: 3 ENIs of 3 addresses; p3dn.24xlarge: 15 of 49. Sources: the documents of amazon-vpc-cni-k8s on ENI, IP and
 # prefix targets, where its code agrees with them.
 ROWS = {
     "one warm ENI": ("t3.small", ADDRESSES | {"WARM_ENI_TARGET": "1"},
@@ -63,7 +63,7 @@ def test_targets(vpc: Simulator, make_node: Callable[..., Node], row: str) -> No
                      environment={"IP_COOLDOWN_PERIOD": "1", "VPC_CNI_ADD_TIMEOUT": "120", **environment})
 
     def rests_at(holds: Holds, what: str) -> None:
-        """EC2 shows it, and still does after half a minute of the agent's time without a call."""
+        """Waits until EC2 shows these values, and still does after half a minute of the agent's time without a call."""
         try:
             wait_for(lambda: holds.matches(node.shape(), prefixes), what, 20)
         finally:

@@ -1,4 +1,4 @@
-"""An EC2 and an IMDS that misbehave, and signatures that are checked."""
+"""EC2 and IMDS that misbehave, and checks of request signatures."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SIMULATOR = {"verify_signatures": True}
 
 
 def test_signatures_hold(make_node: Callable[..., Node]) -> None:
-    """The rig refuses a wrong signature, so pods on a second ENI prove the agent's."""
+    """The test rig refuses a wrong signature, so pods on a second ENI prove that the agent's signatures are right."""
     node = make_node("signed", type="m5.large", subnet="a")
     node.agent.start()
     node.add_pods(12)
@@ -41,7 +41,7 @@ def test_missing_permission_is_named(vpc: Simulator, make_node: Callable[..., No
 @pytest.mark.parametrize("action", ["CreateNetworkInterface", "AttachNetworkInterface",
                                     "ModifyNetworkInterfaceAttribute", "AssignPrivateIpAddresses"])
 def test_one_fault_costs_no_pod(vpc: Simulator, make_node: Callable[..., Node], action: str, when: str) -> None:
-    """A call that fails, or whose answer is lost, is made good: every pod gets an address, no ENI is left over."""
+    """The agent recovers if a call fails or its answer is lost: every pod gets an address, no ENI is left over."""
     node = make_node(f"f-{when[0]}-{action[:3].lower()}", type="m5.large", subnet="b")
     vpc.fault(action, code="InternalError", http=500, times=1, when=when)
     node.agent.start()

@@ -1,6 +1,6 @@
-"""From the existing system's DaemonSet to this one and back, on a live node with running pods (docs/install.md).
+"""From the DaemonSet of amazon-vpc-cni-k8s to this one and back, on a live node with running pods (docs/install.md).
 
-What the existing system leaves is written by test_takeover's model: policy rules, routes, firewall, checkpoint, conflist.
+The model in test_takeover writes what amazon-vpc-cni-k8s leaves: policy rules, routes, firewall, checkpoint, conflist.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from simulator.client import Simulator
 from simulator.patience import patient
 from test_takeover import far, is_per_pod, pod_rules, theirs  # noqa: F401  fixtures
 
-# New pods start within that time of the new agent's start, whoever replaces whom.
+# New pods start within this time after the new agent's start, in both directions.
 SECONDS = 5.0
 
 
@@ -42,7 +42,7 @@ def make_entrypoint() -> Iterator[Callable[..., Entrypoint]]:
 
 
 def existing_host(node: Node) -> None:
-    """The existing system's programs and conflist, with the chained plugin that this release does not have."""
+    """The programs and the conflist of amazon-vpc-cni-k8s, with the chained plugin that this release does not have."""
     node.instance.run(["sh", "-c", f"rm -f {paths.PLUGIN}; mkdir -p /etc/cni/net.d; printf theirs >{paths.PLUGIN}; "
                        f"printf theirs >/opt/cni/bin/egress-cni; chmod +x /opt/cni/bin/*; cat >{CONFLIST}"], input=json.dumps({
         "cniVersion": "0.4.0", "name": "aws-cni", "disableCheck": True, "plugins": [
@@ -53,7 +53,7 @@ def existing_host(node: Node) -> None:
 
 
 def seconds_to_a_pod(node: Node, name: str, began: float) -> tuple[Pod, float]:
-    """A new pod as kubelet starts it: tried again until it works. Since `began`."""
+    """Starts a new pod like kubelet, with retries until it works. Returns it and the seconds since `began`."""
     pod = node.pod(name)
 
     def started() -> bool:
@@ -68,7 +68,7 @@ def seconds_to_a_pod(node: Node, name: str, began: float) -> tuple[Pod, float]:
 
 
 def connections(pods: list[Any], far: Pod) -> list[Connection]:
-    """Of pods on both ENIs, to another node, from it, and between them; the third and fourth pod have none."""
+    """Connections of pods on both ENIs: to another node, from it, and between them; the third and fourth pod have none."""
     return [Connection(pods[0], far, 7000), Connection(far, pods[4], 7001), Connection(pods[1], pods[4], 7002)]
 
 
@@ -79,7 +79,7 @@ def test_upgrade_and_rollback(
     existing_host(node)
     running = connections(old, far)
 
-    # MARK: there
+    # MARK: upgrade
     began = time.monotonic()
     entrypoint = make_entrypoint(node).start()
     wait_for(lambda: node.instance.run(["cmp", paths.PLUGIN, str(paths.BINARY)], check=False).returncode == 0, "our plugin")
@@ -91,7 +91,7 @@ def test_upgrade_and_rollback(
     wait_for(lambda: not pod_rules(node) or None, "the old pods' rules are taken over", 30)
     wait_sound(node, [*old, first])
 
-    # Pods of the old plugin end by ours, and the other way round.
+    # Our plugin deletes pods of the old plugin, and the other way round.
     ended, by_theirs = old[2], old[3]
     ended.delete()
     assert by_theirs.delete_as_reference()["Success"] is True
@@ -101,7 +101,7 @@ def test_upgrade_and_rollback(
     wait_sound(node, [*old, first])
     assert_talk(vpc, [*old, first, far])
 
-    # MARK: back
+    # MARK: rollback
     assert entrypoint.terminate() == 0
     per_pod = make_entrypoint(node, VPC_CNI_POD_RULES="per-pod").start().wait_conflist()
     wait_for(lambda: is_per_pod(node, [*old, first]) or None, "the existing system's rules for every pod", 30)

@@ -1,4 +1,4 @@
-"""The VPC gets a CIDR and loses one while the node runs: what is translated on the way there follows, on every firewall."""
+"""A CIDR is added to the VPC and removed again while the node runs: SNAT for it follows, on every firewall."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from simulator.patience import patient
 
 SIMULATOR = {"nat_gateway": True}
 CIDR = "100.64.0.0/16"
-BEYOND = "100.64.9.9"  # an address of it that no ENI of ours has: a network that is reached through the VPC's router
+BEYOND = "100.64.9.9"  # an address in it that none of our ENIs has: the VPC's router leads to that network
 
 
 def with_pods(node: Node) -> list[Pod]:
-    """The agent runs; the pods are on its primary and on a secondary ENI."""
+    """Starts the agent; the pods are on its primary and on a secondary ENI."""
     node.agent.start()
-    node.add_pods(5)  # a t3.small's primary ENI holds three
+    node.add_pods(5)  # a t3.small's primary ENI holds three pods
     return [next(pod for pod in node.pods if device_index(node, pod) == index) for index in (0, 1)]
 
 
 @contextmanager
 def beyond(vpc: Simulator) -> Iterator[None]:
-    """Somebody has the address all the time, so that packets alone tell by whose address pods come."""
+    """A host has the address all the time, so only the packets show which source address pods use."""
     vpc.run_in("@internet", ["ip", "address", "add", f"{BEYOND}/32", "dev", "lo"], check=True)
     vpc.run_in("@fabric", ["ip", "route", "add", f"{BEYOND}/32", "via", INTERNET_ROUTER, "dev", "internet"], check=True)
     try:
@@ -42,12 +42,12 @@ def beyond(vpc: Simulator) -> Iterator[None]:
 
 
 def seen_as(pod: Pod) -> str:
-    """The address by which a new connection of the pod is known there."""
+    """The address that a server there sees for a new connection of the pod."""
     return pod.exec(["curl", "-sS", "-m", "5", f"http://{BEYOND}/ip"]).stdout.strip()
 
 
 def written(node: Node) -> dict[str, list[str]]:
-    """All that stands in any firewall of the node, and its policy rules, without counters."""
+    """Everything in any firewall of the node, and its policy rules, without counters."""
     state = {}
     for backend in ("legacy", "nft"):
         save = node.instance.run([f"iptables-{backend}-save"], check=False).stdout
@@ -59,7 +59,7 @@ def written(node: Node) -> dict[str, list[str]]:
 
 
 class Asking:
-    """One new TCP connection of a pod after the other, all the while: none may fail, whoever's address it has."""
+    """A pod opens one new TCP connection after the other, all the time: none may fail, whichever source address it has."""
 
     _PROGRAM = ("import select,socket,sys\nseen=set(); failed=[]; asked=0\n"
                 "while not select.select([sys.stdin],[],[],0)[0]:\n"
@@ -75,7 +75,7 @@ class Asking:
         assert self._process.stdout.readline() == b"begun\n"
 
     def end(self) -> tuple[int, set[str], str]:
-        """How many there were, the addresses that they were known by, and the failures."""
+        """The number of connections, the source addresses that the server saw, and the failures."""
         asked, seen, failed = self._process.communicate(input=b"", timeout=patient(30))[0].decode().strip().split(";")
         return int(asked), set(seen.split(",")), failed
 
@@ -87,9 +87,9 @@ class Asking:
 
 @pytest.mark.parametrize("form", ["legacy", "nft", "without-iptables"])
 def test_a_cidr_comes_and_goes(vpc: Simulator, make_node: Callable[..., Node], form: str) -> None:
-    """Within half a minute new connections to the CIDR leave with the pod's address while it is the VPC's, and with the
-    node's before and afterwards; open ones go on as they began, none fails that begins in between; in the end nothing
-    differs from the beginning."""
+    """New connections to the CIDR leave with the pod's address within half a minute after it becomes part of the VPC, and
+    with the node's address before and afterwards. Open connections continue as they began, and no connection that begins
+    in between fails. At the end nothing differs from the beginning."""
     node = make_node(type="t3.small", fast_clock=True)
     if form == "without-iptables":
         firewall.hide_iptables(node)
@@ -114,7 +114,7 @@ def test_a_cidr_comes_and_goes(vpc: Simulator, make_node: Callable[..., Node], f
 
             vpc.ask("cidr.add", cidr=CIDR)
             since = node.agent.clock.elapsed()
-            with node.hurry(5):  # IMDS has a fifth of a second for an answer then
+            with node.hurry(5):  # IMDS then has a fifth of a second to answer
                 wait_for(lambda: [seen_as(pod) for pod in pods] == own, "pods' own addresses", 20)
             assert node.agent.clock.elapsed() - since < 60, "half a minute, and what the looking took at 5 times its pace"
             grown = written(node)
@@ -130,7 +130,7 @@ def test_a_cidr_comes_and_goes(vpc: Simulator, make_node: Callable[..., Node], f
             with node.hurry(20):
                 wait_for(lambda: [seen_as(pod) for pod in pods] == translated, "the node's address again", 20)
             assert hold() == translated and all(each.answers() for each in held)
-            # What stands in while the rules are changed goes a moment after packets have changed.
+            # The temporary rules that cover the change are removed a moment after packets take the new rules.
             wait_for(lambda: written(node) == before, "nothing differs from the beginning")
             assert grown != before
             for pod, each in zip(pods, asking):
@@ -150,7 +150,7 @@ def test_a_cidr_comes_and_goes(vpc: Simulator, make_node: Callable[..., Node], f
 
 
 def test_an_answer_without_cidrs_changes_nothing(vpc: Simulator, make_node: Callable[..., Node]) -> None:
-    """IMDS that shows none, or rubbish, for a while: the rules stay, and a CIDR that comes later is still seen."""
+    """IMDS shows no CIDRs, or rubbish, for a while: the rules stay, and the agent still sees a CIDR that is added later."""
     node = make_node(type="t3.small", fast_clock=True)
     pod = with_pods(node)[1]
     node.wait_quiet()
@@ -174,7 +174,7 @@ def test_an_answer_without_cidrs_changes_nothing(vpc: Simulator, make_node: Call
 
 
 def test_translation_begins_and_ends(vpc: Simulator, make_node: Callable[..., Node]) -> None:
-    """An agent that comes back with the other value of EXTERNALSNAT, the rules in iptables-nft: no connection fails."""
+    """An agent restarts with the other value of EXTERNALSNAT, with rules in iptables-nft: no connection fails."""
     node = make_node(type="t3.small")
     kube_proxy.hint(node, "nft")
     pods = with_pods(node)
@@ -199,7 +199,7 @@ def test_translation_begins_and_ends(vpc: Simulator, make_node: Callable[..., No
 
 
 def test_nodes_of_a_new_cidr_are_reached(vpc: Simulator, make_node: Callable[..., Node]) -> None:
-    """By the pod's own address and its own ENI, there and back. The CIDR stays: no other test of this VPC uses it."""
+    """The packets carry the pod's own address by its own ENI, there and back. The CIDR stays: no other test of this VPC uses it."""
     node = make_node(type="t3.small", fast_clock=True)
     pod = with_pods(node)[1]
     vpc.ask("cidr.add", cidr="100.67.0.0/16")

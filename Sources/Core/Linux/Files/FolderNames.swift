@@ -18,7 +18,9 @@ package struct FolderNames: ~Copyable {
   /// - Returns: nil at the end.
   package mutating func next() -> String? {
     while let entry = readdir(stream) {
-      let name = withUnsafeBytes(of: entry.pointee.d_name) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
+      // SAFETY: the name ends with a NUL inside the entry, which readdir keeps until its next call. An entry can be shorter
+      // than `dirent`: only the name is read.
+      let name = String(cString: entry.pointer(to: \.d_name.0)!)
       if name != ".", name != ".." { return name }
     }
     return nil

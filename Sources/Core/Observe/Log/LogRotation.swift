@@ -60,8 +60,9 @@ package struct LogRotation: Sendable, Equatable {
     defer { closedir(folder) }
     var found: [String] = []
     while let entry = readdir(folder), found.count < 1_000 {
-      // SAFETY: d_name ends with a NUL inside the entry, which readdir keeps until its next call.
-      let text = withUnsafeBytes(of: entry.pointee.d_name) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
+      // SAFETY: the name ends with a NUL inside the entry, which readdir keeps until its next call. An entry can be shorter
+      // than `dirent`: only the name is read.
+      let text = String(cString: entry.pointer(to: \.d_name.0)!)
       if isWanted(name, text) { found.append("\(name.folder)/\(text)") }
     }
     return found.sorted(by: >)

@@ -131,6 +131,8 @@ import VPCModel
     let start = ContinuousClock.now
     var rhythm = SubnetRhythm()
     #expect(rhythm.isDue(.growing, start))
+    rhythm.began()
+    #expect(!rhythm.isDue(.growing, start) && !rhythm.isDue(.full, start), "the first listing is under way")
     rhythm.succeeded(start)
     for (hint, age, isDue) in [
       (SubnetRhythm.Hint.growing, 0, false), (.growing, 299, false), (.growing, 300, true), (.full, 29, false),
@@ -138,7 +140,10 @@ import VPCModel
     ] {
       #expect(rhythm.isDue(hint, start.advanced(by: .seconds(age))) == isDue, "\(hint) at \(age) s")
     }
-    let waits = (0..<6).map { _ in rhythm.failed(start, random: 0.5) }
+    let waits = (0..<6).map { _ in
+      rhythm.began()
+      return rhythm.failed(start, random: 0.5)
+    }
     #expect(waits == [60, 240, 960, 3600, 3600, 3600].map { .seconds($0) })
     #expect(!rhythm.isDue(.full, start.advanced(by: .seconds(3599))))
     #expect(rhythm.isDue(.growing, start.advanced(by: .seconds(3600))))

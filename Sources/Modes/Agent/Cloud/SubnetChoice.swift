@@ -82,6 +82,7 @@ struct SubnetRhythm: Sendable {
   }
 
   private(set) var readAt: ContinuousClock.Instant?
+  private var isReading = false
   private var failures = 0
   /// After a failure: the time of the next try, even without a request.
   private(set) var retryAt: ContinuousClock.Instant?
@@ -89,7 +90,10 @@ struct SubnetRhythm: Sendable {
   static let maximumAge = Duration.seconds(300)
   static let maximumAgeWhenFull = Duration.seconds(30)
 
+  mutating func began() { isReading = true }
+
   mutating func succeeded(_ now: ContinuousClock.Instant) {
+    isReading = false
     readAt = now
     failures = 0
     retryAt = nil
@@ -98,14 +102,16 @@ struct SubnetRhythm: Sendable {
   /// - Parameter random: 0 ..< 1.
   /// - Returns: the wait until the next try: a minute, four, sixteen, then an hour, give or take a quarter.
   mutating func failed(_ now: ContinuousClock.Instant, random: Double) -> Duration {
+    isReading = false
     failures += 1
     let wait = min(.seconds(60) * (1 << (2 * min(failures - 1, 5))), .seconds(3600)) * (0.75 + 0.5 * random)
     retryAt = now.advanced(by: wait)
     return wait
   }
 
-  /// Whether it is time to list for this reason.
+  /// Whether it is time to list for this reason; not while a listing is under way.
   func isDue(_ hint: Hint, _ now: ContinuousClock.Instant) -> Bool {
+    guard !isReading else { return false }
     if let retryAt { return retryAt <= now }
     guard let readAt else { return true }
     let age = readAt.duration(to: now)

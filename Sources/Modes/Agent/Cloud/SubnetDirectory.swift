@@ -68,6 +68,7 @@ final class SubnetDirectory: Sendable {
   /// Lists the subnets with one EC2 call. Logs the first of consecutive failures and the recovery.
   func read() async {
     guard isEnabled else { return }
+    content.withLock { $0.rhythm.began() }
     do throws(EC2Error) {
       let subnets = try await ec2.describeSubnets(filters: filters)
       for subnet in subnets {

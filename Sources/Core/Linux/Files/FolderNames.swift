@@ -20,7 +20,8 @@ package struct FolderNames: ~Copyable {
     while let entry = readdir(stream) {
       // SAFETY: the name ends with a NUL inside the entry, which readdir keeps until its next call. An entry can be shorter
       // than `dirent`: only the name is read.
-      let name = String(cString: entry.pointer(to: \.d_name.0)!)
+      guard let start = entry.pointer(to: \.d_name.0) else { continue }
+      let name = String(cString: start)
       if name != ".", name != ".." { return name }
     }
     return nil

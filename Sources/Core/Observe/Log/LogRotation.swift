@@ -62,7 +62,8 @@ package struct LogRotation: Sendable, Equatable {
     while let entry = readdir(folder), found.count < 1_000 {
       // SAFETY: the name ends with a NUL inside the entry, which readdir keeps until its next call. An entry can be shorter
       // than `dirent`: only the name is read.
-      let text = String(cString: entry.pointer(to: \.d_name.0)!)
+      guard let start = entry.pointer(to: \.d_name.0) else { continue }
+      let text = String(cString: start)
       if isWanted(name, text) { found.append("\(name.folder)/\(text)") }
     }
     return found.sorted(by: >)

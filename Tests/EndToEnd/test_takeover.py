@@ -1,7 +1,7 @@
 """From amazon-vpc-cni-k8s to this CNI and back, and from one scheme of policy rules to the other, while pods run.
 
-No packet may be lost: during each change, pods on the primary and on a secondary ENI exchange 10,000 echoes with a pod of
-another node, one each millisecond.
+No packet may be lost: during each change, pods on the primary and on a secondary ENI exchange echoes with a pod of
+another node, one each millisecond, from before the change until three seconds after it.
 """
 
 from __future__ import annotations

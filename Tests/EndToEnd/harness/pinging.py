@@ -32,7 +32,7 @@ class Pinging:
         self.end()
         text = self.process.communicate(timeout=patient(timeout))[0].decode(errors="replace")
         found = re.search(r"(\d+) sent, (\d+) answered", text)
-        assert found and int(found[1]) >= 1000, f"{self.pod.name} to {self.address}: {text}"
+        assert found and int(found[1]) >= 3000, f"{self.pod.name} to {self.address}: {text}"
         return int(found[1]) - int(found[2])
 
     def stop(self) -> None:

@@ -3,9 +3,10 @@
 
     run.py --build DIR [--workers N] [--only TIER[,TIER…]]
 
-Most end-to-end tests wait, so several run at once. Beside them, in the processors' idle time, the Swift suites are built,
-and then the tiers that compute run one after the other. Tests marked `timed` judge elapsed time: they run alone at the end.
-A failed tier prints the end of its output; the whole output of each is in DIR/test-logs.
+Three lanes run beside each other: the end-to-end tests, most of which wait, so several run at once; the build of the Swift
+suites, and then these; and the tiers that need no build. Tests marked `timed` judge elapsed time: they run alone at the end.
+A failed tier prints the end of its output; the whole output of each is in DIR/test-logs. The last lines name every test that
+failed and why, so that the tail of a log is enough.
 """
 
 from __future__ import annotations
@@ -23,11 +24,22 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 SHOWN_LINES = 120
 SLOWEST = 20
+# The build gives way to the end-to-end tests, which have deadlines, but must end before them.
+BUILD_NICENESS = 5
+# Of a failed test's message: enough for the cause; the tier's log has the whole.
+MESSAGE_LENGTH = 600
 
 
 def has_failed(case: ET.Element) -> bool:
     """Whether a test case of a JUnit report failed, in its call or in a fixture."""
     return case.find("failure") is not None or case.find("error") is not None
+
+
+def message(case: ET.Element) -> str:
+    """What a failed test case of a JUnit report says about its first failure, shortened."""
+    found = next(child for child in case if child.tag in ("failure", "error"))
+    text = found.get("message") or (found.text or "").strip()
+    return text if len(text) <= MESSAGE_LENGTH else text[:MESSAGE_LENGTH] + " […]"
 
 
 @dataclass
@@ -40,7 +52,8 @@ class Tier:
     status: int | None = None
     process: subprocess.Popen[bytes] | None = None
     tests: list[tuple[str, float]] = field(default_factory=list)
-    failed: int = 0
+    # The failed tests' names and messages.
+    failed: list[tuple[str, str]] = field(default_factory=list)
     skipped: int = 0
 
     def run(self, logs: Path) -> None:
@@ -57,10 +70,13 @@ class Tier:
                 self.read(report)
         # A tier without a test: pytest says 5.
         outcome = "passed" if self.status == 0 else "had nothing to run" if self.status == 5 else "FAILED"
-        counts = f": {len(self.tests)} tests, {self.failed} failed, {self.skipped} skipped" if self.reports else ""
+        counts = f": {len(self.tests)} tests, {len(self.failed)} failed, {self.skipped} skipped" if self.reports else ""
         print(f"{self.name} {outcome} in {self.seconds:.0f} s{counts}", flush=True)
         if self.status not in (0, 5):
-            print("\n".join(log.read_text(errors="replace").splitlines()[-SHOWN_LINES:]), flush=True)
+            lines = log.read_text(errors="replace").splitlines()
+            print("\n".join(lines[-SHOWN_LINES:]), flush=True)
+            if not self.failed:  # it crashed, or was ended
+                self.failed.append((f"ended with {self.status}", " | ".join(lines[-8:])))
 
     def stop(self) -> None:
         """Ends it as Ctrl-C does, so that it removes what it made."""
@@ -69,13 +85,15 @@ class Tier:
 
     def read(self, report: Path) -> None:
         for case in ET.parse(report).getroot().iter("testcase"):
-            self.tests.append((f"{case.get('classname', '')}.{case.get('name', '')}", float(case.get("time") or 0)))
-            self.failed += has_failed(case)
+            name = f"{case.get('classname', '')}.{case.get('name', '')}"
+            self.tests.append((name, float(case.get("time") or 0)))
+            if has_failed(case):
+                self.failed.append((name, message(case)))
             self.skipped += case.find("skipped") is not None
 
 
-def tiers(build: Path, workers: int) -> tuple[list[Tier], list[Tier], list[Tier]]:
-    """What waits, what computes (beside it; it begins with the build of the Swift suites), and what runs alone."""
+def tiers(build: Path, workers: int) -> tuple[list[list[Tier]], list[Tier]]:
+    """The lanes that run beside each other, and what runs alone after them."""
     reports = build / "test-reports"
     reports.mkdir(parents=True, exist_ok=True)
     logs = build / "test-logs"
@@ -91,12 +109,12 @@ def tiers(build: Path, workers: int) -> tuple[list[Tier], list[Tier], list[Tier]
         return Tier(name, [sys.executable, "-m", "pytest", "-q", "-ra", f"--junitxml={report}", *choice], [report])
 
     waiting = [pytest("e2e", "-n", str(workers), "--dist", "worksteal", "-m", "not timed", "Tests/EndToEnd")]
-    computing = [
-        Tier("build", ["chrt", "--idle", "0", "make", "build-tests", f"BUILD={build}"], []),
-        swift("unit", "--skip", "KernelTests|ModelTests"), swift("kernel", "--filter", "KernelTests"),
-        pytest("manifest", "Tests/Manifests"), pytest("simulator", "Tests/Simulator/tests"), swift("model", "--filter", "ModelTests"),
+    built = [
+        Tier("build", ["nice", "-n", str(BUILD_NICENESS), "make", "build-tests", f"BUILD={build}"], []),
+        swift("unit", "--skip", "KernelTests|ModelTests"), swift("kernel", "--filter", "KernelTests"), swift("model", "--filter", "ModelTests"),
     ]
-    return waiting, computing, [pytest("e2e-timed", "-m", "timed", "Tests/EndToEnd")]
+    unbuilt = [pytest("manifest", "Tests/Manifests"), pytest("simulator", "Tests/Simulator/tests")]
+    return [waiting, built, unbuilt], [pytest("e2e-timed", "-m", "timed", "Tests/EndToEnd")]
 
 
 def main() -> int:
@@ -108,27 +126,34 @@ def main() -> int:
     chosen = set(filter(None, options.only.split(",")))
     if chosen & {"unit", "kernel", "model"}:
         chosen.add("build")
-    lanes = [[tier for tier in lane if not chosen or tier.name in chosen] for lane in tiers(options.build, options.workers)]
+    # A shell that starts a job in the background has it ignore SIGINT, and pytest would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def choose(lane: list[Tier]) -> list[Tier]:
+        return [tier for tier in lane if not chosen or tier.name in chosen]
+
+    beside, alone = tiers(options.build, options.workers)
+    lanes = [choose(lane) for lane in beside]
     began = time.monotonic()
-    is_built = True
 
     def run(lane: list[Tier]) -> None:
-        nonlocal is_built
         for tier in lane:
-            if not is_built:
-                return
             tier.run(options.build / "test-logs")
             if tier.name == "build" and tier.status != 0:
-                is_built = False
                 for other in lanes[0]:
                     other.stop()
+                return
 
-    beside = threading.Thread(target=run, args=[lanes[1]])
-    beside.start()
-    run(lanes[0])
-    beside.join()
-    run(lanes[2])
-    return summary([tier for lane in lanes for tier in lane], time.monotonic() - began)
+    threads = [threading.Thread(target=run, args=[lane]) for lane in lanes]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    done = [tier for lane in lanes for tier in lane]
+    if all(tier.name != "build" or tier.status == 0 for tier in done):
+        run(choose(alone))
+        done += choose(alone)
+    return summary(done, time.monotonic() - began)
 
 
 def summary(done: list[Tier], seconds: float) -> int:
@@ -136,7 +161,7 @@ def summary(done: list[Tier], seconds: float) -> int:
     for tier in done:
         if tier.status is None:
             continue
-        print(f"{tier.name:12} {tier.seconds:8.0f} {len(tier.tests):6} {tier.failed:7} {tier.skipped:8}")
+        print(f"{tier.name:12} {tier.seconds:8.0f} {len(tier.tests):6} {len(tier.failed):7} {tier.skipped:8}")
     print(f"{'all':12} {seconds:8.0f} {sum(len(tier.tests) for tier in done):6}\n\nthe slowest {SLOWEST}:")
     # swift test counts the time that a test waits for its turn.
     timed = [tier for tier in done if tier.command[0] != "swift"]
@@ -146,6 +171,9 @@ def summary(done: list[Tier], seconds: float) -> int:
     bad = [tier.name for tier in done if tier.status not in (0, 5, None)]
     if bad:
         print(f"\nfailed: {', '.join(bad)}")
+        for tier in done:
+            for name, text in tier.failed:
+                print(f"  {tier.name}: {name}: {' '.join(text.split())}")
     return 1 if bad else 0
 
 

@@ -16,19 +16,20 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from botocore.exceptions import ClientError  # noqa: E402
 
 from simulator.client import Instance, Simulator  # noqa: E402
+from simulator.patience import patient  # noqa: E402
 
 _numbers = itertools.count(1)
 
 
-def until(condition: Callable[[], Any], deadline: float = 5.0) -> Any:
-    """The first true value of `condition`; fails at the deadline."""
-    end = time.monotonic() + deadline
+def until(condition: Callable[[], Any], deadline: float = 20) -> Any:
+    """The first true value of `condition`; fails after the deadline, which is for a machine that is not slow."""
+    end = time.monotonic() + patient(deadline)
     while True:
         value = condition()
         if value:
             return value
         if time.monotonic() > end:
-            raise AssertionError(f"not so within {deadline} s")
+            raise AssertionError(f"not so within {patient(deadline):.0f} s")
         time.sleep(0.005)  # pause between looks
 
 

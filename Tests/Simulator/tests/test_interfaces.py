@@ -105,12 +105,12 @@ def test_attaching_and_detaching_take_their_time(account: Account, node, vpc):
     interface, attachment = account.attach(node)
     assert account.interface(interface)["Attachment"]["Status"] == "attaching"
     assert "ens6" not in node.run(["ip", "-br", "link"]).stdout
-    until(lambda: account.interface(interface)["Attachment"]["Status"] == "attached", 20)
+    until(lambda: account.interface(interface)["Attachment"]["Status"] == "attached")
     assert "ens6" in node.run(["ip", "-br", "link"]).stdout
     account.client.detach_network_interface(AttachmentId=attachment)
     assert account.interface(interface)["Attachment"]["Status"] == "detaching"
     refused("InvalidParameterValue", account.client.delete_network_interface, NetworkInterfaceId=interface)
-    until(lambda: account.interface(interface)["Status"] == "available", 20)
+    until(lambda: account.interface(interface)["Status"] == "available")
 
 
 def test_assign_returns_only_what_is_new(account: Account, node):

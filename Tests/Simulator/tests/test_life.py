@@ -15,13 +15,14 @@ import pytest
 from conftest import until
 from simulator.channel import CommandError
 from simulator.client import LAUNCHER, Simulator
+from simulator.patience import patient
 
 ENVIRONMENT = {**os.environ, "VPCSIM_VENV": sys.prefix}
 
 
 def vpcsim(*words: str, name: str) -> subprocess.CompletedProcess:
     return subprocess.run([str(LAUNCHER), *words], env={**ENVIRONMENT, "VPCSIM_NAME": name}, text=True, capture_output=True,
-                          check=False, timeout=60)
+                          check=False, timeout=patient(60))
 
 
 def leftovers(name: str) -> list[str]:
@@ -89,7 +90,7 @@ def test_down_leaves_nothing():
     assert leftovers(simulator.name)
     simulator.stop()
     for child in children:
-        assert child.wait(timeout=5) == -signal.SIGKILL
+        assert child.wait(timeout=patient(30)) == -signal.SIGKILL
     assert leftovers(simulator.name) == []
     assert alive(own) == []
 
@@ -99,11 +100,11 @@ def test_down_after_the_daemon_was_killed_leaves_nothing():
     children = busy(simulator)
     own = namespaces_of(simulator)
     os.kill(simulator.ready["pid"], signal.SIGKILL)
-    simulator._process.wait(timeout=5)
+    simulator._process.wait(timeout=patient(30))
     assert "no simulated VPC" in vpcsim("instances", name=simulator.name).stderr
     assert vpcsim("down", name=simulator.name).stdout == f"removed {simulator.name}\n"
     for child in children:
-        assert child.wait(timeout=5) == -signal.SIGKILL
+        assert child.wait(timeout=patient(30)) == -signal.SIGKILL
     simulator.stop()
     assert leftovers(simulator.name) == []
     assert alive(own) == []
@@ -114,7 +115,7 @@ def test_removing_an_instance_ends_what_runs_in_it():
         children = busy(simulator)
         simulator.remove_instance("n1")
         for child in children:
-            assert child.wait(timeout=5) == -signal.SIGKILL
+            assert child.wait(timeout=patient(30)) == -signal.SIGKILL
         assert simulator.instances() == [] and not [each for each in leftovers(simulator.name) if "n1" in each]
         assert simulator.add_instance("n1").address == "192.168.64.4"
 
@@ -135,9 +136,9 @@ def test_the_daemon_ends_with_the_one_who_started_it():
     program = ("import os, sys; sys.path.insert(0, sys.argv[1]); from simulator.client import Simulator\n"
                "s = Simulator('orphan').start(); s.add_instance('n1'); print('up', flush=True); os.kill(os.getpid(), 9)")
     done = subprocess.run([sys.executable, "-c", program, str(LAUNCHER.parent)], env=ENVIRONMENT, capture_output=True, text=True,
-                          check=False, timeout=60)
+                          check=False, timeout=patient(60))
     assert done.stdout == "up\n", done.stderr
-    until(lambda: leftovers("orphan") == [], 15)
+    until(lambda: leftovers("orphan") == [])
 
 
 def test_two_at_once_do_not_meet(tmp_path):

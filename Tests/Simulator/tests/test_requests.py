@@ -19,6 +19,7 @@ from botocore.parsers import ResponseParserError
 
 from conftest import Account, refused, until
 from simulator.channel import CommandError
+from simulator.patience import patient
 
 
 def raw(vpc, body: str, scope: str = "ec2", region: str = "us-west-2", sign: bool = True) -> tuple[int, str]:
@@ -30,7 +31,7 @@ def raw(vpc, body: str, scope: str = "ec2", region: str = "us-west-2", sign: boo
         SigV4Auth(Credentials(operator["AWS_ACCESS_KEY_ID"], operator["AWS_SECRET_ACCESS_KEY"]), scope, region).add_auth(request)
     plain = urllib.request.Request(request.url, data=body.encode(), headers=dict(request.headers))
     try:
-        with urllib.request.urlopen(plain, timeout=10) as answer:
+        with urllib.request.urlopen(plain, timeout=patient(30)) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()
@@ -118,7 +119,7 @@ def test_buckets_refuse_and_refill(account: Account, vpc):
     error = refused("RequestLimitExceeded", account.client.describe_subnets)
     assert error.response["ResponseMetadata"]["HTTPStatusCode"] == 503
     assert error.response["Error"]["Message"] == "Request limit exceeded."
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + patient(30)
     while time.monotonic() < deadline:
         try:
             account.client.describe_subnets()
@@ -181,7 +182,7 @@ def test_a_fault_can_kill(account: Account, vpc, when, done):
     else:
         with pytest.raises(ConnectionClosedError):
             account.create()
-    assert victim.wait(timeout=10) == -9
+    assert victim.wait(timeout=patient(30)) == -9
     assert len(account.client.describe_network_interfaces()["NetworkInterfaces"]) == int(done)
 
 
@@ -286,7 +287,7 @@ def test_other_services_answer_on_the_same_endpoint(vpc):
 def test_connections_are_kept(vpc):
     import http.client
 
-    connection = http.client.HTTPConnection(vpc.ready["host_endpoint"].removeprefix("http://"), timeout=5)
+    connection = http.client.HTTPConnection(vpc.ready["host_endpoint"].removeprefix("http://"), timeout=patient(30))
     ports = set()
     for _ in range(3):
         connection.request("POST", "/", body="Action=DescribeSubnets&Version=2016-11-15")

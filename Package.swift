@@ -142,7 +142,7 @@ let package = Package(
 
     // Tests. Unit suites need nothing; KernelTests need root and make their own namespaces.
     .target(
-      name: "TestSupport", dependencies: ["VPCModel", "VPCLinux", "CProcess"], path: "Tests/Support",
+      name: "TestSupport", dependencies: ["VPCModel", "VPCLinux", "VPCTransport", "CProcess"], path: "Tests/Support",
       swiftSettings: swift),
     .testTarget(
       name: "ModelTests", dependencies: ["VPCModel", "TestSupport"], path: "Tests/ModelTests", swiftSettings: swift),

@@ -167,7 +167,7 @@ import VPCTransport
         environment: CloudEnvironment([
           "AWS_CONTAINER_CREDENTIALS_FULL_URI": "\(server.url)/v1/credentials?x=1",
           "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE": folder.path("token"),
-        ]), transport: CurlTransport())
+        ]), transport: PatientTransport())
       #expect(try await source.fetch()?.accessKeyID == "A")
     }
   }

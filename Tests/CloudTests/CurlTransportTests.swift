@@ -6,7 +6,7 @@ import VPCTransport
 
 @Suite struct CurlTransportTests {
   private func failure(
-    _ request: HTTPRequest, _ transport: CurlTransport = CurlTransport()
+    _ request: HTTPRequest, _ transport: any HTTPTransport = CurlTransport()
   ) async throws -> HTTPError {
     do throws(HTTPError) {
       let response = try await transport.send(request)
@@ -21,7 +21,7 @@ import VPCTransport
     try await withServer { request in
       .answer(request.path == "/500" ? 500 : 200, ["X-Method": request.method, "Date": "now "], body: request.bodyText)
     } _: { (server) async throws in
-      let transport = CurlTransport()
+      let transport = PatientTransport()
       let get = try await transport.send(HTTPRequest(url: "\(server.url)/a?b=c", headers: ["X-Empty": "", "X-A": "b"]))
       #expect(get.status == 200)
       #expect(get.headers["x-method"] == "GET")
@@ -50,7 +50,7 @@ import VPCTransport
     try await withServer { request in
       .raw(Array((head + (request.path == "/empty" ? "" : "3\r\nabc\r\n") + "0\r\n\(trailers)\r\n").utf8))
     } _: { (server) async throws in
-      let transport = CurlTransport()
+      let transport = PatientTransport()
       for (path, body) in [("/", "abc"), ("/empty", "")] {
         let answer = try await transport.send(HTTPRequest(url: server.url + path))
         #expect(answer.status == 200 && answer.body == Array(body.utf8))
@@ -63,7 +63,7 @@ import VPCTransport
     try await withServer { _ in
       .text("x")
     } _: { (server) async throws in
-      let transport = CurlTransport()
+      let transport = PatientTransport()
       for _ in 0..<20 { _ = try await transport.send(HTTPRequest(url: server.url)) }
       #expect(server.acceptedConnections == 1)
     }
@@ -76,7 +76,7 @@ import VPCTransport
     try await withServer { _ in
       counter.next() == 2 ? .raw([]) : .text("x")
     } _: { (server) async throws in
-      let transport = CurlTransport()
+      let transport = PatientTransport()
       var request = HTTPRequest(method: .post, url: server.url, body: Array("a=b".utf8), isRepeatable: isRepeatable)
       #expect(try await transport.send(request).status == 200)
       if isRepeatable {
@@ -96,7 +96,7 @@ import VPCTransport
     try await withServer {
       .text($0.path)
     } _: { (server) async throws in
-      let transport = CurlTransport(settings: .init(connectionsPerHost: 4))
+      let transport = PatientTransport(CurlTransport(settings: .init(connectionsPerHost: 4)))
       try await withThrowingTaskGroup(of: Void.self) { (group) async throws in
         for number in 0..<100 {
           group.addTask {
@@ -133,7 +133,7 @@ import VPCTransport
     } _: { (server) async throws in
       let transport = CurlTransport()
       // The set-up for the first request must not count for the time of the next one.
-      _ = try await transport.send(HTTPRequest(url: "\(server.url)/first"))
+      _ = try await transport.send(HTTPRequest(url: "\(server.url)/first", timeout: .seconds(60)))
       do throws(HTTPError) {
         _ = try await transport.send(HTTPRequest(url: server.url, timeout: .seconds(1)))
         Issue.record("an answer of a silent server")
@@ -188,7 +188,7 @@ import VPCTransport
     try await withServer {
       .answer(200, body: String(repeating: "x", count: Int($0.path.dropFirst()) ?? 0))
     } _: { (server) async throws in
-      let transport = CurlTransport()
+      let transport = PatientTransport()
       let fits = try await transport.send(HTTPRequest(url: "\(server.url)/1000", maximumBodySize: 1000))
       #expect(fits.body.count == 1000)
       let error = try await failure(HTTPRequest(url: "\(server.url)/1001", maximumBodySize: 1000), transport)
@@ -201,7 +201,7 @@ import VPCTransport
     try await withServer { _ in
       .answer(200, ["X": String(repeating: "x", count: 5000)])
     } _: { (server) async throws in
-      let transport = CurlTransport(settings: .init(maximumHeaderSize: 4096))
+      let transport = PatientTransport(CurlTransport(settings: .init(maximumHeaderSize: 4096)))
       #expect(try await failure(HTTPRequest(url: server.url), transport).code == .headersTooLarge)
     }
   }
@@ -229,7 +229,7 @@ import VPCTransport
     } _: {
       $0.port
     }
-    let error = try await failure(HTTPRequest(url: "http://127.0.0.1:\(port)/"))
+    let error = try await failure(HTTPRequest(url: "http://127.0.0.1:\(port)/"), PatientTransport())
     #expect(error.code == .unconnected)
     #expect(error.isTransient && error.isUnsent)
   }
@@ -249,7 +249,7 @@ import VPCTransport
     try await withServer {
       $0.path == "/a" ? .answer(302, ["Location": "/b"]) : .text("b")
     } _: { (server) async throws in
-      let transport = CurlTransport()
+      let transport = PatientTransport()
       #expect(try await transport.send(HTTPRequest(url: "\(server.url)/a")).status == 302)
       let followed = try await transport.send(HTTPRequest(url: "\(server.url)/a", redirects: 1))
       #expect(followed.status == 200)
@@ -264,14 +264,16 @@ import VPCTransport
       try await withServer { _ in
         .text("origin")
       } _: { (origin) async throws in
-        let transport = CurlTransport(settings: .init(proxy: ProxySettings(environment: ["http_proxy": proxy.url])))
+        let transport = PatientTransport(
+          CurlTransport(settings: .init(proxy: ProxySettings(environment: ["http_proxy": proxy.url]))))
         let by = try await transport.send(HTTPRequest(url: "http://example.invalid/x"))
         #expect(by.body == Array("proxy".utf8))
         #expect(proxy.requests.first?.path == "http://example.invalid/x")
         let direct = try await transport.send(HTTPRequest(url: origin.url, useProxy: false))
         #expect(direct.body == Array("origin".utf8))
-        let excepting = CurlTransport(
-          settings: .init(proxy: ProxySettings(environment: ["HTTP_PROXY": proxy.url, "NO_PROXY": "127.0.0.1"])))
+        let excepting = PatientTransport(
+          CurlTransport(
+            settings: .init(proxy: ProxySettings(environment: ["HTTP_PROXY": proxy.url, "NO_PROXY": "127.0.0.1"]))))
         #expect(try await excepting.send(HTTPRequest(url: origin.url)).body == Array("origin".utf8))
       }
     }

@@ -27,7 +27,7 @@ import VPCTransport
     try await withServer { _ in
       .raw(Self.answer(body))
     } _: { (server) async throws in
-      let transport = CurlTransport()
+      let transport = PatientTransport()
       defer { withExtendedLifetime(transport) {} }
       let stream = try await transport.open(HTTPRequest(url: server.url), Self.limits)
       #expect(stream.status == 200 && stream.headers["x-a"] == "b")
@@ -45,7 +45,7 @@ import VPCTransport
     try await withServer { _ in
       .raw(Self.answer(Array("half".utf8), length: 100))
     } _: { (server) async throws in
-      let transport = CurlTransport()
+      let transport = PatientTransport()
       // A stream does not keep its transport alive: without this line, the answer could also end as `.closed`.
       defer { withExtendedLifetime(transport) {} }
       let stream = try await transport.open(HTTPRequest(url: server.url), Self.limits)
@@ -77,7 +77,7 @@ import VPCTransport
     try await withServer { request in
       request.path == "/never" ? .silence : .stall(Self.answer(Array("x".utf8), length: 9))
     } _: { (server) async throws in
-      let transport = CurlTransport()
+      let transport = PatientTransport()
       for path in ["/never", "/"] {
         let task = Task { () -> HTTPError? in
           await failure { () async throws(HTTPError) in
@@ -96,7 +96,7 @@ import VPCTransport
     try await withServer { _ in
       .stall(Self.answer(Array("x".utf8), length: 9))
     } _: { (server) async throws in
-      let transport = CurlTransport(settings: CurlTransport.Settings(maximumRequests: 1))
+      let transport = PatientTransport(CurlTransport(settings: CurlTransport.Settings(maximumRequests: 1)))
       let stream = try await transport.open(HTTPRequest(url: server.url), Self.limits)
       let refused = await failure { () async throws(HTTPError) in
         _ = try await transport.open(HTTPRequest(url: server.url), Self.limits)

@@ -16,7 +16,7 @@ import VPCTransport
       "AWS_ENDPOINT_URL": moto.url,
     ])
     return EC2Client(
-      transport: CurlTransport(),
+      transport: PatientTransport(),
       endpoint: try ServiceEndpoint.resolve(.ec2, region: "us-east-1", environment: environment),
       credentials: CredentialsProvider(sources: [EnvironmentSource(environment: environment)]),
       userAgent: "amazon-vpc-cni-k8s/test")
@@ -86,7 +86,7 @@ import VPCTransport
         "AWS_ACCESS_KEY_ID": moto.accessKeyID, "AWS_SECRET_ACCESS_KEY": secret, "AWS_ENDPOINT_URL": moto.url,
       ])
       return CloudWatchClient(
-        transport: CurlTransport(),
+        transport: PatientTransport(),
         endpoint: try ServiceEndpoint.resolve(.cloudWatch, region: "us-east-1", environment: environment),
         credentials: CredentialsProvider(sources: [EnvironmentSource(environment: environment)]),
         userAgent: "amazon-vpc-cni-k8s/test")

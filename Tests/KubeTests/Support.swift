@@ -22,7 +22,7 @@ extension KubeServer {
     KubeClient(
       configuration: KubeConfiguration(
         server: url, authorities: .file(folder.path(ca)), credential: credential ?? .tokenFile(folder.path("token"))),
-      transport: CurlTransport(), userAgent: "vpc-cni-test", limits: limits, time: time)
+      transport: PatientTransport(), userAgent: "vpc-cni-test", limits: limits, time: time)
   }
 }
 

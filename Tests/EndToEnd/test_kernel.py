@@ -3,8 +3,9 @@ other kernels and without some of their modules, and every run of the tests runs
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
+import os
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -19,17 +20,25 @@ from simulator.fabric import INTERNET_ADDRESS as INTERNET
 
 # The firewalls that must hold the agent's rules if the kernel refuses to load a module.
 WITHOUT = {"nf_tables": {"legacy"}, "nft_compat": {"aws-cni", "vpc-cni-host"}, "ip_tables": {"nft", "aws-cni"}, "": {"nft", "aws-cni"}}
+# In a VM: the modules that its kernel refuses to load, one after the other. nf_tables is possible only if it was refused
+# before the simulator started, which uses it.
+REFUSED = os.environ.get("VPC_CNI_REFUSE", "").split(",")
+REFUSE = str(Path(__file__).parent.parent / "VM" / "refuse")
 
 
-def refused_module() -> str:
-    """The module that Tests/VM/vm blocks on this kernel, if there is one."""
-    found = re.search(r"module_blacklist=(\w+)", Path("/proc/cmdline").read_text(encoding="ascii"))
-    return found[1] if found else ""
+@pytest.fixture(params=REFUSED)
+def refused(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The module that the kernel refuses to load; on a machine that is no VM the empty text, for none."""
+    if request.param:
+        subprocess.run([REFUSE, request.param], check=True)
+    yield request.param
+    if request.param:
+        subprocess.run([REFUSE], check=True)
 
 
-def holders(node: Node) -> set[str]:
+def holders(node: Node, refused: str) -> set[str]:
     """Like firewall.holders, also on a kernel that lacks one of the firewalls."""
-    if refused_module() != "nf_tables":
+    if refused != "nf_tables":
         return {backend for backend in ("legacy", "nft") if has_rules(node, backend)} | set(firewall.tables(node))
     return {"legacy"} if has_rules(node, "legacy") else set()
 
@@ -39,7 +48,7 @@ def has_rules(node: Node, backend: str) -> bool:
 
 
 @pytest.fixture
-def nodes(make_node: Callable[..., Node]) -> tuple[Node, Node]:
+def nodes(refused: str, make_node: Callable[..., Node]) -> tuple[Node, Node]:
     """t3.small: three ENIs for three pods each."""
     made = make_node("here", type="t3.small", subnet="a"), make_node("there", type="t3.small", subnet="b")
     for node, pods in zip(made, (5, 4)):
@@ -52,7 +61,7 @@ def on(node: Node, index: int) -> Pod:
     return next(pod for pod in node.pods if device_index(node, pod) == index)
 
 
-def test_a_node_on_this_kernel(vpc: Simulator, nodes: tuple[Node, Node]) -> None:
+def test_a_node_on_this_kernel(vpc: Simulator, refused: str, nodes: tuple[Node, Node]) -> None:
     """Checks the flows of pods on the primary and a secondary ENI, the place of the rules, and that DEL leaves nothing."""
     here, there = nodes
     vpc.drops(reset=True)
@@ -69,9 +78,9 @@ def test_a_node_on_this_kernel(vpc: Simulator, nodes: tuple[Node, Node]) -> None
     assert set(vpc.internet()["sources"]) == {here.instance.address}, "SNAT to the primary address"
     assert vpc.drops()["total"] == 0, vpc.drops()
 
-    assert holders(here) == WITHOUT[refused_module()]
+    assert holders(here, refused) == WITHOUT[refused]
     in_table = [rule for rule in here.rules() if rule["priority"] == 1536 and rule["src"] == secondary.address]
-    assert bool(in_table) == (refused_module() == "nf_tables"), "a rule for each pod only where there is no nf_tables"
+    assert bool(in_table) == (refused == "nf_tables"), "a rule for each pod only where there is no nf_tables"
 
     here.delete_pods()
     here.wait_clean()

@@ -11,15 +11,21 @@ from . import paths  # noqa: F401  puts the simulator on the path
 from simulator.patience import patient
 
 T = TypeVar("T")
+LONGEST_PAUSE = 0.1
 
 
 def wait_for(look: Callable[[], T], what: str, deadline: float = 10.0, pause: float = 0.01) -> T:
-    """Calls `look` until it returns a true value, and returns that. Raises TimeoutError naming `what`."""
-    until = time.monotonic() + patient(deadline)
+    """Calls `look` until it returns a true value, and returns that. Raises TimeoutError naming `what`.
+
+    The pause between two looks grows with the time waited, so that a long wait takes no processor from the other tests.
+    """
+    began = time.monotonic()
+    until = began + patient(deadline)
     while True:
         seen = look()
         if seen:
             return seen
-        if time.monotonic() > until:
+        now = time.monotonic()
+        if now > until:
             raise TimeoutError(f"{what}: not within {patient(deadline)} s; last seen: {seen!r}")
-        time.sleep(pause)  # pause between looks
+        time.sleep(max(pause, min((now - began) / 20, LONGEST_PAUSE)))  # pause between looks

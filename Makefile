@@ -19,7 +19,9 @@ export VPC_CNI_TEST_PYTHON := $(PYTHON)
 # a server comes to run again behind all the others: limits in real time are then the machine's, not the code's.
 export SWT_EXPERIMENTAL_MAXIMUM_PARALLELIZATION_WIDTH ?= 8
 
-SWIFT_BUILD := swift build --scratch-path $(BUILD)
+# A tenth of the build's time is debug information, which the installed binary never has. For a debugger: DEBUG_INFO=dwarf.
+DEBUG_INFO ?= none
+SWIFT_BUILD := swift build --scratch-path $(BUILD) -debug-info-format $(DEBUG_INFO)
 # libstdc++ and libgcc from their archives: the folder of links stands first in the linker's search path.
 RELEASE := -c release --static-swift-stdlib --disable-local-rpath -Xlinker -L$(BUILD)/archives
 # What every start of the plugin would pay for (docs/decisions/0013-start-up-time.md): a table of exported symbols that
@@ -105,7 +107,7 @@ soak: setup build ## End-to-end tests RUNS times (5) in random order beside two 
 	@$(PYTHON) Tests/soak.py --build $(BUILD) --runs $(or $(RUNS),5) --workers $(WORKERS) $(if $(FILTER),-k '$(FILTER)')
 
 .PHONY: vm-test
-vm-test: build-tests build ## Tests on Linux 5.10, 6.1 and 6.12 in VMs (FILTER=word chooses jobs); says how long each took
+vm-test: build-tests build ## Tests on Linux 5.10, 6.1 and 6.12 in VMs (FILTER=word chooses jobs); part of make test
 	@VPC_CNI_BUILD=$(BUILD) Tests/VM/run $(if $(FILTER),'$(FILTER)')
 
 .PHONY: vm

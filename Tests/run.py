@@ -3,8 +3,9 @@
 
     run.py --build DIR [--workers N] [--only TIER[,TIER…]]
 
-Three lanes run beside each other: the end-to-end tests, most of which wait, so several run at once; the build of the Swift
-suites, and then these; and the tiers that need no build. Tests marked `timed` judge elapsed time: they run alone at the end.
+Four lanes run beside each other: the end-to-end tests, most of which wait, so several run at once; the build of the Swift
+suites, and then these; the tiers that need no build; and, once the suites are built, other kernels in VMs, which take what
+processor time the others leave. Tests marked `timed` judge elapsed time: they run alone at the end.
 A failed tier prints the end of its output; the whole output of each is in DIR/test-logs. The last lines name every test that
 failed and why, so that the tail of a log is enough.
 """
@@ -26,6 +27,7 @@ SHOWN_LINES = 120
 SLOWEST = 20
 # The build gives way to the end-to-end tests, which have deadlines, but must end before them.
 BUILD_NICENESS = 5
+VM_NICENESS = 15
 # Of a failed test's message: enough for the cause; the tier's log has the whole.
 MESSAGE_LENGTH = 600
 
@@ -48,6 +50,8 @@ class Tier:
     command: list[str]
     # Where the tier writes its results as JUnit XML; swift test adds a suffix of its own.
     reports: list[Path]
+    # Whether it runs what the tier `build` made, in another lane.
+    needs_build: bool = False
     seconds: float = 0.0
     status: int | None = None
     process: subprocess.Popen[bytes] | None = None
@@ -114,7 +118,8 @@ def tiers(build: Path, workers: int) -> tuple[list[list[Tier]], list[Tier]]:
         swift("unit", "--skip", "KernelTests|ModelTests"), swift("kernel", "--filter", "KernelTests"), swift("model", "--filter", "ModelTests"),
     ]
     unbuilt = [pytest("manifest", "Tests/Manifests"), pytest("simulator", "Tests/Simulator/tests")]
-    return [waiting, built, unbuilt], [pytest("e2e-timed", "-m", "timed", "Tests/EndToEnd")]
+    kernels = [Tier("vm", ["env", f"VPC_CNI_BUILD={build}", "nice", "-n", str(VM_NICENESS), "Tests/VM/run"], [], needs_build=True)]
+    return [waiting, built, unbuilt, kernels], [pytest("e2e-timed", "-m", "timed", "Tests/EndToEnd")]
 
 
 def main() -> int:
@@ -124,7 +129,7 @@ def main() -> int:
     parser.add_argument("--only", default="", help="tiers by name, separated by commas")
     options = parser.parse_args()
     chosen = set(filter(None, options.only.split(",")))
-    if chosen & {"unit", "kernel", "model"}:
+    if chosen & {"unit", "kernel", "model", "vm"}:
         chosen.add("build")
     # A shell that starts a job in the background has it ignore SIGINT, and pytest would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -135,25 +140,34 @@ def main() -> int:
     beside, alone = tiers(options.build, options.workers)
     lanes = [choose(lane) for lane in beside]
     began = time.monotonic()
+    built = threading.Event()
 
     def run(lane: list[Tier]) -> None:
         for tier in lane:
+            if tier.needs_build:
+                built.wait()
+                if build_failed():
+                    return
             tier.run(options.build / "test-logs")
-            if tier.name == "build" and tier.status != 0:
-                for other in lanes[0]:
-                    other.stop()
-                return
+            if tier.name == "build":
+                built.set()
+                if build_failed():
+                    for other in lanes[0]:
+                        other.stop()
+                    return
+
+    def build_failed() -> bool:
+        return any(tier.name == "build" and tier.status != 0 for lane in lanes for tier in lane)
 
     threads = [threading.Thread(target=run, args=[lane]) for lane in lanes]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    done = [tier for lane in lanes for tier in lane]
-    if all(tier.name != "build" or tier.status == 0 for tier in done):
-        run(choose(alone))
-        done += choose(alone)
-    return summary(done, time.monotonic() - began)
+    lanes.append(choose(alone))
+    if not build_failed():
+        run(lanes[-1])
+    return summary([tier for lane in lanes for tier in lane], time.monotonic() - began)
 
 
 def summary(done: list[Tier], seconds: float) -> int:

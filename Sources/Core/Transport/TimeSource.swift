@@ -24,4 +24,7 @@ package struct TimeSource: Sendable {
     now: { ContinuousClock.now },
     sleep: { try await ContinuousClock().sleep(for: $0) },
     random: { Double.random(in: 0..<1) })
+
+  /// Within 15 % of `interval`, so that nodes which started together drift apart.
+  package func jittered(_ interval: Duration) -> Duration { interval * (0.85 + 0.3 * random()) }
 }

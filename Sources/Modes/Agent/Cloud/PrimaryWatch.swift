@@ -156,8 +156,3 @@ struct PrimaryWatch: Sendable {
     }
   }
 }
-
-extension TimeSource {
-  /// Within 15 % of `interval`, so that nodes which started together drift apart.
-  func jittered(_ interval: Duration) -> Duration { interval * (0.85 + 0.3 * random()) }
-}

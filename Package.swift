@@ -59,69 +59,82 @@ let package = Package(
     .systemLibrary(name: "CProcess", path: "Sources/CSystem/CProcess"),
     .target(name: "CBuildFacts", path: "Sources/CSystem/CBuildFacts"),
 
-    // Core: the one library that all modes share.
+    // Core: the one library that all modes share. VPCModel computes, VPCSystem calls the system; the rest stands on both.
     .target(
       name: "VPCModel", dependencies: ["CNettle", collections], path: "Sources/Core/Model",
       exclude: ["Limits/instance-limits.tsv", "Limits/generate-table.py"], swiftSettings: swift,
       linkerSettings: [.linkedLibrary(":libnettle.a")]),
     .target(
-      name: "VPCLinux", dependencies: ["VPCModel", "CNetlink", "CProcess", "CBuildFacts", "CZlib", log],
+      name: "VPCSystem", dependencies: ["VPCModel", "CProcess", "CBuildFacts"], path: "Sources/Core/System",
+      swiftSettings: swift),
+    .target(
+      name: "VPCLinux", dependencies: ["VPCModel", "VPCSystem", "CNetlink", "CProcess", "CZlib", log],
       path: "Sources/Core/Linux", swiftSettings: swift,
       linkerSettings: [
         .linkedLibrary(":libnl-route-3.a"), .linkedLibrary(":libnl-3.a"), .linkedLibrary(":libz.a"),
       ]),
     .target(
-      name: "VPCTransport", dependencies: ["VPCModel", "CCurl", log], path: "Sources/Core/Transport",
+      name: "VPCTransport", dependencies: ["VPCModel", "VPCSystem", "CCurl", log], path: "Sources/Core/Transport",
       swiftSettings: swift),
     .target(
-      name: "VPCCloud", dependencies: ["VPCModel", "VPCTransport", "CExpat", log], path: "Sources/Core/Cloud",
+      name: "VPCCloud", dependencies: ["VPCModel", "VPCSystem", "VPCTransport", "CExpat", log],
+      path: "Sources/Core/Cloud",
       swiftSettings: swift, linkerSettings: [.linkedLibrary(":libexpat.a")]),
     .target(
-      name: "VPCKube", dependencies: ["VPCModel", "VPCTransport", "CYaml", log], path: "Sources/Core/Kube",
+      name: "VPCKube", dependencies: ["VPCModel", "VPCSystem", "VPCTransport", "CYaml", log], path: "Sources/Core/Kube",
       swiftSettings: swift, linkerSettings: [.linkedLibrary(":libyaml.a")]),
     .target(
       name: "VPCRPC",
-      dependencies: ["VPCModel", "CNghttp2", log, protobuf, nioCore, nioPosix, nioHTTP2, nioHPACK],
+      dependencies: ["VPCModel", "VPCSystem", "CNghttp2", log, protobuf, nioCore, nioPosix, nioHTTP2, nioHPACK],
       path: "Sources/Core/RPC", exclude: ["Protos"], swiftSettings: swift,
       linkerSettings: [.linkedLibrary(":libnghttp2.a")]),
     .target(
-      name: "VPCObserve", dependencies: ["VPCModel", log, nioCore, nioPosix, nioHTTP1], path: "Sources/Core/Observe",
+      name: "VPCObserve", dependencies: ["VPCModel", "VPCSystem", log, nioCore, nioPosix, nioHTTP1],
+      path: "Sources/Core/Observe",
       swiftSettings: swift),
 
     // Modes: parse input, build the parts, call Core, map errors to the outer protocol.
     .target(
-      name: "PluginMode", dependencies: ["VPCModel", "VPCLinux", "VPCRPC", "VPCObserve", log],
+      name: "PluginMode", dependencies: ["VPCModel", "VPCSystem", "VPCLinux", "VPCRPC", "VPCObserve", log],
       path: "Sources/Modes/Plugin", swiftSettings: swift),
     .target(
       name: "AgentMode",
-      dependencies: ["VPCModel", "VPCLinux", "VPCTransport", "VPCCloud", "VPCKube", "VPCRPC", "VPCObserve", log],
+      dependencies: [
+        "VPCModel", "VPCSystem", "VPCLinux", "VPCTransport", "VPCCloud", "VPCKube", "VPCRPC", "VPCObserve", log,
+      ],
       path: "Sources/Modes/Agent", swiftSettings: swift),
     .target(
-      name: "HealthMode", dependencies: ["VPCModel", "VPCRPC", "VPCObserve", log], path: "Sources/Modes/Health",
+      name: "HealthMode", dependencies: ["VPCModel", "VPCSystem", "VPCRPC", "VPCObserve", log],
+      path: "Sources/Modes/Health",
       swiftSettings: swift),
     .target(
-      name: "InitMode", dependencies: ["VPCModel", "VPCLinux", "VPCTransport", "VPCCloud", "VPCObserve", log],
+      name: "InitMode",
+      dependencies: ["VPCModel", "VPCSystem", "VPCLinux", "VPCTransport", "VPCCloud", "VPCObserve", log],
       path: "Sources/Modes/Init", swiftSettings: swift),
     .target(
-      name: "NodeMode", dependencies: ["VPCModel", "VPCLinux", "VPCRPC", "VPCObserve", log], path: "Sources/Modes/Node",
+      name: "NodeMode", dependencies: ["VPCModel", "VPCSystem", "VPCLinux", "VPCRPC", "VPCObserve", log],
+      path: "Sources/Modes/Node",
       swiftSettings: swift),
     .target(
       name: "MetricsHelperMode",
-      dependencies: ["VPCModel", "VPCLinux", "VPCTransport", "VPCCloud", "VPCKube", "VPCObserve", log],
+      dependencies: ["VPCModel", "VPCSystem", "VPCTransport", "VPCCloud", "VPCKube", "VPCObserve", log],
       path: "Sources/Modes/MetricsHelper", swiftSettings: swift),
     .target(
-      name: "StatusMode", dependencies: ["VPCModel", "VPCLinux", "VPCObserve"], path: "Sources/Modes/Status",
+      name: "StatusMode", dependencies: ["VPCModel", "VPCSystem", "VPCLinux", "VPCObserve"],
+      path: "Sources/Modes/Status",
       swiftSettings: swift),
     .target(
       name: "DoctorMode",
-      dependencies: ["VPCModel", "VPCLinux", "VPCTransport", "VPCCloud", "VPCKube", "VPCRPC", "VPCObserve"],
+      dependencies: [
+        "VPCModel", "VPCSystem", "VPCLinux", "VPCTransport", "VPCCloud", "VPCKube", "VPCRPC", "VPCObserve",
+      ],
       path: "Sources/Modes/Doctor", swiftSettings: swift),
     .target(
       name: "SupportBundleMode",
-      dependencies: ["VPCModel", "VPCLinux", "VPCTransport", "VPCCloud", "VPCKube", "VPCObserve"],
+      dependencies: ["VPCModel", "VPCSystem", "VPCLinux", "VPCTransport", "VPCCloud", "VPCKube", "VPCObserve"],
       path: "Sources/Modes/SupportBundle", swiftSettings: swift),
     .target(
-      name: "HelpMode", dependencies: ["VPCModel", "VPCLinux"], path: "Sources/Modes/Help", swiftSettings: swift),
+      name: "HelpMode", dependencies: ["VPCModel", "VPCSystem"], path: "Sources/Modes/Help", swiftSettings: swift),
     .executableTarget(
       name: "vpc-cni",
       dependencies: [
@@ -142,12 +155,17 @@ let package = Package(
 
     // Tests. Unit suites need nothing; KernelTests need root and make their own namespaces.
     .target(
-      name: "TestSupport", dependencies: ["VPCModel", "VPCLinux", "VPCTransport", "CProcess"], path: "Tests/Support",
+      name: "TestSupport", dependencies: ["VPCModel", "VPCSystem", "VPCLinux", "VPCTransport", "CProcess"],
+      path: "Tests/Support",
       swiftSettings: swift),
     .testTarget(
       name: "ModelTests", dependencies: ["VPCModel", "TestSupport"], path: "Tests/ModelTests", swiftSettings: swift),
     .testTarget(
-      name: "LinuxTests", dependencies: ["VPCLinux", "TestSupport"], path: "Tests/LinuxTests", swiftSettings: swift),
+      name: "SystemTests", dependencies: ["VPCModel", "VPCSystem", "TestSupport"], path: "Tests/SystemTests",
+      swiftSettings: swift),
+    .testTarget(
+      name: "LinuxTests", dependencies: ["VPCLinux", "VPCSystem", "TestSupport"], path: "Tests/LinuxTests",
+      swiftSettings: swift),
     .testTarget(
       name: "CloudTests", dependencies: ["VPCCloud", "VPCTransport", "TestSupport"], path: "Tests/CloudTests",
       swiftSettings: swift),
@@ -162,9 +180,10 @@ let package = Package(
       name: "PluginTests", dependencies: ["PluginMode", "TestSupport"], path: "Tests/PluginTests",
       swiftSettings: swift),
     .testTarget(
-      name: "AgentTests", dependencies: ["AgentMode", "TestSupport"], path: "Tests/AgentTests", swiftSettings: swift),
+      name: "AgentTests", dependencies: ["AgentMode", "VPCSystem", "TestSupport"], path: "Tests/AgentTests",
+      swiftSettings: swift),
     .testTarget(
-      name: "NodeTests", dependencies: ["NodeMode", "InitMode", "VPCModel", "VPCLinux", "TestSupport"],
+      name: "NodeTests", dependencies: ["NodeMode", "InitMode", "VPCModel", "VPCSystem", "VPCLinux", "TestSupport"],
       path: "Tests/NodeTests", exclude: ["Golden"], swiftSettings: swift),
     .testTarget(
       name: "MetricsHelperTests", dependencies: ["MetricsHelperMode", "VPCCloud", "VPCObserve", "TestSupport"],
@@ -174,10 +193,12 @@ let package = Package(
       swiftSettings: swift),
     .testTarget(
       name: "ToolTests",
-      dependencies: ["StatusMode", "DoctorMode", "SupportBundleMode", "HelpMode", "VPCObserve", "TestSupport"],
+      dependencies: [
+        "StatusMode", "DoctorMode", "SupportBundleMode", "HelpMode", "VPCSystem", "VPCObserve", "TestSupport",
+      ],
       path: "Tests/ToolTests", swiftSettings: swift),
     .testTarget(
-      name: "KernelTests", dependencies: ["VPCLinux", "TestSupport"], path: "Tests/KernelTests",
+      name: "KernelTests", dependencies: ["VPCLinux", "VPCSystem", "TestSupport"], path: "Tests/KernelTests",
       swiftSettings: swift),
   ]
 )
@@ -189,8 +210,9 @@ if Context.environment["VPC_CNI_FUZZ"] != nil {
     .executableTarget(
       name: "fuzz",
       dependencies: [
-        "VPCModel", "VPCLinux", "VPCTransport", "VPCCloud", "VPCKube", "VPCRPC", "VPCObserve", "PluginMode", "NodeMode",
-        "MetricsHelperMode", "CFuzzer", "CNetlink", protobuf, nioCore,
+        "VPCModel", "VPCSystem", "VPCLinux", "VPCTransport", "VPCCloud", "VPCKube", "VPCRPC", "VPCObserve",
+        "PluginMode",
+        "NodeMode", "MetricsHelperMode", "CFuzzer", "CNetlink", protobuf, nioCore,
         .product(name: "NIOEmbedded", package: "swift-nio"),
       ],
       path: "Tests/Fuzz/Program", swiftSettings: swift),

@@ -2,8 +2,8 @@
 
 import Glibc
 import Testing
-import VPCLinux
 import VPCModel
+import VPCSystem
 
 @testable import AgentMode
 

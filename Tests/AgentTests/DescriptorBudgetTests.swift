@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import Testing
-import VPCLinux
 import VPCObserve
 import VPCRPC
+import VPCSystem
 
 @testable import AgentMode
 

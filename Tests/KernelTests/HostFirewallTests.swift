@@ -7,6 +7,7 @@ import Testing
 import TestSupport
 import VPCLinux
 import VPCModel
+import VPCSystem
 
 /// The node's rules in a real kernel, in whichever firewall backend must hold them.
 @Suite(

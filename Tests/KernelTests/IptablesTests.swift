@@ -6,6 +6,7 @@ import Testing
 import TestSupport
 import VPCLinux
 import VPCModel
+import VPCSystem
 
 /// The contract's rules in a real kernel, with both variants of iptables.
 @Suite(.requiresRoot, .requires(program: "iptables-nft-save"), .requires(program: "iptables-legacy-save"))

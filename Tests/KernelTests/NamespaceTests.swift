@@ -5,6 +5,7 @@ import TestSupport
 import Testing
 import VPCLinux
 import VPCModel
+import VPCSystem
 
 @Suite(.requiresRoot)
 struct NamespaceTests {

@@ -5,6 +5,7 @@ import Glibc
 import TestSupport
 import Testing
 import VPCModel
+import VPCSystem
 
 @testable import VPCLinux
 

@@ -4,6 +4,7 @@ import Glibc
 import Testing
 import TestSupport
 import VPCLinux
+import VPCSystem
 
 @Suite struct ArchiveTests {
   static func piece(_ bytes: [UInt8], step: Int = 1 << 16) throws -> DeflatedPiece {

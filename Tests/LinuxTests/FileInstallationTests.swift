@@ -4,6 +4,7 @@ import Glibc
 import Testing
 import TestSupport
 import VPCLinux
+import VPCSystem
 
 /// Programs are replaced as a whole, without disturbing running ones.
 @Suite struct FileInstallationTests {

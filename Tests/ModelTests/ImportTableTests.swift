@@ -11,8 +11,10 @@ import Testing
 
   /// Allowed everywhere except in the model.
   static let common: Set<String> = ["Logging", "Synchronization", "Glibc", "FoundationEssentials"]
+  /// What every part of the core but these two stands on.
+  static let floor: Set<String> = common.union(["VPCModel", "VPCSystem"])
   static let core: Set<String> = [
-    "VPCModel", "VPCLinux", "VPCTransport", "VPCCloud", "VPCKube", "VPCRPC", "VPCObserve",
+    "VPCModel", "VPCSystem", "VPCLinux", "VPCTransport", "VPCCloud", "VPCKube", "VPCRPC", "VPCObserve",
   ]
   static let nio: Set<String> = ["NIOCore", "NIOPosix", "NIOHTTP1", "NIOHTTP2", "NIOHPACK", "NIOConcurrencyHelpers"]
   static let modes: Set<String> = [
@@ -23,14 +25,13 @@ import Testing
   /// The first folder that contains a file decides.
   static let layers: [Layer] = [
     Layer(folder: "Sources/Core/Model/", may: ["DequeModule", "CNettle"]),
-    Layer(
-      folder: "Sources/Core/Linux/",
-      may: common.union(["VPCModel", "CNetlink", "CNftables", "CProcess", "CBuildFacts", "CZlib"])),
-    Layer(folder: "Sources/Core/Transport/", may: common.union(["VPCModel", "CCurl"])),
-    Layer(folder: "Sources/Core/Cloud/", may: common.union(["VPCModel", "VPCTransport", "CExpat"])),
-    Layer(folder: "Sources/Core/Kube/", may: common.union(["VPCModel", "VPCTransport", "CYaml"])),
-    Layer(folder: "Sources/Core/RPC/", may: common.union(nio).union(["VPCModel", "CNghttp2", "SwiftProtobuf"])),
-    Layer(folder: "Sources/Core/Observe/", may: common.union(nio).union(["VPCModel"])),
+    Layer(folder: "Sources/Core/System/", may: common.union(["VPCModel", "CProcess", "CBuildFacts"])),
+    Layer(folder: "Sources/Core/Linux/", may: floor.union(["CNetlink", "CNftables", "CProcess", "CZlib"])),
+    Layer(folder: "Sources/Core/Transport/", may: floor.union(["CCurl"])),
+    Layer(folder: "Sources/Core/Cloud/", may: floor.union(["VPCTransport", "CExpat"])),
+    Layer(folder: "Sources/Core/Kube/", may: floor.union(["VPCTransport", "CYaml"])),
+    Layer(folder: "Sources/Core/RPC/", may: floor.union(nio).union(["CNghttp2", "SwiftProtobuf"])),
+    Layer(folder: "Sources/Core/Observe/", may: floor.union(nio)),
     Layer(folder: "Sources/Modes/Plugin/", may: common.union(core).subtracting(["VPCCloud", "VPCTransport"])),
     Layer(folder: "Sources/Modes/", may: common.union(core).union(["ArgumentParser"])),
     Layer(folder: "Sources/vpc-cni/", may: common.union(modes).union(["VPCModel"])),

@@ -2,7 +2,7 @@
 
 import Glibc
 import Testing
-import VPCLinux
+import VPCSystem
 
 @testable import NodeMode
 

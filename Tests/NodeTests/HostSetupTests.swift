@@ -2,8 +2,8 @@
 
 import Testing
 import TestSupport
-import VPCLinux
 import VPCModel
+import VPCSystem
 
 @testable import InitMode
 

@@ -2,7 +2,7 @@
 
 import CProcess
 import Glibc
-import VPCLinux
+import VPCSystem
 
 /// The result of a program that a test ran.
 package struct CommandResult: Sendable {

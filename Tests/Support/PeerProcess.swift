@@ -3,7 +3,7 @@
 import CProcess
 import Glibc
 import Synchronization
-import VPCLinux
+import VPCSystem
 
 /// A program that a test talks to through its standard input and output. It ends with this object.
 package final class PeerProcess: Sendable {

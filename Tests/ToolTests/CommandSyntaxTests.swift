@@ -3,6 +3,7 @@
 import Testing
 import TestSupport
 import VPCModel
+import VPCSystem
 
 @testable import HelpMode
 

@@ -6,6 +6,7 @@ import Testing
 import VPCLinux
 import VPCModel
 import VPCObserve
+import VPCSystem
 
 @testable import SupportBundleMode
 

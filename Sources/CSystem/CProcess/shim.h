@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Calls about child processes that glibc declares under _GNU_SOURCE alone, which Swift's importer does not set, or not
-// at all before 2.36.
+// Calls about processes and threads that glibc declares under _GNU_SOURCE alone, which Swift's importer does not set, or
+// not at all before 2.36; and headers that Swift's Glibc module lacks.
 #pragma once
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
 #include <spawn.h>
+#include <sys/eventfd.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -21,4 +25,9 @@ static inline int cprocess_open_process(pid_t process) { return (int)syscall(434
 // renameat2 with RENAME_NOREPLACE: fails with EEXIST where something stands under the new name.
 static inline int cprocess_rename_new(int folder, const char *from, const char *to) {
   return (int)syscall(SYS_renameat2, folder, from, folder, to, 1u);
+}
+
+static inline void cprocess_name_thread(pthread_t thread, const char *name) {
+  extern int pthread_setname_np(pthread_t, const char *);
+  pthread_setname_np(thread, name);
 }

@@ -20,6 +20,7 @@ internal import VPCCloud
 internal import VPCLinux
 internal import VPCModel
 internal import VPCRPC
+internal import VPCSystem
 internal import VPCTransport
 
 /// One run of the agent on one node.

@@ -4,9 +4,9 @@
 
 internal import Glibc
 internal import Logging
-internal import VPCLinux
 internal import VPCModel
 internal import VPCObserve
+internal import VPCSystem
 
 /// The node's IPAM agent. It takes no arguments; its settings are environment variables (docs/configuration.md).
 package enum AgentMode {

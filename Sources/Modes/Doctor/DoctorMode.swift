@@ -2,8 +2,8 @@
 //
 // `vpc-cni doctor`: facts once (FactGathering), then every check a pure function over them (Checks), then the text.
 
-internal import VPCLinux
 package import VPCModel
+internal import VPCSystem
 
 /// Diagnoses the node's pod network, with remedies. Changes nothing.
 package enum DoctorMode {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-internal import VPCLinux
 package import VPCModel
+internal import VPCSystem
 
 /// `vpc-cni help`, `version` and `completion`.
 package enum HelpMode {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 internal import VPCLinux
+internal import VPCSystem
 
 /// The standard CNI plugins of the image, for hosts that lack them.
 struct CorePlugins {

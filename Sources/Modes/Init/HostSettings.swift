@@ -2,6 +2,7 @@
 
 internal import VPCLinux
 internal import VPCModel
+internal import VPCSystem
 
 /// The kernel settings that a node needs before its agent starts.
 ///

@@ -9,6 +9,7 @@ internal import VPCCloud
 internal import VPCLinux
 internal import VPCModel
 internal import VPCObserve
+internal import VPCSystem
 internal import VPCTransport
 
 /// The host setup. It takes no arguments; its settings are environment variables (docs/configuration.md).

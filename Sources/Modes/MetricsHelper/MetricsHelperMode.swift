@@ -5,9 +5,9 @@
 
 internal import Glibc
 internal import Logging
-internal import VPCLinux
 internal import VPCModel
 internal import VPCObserve
+internal import VPCSystem
 
 /// Sums the metrics of a cluster's agents, for CloudWatch and Prometheus. One instance runs per cluster.
 package enum MetricsHelperMode {

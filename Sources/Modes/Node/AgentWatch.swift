@@ -12,7 +12,7 @@
 // `starting` has no time limit: an agent that waits for IMDS or the xtables lock continues by itself, and the startup
 // probe restarts a hanging one (docs/decisions/0028).
 
-internal import VPCLinux
+internal import VPCSystem
 
 /// The agent's state as seen by its parent.
 struct AgentWatch {

@@ -10,6 +10,7 @@ internal import VPCLinux
 internal import VPCModel
 internal import VPCObserve
 internal import VPCRPC
+internal import VPCSystem
 
 /// The node's entrypoint. It takes no arguments; its settings are environment variables (docs/configuration.md).
 package enum NodeMode {

@@ -2,6 +2,7 @@
 
 import VPCLinux
 import VPCModel
+import VPCSystem
 
 /// The agent's checkpoint files, which GC reads.
 enum CheckpointFiles {

@@ -4,6 +4,7 @@ internal import Glibc
 internal import VPCLinux
 package import VPCModel
 internal import VPCObserve
+internal import VPCSystem
 
 /// `vpc-cni status`: the node's state, by one request to its agent.
 package enum StatusMode {

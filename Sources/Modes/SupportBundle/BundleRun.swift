@@ -3,6 +3,7 @@
 internal import Synchronization
 internal import VPCLinux
 internal import VPCModel
+internal import VPCSystem
 
 /// One collection: workers produce parts, the calling thread writes them into the archive, shows progress and handles
 /// signals. Only finished but unwritten parts are in memory.

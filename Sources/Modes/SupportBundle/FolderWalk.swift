@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 internal import Glibc
-internal import VPCLinux
+internal import VPCSystem
 
 /// Names of regular files below a folder: important ones, then the newest.
 enum FolderWalk {

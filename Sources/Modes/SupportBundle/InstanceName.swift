@@ -2,9 +2,9 @@
 
 internal import Glibc
 internal import VPCCloud
-internal import VPCLinux
 internal import VPCModel
 internal import VPCObserve
+internal import VPCSystem
 internal import VPCTransport
 
 /// This instance's id, from the fastest available source.

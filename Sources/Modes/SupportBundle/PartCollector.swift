@@ -6,6 +6,7 @@ internal import VPCKube
 internal import VPCLinux
 internal import VPCModel
 internal import VPCObserve
+internal import VPCSystem
 
 /// State shared by all parts of one run.
 struct PartCollector: Sendable {

@@ -5,6 +5,7 @@ internal import VPCCloud
 internal import VPCLinux
 internal import VPCModel
 internal import VPCObserve
+internal import VPCSystem
 
 /// One run of the mode, from the first check to the archive's name.
 struct SupportBundle {

@@ -5,9 +5,9 @@
 // gets its final name at the end (NewFile).
 
 internal import Glibc
-internal import VPCLinux
 package import VPCModel
 internal import VPCObserve
+internal import VPCSystem
 
 /// Collects what is needed to understand the node's pod network into one archive.
 package enum SupportBundleMode {

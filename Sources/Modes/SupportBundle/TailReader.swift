@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 internal import Glibc
-internal import VPCLinux
+internal import VPCSystem
 
 /// Reads a file that others write, piece by piece; only the end of a long one.
 enum TailReader {

@@ -15,7 +15,6 @@
 #include <netlink/socket.h>
 #include <errno.h>
 #include <pthread.h>
-#include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <sys/vfs.h>
@@ -31,8 +30,3 @@ static inline int cnetlink_unshare_net(void) { return (int)syscall(SYS_unshare, 
 
 // NS_GET_NSTYPE of linux/nsfs.h is a macro with a cast: the CLONE_* value of a namespace's type, or -1 and errno.
 static inline int cnetlink_namespace_type(int fd) { return ioctl(fd, _IO(0xb7, 0x3)); }
-
-static inline void cnetlink_name_thread(pthread_t thread, const char *name) {
-  extern int pthread_setname_np(pthread_t, const char *);
-  pthread_setname_np(thread, name);
-}

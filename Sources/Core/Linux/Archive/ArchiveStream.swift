@@ -2,6 +2,7 @@
 
 internal import CZlib
 internal import Glibc
+package import VPCSystem
 
 /// A compressed tar archive written to a descriptor, file by file: one gzip member (RFC 1952) around one deflate stream.
 ///

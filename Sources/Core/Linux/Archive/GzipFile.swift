@@ -2,6 +2,7 @@
 
 internal import CZlib
 internal import Glibc
+internal import VPCSystem
 
 /// Reads the end of a gzip-compressed file, such as a rotated log.
 package enum GzipFile {

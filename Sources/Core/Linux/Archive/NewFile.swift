@@ -2,6 +2,7 @@
 
 internal import CProcess
 internal import Glibc
+package import VPCSystem
 
 /// A file that is written under a temporary name and gets its final name at the end, or disappears without a trace. It
 /// never replaces another file and never follows a symbolic link.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 internal import Glibc
+package import VPCSystem
 
 /// Installs programs into a folder from which others run them: atomically, and without disturbing running processes.
 package enum FileInstallation {

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+package import VPCSystem
+
 /// The files that this program installs in the host's CNI plugin folder: this binary, and a script that runs it.
 package enum HostPrograms {
   /// The container runtime finds a plugin by its `type`. People run it as `aws-cni doctor`, `status` and `support`.

@@ -10,6 +10,7 @@
 // Values compute the differences: IptablesPlan.restoreText and NftablesOperation.difference.
 
 internal import VPCModel
+package import VPCSystem
 
 /// The firewalls of the network namespace that its thread is in. Not Sendable: one owner, on a thread that may block.
 package final class HostFirewall {

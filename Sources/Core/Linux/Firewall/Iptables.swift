@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 internal import VPCModel
+package import VPCSystem
 
 /// Which kernel interface the iptables programs speak to.
 package enum IptablesBackend: String, Sendable, Hashable, CaseIterable {

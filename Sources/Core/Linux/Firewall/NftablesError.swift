@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 internal import VPCModel
 internal import Glibc
+internal import VPCSystem
 
 /// An nftables failure.
 package struct NftablesError: CausedError, Equatable {

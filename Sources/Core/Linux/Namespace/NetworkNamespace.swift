@@ -2,6 +2,7 @@
 
 internal import CNetlink
 internal import Glibc
+internal import VPCSystem
 
 /// An open network namespace: owns a file descriptor that keeps it alive.
 package final class NetworkNamespace: Sendable {

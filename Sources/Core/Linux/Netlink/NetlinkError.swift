@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 internal import Glibc
+internal import VPCSystem
 
 /// A netlink request that the kernel refused, or whose answer was lost or invalid.
 package struct NetlinkError: Error, Sendable, Hashable, CustomStringConvertible {

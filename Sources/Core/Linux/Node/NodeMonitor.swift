@@ -3,6 +3,7 @@
 internal import CNetlink
 internal import Glibc
 internal import VPCModel
+internal import VPCSystem
 
 /// Reports changes of a node's network state by any program: rules, routes, addresses, links and settings of IPv4, and
 /// nftables.

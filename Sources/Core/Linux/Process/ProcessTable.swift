@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 internal import Glibc
+internal import VPCSystem
 
 /// The processes of this node: those that /proc shows and that are in the reader's network namespace.
 package struct ProcessTable: Sendable {

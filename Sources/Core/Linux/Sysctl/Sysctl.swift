@@ -2,6 +2,7 @@
 
 internal import Glibc
 package import VPCModel
+package import VPCSystem
 
 /// A kernel setting under /proc/sys.
 ///

@@ -2,8 +2,8 @@
 
 internal import Logging
 internal import VPCCloud
-internal import VPCLinux
 internal import VPCModel
+internal import VPCSystem
 
 /// What the instance type allows, and how many pods the node may have.
 struct NodeCapacity: Sendable {

@@ -3,6 +3,7 @@
 internal import Logging
 internal import VPCLinux
 internal import VPCModel
+internal import VPCSystem
 
 /// Removes the host side of ended pods after DEL is answered: deleting a veth takes the kernel 8 to 20 ms. Has its own
 /// thread, so that nothing else waits for it (docs/decisions/0007).

@@ -3,6 +3,7 @@
 internal import Logging
 internal import VPCLinux
 internal import VPCModel
+internal import VPCSystem
 
 /// Maintains the node's firewall rules: SNAT, and the marks that route replies of NodePort connections back to the
 /// primary ENI. Has its own thread, since it may wait for the xtables lock and no ENI must wait for that.

@@ -2,6 +2,7 @@
 
 internal import VPCLinux
 internal import VPCModel
+internal import VPCSystem
 
 /// Waits for the link of a newly attached ENI, on a thread that lives as long as the wait: the kernel announces the
 /// link, and nothing else waits meanwhile.

@@ -6,6 +6,7 @@
 internal import Logging
 internal import VPCLinux
 internal import VPCModel
+internal import VPCSystem
 
 extension NodeNetwork {
   /// The agent's own sockets, whose changes need no check.

@@ -7,6 +7,7 @@
 internal import Logging
 internal import VPCLinux
 internal import VPCModel
+internal import VPCSystem
 
 /// Owns the node's network state. All its work blocks, so it has its own thread.
 actor NodeNetwork {

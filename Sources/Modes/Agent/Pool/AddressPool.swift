@@ -10,8 +10,8 @@
 //                   named in `checkpointFailed`, whose batch answers them; nothing is unassigned
 
 internal import Logging
-internal import VPCLinux
 internal import VPCModel
+internal import VPCSystem
 
 /// The node's address pool: answers ADD and DEL, writes the checkpoint, runs growth and shrinking.
 actor AddressPool {

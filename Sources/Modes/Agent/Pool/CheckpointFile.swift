@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 internal import Glibc
-internal import VPCLinux
 internal import VPCModel
+internal import VPCSystem
 
 /// The checkpoint on disk. Source: contract of amazon-vpc-cni-k8s v1.23, checkpoint file.
 struct CheckpointFile: Sendable {

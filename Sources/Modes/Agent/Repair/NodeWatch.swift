@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 internal import VPCLinux
+internal import VPCSystem
 
 /// Waits for changes of the node network on its own thread. Create it in the node's network namespace and open it
 /// before the node is set up: earlier changes are not reported.

@@ -14,6 +14,7 @@ internal import VPCLinux
 internal import VPCModel
 internal import VPCObserve
 internal import VPCRPC
+internal import VPCSystem
 
 /// One collection of facts.
 struct FactGathering {

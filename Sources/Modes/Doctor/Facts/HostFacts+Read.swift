@@ -4,6 +4,7 @@ internal import Glibc
 internal import VPCKube
 internal import VPCLinux
 internal import VPCModel
+internal import VPCSystem
 
 extension HostFacts {
   /// - Parameter agent: the agent's process, if it is visible.

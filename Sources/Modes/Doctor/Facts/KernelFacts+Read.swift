@@ -2,6 +2,7 @@
 
 internal import VPCLinux
 internal import VPCModel
+internal import VPCSystem
 
 extension KernelFacts {
   static func read() -> Fact<KernelFacts> {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 internal import Glibc
-internal import VPCLinux
+internal import VPCSystem
 
 extension LockFacts {
   /// Checks twice, half a second apart: a lock held for one write is no finding. Takes no lock.

@@ -3,6 +3,7 @@
 internal import Glibc
 internal import VPCLinux
 internal import VPCModel
+internal import VPCSystem
 
 extension PodFacts {
   static func read(path: String, settings: Settings?) -> Fact<PodFacts> {

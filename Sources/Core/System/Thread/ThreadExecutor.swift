@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-internal import CNetlink
+internal import CProcess
 internal import Glibc
 
 /// A serial executor with its own thread, for an actor whose methods block: netlink round trips, nftables, processes.
@@ -93,7 +93,7 @@ extension ThreadExecutor {
       }
       pthread_detach(created)
       thread = created
-      cnetlink_name_thread(created, String(decoding: name.utf8.prefix(15), as: UTF8.self))
+      cprocess_name_thread(created, String(decoding: name.utf8.prefix(15), as: UTF8.self))
     }
 
     func append(_ entry: Entry) {

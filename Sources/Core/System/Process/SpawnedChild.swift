@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// struct pollfd counts as CNetlink's, whose headers include poll.h too.
-internal import CNetlink
+// struct pollfd counts as CProcess's, whose header includes poll.h too.
 internal import CProcess
 internal import Glibc
 

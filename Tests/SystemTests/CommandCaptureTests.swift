@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import Testing
-import VPCLinux
+import VPCSystem
 
 @Suite struct CommandCaptureTests {
   static func shell(_ script: String, deadline: Duration = .seconds(30), limit: Int = 1 << 20) -> Command {

@@ -3,7 +3,7 @@
 import Glibc
 import Testing
 import TestSupport
-import VPCLinux
+import VPCSystem
 
 /// Runs programs with posix_spawn. Needs real programs, but not root.
 @Suite struct ProcessTests {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// struct pollfd counts as CNetlink's, whose headers include poll.h too.
-internal import CNetlink
+// struct pollfd counts as CProcess's, whose header includes poll.h too.
+internal import CProcess
 internal import Glibc
 
 /// A program's output, whatever its result: for reports, where partial output is useful.
@@ -28,22 +28,22 @@ package struct CommandCapture: Sendable {
 }
 
 /// What a child wrote to one pipe, within a bound.
-struct ChildOutput {
+package struct ChildOutput {
   /// What happens with more than fits.
-  enum Surplus { case isAnError, dropsTheOldest }
+  package enum Surplus { case isAnError, dropsTheOldest }
 
   let limit: Int
   let surplus: Surplus
-  private(set) var bytes: [UInt8] = []
-  private(set) var dropped = 0
+  package private(set) var bytes: [UInt8] = []
+  package private(set) var dropped = 0
 
-  init(limit: Int, surplus: Surplus) {
+  package init(limit: Int, surplus: Surplus) {
     self.limit = limit
     self.surplus = surplus
   }
 
   /// - Returns: whether it fits.
-  mutating func append(_ new: UnsafeRawBufferPointer) -> Bool {
+  package mutating func append(_ new: UnsafeRawBufferPointer) -> Bool {
     bytes += new
     guard bytes.count > limit else { return true }
     guard surplus == .dropsTheOldest else { return false }
@@ -53,7 +53,7 @@ struct ChildOutput {
   }
 
   /// To be called once at the end.
-  mutating func trim() {
+  package mutating func trim() {
     guard bytes.count > limit else { return }
     dropped += bytes.count - limit
     bytes.removeFirst(bytes.count - limit)

@@ -3,7 +3,7 @@
 import Glibc
 import Synchronization
 import Testing
-import VPCLinux
+import VPCSystem
 
 private actor Worker {
   private let executor: ThreadExecutor

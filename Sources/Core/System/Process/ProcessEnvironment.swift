@@ -16,7 +16,7 @@ package enum ProcessEnvironment {
   }
 
   /// The same for any process's `NAME=value`.
-  static func variables(_ lines: [String]) -> [String: String] {
+  package static func variables(_ lines: [String]) -> [String: String] {
     var found: [String: String] = [:]
     for line in lines {
       guard let sign = line.firstIndex(of: "=") else { continue }

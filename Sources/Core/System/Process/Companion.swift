@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// sigset_t counts as CNetlink's, whose headers include signal.h too.
-internal import CNetlink
+// sigset_t counts as CProcess's, whose header includes signal.h too.
+internal import CProcess
 internal import Glibc
 
 /// A child program that runs alongside this one: same environment, same standard streams, stopped by a signal from its

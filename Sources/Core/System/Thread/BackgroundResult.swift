@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-
-internal import CNetlink
+// struct timespec counts as CProcess's, whose headers include time.h too.
+internal import CProcess
 internal import Glibc
 
 /// The result of background work, with a time limit on the wait.

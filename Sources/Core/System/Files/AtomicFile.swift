@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-
+// struct timespec counts as CProcess's, whose headers include time.h too.
+internal import CProcess
 internal import Glibc
 
 /// Replaces a file atomically: a crash at any moment leaves the old or the new content, never a part.
@@ -61,13 +62,13 @@ package enum AtomicFile {
   private static let suffix = ".tmp"
 
   /// The temporary file beside `path`: one per process.
-  static func temporary(for path: String) -> String { "\(path)\(suffix)\(getpid())" }
+  package static func temporary(for path: String) -> String { "\(path)\(suffix)\(getpid())" }
 
   private static func directory(of path: String) -> String {
     path.lastIndex(of: "/").map { $0 == path.startIndex ? "/" : String(path[..<$0]) } ?? "."
   }
 
-  static func writeAll(_ content: [UInt8], to descriptor: Int32, path: String) throws(FileError) {
+  package static func writeAll(_ content: [UInt8], to descriptor: Int32, path: String) throws(FileError) {
     var written = 0
     while written < content.count {
       // SAFETY: the pointer is used inside the closure only, with the length of the same buffer.
@@ -78,7 +79,7 @@ package enum AtomicFile {
     }
   }
 
-  static func syncDirectory(of path: String) throws(FileError) {
+  package static func syncDirectory(of path: String) throws(FileError) {
     let directory = directory(of: path)
     let descriptor = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
     guard descriptor >= 0 else { throw FileError(verb: "open", path: directory, errno: errno) }

@@ -230,7 +230,7 @@ def test_an_unwritable_log_ends_nobody(make_node: Callable[..., Node]) -> None:
     process = node.agent.process
     assert process is not None and process.stderr is not None
     first = process.stderr.readline().decode()
-    assert first == "cannot write the log file /proc/none/x.log: No such file or directory; logging to standard error\n"
+    assert first == "cannot write the log file /proc/none/x.log: no such file or directory; logging to standard error\n"
     assert json.loads(process.stderr.readline())["level"]
 
 

@@ -95,7 +95,7 @@ def test_without_an_agent_it_says_what_to_do(make_node: Callable[..., Node]) -> 
     node = make_node("none", type="m5.large", subnet="a")
     done = run(node, "status")
     assert done.returncode == 1 and done.stdout == ""
-    assert done.stderr.startswith("vpc-cni status: 127.0.0.1:61679: connect: Connection refused; no agent listens there")
+    assert done.stderr.startswith("vpc-cni status: 127.0.0.1:61679: connect: connection refused; no agent listens there")
     off = run(node, "status", env={"DISABLE_INTROSPECTION": "true"})
     assert off.returncode == 1 and "DISABLE_INTROSPECTION" in off.stderr
     for bad, words in (("--address=nowhere", "allowed is ADDRESS:PORT or unix:/path"), ("--interval=0", "allowed is 1 to 3600"),

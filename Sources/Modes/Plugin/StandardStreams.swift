@@ -2,6 +2,7 @@
 
 import Glibc
 import VPCModel
+import VPCSystem
 
 /// Standard input and output, each read or written whole.
 enum StandardStreams {
@@ -35,7 +36,7 @@ enum StandardStreams {
       let count = read(descriptor, &chunk, chunk.count)
       if count < 0 && errno == EINTR { continue }
       guard count >= 0 else {
-        throw CNIError(.io, "cannot read the network config from standard input: errno \(errno)")
+        throw CNIError(.io, "cannot read the network config from standard input: \(SystemErrorText.text(errno))")
       }
       if count == 0 { return bytes }
       bytes += chunk[..<count]

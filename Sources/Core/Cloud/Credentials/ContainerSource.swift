@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 internal import VPCModel
+internal import VPCSystem
 package import VPCTransport
 
 /// AWS_CONTAINER_CREDENTIALS_RELATIVE_URI and AWS_CONTAINER_CREDENTIALS_FULL_URI: ECS and EKS Pod Identity.
@@ -81,7 +82,7 @@ package struct ContainerSource: CredentialsSource {
     var token = environment["AWS_CONTAINER_AUTHORIZATION_TOKEN"]
     if let file = environment["AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"] {
       do {
-        var bytes = try SmallFile.read(file, maximumSize: 64 << 10)
+        var bytes = try BoundedFile.read(file, limit: 64 << 10)
         while let last = bytes.last, last == 0x0a || last == 0x0d { bytes.removeLast() }
         token = String(decoding: bytes, as: UTF8.self)
       } catch {

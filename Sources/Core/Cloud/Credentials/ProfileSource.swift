@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 internal import VPCModel
-internal import VPCTransport
+internal import VPCSystem
 
 /// The shared credentials and config files: AWS_SHARED_CREDENTIALS_FILE, AWS_CONFIG_FILE (by default `credentials` and
 /// `config` in `$HOME/.aws`), profile AWS_PROFILE (by default `default`).
@@ -60,7 +60,7 @@ package struct ProfileSource: CredentialsSource {
       return ProfileFile()
     }
     do {
-      return ProfileFile(try SmallFile.read(path), kind: kind)
+      return ProfileFile(try BoundedFile.read(path, limit: 1 << 20), kind: kind)
     } catch {
       if error.isAbsent { return ProfileFile() }
       throw CredentialsError(.invalid, source: "shared files", detail: "the \(file) file", cause: error)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 internal import VPCModel
-internal import VPCTransport
+internal import VPCSystem
 
 /// AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, if set, AWS_SESSION_TOKEN.
 package struct EnvironmentSource: CredentialsSource {
@@ -57,7 +57,7 @@ package struct WebIdentitySource: CredentialsSource {
     // Read each time: the kubelet replaces the token before the old one expires.
     let bytes: [UInt8]
     do {
-      bytes = try SmallFile.read(tokenFile, maximumSize: 64 << 10)
+      bytes = try BoundedFile.read(tokenFile, limit: 64 << 10)
     } catch {
       throw CredentialsError(.invalid, source: "web identity", detail: "the token file", cause: error)
     }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 internal import Synchronization
+internal import VPCSystem
 internal import VPCTransport
 
 /// The bearer token of every request: fixed, or a file that the kubelet replaces before the token in it expires.
@@ -27,8 +28,8 @@ final class TokenSource: Sendable {
 
   /// - Parameter refused: a token that the server refused: the file is read again whatever its age.
   /// - Returns: nil if no token is used. If the file cannot be read now, the last token stays.
-  /// - Throws: `SmallFile.Failure` if the file could never be read.
-  func token(refused: String? = nil) throws(SmallFile.Failure) -> String? {
+  /// - Throws: `FileError` if the file could never be read.
+  func token(refused: String? = nil) throws(FileError) -> String? {
     guard case .tokenFile(let path) = credential else {
       if case .token(let secret) = credential { return secret.text }
       return nil
@@ -40,10 +41,10 @@ final class TokenSource: Sendable {
     {
       return token
     }
-    do throws(SmallFile.Failure) {
-      let text = String(decoding: try SmallFile.read(path, maximumSize: 64 << 10), as: UTF8.self).trimmed
+    do throws(FileError) {
+      let text = String(decoding: try BoundedFile.read(path, limit: 64 << 10), as: UTF8.self).trimmed
       guard !text.isEmpty, text.utf8.allSatisfy({ (0x21...0x7e).contains($0) }) else {
-        throw SmallFile.Failure(path: path, errno: 0, reason: "not a token")
+        throw FileError(verb: "read", path: path, reason: "not a token")
       }
       state.withLock { $0 = State(token: text, readAt: now) }
       return text

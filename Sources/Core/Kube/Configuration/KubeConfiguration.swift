@@ -8,6 +8,7 @@
 //   none                                             no Kubernetes
 
 internal import VPCModel
+internal import VPCSystem
 package import VPCTransport
 
 /// An API server and the parameters of its connections.
@@ -91,7 +92,7 @@ package struct KubeConfiguration: Sendable, Hashable {
 
   private static func text(_ path: String, of source: String, field: String) throws(KubeConfigurationError) -> String {
     do {
-      return String(decoding: try SmallFile.read(path, maximumSize: 256 << 10), as: UTF8.self).trimmed
+      return String(decoding: try BoundedFile.read(path, limit: 256 << 10), as: UTF8.self).trimmed
     } catch {
       throw KubeConfigurationError(source: source, field: field, detail: "cannot be used", cause: error)
     }

@@ -4,6 +4,7 @@
 // Source: kubernetes client-go, tools/clientcmd/api/v1 (the fields and what a path is relative to).
 
 internal import VPCModel
+internal import VPCSystem
 internal import VPCTransport
 
 /// Reads a kubeconfig strictly: unsupported fields are errors, so that trust and destinations are never wider than
@@ -20,7 +21,7 @@ struct KubeconfigFile {
       guard !path.utf8.contains(UInt8(ascii: ":")) else {
         throw KubeConfigurationError(source: path, field: "KUBECONFIG", detail: "a list of files; name one")
       }
-      bytes = try SmallFile.read(path, maximumSize: 1 << 20)
+      bytes = try BoundedFile.read(path, limit: 1 << 20)
     } catch let error as KubeConfigurationError {
       throw error
     } catch {
@@ -139,7 +140,7 @@ struct KubeconfigFile {
     guard let text = file.string else { throw refuse("\(field).\(name)", "is \(file.kind) and not a path") }
     let path = absolute(text)
     do {
-      _ = try SmallFile.read(path)
+      _ = try BoundedFile.read(path, limit: 1 << 20)
     } catch {
       throw KubeConfigurationError(source: self.path, field: "\(field).\(name)", detail: "cannot be used", cause: error)
     }

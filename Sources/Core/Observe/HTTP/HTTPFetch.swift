@@ -2,6 +2,7 @@
 
 import Glibc
 package import VPCModel
+import VPCSystem
 
 /// One GET from an `HTTPEndpoint`, over TCP or a unix socket, by blocking calls. For the command-line tools: they work
 /// without libcurl, and every wait and size has a limit.
@@ -180,7 +181,7 @@ package struct HTTPFetch: Sendable {
 
   private func failure(_ call: String, _ code: Int32) -> Failure {
     Failure(
-      description: "\(address): \(call): \(String(cString: strerror(code)))",
+      description: "\(address): \(call): \(SystemErrorText.text(code))",
       isRefused: code == ECONNREFUSED || code == ENOENT)
   }
 }

@@ -3,6 +3,7 @@
 import Glibc
 import Synchronization
 package import VPCModel
+import VPCSystem
 
 /// Appends lines to a destination, from any thread and from many processes at once.
 ///
@@ -94,7 +95,7 @@ package final class LineWriter: LineSink {
   private func complain(_ code: Int32, _ path: String, _ state: inout State) {
     guard !state.hasComplained else { return }
     state.hasComplained = true
-    let why = code == LogFile.leadsToStdout ? "it is standard output" : String(cString: strerror(code))
+    let why = code == LogFile.leadsToStdout ? "it is standard output" : SystemErrorText.text(code)
     let text = "cannot write the log file \(path): \(why); logging to standard error\n"
     _ = LogFile.append(Array(text.utf8), to: STDERR_FILENO)
   }

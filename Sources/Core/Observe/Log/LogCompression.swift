@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import Glibc
+import VPCSystem
 
 /// Compresses rotated logs, by `gzip` in a separate process. Only for the agent: the plugin's process never does it.
 ///
@@ -50,12 +51,12 @@ package struct LogCompression: Sendable {
   private func compress(_ backup: String, with gzip: String) async -> Step {
     let input = open(backup, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK)
     // Deleted in between.
-    guard input >= 0 else { return errno == ENOENT ? .busy : .failed(String(cString: strerror(errno))) }
+    guard input >= 0 else { return errno == ENOENT ? .busy : .failed(SystemErrorText.text(errno)) }
     defer { LogFile.close(input) }
     guard flock(input, LOCK_EX | LOCK_NB) == 0, LogFile.leads(backup, to: input) else { return .busy }
     let partial = backup + LogRotation.partialSuffix
     let output = open(partial, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0o600)
-    guard output >= 0 else { return .failed(String(cString: strerror(errno))) }
+    guard output >= 0 else { return .failed(SystemErrorText.text(errno)) }
     defer { close(output) }
     let status = await run([gzip, "-c"], input: input, output: output)
     guard status == 0, LogFile.size(output) > 0, LogFile.leads(backup, to: input) else {
@@ -63,7 +64,7 @@ package struct LogCompression: Sendable {
       if status == nil { return .failed("gzip could not be started, or was ended") }
       return status == 0 ? .busy : .failed("gzip ended with status \(status ?? 0)")
     }
-    guard rename(partial, backup + ".gz") == 0 else { return .failed(String(cString: strerror(errno))) }
+    guard rename(partial, backup + ".gz") == 0 else { return .failed(SystemErrorText.text(errno)) }
     unlink(backup)
     return .done
   }

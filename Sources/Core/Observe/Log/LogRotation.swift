@@ -2,6 +2,7 @@
 
 import Glibc
 import VPCModel
+import VPCSystem
 
 /// When a log file is rotated, and how long backups are kept.
 ///
@@ -56,14 +57,9 @@ package struct LogRotation: Sendable, Equatable {
   /// Paths of the folder's entries that are wanted, in falling order.
   private static func entries(of path: String, _ isWanted: (LogName, String) -> Bool) -> [String] {
     let name = LogName(path)
-    guard let folder = opendir(name.folder) else { return [] }
-    defer { closedir(folder) }
+    guard var names = FolderNames(name.folder) else { return [] }
     var found: [String] = []
-    while let entry = readdir(folder), found.count < 1_000 {
-      // SAFETY: the name ends with a NUL inside the entry, which readdir keeps until its next call. An entry can be shorter
-      // than `dirent`: only the name is read.
-      guard let start = entry.pointer(to: \.d_name.0) else { continue }
-      let text = String(cString: start)
+    while found.count < 1_000, let text = names.next() {
       if isWanted(name, text) { found.append("\(name.folder)/\(text)") }
     }
     return found.sorted(by: >)

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import Glibc
+import VPCSystem
 
 /// The process metrics of Prometheus's client libraries, as far as the system provides them.
 ///
@@ -61,21 +62,15 @@ package struct ProcessMetrics: Sendable {
   }
 
   private static func openDescriptors() -> Int? {
-    guard let folder = opendir("/proc/self/fd") else { return nil }
-    defer { closedir(folder) }
+    guard var names = FolderNames("/proc/self/fd") else { return nil }
     var count = 0
-    while readdir(folder) != nil { count += 1 }
-    // `.`, `..` and the folder itself.
-    return max(count - 3, 0)
+    while names.next() != nil { count += 1 }
+    // Without the folder itself.
+    return max(count - 1, 0)
   }
 
   /// A small system file; empty if it cannot be read.
   private static func text(_ path: String) -> String {
-    let file = open(path, O_RDONLY | O_CLOEXEC)
-    guard file >= 0 else { return "" }
-    defer { close(file) }
-    var bytes = [UInt8](repeating: 0, count: 4_096)
-    let count = read(file, &bytes, bytes.count)
-    return String(decoding: bytes.prefix(max(count, 0)), as: UTF8.self)
+    String(decoding: (try? BoundedFile.read(path, limit: 4_096)) ?? [], as: UTF8.self)
   }
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-import Glibc
 import VPCModel
+import VPCSystem
 
 /// Why a client's call failed.
 package struct RPCError: CausedError, Sendable {
@@ -50,10 +50,6 @@ struct SocketError: Error, CustomStringConvertible {
   let call: String
   let errno: Int32
 
-  /// `CALL: system's text`, its first letter in lower case as our texts are.
-  var description: String {
-    // glibc's strerror answers from constants or a buffer of the thread's own since 2.32. Source: strerror(3).
-    guard let text = strerror(errno).map({ String(cString: $0) }) else { return "\(call): error \(errno)" }
-    return "\(call): \(text.prefix(1).lowercased())\(text.dropFirst())"
-  }
+  /// `CALL: system's text`.
+  var description: String { "\(call): \(SystemErrorText.text(errno))" }
 }

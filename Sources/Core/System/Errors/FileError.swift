@@ -27,5 +27,8 @@ package struct FileError: Error, Sendable, CustomStringConvertible {
 
   package var isNotFound: Bool { errno == ENOENT }
 
+  /// As `isNotFound`; also where the path leads through a file.
+  package var isAbsent: Bool { errno == ENOENT || errno == ENOTDIR }
+
   package var description: String { "\(verb) \(path): \(reason)" }
 }

@@ -2,11 +2,13 @@
 
 internal import Glibc
 
-/// Reads a whole file that may be anything: missing, a device, larger than memory.
+/// Reads a whole file that may be anything: missing, a device, a FIFO without a writer, larger than memory.
 package enum BoundedFile {
   /// - Parameter limit: bytes; a larger file is an error, so that a truncated file never counts as complete.
-  /// - Throws: `FileError` (`isNotFound` if it is missing), also for a non-regular file.
+  /// - Throws: `FileError` (`isNotFound` if it is missing), also for a non-regular file and for a path with a NUL, which
+  ///   would name another file.
   package static func read(_ path: String, limit: Int) throws(FileError) -> [UInt8] {
+    guard !path.utf8.contains(0) else { throw FileError(verb: "open", path: path, reason: "the path holds a zero byte") }
     let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
     guard descriptor >= 0 else { throw FileError(verb: "open", path: path, errno: errno) }
     defer { close(descriptor) }

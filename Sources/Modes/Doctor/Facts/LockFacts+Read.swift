@@ -9,7 +9,7 @@ extension LockFacts {
     var facts = LockFacts(path: path)
     var info = stat()
     guard stat(path, &info) == 0 else {
-      return errno == ENOENT ? .known(facts) : .unknown("\(path): \(String(cString: strerror(errno)))")
+      return errno == ENOENT ? .known(facts) : .unknown("\(path): \(SystemErrorText.text(errno))")
     }
     guard info.st_mode & S_IFMT == S_IFREG else {
       facts.isDirectory = true

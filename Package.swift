@@ -174,7 +174,7 @@ let package = Package(
       swiftSettings: swift),
     .testTarget(
       name: "RPCTests",
-      dependencies: ["VPCRPC", "VPCObserve", "HealthMode", "TestSupport", log, protobuf, nioCore, nioPosix],
+      dependencies: ["VPCRPC", "VPCSystem", "VPCObserve", "HealthMode", "TestSupport", log, protobuf, nioCore, nioPosix],
       path: "Tests/RPCTests", exclude: ["Peers"], swiftSettings: swift),
     .testTarget(
       name: "PluginTests", dependencies: ["PluginMode", "TestSupport"], path: "Tests/PluginTests",

@@ -7,6 +7,7 @@ import Synchronization
 import TestSupport
 import Testing
 import VPCModel
+import VPCSystem
 
 @testable import VPCObserve
 @testable import VPCRPC
@@ -127,7 +128,7 @@ import VPCModel
 /// A server that accepts no connection. Its socket closes with the object, and the file stays.
 private func listening(_ path: String) throws -> RawSocket {
   let socket = RawSocket(owning: socket(AF_UNIX, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0))
-  let isBound = UnixAddress(path)?.withPointer { bind(socket.descriptor, $0, $1) }
+  let isBound = SocketAddress(unix: path)?.withPointer { bind(socket.descriptor, $0, $1) }
   try #require(isBound == 0 && listen(socket.descriptor, 8) == 0)
   return socket
 }

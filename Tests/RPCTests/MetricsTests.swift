@@ -4,6 +4,7 @@ import Glibc
 import TestSupport
 import Testing
 import VPCModel
+import VPCSystem
 
 @testable import VPCObserve
 
@@ -138,16 +139,8 @@ import VPCModel
 
 func connectTCP(_ port: Int) throws -> RawSocket {
   let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
-  var address = sockaddr_in()
-  address.sin_family = sa_family_t(AF_INET)
-  address.sin_port = in_port_t(port).bigEndian
-  address.sin_addr.s_addr = in_addr_t(0x7f00_0001).bigEndian
-  let result = withUnsafePointer(to: &address) {
-    $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-      connect(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in>.size))
-    }
-  }
-  try #require(result == 0)
+  let address = SocketAddress(IPAddress(ipv4: 0x7f00_0001), port: UInt16(port))
+  try #require(address.withPointer { connect(descriptor, $0, $1) } == 0)
   return RawSocket(owning: descriptor)
 }
 

@@ -2,6 +2,7 @@
 
 import Glibc
 import VPCModel
+import VPCSystem
 
 @testable import VPCRPC
 
@@ -11,7 +12,7 @@ final class RawSocket: Sendable {
 
   init(_ path: String) throws {
     descriptor = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
-    guard UnixAddress(path)?.withPointer({ connect(descriptor, $0, $1) }) == 0 else {
+    guard SocketAddress(unix: path)?.withPointer({ connect(descriptor, $0, $1) }) == 0 else {
       throw SocketError(call: "connect", errno: errno)
     }
   }

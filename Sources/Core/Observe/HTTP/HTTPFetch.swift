@@ -66,17 +66,19 @@ package struct HTTPFetch: Sendable {
   // MARK: the socket
 
   private func connect(until deadline: ContinuousClock.Instant) throws(Failure) -> Int32 {
-    let family: Int32
+    let name: SocketAddress?
     switch address {
-    case .unix: family = AF_UNIX
-    case .tcp(let host?, _): family = host.family == .ipv6 ? AF_INET6 : AF_INET
-    case .tcp(nil, _): family = AF_INET
+    case .unix(let path): name = SocketAddress(unix: path)
+    case .tcp(let host, let port):
+      // A listener on all addresses listens on the loopback address too.
+      name = SocketAddress(host ?? IPAddress(ipv4: 0x7f00_0001), port: UInt16(truncatingIfNeeded: port))
     }
+    guard let name else { throw failure("connect", ENAMETOOLONG) }
     let kind = Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue | SOCK_NONBLOCK.rawValue)
-    let descriptor = socket(family, kind, 0)
+    let descriptor = socket(name.family, kind, 0)
     guard descriptor >= 0 else { throw failure("socket", errno) }
     do throws(Failure) {
-      var code = start(descriptor)
+      var code = name.withPointer { Glibc.connect(descriptor, $0, $1) == 0 ? 0 : errno }
       if code == EINPROGRESS {
         try wait(descriptor, for: POLLOUT, until: deadline)
         var size = socklen_t(MemoryLayout<Int32>.size)
@@ -88,45 +90,6 @@ package struct HTTPFetch: Sendable {
       close(descriptor)
       throw error
     }
-  }
-
-  /// - Returns: 0, or the error number of connect(2).
-  private func start(_ descriptor: Int32) -> Int32 {
-    switch address {
-    case .unix(let path):
-      var name = sockaddr_un()
-      name.sun_family = sa_family_t(AF_UNIX)
-      let bytes = Array(path.utf8)
-      guard bytes.count < MemoryLayout.size(ofValue: name.sun_path) else { return ENAMETOOLONG }
-      withUnsafeMutableBytes(of: &name.sun_path) { $0.copyBytes(from: bytes) }
-      return connect(descriptor, &name)
-    case .tcp(let host, let port):
-      // A listener on all addresses listens on this one too.
-      let host = host ?? IPAddress(ipv4: 0x7f00_0001)
-      let number = in_port_t(UInt16(truncatingIfNeeded: port).bigEndian)
-      if host.family == .ipv6 {
-        var name = sockaddr_in6()
-        name.sin6_family = sa_family_t(AF_INET6)
-        name.sin6_port = number
-        withUnsafeMutableBytes(of: &name.sin6_addr) { $0.copyBytes(from: host.bytes) }
-        return connect(descriptor, &name)
-      }
-      var name = sockaddr_in()
-      name.sin_family = sa_family_t(AF_INET)
-      name.sin_port = number
-      withUnsafeMutableBytes(of: &name.sin_addr) { $0.copyBytes(from: host.bytes) }
-      return connect(descriptor, &name)
-    }
-  }
-
-  private func connect<Name>(_ descriptor: Int32, _ name: inout Name) -> Int32 {
-    // SAFETY: the pointer lives for the call, which reads a socket address of that size behind it.
-    let result = withUnsafePointer(to: &name) {
-      $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-        Glibc.connect(descriptor, $0, socklen_t(MemoryLayout<Name>.size))
-      }
-    }
-    return result == 0 ? 0 : errno
   }
 
   private func write(

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import Glibc
+import VPCSystem
 
 /// A connected stream socket with a time limit on every wait. Closed when its owner releases it.
 struct ClientSocket: ~Copyable {
@@ -82,7 +83,7 @@ extension ClientSocket {
   private static func connectUnix(
     _ path: String, until limit: ContinuousClock.Instant
   ) throws(SocketError) -> ClientSocket {
-    guard let address = UnixAddress(path) else { throw SocketError(call: "connect", errno: ENAMETOOLONG) }
+    guard let address = SocketAddress(unix: path) else { throw SocketError(call: "connect", errno: ENAMETOOLONG) }
     let connection = try ClientSocket(AF_UNIX)
     // A full backlog makes a blocking connect wait, and a non-blocking one fail without a way to wait: the time limit
     // on sending is the one that the kernel also applies to connect. Source: unix(7), net/unix/af_unix.c.

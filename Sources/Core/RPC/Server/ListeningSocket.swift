@@ -2,6 +2,7 @@
 
 import Glibc
 import VPCModel
+import VPCSystem
 
 /// A listening unix socket in the file system, not yet owned by an event loop.
 struct ListeningSocket {
@@ -13,7 +14,7 @@ struct ListeningSocket {
   ///
   /// - Throws: `ListenError` when a server is alive at the path, when the path is not a socket, or a call fails.
   init(path: String, backlog: Int32) throws(ListenError) {
-    guard let address = UnixAddress(path) else { throw ListenError("socket path is empty or too long", path) }
+    guard let address = SocketAddress(unix: path) else { throw ListenError("socket path is empty or too long", path) }
     try makeFolder(of: path)
     try removeStale(address, path)
     let descriptor = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue | SOCK_NONBLOCK.rawValue), 0)
@@ -41,7 +42,7 @@ struct ListeningSocket {
 
   /// - Throws: `ListenError` if a server is alive at the path, or the path is not a socket.
   static func checkFree(path: String) throws(ListenError) {
-    guard let address = UnixAddress(path) else { throw ListenError("socket path is empty or too long", path) }
+    guard let address = SocketAddress(unix: path) else { throw ListenError("socket path is empty or too long", path) }
     try removeStale(address, path)
   }
 
@@ -100,7 +101,7 @@ private func makeFolder(of path: String) throws(ListenError) {
 }
 
 /// A socket file that refuses connections is stale: its server died.
-private func removeStale(_ address: UnixAddress, _ path: String) throws(ListenError) {
+private func removeStale(_ address: SocketAddress, _ path: String) throws(ListenError) {
   var info = stat()
   guard lstat(path, &info) == 0 else { return }
   guard info.st_mode & S_IFMT == S_IFSOCK else { throw ListenError("not a socket, left as it is:", path) }

@@ -58,7 +58,7 @@ package struct LogCompression: Sendable {
     let output = open(partial, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0o600)
     guard output >= 0 else { return .failed(SystemErrorText.text(errno)) }
     defer { close(output) }
-    let status = await run([gzip, "-c"], input: input, output: output)
+    let status = await run(gzip, input: input, output: output)
     guard status == 0, LogFile.size(output) > 0, LogFile.leads(backup, to: input) else {
       unlink(partial)
       if status == nil { return .failed("gzip could not be started, or was ended") }
@@ -70,8 +70,11 @@ package struct LogCompression: Sendable {
   }
 
   /// The exit status; nil if the program did not start, was killed, or took too long.
-  private func run(_ arguments: [String], input: Int32, output: Int32) async -> Int32? {
-    guard let child = Self.spawn(arguments, input: input, output: output) else { return nil }
+  private func run(_ gzip: String, input: Int32, output: Int32) async -> Int32? {
+    var program = ProcessStart(gzip, words: [gzip, "-c"])
+    program.environment = []
+    program.streams = [input, output]
+    guard let child = try? program.run() else { return nil }
     // At the lowest priority.
     setpriority(__priority_which_t(PRIO_PROCESS.rawValue), id_t(child), 10)
     let deadline = ContinuousClock.now.advanced(by: Self.limit)
@@ -89,32 +92,5 @@ package struct LogCompression: Sendable {
         return nil
       }
     }
-  }
-
-  private static func spawn(_ arguments: [String], input: Int32, output: Int32) -> pid_t? {
-    var actions = posix_spawn_file_actions_t()
-    var attributes = posix_spawnattr_t()
-    posix_spawn_file_actions_init(&actions)
-    posix_spawnattr_init(&attributes)
-    defer {
-      posix_spawn_file_actions_destroy(&actions)
-      posix_spawnattr_destroy(&attributes)
-    }
-    posix_spawn_file_actions_adddup2(&actions, input, STDIN_FILENO)
-    posix_spawn_file_actions_adddup2(&actions, output, STDOUT_FILENO)
-    // The child does not inherit blocked and ignored signals.
-    var none = sigset_t()
-    var all = sigset_t()
-    sigemptyset(&none)
-    sigfillset(&all)
-    posix_spawnattr_setsigmask(&attributes, &none)
-    posix_spawnattr_setsigdefault(&attributes, &all)
-    posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF))
-    // SAFETY: the copies live until they are freed below, after the spawn has read them.
-    let copies = arguments.map { strdup($0) }
-    defer { copies.forEach { free($0) } }
-    var child: pid_t = 0
-    guard posix_spawn(&child, arguments[0], &actions, &attributes, copies + [nil], [nil]) == 0 else { return nil }
-    return child
   }
 }

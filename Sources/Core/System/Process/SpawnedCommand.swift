@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// sigset_t counts as CProcess's, whose header includes signal.h too.
-internal import CProcess
+
 internal import Glibc
 
 /// Runs programs by posix_spawn: no shell, no inherited descriptors, a process group of their own.
@@ -83,38 +82,15 @@ package struct SpawnedCommand: CommandRunner {
   }
 
   private func start(_ file: String, _ command: Command, _ pipes: ChildPipes) throws(CommandError) -> pid_t {
-    var actions = posix_spawn_file_actions_t()
-    var attributes = posix_spawnattr_t()
-    posix_spawn_file_actions_init(&actions)
-    posix_spawnattr_init(&attributes)
-    defer {
-      posix_spawn_file_actions_destroy(&actions)
-      posix_spawnattr_destroy(&attributes)
+    var program = ProcessStart(file, words: [file] + command.arguments)
+    program.environment = environment
+    program.streams = pipes.childEnds
+    program.closesOthers = true
+    program.leadsGroup = true
+    do throws(SystemCallError) {
+      return try program.run()
+    } catch {
+      throw CommandError(.notStarted, command.description, errno: error.errno)
     }
-    for (number, end) in pipes.childEnds.enumerated() { posix_spawn_file_actions_adddup2(&actions, end, Int32(number)) }
-    // Descriptors that a library opened without O_CLOEXEC are not inherited.
-    _ = cprocess_close_from(&actions, 3)
-    // The agent ignores or blocks signals; the program starts with none blocked and all at default.
-    var none = sigset_t()
-    var all = sigset_t()
-    sigemptyset(&none)
-    sigfillset(&all)
-    posix_spawnattr_setsigmask(&attributes, &none)
-    posix_spawnattr_setsigdefault(&attributes, &all)
-    posix_spawnattr_setpgroup(&attributes, 0)
-    let flags = POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF
-    posix_spawnattr_setflags(&attributes, Int16(flags))
-    let words = [file] + command.arguments
-    guard !(words + environment).contains(where: { $0.utf8.contains(0) }) else {
-      throw CommandError(.notStarted, command.description, errno: EINVAL)
-    }
-    // SAFETY: the copies live until posix_spawn has returned, which is when the child has executed the program.
-    var arguments: [UnsafeMutablePointer<CChar>?] = words.map { strdup($0) } + [nil]
-    var variables: [UnsafeMutablePointer<CChar>?] = environment.map { strdup($0) } + [nil]
-    defer { for pointer in arguments + variables { free(pointer) } }
-    var process: pid_t = 0
-    let code = posix_spawn(&process, file, &actions, &attributes, &arguments, &variables)
-    guard code == 0 else { throw CommandError(.notStarted, command.description, errno: code) }
-    return process
   }
 }

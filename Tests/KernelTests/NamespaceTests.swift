@@ -40,7 +40,7 @@ struct NamespaceTests {
   @Test func theCallingThreadComesBack() throws {
     let one = try NamespaceFixture()
     // Use a thread of the test's own: this function may run on any thread of the pool.
-    let (before, inside, after, failed) = try OneShotThread.run {
+    let (before, inside, after, failed) = try SystemThread.run {
       let before = try NetworkNamespace.current().identity
       let inside = try one.namespace.runOnThisThread { try NetworkNamespace.current().identity }
       let failed = #expect(throws: SystemCallError.self) {
@@ -56,7 +56,7 @@ struct NamespaceTests {
     try node.addLink("d0")
     let socket = try node.socket()
     #expect(try Link.find(named: try NetlinkLinkTests.name("d0"), on: socket) != nil)
-    let other = try OneShotThread.run {
+    let other = try SystemThread.run {
       try node.namespace.openSocketOnThisThread().perform(.deleteLink(named: try NetlinkLinkTests.name("d0")))
     }
     #expect(other == .done)

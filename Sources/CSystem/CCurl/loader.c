@@ -155,4 +155,3 @@ CURL *ccurl_multi_next_done(CURLM *multi, CURLcode *result) {
   return NULL;
 }
 
-void ccurl_name_thread(const char *name) { pthread_setname_np(pthread_self(), name); }

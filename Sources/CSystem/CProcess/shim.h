@@ -27,7 +27,8 @@ static inline int cprocess_rename_new(int folder, const char *from, const char *
   return (int)syscall(SYS_renameat2, folder, from, folder, to, 1u);
 }
 
-static inline void cprocess_name_thread(pthread_t thread, const char *name) {
+// Names the calling thread; at most 15 bytes.
+static inline void cprocess_name_thread(const char *name) {
   extern int pthread_setname_np(pthread_t, const char *);
-  pthread_setname_np(thread, name);
+  pthread_setname_np(pthread_self(), name);
 }

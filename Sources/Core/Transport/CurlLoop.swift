@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
 internal import CCurl
-internal import Glibc
 internal import Synchronization
 internal import VPCModel
+internal import VPCSystem
 
 /// The thread that owns a libcurl multi handle and every transfer on it.
 ///
@@ -109,29 +109,13 @@ final class CurlLoop: Sendable {
     guard let multi = CurlMulti(connectionsPerHost: settings.connectionsPerHost) else {
       return .failure(StartFailure(code: .other, reason: "no memory for a libcurl multi handle"))
     }
-    let context = Unmanaged.passRetained(CurlThread(loop: self, multi: multi))
-    var attributes = pthread_attr_t()
-    pthread_attr_init(&attributes)
-    defer { pthread_attr_destroy(&attributes) }
-    pthread_attr_setdetachstate(&attributes, Int32(PTHREAD_CREATE_DETACHED))
-    pthread_attr_setstacksize(&attributes, 512 << 10)
-    var thread = pthread_t()
-    let code = pthread_create(
-      &thread, &attributes,
-      { context in
-        // SAFETY: the pointer is the retained CurlThread of the call that started this thread; it is released here, once.
-        guard let context else { return nil }
-        let thread = Unmanaged<CurlThread>.fromOpaque(context).takeRetainedValue()
-        ccurl_name_thread("curl")
-        thread.loop.run(thread.multi)
-        return nil
-      }, context.toOpaque())
-    guard code == 0 else {
-      context.release()
+    do throws(SystemCallError) {
+      try SystemThread.start(name: "curl", stackSize: 512 << 10) { self.run(multi) }
+      return .success(multi)
+    } catch {
       multi.free()
-      return .failure(StartFailure(code: .other, reason: "start a thread: errno \(code)"))
+      return .failure(StartFailure(code: .other, reason: "\(error)"))
     }
-    return .success(multi)
   }
 
   private struct Work {
@@ -213,16 +197,5 @@ final class CurlLoop: Sendable {
     active[transfer.id] = nil
     _ = state.withLock { $0.live.remove(transfer.id) }
     transfer.finish(result)
-  }
-}
-
-/// What the thread's start routine gets: its loop, kept alive until the thread ends.
-private final class CurlThread {
-  let loop: CurlLoop
-  let multi: CurlMulti
-
-  init(loop: CurlLoop, multi: CurlMulti) {
-    self.loop = loop
-    self.multi = multi
   }
 }

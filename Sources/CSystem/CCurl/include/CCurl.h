@@ -51,6 +51,3 @@ CURLMcode ccurl_multi_poll(CURLM *multi, int timeout_ms);
 CURLMcode ccurl_multi_wakeup(CURLM *multi);
 // The next transfer that has ended: its handle, or NULL where there is none, and in *result how it ended.
 CURL *ccurl_multi_next_done(CURLM *multi, CURLcode *result);
-
-// Gives the calling thread a name that people see in `top` and `ps`; at most 15 bytes.
-void ccurl_name_thread(const char *name);

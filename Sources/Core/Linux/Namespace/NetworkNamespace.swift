@@ -55,7 +55,7 @@ package final class NetworkNamespace: Sendable {
 
   /// Creates a new, empty namespace, without changing any remaining thread. For tests and the simulated node.
   package static func create() throws -> NetworkNamespace {
-    try OneShotThread.run {
+    try SystemThread.run {
       guard cnetlink_unshare_net() == 0 else {
         throw SystemCallError(errno: errno, call: "make a network namespace")
       }
@@ -95,7 +95,7 @@ extension NetworkNamespace {
   /// the namespace too.
   /// - Throws: what `body` throws; `SystemCallError`.
   package func run<Value: Sendable>(_ body: @escaping @Sendable () throws -> Value) throws -> Value {
-    try OneShotThread.run { [self] in
+    try SystemThread.run { [self] in
       try enter()
       return try body()
     }

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-internal import CProcess
 internal import Glibc
 
 /// A serial executor with its own thread, for an actor whose methods block: netlink round trips, nftables, processes.
@@ -18,7 +17,7 @@ package final class ThreadExecutor: SerialExecutor {
   /// - Throws: `SystemCallError` if no thread can be created.
   package init(name: String) throws {
     queue = Queue()
-    try queue.start(name: name)
+    try SystemThread.start(name: name) { [queue] in queue.run() }
   }
 
   deinit { queue.close() }
@@ -40,8 +39,7 @@ package final class ThreadExecutor: SerialExecutor {
 extension ThreadExecutor {
   /// State shared by the thread and the executor. The thread retains it instead of the executor, so that the executor
   /// can be released.
-  // SAFETY: `entries`, `isClosed` and `thread` are touched with `mutex` held alone; the two pointers are set once and
-  // freed when neither the executor nor the thread refers to the queue any more.
+  // SAFETY: `entries`, `isClosed` and `thread` are touched with `lock` held alone.
   private final class Queue: @unchecked Sendable {
     /// A job retains its executor until it has run: the job itself can release the last actor.
     struct Entry {
@@ -49,68 +47,35 @@ extension ThreadExecutor {
       let executor: ThreadExecutor
     }
 
-    private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
-    private let condition = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
+    private let lock = ThreadLock()
+    private let change: ThreadCondition
     private var entries: [Entry] = []
     private var isClosed = false
     private var thread: pthread_t?
 
-    init() {
-      pthread_mutex_init(mutex, nil)
-      pthread_cond_init(condition, nil)
-    }
-
-    deinit {
-      pthread_cond_destroy(condition)
-      pthread_mutex_destroy(mutex)
-      condition.deallocate()
-      mutex.deallocate()
-    }
+    init() { change = ThreadCondition(lock) }
 
     var isCurrentThread: Bool {
-      pthread_mutex_lock(mutex)
-      defer { pthread_mutex_unlock(mutex) }
-      guard let thread else { return false }
+      guard let thread = lock.held({ thread }) else { return false }
       return pthread_equal(thread, pthread_self()) != 0
     }
 
-    func start(name: String) throws {
-      var created = pthread_t()
-      let context = Unmanaged.passRetained(self)
-      pthread_mutex_lock(mutex)
-      defer { pthread_mutex_unlock(mutex) }
-      let code = pthread_create(
-        &created, nil,
-        { context in
-          guard let context else { return nil }
-          // SAFETY: takes over the reference that `start` retained for this thread.
-          Unmanaged<Queue>.fromOpaque(context).takeRetainedValue().run()
-          return nil
-        }, context.toOpaque())
-      guard code == 0 else {
-        context.release()
-        throw SystemCallError(errno: code, call: "make a thread")
-      }
-      pthread_detach(created)
-      thread = created
-      cprocess_name_thread(created, String(decoding: name.utf8.prefix(15), as: UTF8.self))
-    }
-
     func append(_ entry: Entry) {
-      pthread_mutex_lock(mutex)
-      entries.append(entry)
-      pthread_cond_signal(condition)
-      pthread_mutex_unlock(mutex)
+      lock.held {
+        entries.append(entry)
+        change.signal()
+      }
     }
 
     func close() {
-      pthread_mutex_lock(mutex)
-      isClosed = true
-      pthread_cond_signal(condition)
-      pthread_mutex_unlock(mutex)
+      lock.held {
+        isClosed = true
+        change.signal()
+      }
     }
 
-    private func run() {
+    func run() {
+      lock.held { thread = pthread_self() }
       while let batch = next() {
         for entry in batch { entry.job.runSynchronously(on: entry.executor.asUnownedSerialExecutor()) }
       }
@@ -118,14 +83,11 @@ extension ThreadExecutor {
 
     /// Waits for jobs; nil when the executor is gone.
     private func next() -> [Entry]? {
-      pthread_mutex_lock(mutex)
-      defer { pthread_mutex_unlock(mutex) }
-      while entries.isEmpty {
-        if isClosed { return nil }
-        pthread_cond_wait(condition, mutex)
+      lock.held {
+        change.wait { !entries.isEmpty || isClosed }
+        defer { entries = [] }
+        return entries.isEmpty ? nil : entries
       }
-      defer { entries = [] }
-      return entries
     }
   }
 }

@@ -167,14 +167,17 @@ let package = Package(
       name: "LinuxTests", dependencies: ["VPCLinux", "VPCSystem", "TestSupport"], path: "Tests/LinuxTests",
       swiftSettings: swift),
     .testTarget(
-      name: "CloudTests", dependencies: ["VPCCloud", "VPCTransport", "TestSupport"], path: "Tests/CloudTests",
+      name: "CloudTests", dependencies: ["VPCCloud", "VPCSystem", "VPCTransport", "TestSupport"],
+      path: "Tests/CloudTests",
       swiftSettings: swift),
     .testTarget(
       name: "KubeTests", dependencies: ["VPCKube", "VPCTransport", "TestSupport"], path: "Tests/KubeTests",
       swiftSettings: swift),
     .testTarget(
       name: "RPCTests",
-      dependencies: ["VPCRPC", "VPCSystem", "VPCObserve", "HealthMode", "TestSupport", log, protobuf, nioCore, nioPosix],
+      dependencies: [
+        "VPCRPC", "VPCSystem", "VPCObserve", "HealthMode", "TestSupport", log, protobuf, nioCore, nioPosix,
+      ],
       path: "Tests/RPCTests", exclude: ["Peers"], swiftSettings: swift),
     .testTarget(
       name: "PluginTests", dependencies: ["PluginMode", "TestSupport"], path: "Tests/PluginTests",

@@ -6,6 +6,7 @@ import Testing
 import VPCLinux
 import VPCModel
 import VPCObserve
+import VPCSystem
 
 @testable import AgentMode
 @testable import VPCCloud
@@ -94,7 +95,7 @@ import VPCObserve
     #expect(Double(samples["process_resident_memory_bytes"] ?? "") ?? 0 > 1_000_000)
     #expect(Int(samples["process_open_fds"] ?? "") ?? 0 > 2)
     let started = try #require(Double(samples["process_start_time_seconds"] ?? ""))
-    let now = Double(LineWriter.now().milliseconds) / 1_000
+    let now = Double(UTCTime.now.milliseconds) / 1_000
     #expect(started > now - 86_400 && started <= now + 1)
     #expect(Double(samples["process_cpu_seconds_total"] ?? "") ?? 0 > 0)
     #expect(!samples.keys.contains { $0.hasPrefix("go_") })

@@ -4,6 +4,7 @@ import TestSupport
 import Testing
 import VPCCloud
 import VPCModel
+import VPCSystem
 import VPCTransport
 
 /// The client against moto, an independent EC2 that verifies every signature.

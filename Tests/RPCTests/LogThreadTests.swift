@@ -7,6 +7,7 @@ import Synchronization
 import TestSupport
 import Testing
 import VPCModel
+import VPCSystem
 
 @testable import VPCObserve
 
@@ -50,8 +51,8 @@ import VPCModel
     limits.lines = 100
     let log = try LogThread(disk, limits: limits)
     // These calls would never return if they wrote a line themselves.
-    for number in 0..<1_000 { log.write(line(number), at: LineWriter.now(), isUrgent: false) }
-    for number in 0..<1_000 { log.write(line(number), at: LineWriter.now(), isUrgent: true) }
+    for number in 0..<1_000 { log.write(line(number), at: UTCTime.now, isUrgent: false) }
+    for number in 0..<1_000 { log.write(line(number), at: UTCTime.now, isUrgent: true) }
     #expect(!log.flush(within: .milliseconds(10)))
     #expect(log.dropped == 1_900, "a quarter of the room is for urgent lines")
     disk.letGo()
@@ -73,9 +74,9 @@ import VPCModel
     var limits = LogThread.Limits()
     limits.lines = 1
     let log = try LogThread(disk, limits: limits)
-    log.write(line(0), at: LineWriter.now(), isUrgent: true)
+    log.write(line(0), at: UTCTime.now, isUrgent: true)
     #expect(await eventually { disk.isReached.load(ordering: .acquiring) })
-    for number in 1...10 { log.write(line(number), at: LineWriter.now(), isUrgent: true) }
+    for number in 1...10 { log.write(line(number), at: UTCTime.now, isUrgent: true) }
     disk.letGo()
     #expect(log.flush(within: .seconds(60)))
     try #require(disk.text.count == 2)
@@ -88,7 +89,7 @@ import VPCModel
     limits.bytes = 10_000
     let log = try LogThread(disk, limits: limits)
     let long = Array(repeating: UInt8(ascii: "x"), count: 1_000)
-    for _ in 0..<100 { log.write(long, at: LineWriter.now(), isUrgent: true) }
+    for _ in 0..<100 { log.write(long, at: UTCTime.now, isUrgent: true) }
     #expect(log.dropped == 90)
     disk.letGo()
     #expect(log.flush(within: .seconds(60)))
@@ -99,7 +100,7 @@ import VPCModel
     let disk = SlowDisk()
     do {
       let log = try LogThread(disk)
-      for number in 0..<50 { log.write(line(number), at: LineWriter.now(), isUrgent: false) }
+      for number in 0..<50 { log.write(line(number), at: UTCTime.now, isUrgent: false) }
     }
     disk.letGo()
     #expect(await eventually { disk.text.count == 50 })

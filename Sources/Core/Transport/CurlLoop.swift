@@ -176,9 +176,9 @@ final class CurlLoop: Sendable {
     for transfer in active.values {
       guard transfer.isStream else { return 1_000 }
       guard let look = transfer.lookAt else { continue }
-      pause = min(pause, Int32(clamping: now.duration(to: look).saturatedNanoseconds / 1_000_000 + 1))
+      pause = min(pause, now.duration(to: look).pollMilliseconds)
     }
-    return max(pause, 0)
+    return pause
   }
 
   private func start(_ transfer: CurlTransfer, on multi: CurlMulti, _ active: inout [UInt64: CurlTransfer]) {

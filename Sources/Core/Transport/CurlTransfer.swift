@@ -85,7 +85,7 @@ final class CurlTransfer: @unchecked Sendable {
   /// Creates and configures the handle. On the loop's thread.
   func prepare(_ settings: CurlTransport.Settings) -> HTTPError? {
     let left = milliseconds(until: deadline)
-    let whole = stream.map { max(left, $0.limits.lifetime.wholeMilliseconds) } ?? left
+    let whole = stream.map { max(left, $0.limits.lifetime.curlMilliseconds) } ?? left
     guard left > 0 else { return error(.timedOut, "the deadline passed while the request waited", isTransient: true) }
     guard let easy = ccurl_easy_init() else { return error(.other, "no memory for a libcurl handle") }
     self.easy = easy
@@ -97,7 +97,7 @@ final class CurlTransfer: @unchecked Sendable {
     set(ccurl_easy_set_long(easy, CURLOPT_NOSIGNAL, 1))
     set(prepareVersion(easy))
     set(ccurl_easy_set_long(easy, CURLOPT_TIMEOUT_MS, whole))
-    set(ccurl_easy_set_long(easy, CURLOPT_CONNECTTIMEOUT_MS, min(left, request.connectTimeout.wholeMilliseconds)))
+    set(ccurl_easy_set_long(easy, CURLOPT_CONNECTTIMEOUT_MS, min(left, request.connectTimeout.curlMilliseconds)))
     set(ccurl_easy_set_long(easy, CURLOPT_FOLLOWLOCATION, request.redirects > 0 ? 1 : 0))
     set(ccurl_easy_set_long(easy, CURLOPT_MAXREDIRS, request.redirects))
     // EC2 closes idle connections early; a younger one is rarely stale.
@@ -331,17 +331,13 @@ final class CurlTransfer: @unchecked Sendable {
   }
 
   private func milliseconds(until instant: ContinuousClock.Instant) -> Int {
-    ContinuousClock.now.duration(to: instant).wholeMilliseconds
+    ContinuousClock.now.duration(to: instant).curlMilliseconds
   }
 }
 
 extension Duration {
   /// Rounded down, between 0 and a day.
-  fileprivate var wholeMilliseconds: Int {
-    let (seconds, attoseconds) = components
-    guard seconds < 86_400 else { return 86_400_000 }
-    return max(0, Int(seconds) * 1000 + Int(attoseconds / 1_000_000_000_000_000))
-  }
+  fileprivate var curlMilliseconds: Int { Int(min(max(wholeMilliseconds, 0), 86_400_000)) }
 }
 
 extension Substring {

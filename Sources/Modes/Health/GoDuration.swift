@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import VPCModel
+
 /// Durations as Go writes and reads them: `1m30s`, `1.5h`, `300ms`.
 ///
 /// Source: Go's time package, ParseDuration and Duration.String; the probe of amazon-vpc-cni-k8s parses its flags this
@@ -37,8 +39,7 @@ enum GoDuration {
   }
 
   static func text(_ duration: Duration) -> String {
-    let (seconds, attoseconds) = duration.components
-    let total = seconds * 1_000_000_000 + attoseconds / 1_000_000_000
+    let total = duration.saturatedNanoseconds
     let sign = total < 0 ? "-" : ""
     let size = total.magnitude
     switch size {

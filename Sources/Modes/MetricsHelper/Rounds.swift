@@ -3,6 +3,7 @@
 internal import Logging
 internal import VPCCloud
 internal import VPCModel
+internal import VPCSystem
 internal import VPCTransport
 
 /// Reads all agents every METRIC_UPDATE_INTERVAL, and passes the sums on.

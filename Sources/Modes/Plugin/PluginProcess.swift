@@ -59,14 +59,14 @@ struct PluginProcess {
     }
     do {
       let result = try call.run()
-      metadata[LogKey.duration] = "\(PluginProcess.microseconds(start.duration(to: now())))"
+      metadata[LogKey.duration] = "\(start.duration(to: now()).wholeMicroseconds)"
       if let addresses = result?["ips"]?.array {
         metadata[LogKey.address] = "\(addresses.compactMap { $0["address"]?.string }.joined(separator: ","))"
       }
       call.log.info("done", metadata: metadata)
       return result
     } catch {
-      metadata[LogKey.duration] = "\(PluginProcess.microseconds(start.duration(to: now())))"
+      metadata[LogKey.duration] = "\(start.duration(to: now()).wholeMicroseconds)"
       metadata[LogKey.code] = "\(error.code.number)"
       metadata[LogKey.cause] = "\(error.message)"
       call.log.error("failed", metadata: metadata)
@@ -87,10 +87,5 @@ struct PluginProcess {
         .incompatibleVersion, "config version does not allow \(command.rawValue)",
         details: "config cniVersion is \"\(version.rawValue)\"")
     }
-  }
-
-  private static func microseconds(_ duration: Duration) -> Int64 {
-    let (seconds, attoseconds) = duration.components
-    return seconds * 1_000_000 + attoseconds / 1_000_000_000_000
   }
 }

@@ -45,8 +45,7 @@ enum StandardStreams {
   }
 
   private static func wait(_ descriptor: Int32, until end: ContinuousClock.Instant) throws(CNIError) {
-    let left = ContinuousClock.now.duration(to: end).components
-    let milliseconds = max(left.seconds * 1000 + left.attoseconds / 1_000_000_000_000_000, 0)
+    let milliseconds = max(ContinuousClock.now.duration(to: end).wholeMilliseconds, 0)
     var poll = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
     // A failure appears in the following read.
     if Glibc.poll(&poll, 1, Int32(clamping: milliseconds)) == 0 {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 package import VPCModel
+internal import VPCSystem
 package import VPCTransport
 
 /// Provides the credentials for signing: asks its sources in order, caches the result, and renews it in time.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 package import VPCModel
+internal import VPCSystem
 package import VPCTransport
 
 /// Asks the Security Token Service for the credentials of a role.

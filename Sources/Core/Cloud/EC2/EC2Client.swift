@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 package import VPCModel
+internal import VPCSystem
 package import VPCTransport
 
 /// Calls EC2 by its query protocol. The actions are in extensions, one file for each kind of object.

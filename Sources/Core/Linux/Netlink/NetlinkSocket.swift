@@ -2,6 +2,7 @@
 
 internal import CNetlink
 internal import Glibc
+internal import VPCSystem
 
 /// A netlink socket, usually NETLINK_ROUTE: sends requests to the kernel and reads its answers, blocking.
 ///
@@ -203,11 +204,8 @@ extension NetlinkSocket {
   ) throws(NetlinkError) {
     let left = ContinuousClock.now.duration(to: deadline)
     guard left > .zero else { throw NetlinkError(code: .timedOut, request: request()) }
-    let (seconds, attoseconds) = left.components
-    // Rounded up, so that the last wait is not a busy loop.
-    let milliseconds = min(seconds, 86_400) * 1000 + attoseconds / 1_000_000_000_000_000 + 1
     var poll = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
-    if Glibc.poll(&poll, 1, Int32(milliseconds)) < 0, errno != EINTR {
+    if Glibc.poll(&poll, 1, left.pollMilliseconds) < 0, errno != EINTR {
       throw NetlinkError(errno: errno, request: request())
     }
   }

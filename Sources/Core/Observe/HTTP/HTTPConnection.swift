@@ -2,6 +2,7 @@
 
 import NIOCore
 import NIOHTTP1
+import VPCModel
 
 /// State shared by the connections of one endpoint; used on its event loop.
 final class HTTPConnections {
@@ -65,9 +66,8 @@ final class HTTPConnection: ChannelInboundHandler {
 
   func channelActive(context: ChannelHandlerContext) {
     guard connections.admit(self) else { return context.close(promise: nil) }
-    let (seconds, attoseconds) = connections.limits.timeout.components
     let me = NIOLoopBound(self, eventLoop: context.eventLoop)
-    timer = context.eventLoop.scheduleTask(in: .nanoseconds(seconds * 1_000_000_000 + attoseconds / 1_000_000_000)) {
+    timer = context.eventLoop.scheduleTask(in: .nanoseconds(connections.limits.timeout.saturatedNanoseconds)) {
       me.value.close()
     }
     context.fireChannelActive()

@@ -135,8 +135,7 @@ package struct HTTPFetch: Sendable {
       let left = ContinuousClock.now.duration(to: deadline)
       guard left > .zero else { throw Failure(description: "\(address): no answer within \(timeout.brief)") }
       var entry = pollfd(fd: descriptor, events: Int16(events), revents: 0)
-      let (seconds, attoseconds) = min(left, .seconds(60)).components
-      let count = poll(&entry, 1, Int32(seconds) * 1000 + Int32(attoseconds / 1_000_000_000_000_000) + 1)
+      let count = poll(&entry, 1, left.pollMilliseconds)
       if count > 0 { return }
       if count < 0, errno != EINTR { throw failure("poll", errno) }
     }

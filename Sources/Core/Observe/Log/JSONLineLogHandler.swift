@@ -2,6 +2,7 @@
 
 package import Logging
 import VPCModel
+import VPCSystem
 
 /// Writes each record as one line of JSON: `level`, `ts`, `caller`, `msg`, then the metadata in the order of its keys.
 ///
@@ -24,7 +25,7 @@ package struct JSONLineLogHandler: LogHandler {
   }
 
   package func log(event: LogEvent) {
-    let now = LineWriter.now()
+    let now = UTCTime.now
     let head: JSONObject = [
       "level": .string(event.level.lineName), "ts": .string(now.text()),
       "caller": .string("\(event.file):\(event.line)"),

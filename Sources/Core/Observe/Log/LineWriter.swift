@@ -54,7 +54,7 @@ package final class LineWriter: LineSink {
 
   /// Writes one line, including its newline. If the file cannot be written, the line goes to standard error according
   /// to `fallback`, after one line with the cause, or is dropped: a full disk must not keep a pod from starting.
-  package func write(_ line: [UInt8], isUrgent: Bool = false) { write(line, at: LineWriter.now(), isUrgent: isUrgent) }
+  package func write(_ line: [UInt8], isUrgent: Bool = false) { write(line, at: UTCTime.now, isUrgent: isUrgent) }
 
   /// The same for a line with that time, which names the rotated file.
   package func write(_ line: [UInt8], at time: UTCTime, isUrgent: Bool = false) {
@@ -73,13 +73,6 @@ package final class LineWriter: LineSink {
         }
       }
     }
-  }
-
-  /// The machine's clock to the millisecond, CLOCK_REALTIME.
-  package static func now() -> UTCTime {
-    var time = timespec()
-    clock_gettime(CLOCK_REALTIME, &time)
-    return UTCTime(milliseconds: Int64(time.tv_sec) * 1000 + Int64(time.tv_nsec) / 1_000_000)
   }
 
   /// - Returns: 0, or the number of the error that kept the line from its file.

@@ -120,7 +120,7 @@ extension LogThread {
     func run() {
       while let (batch, dropped) = next() {
         for line in batch { writer.write(line.bytes, at: line.time, isUrgent: line.isUrgent) }
-        if dropped > 0 { writer.write(Queue.loss(of: dropped), at: LineWriter.now(), isUrgent: true) }
+        if dropped > 0 { writer.write(Queue.loss(of: dropped), at: UTCTime.now, isUrgent: true) }
         lock.held {
           count -= batch.count
           bytes -= batch.reduce(0) { $0 + $1.bytes.count }
@@ -147,7 +147,7 @@ extension LogThread {
 
     private static func loss(of count: Int) -> [UInt8] {
       let record: JSONValue = [
-        "level": "warn", "ts": .string(LineWriter.now().text()), "caller": .string("\(#fileID):\(#line)"),
+        "level": "warn", "ts": .string(UTCTime.now.text()), "caller": .string("\(#fileID):\(#line)"),
         "msg": "log lines dropped; the log's disk is too slow", "count": .string("\(count)"),
       ]
       return record.bytes + [0x0a]

@@ -51,14 +51,8 @@ package struct ProcessMetrics: Sendable {
     // The second field is the program's name in parentheses, which may hold anything.
     let fields = text("/proc/self/stat").split(separator: ")").last?.split(separator: " ") ?? []
     guard fields.count > 19, let ticks = Double(fields[19]) else { return 0 }
-    let uptime = now(CLOCK_BOOTTIME)
-    return now(CLOCK_REALTIME) - uptime + ticks / Double(sysconf(Int32(_SC_CLK_TCK)))
-  }
-
-  private static func now(_ clock: clockid_t) -> Double {
-    var time = timespec()
-    clock_gettime(clock, &time)
-    return Double(time.tv_sec) + Double(time.tv_nsec) / 1e9
+    return Double(SystemClock.wall.nanoseconds - SystemClock.sinceBoot.nanoseconds) / 1e9 + ticks
+      / Double(sysconf(Int32(_SC_CLK_TCK)))
   }
 
   private static func openDescriptors() -> Int? {

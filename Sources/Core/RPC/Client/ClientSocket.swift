@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import Glibc
+import VPCModel
 import VPCSystem
 
 /// A connected stream socket with a time limit on every wait. Closed when its owner releases it.
@@ -72,7 +73,7 @@ struct ClientSocket: ~Copyable {
       let left = ContinuousClock.now.duration(to: limit)
       guard left > .zero else { return false }
       var entry = pollfd(fd: descriptor, events: Int16(events), revents: 0)
-      let count = poll(&entry, 1, milliseconds(left))
+      let count = poll(&entry, 1, left.pollMilliseconds)
       if count > 0 { return true }
       if count < 0, errno != EINTR { throw SocketError(call: "poll", errno: errno) }
     }
@@ -138,17 +139,10 @@ extension ClientSocket {
   }
 }
 
-/// Whole milliseconds for `poll`, rounded up: a wait rounded down to zero would spin.
-private func milliseconds(_ duration: Duration) -> Int32 {
-  let (seconds, attoseconds) = duration.components
-  guard seconds < 2_000_000 else { return 2_000_000_000 }
-  return Int32(seconds) * 1_000 + Int32(attoseconds / 1_000_000_000_000_000) + 1
-}
-
 extension timeval {
   /// At least one microsecond: zero means no limit for the kernel.
   fileprivate init(remaining: Duration) {
-    let (seconds, attoseconds) = max(remaining, .microseconds(1)).components
-    self.init(tv_sec: Int(seconds), tv_usec: max(seconds == 0 ? 1 : 0, Int(attoseconds / 1_000_000_000_000)))
+    let microseconds = Int(max(remaining.wholeMicroseconds, 1))
+    self.init(tv_sec: microseconds / 1_000_000, tv_usec: microseconds % 1_000_000)
   }
 }

@@ -438,7 +438,6 @@ final class CallHandler: ChannelInboundHandler {
 extension TimeAmount {
   /// At least zero, at most a year.
   init(_ duration: Duration) {
-    let (seconds, attoseconds) = min(max(duration, .zero), .seconds(31_536_000)).components
-    self = .nanoseconds(seconds * 1_000_000_000 + attoseconds / 1_000_000_000)
+    self = .nanoseconds(min(max(duration, .zero), .seconds(31_536_000)).saturatedNanoseconds)
   }
 }

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import VPCModel
+
 /// The value of `grpc-timeout`: up to eight digits and a unit.
 ///
 /// Source: https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md (Timeout)
@@ -7,12 +9,11 @@ enum TimeoutHeader {
   /// The duration in the finest unit that fits eight digits, rounded up so that no caller gets less than it requested;
   /// zero is written as one nanosecond.
   static func encode(_ timeout: Duration) -> String {
-    let (seconds, attoseconds) = timeout.components
-    guard seconds >= 0, attoseconds >= 0, timeout > .zero else { return "1n" }
-    let nanoseconds = attoseconds / 1_000_000_000
-    if seconds == 0, nanoseconds < 100_000_000 { return "\(max(nanoseconds, 1))n" }
-    if seconds < 99 { return "\(seconds * 1_000_000 + (nanoseconds + 999) / 1_000)u" }
-    if seconds < 99_999 { return "\(seconds * 1_000 + (nanoseconds + 999_999) / 1_000_000)m" }
+    let nanoseconds = timeout.saturatedNanoseconds
+    let seconds = nanoseconds / 1_000_000_000
+    if nanoseconds < 100_000_000 { return "\(max(nanoseconds, 1))n" }
+    if seconds < 99 { return "\((nanoseconds + 999) / 1_000)u" }
+    if seconds < 99_999 { return "\((nanoseconds + 999_999) / 1_000_000)m" }
     if seconds < 99_999_999 { return "\(seconds + 1)S" }
     return "99999999S"
   }

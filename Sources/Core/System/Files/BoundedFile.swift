@@ -8,7 +8,9 @@ package enum BoundedFile {
   /// - Throws: `FileError` (`isNotFound` if it is missing), also for a non-regular file and for a path with a NUL, which
   ///   would name another file.
   package static func read(_ path: String, limit: Int) throws(FileError) -> [UInt8] {
-    guard !path.utf8.contains(0) else { throw FileError(verb: "open", path: path, reason: "the path holds a zero byte") }
+    guard !path.utf8.contains(0) else {
+      throw FileError(verb: "open", path: path, reason: "the path holds a zero byte")
+    }
     let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
     guard descriptor >= 0 else { throw FileError(verb: "open", path: path, errno: errno) }
     defer { close(descriptor) }

@@ -59,7 +59,7 @@ struct ChildPipes {
       }
       entries.append(pollfd(fd: child.descriptor, events: Int16(POLLIN), revents: 0))
       entries.append(pollfd(fd: interruption?.descriptor ?? -1, events: Int16(POLLIN), revents: 0))
-      let ready = poll(&entries, nfds_t(entries.count), child.descriptor >= 0 ? left.milliseconds + 1 : 100)
+      let ready = poll(&entries, nfds_t(entries.count), child.descriptor >= 0 ? left.pollMilliseconds : 100)
       if ready < 0 {
         if errno == EINTR { continue }
         throw CommandError(.failed, command.description, errno: errno)

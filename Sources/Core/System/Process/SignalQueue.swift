@@ -2,6 +2,7 @@
 // sigset_t counts as CProcess's, whose header includes signal.h too.
 internal import CProcess
 internal import Glibc
+internal import VPCModel
 
 /// Signals received by one waiting thread, instead of by handlers.
 ///
@@ -29,8 +30,7 @@ package struct SignalQueue {
 
   /// As `next()`, but nil when none has arrived in that time.
   package func next(within limit: Duration) -> Int32? {
-    let (seconds, attoseconds) = max(limit, .zero).components
-    var time = timespec(tv_sec: Int(seconds), tv_nsec: Int(attoseconds / 1_000_000_000))
+    var time = timespec(nanoseconds: max(limit, .zero).saturatedNanoseconds)
     var set = set
     // EINTR comes from a signal outside the set: the caller's clock decides whether to continue waiting.
     let number = sigtimedwait(&set, nil, &time)

@@ -44,7 +44,7 @@ struct SpawnedChild {
       var entries = [descriptor, interruption?.descriptor ?? -1].map {
         pollfd(fd: $0, events: Int16(POLLIN), revents: 0)
       }
-      _ = Glibc.poll(&entries, 2, descriptor >= 0 ? left.milliseconds + 1 : 5)
+      _ = Glibc.poll(&entries, 2, descriptor >= 0 ? left.pollMilliseconds : 5)
       guard entries[1].revents == 0 else { throw CommandError(.interrupted, command) }
     }
   }
@@ -71,12 +71,5 @@ struct SpawnedChild {
   static func ending(_ state: Int32) -> CommandOutcome.Ending {
     let signal = state & 0x7f
     return signal == 0 ? .exited(status: (state >> 8) & 0xff) : .signalled(signal)
-  }
-}
-
-extension Duration {
-  /// Whole milliseconds, at most a minute: how long one poll(2) waits before the clock is checked again.
-  var milliseconds: Int32 {
-    Int32(clamping: min(components.seconds, 60) * 1000 + components.attoseconds / 1_000_000_000_000_000)
   }
 }

@@ -2,6 +2,7 @@
 // struct timespec counts as CProcess's, whose headers include time.h too.
 internal import CProcess
 internal import Glibc
+internal import VPCModel
 
 /// A mutex for what threads wait for with a `ThreadCondition`. Where nobody waits, `Mutex` serves.
 // SAFETY: the pointer is set once and freed with the last reference; the system guards what it points to.
@@ -55,13 +56,10 @@ package final class ThreadCondition: @unchecked Sendable {
   ///
   /// - Returns: whether it is met.
   package func wait(within limit: Duration, until isMet: () -> Bool) -> Bool {
-    var end = timespec()
-    clock_gettime(CLOCK_MONOTONIC, &end)
-    let (seconds, attoseconds) = max(limit, .zero).components
-    end.tv_sec += Int(seconds)
-    end.tv_nsec += Int(attoseconds / 1_000_000_000)
-    if end.tv_nsec >= 1_000_000_000 { (end.tv_sec, end.tv_nsec) = (end.tv_sec + 1, end.tv_nsec - 1_000_000_000) }
-    while !isMet() { if pthread_cond_timedwait(condition, lock.mutex, &end) == ETIMEDOUT { return isMet() } }
+    let (end, isForever) = SystemClock.monotonic.nanoseconds.addingReportingOverflow(
+      max(limit, .zero).saturatedNanoseconds)
+    var time = timespec(nanoseconds: isForever ? .max : end)
+    while !isMet() { if pthread_cond_timedwait(condition, lock.mutex, &time) == ETIMEDOUT { return isMet() } }
     return true
   }
 }

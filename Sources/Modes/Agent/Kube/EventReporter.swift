@@ -5,6 +5,7 @@ internal import Synchronization
 internal import VPCCloud
 internal import VPCKube
 internal import VPCModel
+internal import VPCSystem
 internal import VPCTransport
 
 /// Rate limit for events: each cause once per interval. A value.

@@ -3,8 +3,7 @@
 import Glibc
 import Testing
 import VPCModel
-
-@testable import VPCCloud
+import VPCSystem
 
 @Suite struct UTCTimeNowTests {
   private func kernelMilliseconds() -> Int64 {

@@ -161,7 +161,9 @@ def test_excluded_primary_subnet(vpc: Simulator, make_node: Callable[..., Node],
 
 
 def test_everything_excluded_is_named(vpc: Simulator, make_node: Callable[..., Node]) -> None:
+    """Also if EC2 lists the subnets later than the ENIs: the agent waits a little before it takes addresses."""
     tag(vpc, "a", **{ROLE: "0"})
+    vpc.latency("DescribeSubnets", 0.5)
     try:
         node = make_node("nowhere", type="m5.large", subnet="a", environment=ENVIRONMENT)
         node.agent.start()
@@ -169,6 +171,7 @@ def test_everything_excluded_is_named(vpc: Simulator, make_node: Callable[..., N
             node.pod("lost").add()
         assert "excluded by its tags" in failure.value.error["msg"], failure.value.error
     finally:
+        vpc.latency("DescribeSubnets", 0)
         vpc.ec2().delete_tags(Resources=[subnet_ids(vpc)["a"]], Tags=[{"Key": ROLE}])
 
 

@@ -34,6 +34,8 @@ struct Agent {
   /// How long the start waits for a previous agent to exit: one that is stopping, or one that was killed and whose
   /// socket the kernel has not closed yet.
   private static let predecessorLimit = Duration.seconds(10)
+  /// How long a node without pods waits for the list of subnets.
+  private static let subnetsLimit = Duration.seconds(2)
 
   let settings: Settings
   let environment: [String: String]
@@ -112,7 +114,7 @@ struct Agent {
     let ec2 = try cloud.ec2(region: identity.instance.region)
     let capacity = try await NodeCapacity.read(of: identity.instance.instanceType, settings, ec2, logger)
     let enis = nodeENIs(identity, cloud.imds, ec2, network, cluster.customNetwork)
-    // In parallel with the following steps, which do not wait for it.
+    // In parallel with the following steps.
     let reading = Task { await enis.subnets.read() }
     let found = try readCheckpoint()
     let led = try await network.ledENIs()
@@ -138,6 +140,10 @@ struct Agent {
     let pool = try AddressPool(
       pool: Pool(settings: poolSettings, seed: UInt64.random(in: 0...UInt64.max)), operations: enis,
       checkpoint: CheckpointFile(path: settings.checkpointPath), logger: logger, metrics: metrics)
+    // A new node must not take addresses of an excluded subnet. One with pods has warm addresses, and serves at once.
+    if listed.isByEC2, restoration.checkpoint.allocations.isEmpty {
+      await enis.subnets.awaitFirst(within: Agent.subnetsLimit)
+    }
     let subnets = enis.subnets.choice
     for index in attached.indices { attached[index].isExcluded = subnets.excluded.contains(attached[index].subnet) }
     if cluster.customNetwork == nil { await pool.tell(.subnets(subnets.ordered)) }

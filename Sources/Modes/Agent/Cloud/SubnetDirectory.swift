@@ -8,7 +8,7 @@ internal import VPCTransport
 
 /// The subnets for new ENIs, kept in memory so that no attachment waits for a describe call.
 ///
-/// Listed once at startup, in parallel with the other steps; again during growth if the list is minutes old, or when a
+/// Listed once at startup, in parallel with the other steps, of which the last waits for it a little; again during growth if the list is minutes old, or when a
 /// subnet is full. If EC2 does not answer, the list stays unchanged, initially the primary subnet only.
 final class SubnetDirectory: Sendable {
   private struct Content {
@@ -29,6 +29,7 @@ final class SubnetDirectory: Sendable {
   private let logger: Logger
   private let content: Mutex<Content>
   private let bell = Bell()
+  private let firstEnd = Bell()
 
   init(
     ec2: EC2Client, identity: NodeIdentity, clusterName: String, isEnabled: Bool, enis: ENIDirectory,
@@ -69,6 +70,7 @@ final class SubnetDirectory: Sendable {
   func read() async {
     guard isEnabled else { return }
     content.withLock { $0.rhythm.began() }
+    defer { firstEnd.ring() }
     do throws(EC2Error) {
       let subnets = try await ec2.describeSubnets(filters: filters)
       for subnet in subnets {
@@ -94,6 +96,18 @@ final class SubnetDirectory: Sendable {
           "error": "\(CauseChain.text(error))", "subnets": "\(choice.ordered)", "in": "\(wait.brief)",
           "permission": error.isMissingPermission ? "ec2:DescribeSubnets" : "",
         ])
+    }
+  }
+
+  /// Waits until a listing has ended, well or badly, or until the limit. For one caller, once.
+  func awaitFirst(within limit: Duration) async {
+    guard isEnabled else { return }
+    await withTaskGroup(of: Void.self) { group in
+      group.addTask { _ = await self.firstEnd.wait() }
+      // Cancelled: the listing has ended.
+      group.addTask { try? await self.time.sleep(limit) }
+      await group.next()
+      group.cancelAll()
     }
   }
 

@@ -94,6 +94,18 @@ import VPCModel
     }
   }
 
+  /// The agent accepts the declared range and nothing beyond it.
+  @Test(arguments: Setting.all.filter { $0.shape == .int && $0.range != Int.min...Int.max })
+  func rangesHold(_ setting: Setting) throws {
+    for number in [setting.range.lowerBound, setting.range.upperBound] {
+      #expect(try Settings(environment: [setting.name: "\(number)"]).warnings == [], "\(number)")
+    }
+    for number in [setting.range.lowerBound - 1, setting.range.upperBound + 1] {
+      let warnings = (try? Settings(environment: [setting.name: "\(number)"]))?.warnings
+      #expect(warnings == nil || warnings?.count == 1, "\(number) is neither refused nor ignored")
+    }
+  }
+
   /// More tags than an ENI can have in addition to the agent's own would make every creation fail.
   @Test func tooManyTags() throws {
     let tags = (0..<50).map { "\"k\($0)\":\"v\"" }.joined(separator: ",")

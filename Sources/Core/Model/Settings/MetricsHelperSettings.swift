@@ -4,7 +4,7 @@
 /// of `Setting.metricsHelper`; variables of the AWS SDKs and of the Kubernetes client belong to their layers.
 package struct MetricsHelperSettings: Sendable, Hashable {
   /// How the agents are reached.
-  package enum Route: String, Sendable { case proxy, direct }
+  package enum Route: String, SettingWord, Sendable { case proxy, direct }
 
   /// Warnings about ignored values, to be logged once.
   package let warnings: [SettingWarning]
@@ -32,22 +32,21 @@ package struct MetricsHelperSettings: Sendable, Hashable {
     var reader = SettingReader(environment: environment)
     try reader.refuseControlCharacters(in: Setting.metricsHelper)
     sendsToCloudWatch = Self.yesNo(.useCloudWatch, &reader, default: cloudWatchFlag)
-    servesPrometheus = Self.yesNo(.usePrometheus, &reader, default: false)
-    interval = .seconds(try reader.strictInt(.metricUpdateInterval, in: 1...3600, default: 30))
+    servesPrometheus = Self.yesNo(.usePrometheus, &reader)
+    interval = .seconds(try reader.strictInt(.metricUpdateInterval))
     clusterID = try Self.clusterID(reader)
-    let word = try reader.word(.scrapeRoute, of: ["proxy", "direct"], default: "proxy")
-    route = Route(rawValue: word) ?? .proxy
-    agentTimeout = .seconds(try reader.strictInt(.scrapeTimeout, in: 1...60, default: 5))
-    width = try reader.strictInt(.scrapeWidth, in: 1...256, default: 32)
-    logLevel = Settings.word(.logLevel, &reader, default: .debug)
+    route = try reader.strictWord(.scrapeRoute)
+    agentTimeout = .seconds(try reader.strictInt(.scrapeTimeout))
+    width = try reader.strictInt(.scrapeWidth)
+    logLevel = reader.word(.logLevel)
     clusterEndpoint = reader.text(.clusterEndpoint) ?? ""
-    httpTimeout = .seconds(reader.int(.httpTimeout, in: 10...600, default: 10))
+    httpTimeout = .seconds(reader.int(.httpTimeout))
     version = reader.textOrDefault(.version)
     warnings = reader.warnings
   }
 
   /// `yes` and `no` too, in any case, as in cni-metrics-helper of amazon-vpc-cni-k8s.
-  private static func yesNo(_ setting: Setting, _ reader: inout SettingReader, default fallback: Bool) -> Bool {
+  private static func yesNo(_ setting: Setting, _ reader: inout SettingReader, default fallback: Bool? = nil) -> Bool {
     switch reader.text(setting)?.lowercased() {
     case "yes": true
     case "no": false
@@ -74,23 +73,22 @@ package struct MetricsHelperSettings: Sendable, Hashable {
 
 extension Setting {
   static let useCloudWatch = Setting(
-    "USE_CLOUDWATCH", .bool, "true", "send the sums to CloudWatch; before the flag --cloudwatch", allowed: yesOrNo)
+    "USE_CLOUDWATCH", true, "send the sums to CloudWatch; before the flag --cloudwatch", allowed: yesOrNo)
   static let usePrometheus = Setting(
-    "USE_PROMETHEUS", .bool, "false", "serve the sums to Prometheus on port 61681", allowed: yesOrNo)
+    "USE_PROMETHEUS", false, "serve the sums to Prometheus on port 61681", allowed: yesOrNo)
   static let metricUpdateInterval = Setting(
-    "METRIC_UPDATE_INTERVAL", .int, "30", "from one reading of all agents to the next; CloudWatch gets two at a time",
-    allowed: "1 to 3600", unit: "s")
+    "METRIC_UPDATE_INTERVAL", 30, in: 1...3600,
+    "from one reading of all agents to the next; CloudWatch gets two at a time", unit: "s")
   static let clusterID = Setting(
     "AWS_CLUSTER_ID", .text, "", "the dimension CLUSTER_ID; found out where unset",
     allowed: "1 to 1024 printable ASCII characters, not spaces alone")
   static let scrapeRoute = Setting(
-    "VPC_CNI_SCRAPE", .word, "proxy", "proxy: agents are read through the API server; direct: at their addresses",
-    allowed: "proxy or direct")
+    "VPC_CNI_SCRAPE", MetricsHelperSettings.Route.proxy,
+    "proxy: agents are read through the API server; direct: at their addresses")
   static let scrapeTimeout = Setting(
-    "VPC_CNI_SCRAPE_TIMEOUT", .int, "5", "an agent that has not answered by then is silent", allowed: "1 to 60",
-    unit: "s")
+    "VPC_CNI_SCRAPE_TIMEOUT", 5, in: 1...60, "an agent that has not answered by then is silent", unit: "s")
   static let scrapeWidth = Setting(
-    "VPC_CNI_SCRAPE_WIDTH", .int, "32", "agents that are read at once", allowed: "1 to 256")
+    "VPC_CNI_SCRAPE_WIDTH", 32, in: 1...256, "agents that are read at once")
 
   private static let yesOrNo = "yes, no, true or false (also 1, t, T, TRUE, True, 0, f, F, FALSE, False)"
 

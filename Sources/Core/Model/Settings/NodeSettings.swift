@@ -31,18 +31,18 @@ package struct NodeSettings: Sendable, Hashable {
     try NodeSettings.checkTargets(agent, reader)
     if agent.usesPodENIs {
       // The agent falls back to strict; the node setup refuses instead of guessing.
-      _ = try reader.word(.podSecurityGroupMode, of: ["strict", "standard"], default: "strict")
+      let _: Settings.PodSecurityGroupMode = try reader.strictWord(.podSecurityGroupMode)
     }
     binaryFolder = try Settings.absolutePath(.hostBinaries, reader)
     configurationFolder = try Settings.absolutePath(.hostConfiguration, reader)
     templatePath = try Settings.absolutePath(.conflistTemplate, reader)
     corePluginsFolder = try Settings.absolutePath(.corePlugins, reader)
-    disablesEarlyDemux = reader.bool(.disableEarlyDemux, default: false)
+    disablesEarlyDemux = reader.bool(.disableEarlyDemux)
     pluginLogFile = try NodeSettings.logFile(.pluginLogFile, reader)
     pluginLogLevel = NodeSettings.logLevel(&reader)
-    usesBandwidthPlugin = reader.bool(.bandwidthPlugin, default: false)
-    disablesPodIPv6 = reader.bool(.disablePodIPv6, default: false)
-    hasV4Egress = reader.bool(.enableV4Egress, default: true)
+    usesBandwidthPlugin = reader.bool(.bandwidthPlugin)
+    disablesPodIPv6 = reader.bool(.disablePodIPv6)
+    hasV4Egress = reader.bool(.enableV4Egress)
     egressV4LogFile = try NodeSettings.logFile(.egressV4LogFile, reader)
     egressV6LogFile = try NodeSettings.logFile(.egressV6LogFile, reader)
     self.agent = agent
@@ -73,7 +73,7 @@ package struct NodeSettings: Sendable, Hashable {
   private static func logLevel(_ reader: inout SettingReader) -> String {
     let fallback = Setting.pluginLogLevel.fallback
     guard let value = reader.text(.pluginLogLevel) else { return fallback }
-    if ["debug", "info", "warn", "error", "fatal"].contains(value.lowercased()) { return value }
+    if Settings.LogSeverity(rawValue: value.lowercased()) != nil { return value }
     reader.warn(.pluginLogLevel, value, used: fallback)
     return fallback
   }

@@ -15,7 +15,7 @@ extension Setting {
     "the standard CNI plugins of the image, installed if the host lacks them",
     allowed: "an absolute path")
   static let disableEarlyDemux = Setting(
-    "DISABLE_TCP_EARLY_DEMUX", .bool, "false",
+    "DISABLE_TCP_EARLY_DEMUX", false,
     "net.ipv4.tcp_early_demux is set to 0, else to 1; kubelet's probes of pods with security groups need 0")
   static let pluginLogFile = Setting(
     "AWS_VPC_K8S_PLUGIN_LOG_FILE", .path, "/var/log/aws-routed-eni/plugin.log", "the plugin's log, on the host",
@@ -24,10 +24,10 @@ extension Setting {
     "AWS_VPC_K8S_PLUGIN_LOG_LEVEL", .word, "Debug", "the plugin's log level",
     allowed: "debug, info, warn, error or fatal, any case")
   static let bandwidthPlugin = Setting(
-    "ENABLE_BANDWIDTH_PLUGIN", .bool, "false", "the plugin bandwidth comes last in the chain")
+    "ENABLE_BANDWIDTH_PLUGIN", false, "the plugin bandwidth comes last in the chain")
   static let disablePodIPv6 = Setting(
-    "DISABLE_POD_V6", .bool, "false", "the plugin tuning turns IPv6 off in pods")
-  static let enableV4Egress = Setting("ENABLE_V4_EGRESS", .bool, "true", "IPv4 egress for pods of an IPv6 cluster")
+    "DISABLE_POD_V6", false, "the plugin tuning turns IPv6 off in pods")
+  static let enableV4Egress = Setting("ENABLE_V4_EGRESS", true, "IPv4 egress for pods of an IPv6 cluster")
   static let egressV4LogFile = Setting(
     "AWS_VPC_K8S_EGRESS_V4_PLUGIN_LOG_FILE", .path, "/var/log/aws-routed-eni/egress-v4-plugin.log",
     "log of the plugin for IPv4 egress", allowed: "an absolute path or stderr")

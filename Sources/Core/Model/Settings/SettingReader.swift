@@ -64,7 +64,10 @@ struct SettingReader {
   }
 
   /// A boolean in one of the spellings of Go's strconv.ParseBool; anything else falls back with a warning.
-  mutating func bool(_ setting: Setting, default fallback: Bool) -> Bool {
+  ///
+  /// - Parameter fallback: if the default depends on something else.
+  mutating func bool(_ setting: Setting, default fallback: Bool? = nil) -> Bool {
+    let fallback = fallback ?? setting.flag
     guard let value = text(setting) else { return fallback }
     switch value {
     case "1", "t", "T", "TRUE", "true", "True": return true
@@ -75,30 +78,48 @@ struct SettingReader {
     }
   }
 
-  /// A decimal number of that range; anything else falls back with a warning.
-  mutating func int(_ setting: Setting, in range: ClosedRange<Int>, default fallback: Int) -> Int {
-    guard let value = text(setting) else { return fallback }
-    if let number = SettingReader.number(value), range.contains(number) { return number }
-    warn(setting, value, used: "\(fallback)")
-    return fallback
+  /// A decimal number of the setting's range; anything else falls back with a warning.
+  mutating func int(_ setting: Setting) -> Int {
+    guard let value = text(setting) else { return setting.number }
+    if let number = SettingReader.number(value), setting.range.contains(number) { return number }
+    warn(setting, value, used: "\(setting.number)")
+    return setting.number
   }
 
-  /// A decimal number of that range; anything else is an error.
+  /// A decimal number of the setting's range; anything else is an error.
+  ///
+  /// - Parameters:
+  ///   - range: if it depends on something else.
+  ///   - fallback: likewise the default.
   func strictInt(
-    _ setting: Setting, in range: ClosedRange<Int>, default fallback: Int
+    _ setting: Setting, in range: ClosedRange<Int>? = nil, default fallback: Int? = nil
   ) throws(SettingError) -> Int {
-    guard let value = text(setting) else { return fallback }
-    guard let number = SettingReader.number(value), range.contains(number) else { throw refuse(setting, value) }
+    guard let value = text(setting) else { return fallback ?? setting.number }
+    guard let number = SettingReader.number(value), (range ?? setting.range).contains(number) else {
+      throw refuse(setting, value)
+    }
     return number
   }
 
-  /// One word of a list; anything else is an error.
-  func word(
-    _ setting: Setting, of words: [String], default fallback: String
-  ) throws(SettingError) -> String {
-    guard let value = text(setting) else { return fallback }
-    guard words.contains(value) else { throw refuse(setting, value) }
-    return value
+  /// One of the setting's words, in lower case or as it is; unknown ones fall back with a warning, as in
+  /// amazon-vpc-cni-k8s.
+  mutating func word<Word: SettingWord>(_ setting: Setting) -> Word {
+    guard let value = text(setting) else { return fallback(setting) }
+    if let word = Word(rawValue: value) ?? Word(rawValue: value.lowercased()) { return word }
+    warn(setting, value, used: setting.fallback)
+    return fallback(setting)
+  }
+
+  /// One of the setting's words; anything else is an error.
+  func strictWord<Word: SettingWord>(_ setting: Setting) throws(SettingError) -> Word {
+    guard let value = text(setting) else { return fallback(setting) }
+    guard let word = Word(rawValue: value) else { throw refuse(setting, value) }
+    return word
+  }
+
+  /// The default is one of the words: the declaration takes it as a `Word`.
+  private func fallback<Word: SettingWord>(_ setting: Setting) -> Word {
+    Word(rawValue: setting.fallback) ?? Word.allCases[Word.allCases.startIndex]
   }
 
   /// A whole number as Go's strconv.Atoi reads it: an optional sign and decimal digits.

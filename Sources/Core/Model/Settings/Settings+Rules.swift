@@ -25,20 +25,10 @@ extension Settings {
     return address
   }
 
-  /// One of a few words; unknown ones fall back with a warning, as in amazon-vpc-cni-k8s.
-  static func word<Word: RawRepresentable<String>>(
-    _ setting: Setting, _ reader: inout SettingReader, default fallback: Word
-  ) -> Word {
-    guard let value = reader.text(setting) else { return fallback }
-    if let word = Word(rawValue: value) ?? Word(rawValue: value.lowercased()) { return word }
-    reader.warn(setting, value, used: fallback.rawValue)
-    return fallback
-  }
-
   static func connmark(_ reader: inout SettingReader) -> PacketMark {
     guard let value = reader.text(.connmark) else { return .primary }
     guard let number = SettingReader.cNumber(value), (1...UInt64(UInt32.max)).contains(number) else {
-      reader.warn(.connmark, value, used: "0x80")
+      reader.warn(.connmark, value, used: Setting.connmark.fallback)
       return .primary
     }
     let bits = UInt32(truncatingIfNeeded: number)

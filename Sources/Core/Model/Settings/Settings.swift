@@ -6,6 +6,7 @@
 package struct Settings: Sendable, Hashable {
   /// The maximum MTU of an ENI: the largest value of AWS_VPC_ENI_MTU, and its default.
   package static let largestMTU = 9001
+  static func mtuRange(_ family: AddressFamily) -> ClosedRange<Int> { (family == .ipv6 ? 1280 : 576)...largestMTU }
 
   /// Warnings about ignored values, to be logged once.
   package let warnings: [SettingWarning]
@@ -70,10 +71,10 @@ package struct Settings: Sendable, Hashable {
   package let nodeName: String
   package let podName: String
 
-  package enum SNATPorts: String, Sendable { case prng, hashrandom, none }
-  package enum PodRules: String, Sendable { case constant, perPod = "per-pod" }
-  package enum PodSecurityGroupMode: String, Sendable { case strict, standard }
-  package enum LogSeverity: String, Sendable { case debug, info, warn, error, fatal }
+  package enum SNATPorts: String, SettingWord, Sendable { case prng, hashrandom, none }
+  package enum PodRules: String, SettingWord, Sendable { case constant, perPod = "per-pod" }
+  package enum PodSecurityGroupMode: String, SettingWord, Sendable { case strict, standard }
+  package enum LogSeverity: String, SettingWord, Sendable { case debug, info, warn, error, fatal }
 
   /// - Parameter environment: the process's environment.
   /// - Throws: `SettingError` naming the first variable whose value is invalid and for which amazon-vpc-cni-k8s does
@@ -82,7 +83,7 @@ package struct Settings: Sendable, Hashable {
     var reader = SettingReader(environment: environment)
     try reader.refuseControlCharacters()
 
-    let hasIPv6 = reader.bool(.enableIPv6, default: false)
+    let hasIPv6 = reader.bool(.enableIPv6)
     let hasIPv4 = reader.bool(.enableIPv4, default: !hasIPv6)
     guard hasIPv4 != hasIPv6 else {
       throw SettingError(
@@ -90,61 +91,58 @@ package struct Settings: Sendable, Hashable {
         allowed: "the opposite of \(Setting.enableIPv4.name), which is \"\(hasIPv4)\"")
     }
     family = hasIPv6 ? .ipv6 : .ipv4
-    hasV6Egress = reader.bool(.enableV6Egress, default: false)
+    hasV6Egress = reader.bool(.enableV6Egress)
     vethPrefix = try Settings.vethPrefix(reader)
-    let mtuRange = (hasIPv6 ? 1280 : 576)...Settings.largestMTU
-    eniMTU = try reader.strictInt(.eniMTU, in: mtuRange, default: Settings.largestMTU)
-    podMTU = try reader.strictInt(.podMTU, in: mtuRange, default: eniMTU)
+    eniMTU = try reader.strictInt(.eniMTU, in: Settings.mtuRange(family))
+    podMTU = try reader.strictInt(.podMTU, in: Settings.mtuRange(family), default: eniMTU)
 
-    let target = 0...100_000
-    warmENITarget = reader.int(.warmENITarget, in: target, default: 1)
-    warmIPTarget = reader.int(.warmIPTarget, in: target, default: 0)
-    minimumIPTarget = reader.int(.minimumIPTarget, in: target, default: 0)
-    warmPrefixTarget = reader.int(.warmPrefixTarget, in: target, default: 0)
-    let limit = reader.int(.maxENI, in: Int.min...Int.max, default: -1)
+    warmENITarget = reader.int(.warmENITarget)
+    warmIPTarget = reader.int(.warmIPTarget)
+    minimumIPTarget = reader.int(.minimumIPTarget)
+    warmPrefixTarget = reader.int(.warmPrefixTarget)
+    let limit = reader.int(.maxENI)
     maxENI = limit >= 1 ? limit : nil
-    usesPrefixes = reader.bool(.prefixDelegation, default: false)
-    cooldown = .seconds(try reader.strictInt(.cooldown, in: 0...86_400, default: 30))
-    usesCustomNetworking = reader.bool(.customNetworking, default: false)
+    usesPrefixes = reader.bool(.prefixDelegation)
+    cooldown = .seconds(try reader.strictInt(.cooldown))
+    usesCustomNetworking = reader.bool(.customNetworking)
     eniConfigAnnotation = reader.textOrDefault(.eniConfigAnnotation)
     eniConfigLabel = reader.textOrDefault(.eniConfigLabel)
-    managesUnschedulable = reader.bool(.manageUnschedulable, default: false)
-    discoversSubnets = reader.bool(.subnetDiscovery, default: true)
-    provisions = !reader.bool(.disableProvisioning, default: false)
-    usesIMDSOnly = reader.bool(.imdsOnly, default: false)
-    let leavesLeaked = reader.bool(.disableLeakedCleanup, default: false)
+    managesUnschedulable = reader.bool(.manageUnschedulable)
+    discoversSubnets = reader.bool(.subnetDiscovery)
+    provisions = !reader.bool(.disableProvisioning)
+    usesIMDSOnly = reader.bool(.imdsOnly)
+    let leavesLeaked = reader.bool(.disableLeakedCleanup)
     cleansLeakedENIs = !leavesLeaked && !hasIPv6 && provisions && !usesIMDSOnly
-    managesUntaggedENIs = reader.bool(.manageUntagged, default: true)
-    addTimeout = .seconds(try reader.strictInt(.addTimeout, in: 1...600, default: 20))
+    managesUntaggedENIs = reader.bool(.manageUntagged)
+    addTimeout = .seconds(try reader.strictInt(.addTimeout))
     checkpointPath = try Settings.absolutePath(.backingStore, reader)
     maxPodsFile = try Settings.absolutePath(.maxPodsFile, reader)
 
-    usesExternalSNAT = reader.bool(.externalSNAT, default: false)
+    usesExternalSNAT = reader.bool(.externalSNAT)
     excludedSNATCIDRs = reader.cidrs(.excludeSNATCIDRs)
     externalServiceCIDRs = reader.cidrs(.externalServiceCIDRs)
-    supportsNodePorts = reader.bool(.nodePortSupport, default: true)
-    snatPorts = Settings.word(.randomizeSNAT, &reader, default: .prng)
+    supportsNodePorts = reader.bool(.nodePortSupport)
+    snatPorts = reader.word(.randomizeSNAT)
     connmark = Settings.connmark(&reader)
     eniMarkMask = try Settings.eniMarkMask(reader, connmark: connmark)
-    let rules = try reader.word(.podRules, of: ["constant", "per-pod"], default: "constant")
-    podRules = PodRules(rawValue: rules) ?? .constant
+    podRules = try reader.strictWord(.podRules)
 
-    usesPodENIs = reader.bool(.podENI, default: false)
-    podSecurityGroupMode = Settings.word(.podSecurityGroupMode, &reader, default: .strict)
+    usesPodENIs = reader.bool(.podENI)
+    podSecurityGroupMode = reader.word(.podSecurityGroupMode)
     networkPolicyMode = try Settings.networkPolicyMode(reader)
-    usesAllCards = reader.bool(.multiNIC, default: false)
-    annotatesPodIP = reader.bool(.annotatePodIP, default: false)
+    usesAllCards = reader.bool(.multiNIC)
+    annotatesPodIP = reader.bool(.annotatePodIP)
 
-    logLevel = Settings.word(.logLevel, &reader, default: .debug)
+    logLevel = reader.word(.logLevel)
     logFile = reader.textOrDefault(.logFile)
-    let isIntrospectionOff = reader.bool(.disableIntrospection, default: false)
+    let isIntrospectionOff = reader.bool(.disableIntrospection)
     let address = try Settings.listenAddress(.introspectionAddress, reader)
     introspectionAddress = isIntrospectionOff ? nil : address
-    servesMetrics = !reader.bool(.disableMetrics, default: false)
+    servesMetrics = !reader.bool(.disableMetrics)
     additionalTags = Settings.tags(&reader)
     clusterName = reader.text(.clusterName) ?? ""
     clusterEndpoint = reader.text(.clusterEndpoint) ?? ""
-    httpTimeout = .seconds(reader.int(.httpTimeout, in: 10...600, default: 10))
+    httpTimeout = .seconds(reader.int(.httpTimeout))
     version = reader.textOrDefault(.version)
     nodeName = reader.text(.nodeName) ?? ""
     podName = reader.text(.podName) ?? ""

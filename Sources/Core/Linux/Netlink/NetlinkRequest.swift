@@ -13,3 +13,13 @@ package struct NetlinkRequest {
   /// For an add: decides the result after EEXIST. Nil if EEXIST is an error.
   var resolve: ((NetlinkSocket) throws(NetlinkError) -> NetlinkOutcome?)?
 }
+
+/// The result of a requested change. None of these is an error.
+package enum NetlinkOutcome: Sendable, Hashable {
+  /// The kernel changed its state, or accepted a set or replace.
+  case done
+  /// The object already existed, equal in all attributes of the request.
+  case alreadySo
+  /// There was nothing to delete.
+  case alreadyGone
+}

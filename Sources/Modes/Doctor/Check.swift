@@ -73,3 +73,13 @@ func listed<Item>(_ items: [Item], limit: Int = 5) -> String {
   let shown = items.prefix(limit).map { "\($0)" }.joined(separator: ", ")
   return items.count > limit ? "\(shown) and \(items.count - limit) more" : shown
 }
+
+extension Check {
+  /// In display order: the most severe first. docs/troubleshooting.md has a row for each.
+  static let all: [Check] = [
+    agentServes, settings, apiServer, metadata, permissions, growth, throttling, subnetAddresses,
+    subnetFragmentation, podLimit, leakedENIs, conflist, versionSkew, checkpoint, probes, nodeNetwork, podReturn,
+    forwarding, forwardPolicy,
+    reversePath, macPolicy, cloudSetup, networkd, iptablesMode, xtablesLock,
+  ]
+}

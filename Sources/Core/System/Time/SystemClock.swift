@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // struct timespec counts as CProcess's, whose headers include time.h too.
+
 internal import CProcess
 internal import Glibc
 package import VPCModel
@@ -30,4 +31,16 @@ package enum SystemClock {
 extension UTCTime {
   /// The machine's clock, CLOCK_REALTIME, rounded down to the millisecond.
   package static var now: UTCTime { UTCTime(milliseconds: SystemClock.wall.nanoseconds / 1_000_000) }
+}
+
+extension Duration {
+  /// How long one poll(2) waits, in milliseconds: rounded up, since a wait rounded down to zero would spin; at most about
+  /// a minute, after which the caller looks at its clock again.
+  package var pollMilliseconds: Int32 { Int32(min(max(wholeMilliseconds + 1, 0), 60_000)) }
+}
+
+extension timespec {
+  init(nanoseconds: Int64) {
+    self.init(tv_sec: Int(nanoseconds / 1_000_000_000), tv_nsec: Int(nanoseconds % 1_000_000_000))
+  }
 }

@@ -11,6 +11,7 @@
 //   EventReporter       says on the agent's own pod why pods get no address
 
 internal import Logging
+internal import Synchronization
 internal import VPCKube
 internal import VPCModel
 internal import VPCTransport
@@ -213,6 +214,20 @@ struct ClusterLink: Sendable {
       state.failed(what, because: text)
       logger.error("cannot parse an API object; keeping the last known state", metadata: ["error": "\(text)"])
     case .listed, .changed, .deleted: break
+    }
+  }
+}
+
+/// The last fault of an object, until it is read: the list that lacks the object follows it.
+final class LastFault: Sendable {
+  private let text = Mutex<String?>(nil)
+
+  func set(_ new: String) { text.withLock { $0 = new } }
+
+  func take() -> String? {
+    text.withLock { text in
+      defer { text = nil }
+      return text
     }
   }
 }

@@ -3,6 +3,7 @@
 internal import Logging
 internal import Synchronization
 internal import VPCCloud
+internal import VPCLinux
 internal import VPCModel
 
 /// Results of the calls of each EC2 action, and of the last one: for `/v1/status`.
@@ -55,4 +56,14 @@ extension CredentialsProvider.Notice {
       logger.notice("AWS credentials are valid again", metadata: ["credentials": "\(credentials)"])
     }
   }
+}
+
+/// The last firewall report: for `/v1/status`.
+final class FirewallLedger: Sendable {
+  private let last = Mutex<String>("")
+
+  func note(_ report: FirewallReport) { last.withLock { $0 = report.backend.rawValue } }
+
+  /// `FirewallBackend`'s word; empty before the first look.
+  var backend: String { last.withLock { $0 } }
 }

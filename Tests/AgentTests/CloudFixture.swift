@@ -45,7 +45,7 @@ struct CloudFixture {
       logger: logger)
     enis = NodeENIs(
       ec2: ec2, imds: imds,
-      network: try NodeNetwork(configuration: NodeNetwork.Configuration(settings), logger: logger),
+      network: try NodeNetwork(settings: NetworkSettings(settings), logger: logger),
       directory: directory, subnets: subnets, primary: PrimaryState(identity.primary), identity: identity,
       tags: ENITags(instanceID: "i-1", clusterName: clusterName, additional: additionalTags), mode: mode,
       time: time.source, logger: logger)

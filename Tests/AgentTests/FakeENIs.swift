@@ -28,6 +28,7 @@ final class FakeENIs: ENIOperations {
     var waiting: [(verb: Verb, continuation: CheckedContinuation<Void, Never>)] = []
     var arrivals: [(verb: Verb, continuation: CheckedContinuation<Void, Never>)] = []
     var refusals: [String] = []
+    var wanted: WantedENIs?
   }
 
   // swift-format-ignore: NeverForceUnwrap
@@ -87,6 +88,8 @@ final class FakeENIs: ENIOperations {
   var enis: [ENIID: ENI] { state.withLock { $0.enis } }
   /// Calls that EC2 would have refused: there must be none.
   var refusals: [String] { state.withLock { $0.refusals } }
+  /// What the kernel was brought to last.
+  var wanted: WantedENIs? { state.withLock { $0.wanted } }
   var addresses: Set<IPAddress> { Set(enis.values.flatMap(\.cidrs).map(\.address)) }
 
   var observations: [ENIObservation] {
@@ -122,12 +125,15 @@ final class FakeENIs: ENIOperations {
     }
   }
 
-  func wire(_ eni: ENIObservation) async -> ActionResult {
-    await pass(.wire) { state in
-      guard state.enis[eni.id] != nil else { return self.refuse("wire of an absent ENI", .eniGone, &state) }
-      state.enis[eni.id]?.isWired = true
+  func converge(to wanted: WantedENIs, _ scope: NodeNetwork.Scope) async throws {
+    state.withLock { $0.wanted = wanted }
+    guard case .eni(let eni) = scope else { return }
+    let result = await pass(.wire) { state in
+      guard state.enis[eni] != nil else { return self.refuse("wire of an absent ENI", .eniGone, &state) }
+      state.enis[eni]?.isWired = true
       return .done
     }
+    if case .failed(let failure) = result { throw failure }
   }
 
   func assign(_ count: Int, _ kind: CIDRKind, to eni: ENIID) async -> ActionResult {

@@ -14,9 +14,9 @@ import Testing
   @Test(.timeLimit(.minutes(1))) func noticesThatFailAreOpenedAgain() async throws {
     let node = try NamespaceFixture()
     let log = LogRecorder()
-    let configuration = NodeNetwork.Configuration(try Settings(environment: [:]))
+    let settings = NetworkSettings(try Settings(environment: [:]))
     let (network, watch) = try node.run {
-      UnsafeTransfer(value: (try NodeNetwork(configuration: configuration, logger: log.logger), try NodeWatch()))
+      UnsafeTransfer(value: (try NodeNetwork(settings: settings, logger: log.logger), try NodeWatch()))
     }.value
     let record = RepairRecord()
     let repair = NodeRepair(

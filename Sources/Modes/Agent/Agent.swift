@@ -104,7 +104,7 @@ struct Agent {
     // Before the node is set up, so that no later change is missed.
     let watch = await openWatch()
     let network = try NodeNetwork(
-      configuration: NodeNetwork.Configuration(settings), logger: logger,
+      settings: NetworkSettings(settings), logger: logger,
       observe: { report in
         metrics.firewallApplied(report)
         firewall.note(report)
@@ -123,7 +123,8 @@ struct Agent {
         inUse: Set(found.checkpoint.allocations.map(\.address)), led: led ?? [], links: try await network.linkMACs()))
     var attached = listed.enis
 
-    let contested = try await network.setUp(primary: identity.primary.mac, enis: attached)
+    let contested = try await network.begin(
+      primary: identity.primary.mac, enis.nodeWanted(WantedENIs(enis: attached)))
     var shownOn: [IPPrefix: ENIID] = [:]
     for index in attached.indices {
       for cidr in attached[index].cidrs where contested.contains(cidr) { shownOn[cidr] = attached[index].id }

@@ -52,28 +52,28 @@ extension PoolRig {
       guard let id = ENIID("eni-a\(nextENI)") else { return .done }
       enis[id] = ENI(device: request.device, subnet: request.subnet, cidrs: Set(cidrs), led: nil)
       return .attached(ENIObservation(id: id, device: request.device, subnet: request.subnet, cidrs: cidrs))
-    case .assign(_, let eni, let kind, let count):
+    case .assign(let id, let eni, let kind, let count):
       guard let held = enis[eni]?.cidrs.count else { return .failed(ActionFailure(.eniGone)) }
       guard held + count <= pool.settings.slotsPerENI else { return .failed(ActionFailure(.addressLimit)) }
       guard let cidrs = take(kind, count) else { return full(kind) }
       enis[eni]?.cidrs.formUnion(cidrs)
-      if !isLate { lead(cidrs, to: eni) }
+      if !isLate { follow(id, cidrs) }
       return .assigned(cidrs)
-    case .unassign(_, let eni, let prefixes):
+    case .unassign(let id, let eni, let prefixes):
       // All or nothing.
       guard prefixes.allSatisfy({ enis[eni]?.cidrs.contains($0) == true }) else {
         return .failed(ActionFailure(enis[eni] == nil ? .eniGone : .notAssigned))
       }
       for prefix in prefixes where enis[eni]?.cidrs.remove(prefix) != nil { giveBack(prefix) }
-      if !isLate { enis[eni]?.led?.subtract(prefixes) }
+      if !isLate { follow(id, prefixes) }
       return .done
     case .freeENI(_, let eni):
+      if !isLate { converge() }
       for prefix in enis.removeValue(forKey: eni)?.cidrs ?? [] { giveBack(prefix) }
       return .done
     case .wireENI(_, let observation):
       guard enis[observation.id] != nil else { return .failed(ActionFailure(.other("no link"))) }
-      enis[observation.id]?.led = []
-      lead(observation.cidrs, to: observation.id)
+      if !isLate { converge(settingUp: observation.id) }
       return .done
     case .listENIs:
       return .listed(ENIListing(enis: answersListing?() ?? seen(lag: listingLag), askedAt: now, isAuthoritative: true))
@@ -81,11 +81,29 @@ extension PoolRig {
     }
   }
 
-  /// Like the node's network: an address belongs to one ENI.
-  mutating func lead(_ cidrs: [IPPrefix], to eni: ENIID) {
-    for id in enis.keys where id != eni { enis[id]?.led?.subtract(cidrs) }
-    kept = kept.filter { entry in !cidrs.contains { $0.contains(entry.key) } }
-    enis[eni]?.led?.formUnion(cidrs)
+  private mutating func follow(_ id: ActionID, _ cidrs: [IPPrefix]) {
+    feed(.carriedOut(id, cidrs))
+    converge()
+  }
+
+  /// Like the node's network: what the pool wants, and what running pods use besides.
+  mutating func converge(settingUp eni: ENIID? = nil) {
+    let wanted = pool.wantedENIs
+    var owners: [IPPrefix: ENIID] = [:]
+    for eni in wanted.enis {
+      for cidr in eni.cidrs where owners.updateValue(eni.id, forKey: cidr) != nil {
+        violate("\(cidr) is wanted on two ENIs")
+      }
+    }
+    for address in inUse.keys {
+      if let owner = wanted.enis.first(where: { $0.cidrs.contains { $0.contains(address) } })?.id {
+        // Its rules are those of an earlier run until it is set up.
+        kept[address] = enis[owner]?.led == nil && owner != eni ? owner : nil
+      } else if let by = enis.first(where: { $0.value.led?.contains { $0.contains(address) } == true })?.key {
+        kept[address] = by
+      }
+    }
+    for id in enis.keys where enis[id]?.led != nil || id == eni { enis[id]?.led = Set(wanted[id]?.cidrs ?? []) }
   }
 
   func full(_ kind: CIDRKind) -> ActionResult {

@@ -25,14 +25,14 @@ package import VPCModel
 ///       chain output { type route hook output priority mangle; the same three lookups }
 ///     }
 ///
-/// Keeps its last desired state, so that single addresses can be added and removed. Not Sendable: one owner, on a
-/// thread that may block.
+/// Remembers what it wrote last, so that single addresses can be added and removed. Not Sendable: one owner, on a thread
+/// that may block.
 package final class ENIMarkTable {
   /// Not `aws-cni`, which amazon-vpc-cni-k8s manages and removes.
   package static let defaultName = "vpc-cni"
 
-  /// The desired state: from `apply`, with every later `add` and `delete`. Nil before the first `apply`.
-  package private(set) var desired: ENIMarks?
+  /// What the kernel holds, unless another program changed it: as last written. Nil before the first `apply`.
+  package private(set) var written: ENIMarks?
 
   private let socket: NftablesSocket
   private let name: String
@@ -49,48 +49,65 @@ package final class ENIMarkTable {
   @discardableResult
   package func apply(_ desired: ENIMarks) throws(NftablesError) -> [NftablesOperation] {
     let operations = try socket.converge(try tables(desired))
-    self.desired = desired
+    written = desired
     return operations
+  }
+
+  /// As `apply`, but does not read the table if only sources differ from what was last written: then one transaction
+  /// has just these elements. If the kernel's table was changed meanwhile, all of it is rewritten.
+  ///
+  /// - Throws: as `apply`.
+  package func update(to desired: ENIMarks) throws(NftablesError) {
+    guard let written, written.withoutSources == desired.withoutSources else { return _ = try apply(desired) }
+    try desired.check()
+    var transaction = NftablesTransaction()
+    // An address that moves leaves its ENI first.
+    for (eni, old) in written.enis {
+      append(old.sources.subtracting(desired.enis[eni]?.sources ?? []), of: eni, to: &transaction) {
+        .deleteElements(map: $0, $1, $2)
+      }
+    }
+    for (eni, new) in desired.enis {
+      append(new.sources.subtracting(written.enis[eni]?.sources ?? []), of: eni, to: &transaction) {
+        .addElements(map: $0, $1, $2)
+      }
+    }
+    do {
+      if !transaction.isEmpty { try socket.commit(transaction) }
+      self.written = desired
+    } catch {
+      // Another program changed the table: an element is missing or differs, or the table is gone.
+      guard error.code == .refused, [ENOENT, EEXIST, EBUSY, ENOTEMPTY].contains(error.errno) else { throw error }
+      try apply(desired)
+    }
+  }
+
+  private func append(
+    _ sources: Set<IPPrefix>, of eni: ENIID, to transaction: inout NftablesTransaction,
+    _ make: (String, NftablesMap.Shape, [NftablesElement]) -> NftablesOperation
+  ) {
+    for family in AddressFamily.allCases {
+      for isInterval in [false, true] {
+        let part = sources.filter { $0.family == family && $0.isSingle != isInterval }.sorted()
+        guard let first = part.first else { continue }
+        let shape = NftablesMap.Shape(family: family, isInterval: isInterval)
+        let elements = part.map { NftablesElement(key: $0, chain: eni.text) }
+        transaction.append([make(ENIMarks.map(for: first), shape, elements)], to: id(family))
+      }
+    }
   }
 
   /// The changes needed to reach this state; empty if none. Writes nothing.
   ///
-  /// - Parameter wanted: nil for the last applied state.
+  /// - Parameter wanted: nil for the last written state.
   package func differences(from wanted: ENIMarks? = nil) throws(NftablesError) -> [NftablesOperation] {
-    guard let desired = wanted ?? desired else { return [] }
-    return try socket.changes(to: try tables(desired)).steps.map(\.operation)
+    guard let wanted = wanted ?? written else { return [] }
+    return try socket.changes(to: try tables(wanted)).steps.map(\.operation)
   }
 
-  /// Adds addresses and prefixes to a known ENI, without reading the table: one transaction with only these elements.
-  /// Existing elements are no error.
-  ///
-  /// If the kernel's table was changed meanwhile, all of it is rewritten.
-  ///
-  /// - Throws: `.invalid` if the ENI is not part of `apply`, or another ENI has one of the sources; `.refused`.
-  package func add(_ sources: some Collection<IPPrefix>, to eni: ENIID) throws(NftablesError) {
-    let new = try select(sources, of: eni) { !$0.contains($1) }
-    guard !new.isEmpty else { return }
-    if let reason = desired?.obstacle(toAdding: new, to: eni) {
-      throw NftablesError(.invalid, "add addresses of \(eni)", detail: reason)
-    }
-    try change(new, of: eni) { map, shape, elements in
-      .addElements(map: map, shape, elements)
-    } update: { known in
-      known.formUnion(new)
-    }
-  }
-
-  /// Removes addresses and prefixes from an ENI; packets from them get no mark any more. Missing elements are no error.
-  ///
-  /// - Throws: `.invalid` if the ENI is not part of `apply`; `.refused`.
-  package func delete(_ sources: some Collection<IPPrefix>, from eni: ENIID) throws(NftablesError) {
-    let present = try select(sources, of: eni) { $0.contains($1) }
-    guard !present.isEmpty else { return }
-    try change(present, of: eni) { map, shape, elements in
-      .deleteElements(map: map, shape, elements)
-    } update: { known in
-      known.subtract(present)
-    }
+  /// What the kernel's table of a family routes by each ENI; nil if there is no table.
+  package func led(_ family: AddressFamily) throws(NftablesError) -> [ENIID: ENIMarks.ENI]? {
+    try read(family).map(ENIMarks.led)
   }
 
   /// The kernel's table of a family; nil if there is none.
@@ -104,7 +121,7 @@ package final class ENIMarkTable {
   @discardableResult
   package func remove() throws(NftablesError) -> Bool {
     let operations = try socket.converge(AddressFamily.allCases.map { (id($0), nil) })
-    desired = nil
+    written = nil
     return !operations.isEmpty
   }
 
@@ -114,58 +131,13 @@ package final class ENIMarkTable {
     try marks.check()
     return AddressFamily.allCases.map { (id($0), marks.table($0)) }
   }
-
-  /// Selects sources with access to the ENI's set. The set is not returned: a second reference would make the next
-  /// change copy it.
-  private func select(
-    _ sources: some Collection<IPPrefix>, of eni: ENIID, _ isWanted: (Set<IPPrefix>, IPPrefix) -> Bool
-  ) throws(NftablesError) -> [IPPrefix] {
-    guard let known = desired?.enis[eni]?.sources else {
-      throw NftablesError(.invalid, "change the addresses of \(eni)", detail: "the source map does not know it")
-    }
-    return sources.filter { isWanted(known, $0) }
-  }
-
-  private func change(
-    _ sources: [IPPrefix], of eni: ENIID, _ make: (String, NftablesMap.Shape, [NftablesElement]) -> NftablesOperation,
-    update: (inout Set<IPPrefix>) -> Void
-  ) throws(NftablesError) {
-    var transaction = NftablesTransaction()
-    for family in AddressFamily.allCases {
-      for isInterval in [false, true] {
-        let part = sources.filter { $0.family == family && $0.isSingle != isInterval }.sorted()
-        guard let first = part.first else { continue }
-        let elements = part.map { NftablesElement(key: $0, chain: eni.text) }
-        let shape = NftablesMap.Shape(family: family, isInterval: isInterval)
-        transaction.append([make(ENIMarks.map(for: first), shape, elements)], to: id(family))
-      }
-    }
-    do {
-      try socket.commit(transaction)
-      if var next = desired.take() {
-        update(&next[eni])
-        desired = next
-      }
-    } catch {
-      // Another program changed the table: an element is missing or differs, or the table is gone.
-      guard error.code == .refused, [ENOENT, EEXIST, EBUSY, ENOTEMPTY].contains(error.errno), var next = desired
-      else { throw error }
-      update(&next[eni])
-      try apply(next)
-    }
-  }
 }
 
 extension ENIMarks {
-  /// The sources of an ENI; empty for an unknown ENI, for which setting does nothing.
-  fileprivate subscript(eni: ENIID) -> Set<IPPrefix> {
-    get { enis[eni]?.sources ?? [] }
-    _modify {
-      var sources = enis[eni]?.sources ?? []
-      if enis[eni] != nil { enis[eni]?.sources = [] }
-      yield &sources
-      enis[eni]?.sources = sources
-    }
+  fileprivate var withoutSources: ENIMarks {
+    var copy = self
+    for eni in enis.keys { copy.enis[eni]?.sources = [] }
+    return copy
   }
 }
 

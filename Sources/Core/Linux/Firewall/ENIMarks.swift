@@ -104,20 +104,6 @@ extension ENIMarks {
 
   static func map(for source: IPPrefix) -> String { source.isSingle ? Name.addresses : Name.prefixes }
 
-  /// Why these sources cannot be added to an ENI; nil if they can.
-  ///
-  /// Takes the same time however many there are. Prefixes that overlap without being equal are left to the kernel,
-  /// which refuses them, and then to `check`.
-  func obstacle(toAdding sources: [IPPrefix], to eni: ENIID) -> String? {
-    for source in sources {
-      if !families.contains(source.family) { return "\(source) is of a family that pods do not have" }
-      if let other = enis.first(where: { $0.key != eni && $0.value.sources.contains(source) }) {
-        return "\(source) belongs to \(other.key)"
-      }
-    }
-    return nil
-  }
-
   /// - Throws: `.invalid` if a mark, the mask or the veth prefix is out of range, an address belongs to two ENIs, or
   ///   two prefixes overlap.
   func check() throws(NftablesError) {

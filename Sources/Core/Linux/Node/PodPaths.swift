@@ -42,11 +42,15 @@ package struct PodPaths: Sendable, Hashable {
     /// Reads the rules and the routes of both tables.
     ///
     /// - Parameter links: as read by the caller: all, or those that matter.
-    package init(_ family: AddressFamily, links: [UInt32: Link], on socket: NetlinkSocket) throws(NetlinkError) {
-      self.init(
-        links: links, rules: try PolicyRule.list(family, on: socket),
-        routes: try Route.list(table: .pods, family: family, on: socket)
-          + Route.list(table: .main, family: family, on: socket))
+    package init(
+      _ families: [AddressFamily], links: [UInt32: Link], on socket: NetlinkSocket
+    ) throws(NetlinkError) {
+      self.init(links: links, rules: [], routes: [])
+      for family in families {
+        rules += try PolicyRule.list(family, on: socket)
+        routes += try Route.list(table: .pods, family: family, on: socket)
+        routes += try Route.list(table: .main, family: family, on: socket)
+      }
     }
   }
 

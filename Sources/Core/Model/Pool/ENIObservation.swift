@@ -45,5 +45,7 @@ package struct ENIObservation: Sendable, Hashable {
     self.routeTable = routeTable
   }
 
+  /// The route table by which packets leave by the ENI.
+  package var table: RouteTable { routeTable ?? .eni(device: device, card: card) }
   package var isPrimary: Bool { card == 0 && device == 0 }
 }

@@ -268,19 +268,9 @@ extension Pool {
     for (slot, backoff) in unwired.sorted(by: { $0.key < $1.key }) {
       guard book.enis[slot].action == nil, !backoff.isHolding(now, urgent: true) else { continue }
       let wanted = observation(of: slot)
-      // If two network setups name the same CIDR, the later one must run last.
-      guard !isBeingWired(wanted.cidrs, exceptOf: slot) else { continue }
       let id = start(.wire(slot: slot, Set(wanted.cidrs)))
       book.enis[slot].action = id
       batch.work.append(.wireENI(id, wanted))
-    }
-  }
-
-  /// Whether a network setup in progress for another ENI names one of these: it was requested before they moved.
-  func isBeingWired(_ cidrs: [IPPrefix], exceptOf slot: Int) -> Bool {
-    inFlight.values.contains { flight in
-      guard case .wire(let other, let wired) = flight.work, other != slot else { return false }
-      return cidrs.contains(where: wired.contains)
     }
   }
 

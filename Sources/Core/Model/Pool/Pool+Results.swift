@@ -24,10 +24,7 @@ extension Pool {
       succeeded(.assign, flight)
       refusedENIs[slot] = nil
       raiseCap(subnet)
-      let prefixes = given(prefixes, to: book.enis[slot].id, now)
-      for prefix in prefixes { add(prefix, slot) }
-      // Until that network setup has ended, the kernel may route it by the other ENI again.
-      if isBeingWired(prefixes, exceptOf: slot), book.enis[slot].state == .open { rewire(slot) }
+      for prefix in given(prefixes, to: book.enis[slot].id, now) { add(prefix, slot) }
     case (.unassign(let slot, let prefixes), .done):
       succeeded(.unassign, flight)
       for prefix in prefixes { removeGivenBack(prefix, slot, now) }

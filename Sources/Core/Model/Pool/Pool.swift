@@ -90,6 +90,8 @@ package struct Pool: Sendable {
   var gatheredAt: PoolInstant?
   /// When the current event happened.
   private(set) var clock = PoolInstant(nanoseconds: 0)
+  /// The number of events so far.
+  private(set) var generation: UInt64 = 0
   private var wakeAt: PoolInstant?
   private var lastAction: UInt64 = 0
   var random: SplitMix64
@@ -128,6 +130,8 @@ package struct Pool: Sendable {
     let supply: Int
     /// The throttled call, if the action waits for it.
     var heldBy: String?
+    /// CIDRs that EC2 has assigned or unassigned; the kernel follows. Nil before EC2's answer.
+    var carriedOut: [IPPrefix]?
   }
 
   /// The actions of one event, with answers and work separate.
@@ -158,6 +162,7 @@ package struct Pool: Sendable {
     var batch = Batch()
     let now = time.instant
     clock = now
+    generation &+= 1
     let hadWaiters = !queue.isEmpty
     book.thaw(now)
     switch event {
@@ -167,6 +172,7 @@ package struct Pool: Sendable {
     case .delete(let key, let waiter): delete(key, waiter, now, &batch)
     case .ended(let id, let result): ended(id, result, time, &batch)
     case .held(let id, let call): inFlight[id]?.heldBy = call
+    case .carriedOut(let id, let cidrs): inFlight[id]?.carriedOut = cidrs
     case .observed(let listing): if isStarted { reconcile(listing, now) }
     case .checkpointFailed(let unsent, let reason): undo(unsent, reason, &batch)
     case .tick: break

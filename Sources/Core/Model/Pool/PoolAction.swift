@@ -14,10 +14,10 @@ package enum PoolAction: Sendable, Hashable {
   /// Create an ENI with its addresses in the same call, attach it, set delete-on-termination. Ends with `attached`,
   /// or with a failure after which nothing is left behind unless `mayBeDone`.
   case attachENI(ActionID, AttachRequest)
-  /// Assign addresses or prefixes to an ENI and add them to the source map before ending with `assigned`: the pool uses
-  /// them at once.
+  /// Assign addresses or prefixes to an ENI, feed `carriedOut`, and bring the kernel to `Pool.wantedENIs` before ending
+  /// with `assigned`: the pool uses them at once.
   case assign(ActionID, ENIID, CIDRKind, count: Int)
-  /// Unassign addresses or prefixes, then remove them from the source map.
+  /// Unassign addresses or prefixes, feed `carriedOut`, and bring the kernel to `Pool.wantedENIs`.
   case unassign(ActionID, ENIID, [IPPrefix])
   /// Remove the ENI's network setup, detach and delete it.
   case freeENI(ActionID, ENIID)

@@ -15,6 +15,9 @@ package enum PoolEvent: Sendable {
   case ended(ActionID, ActionResult)
   /// EC2 throttled a call of an action in progress; the action continues. Used for the cause in refusals.
   case held(ActionID, call: String)
+  /// EC2 has carried out an `assign` or `unassign` in progress: `Pool.wantedENIs` includes it from now on. The action ends
+  /// when the kernel has followed.
+  case carriedOut(ActionID, [IPPrefix])
   /// An EC2 listing that the pool did not request.
   case observed(ENIListing)
   /// The checkpoint of a batch could not be written. The actor has withheld the `assigned` answers of the batch and

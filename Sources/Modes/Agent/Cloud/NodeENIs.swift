@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Carries out the pool's actions in EC2 and in the node's kernel.
+// Carries out the pool's actions in EC2, and tells the node's kernel what it should hold.
 //
 //   attach:  create ─▶ attach ─▶ delete-on-termination ─▶ attached        (three mutating calls, no describe)
 //               │         │               │
@@ -9,10 +9,11 @@
 //
 //            under throttling, attach and delete-on-termination are retried for a while first
 //
-//   free:    remove rules and map ─▶ detach ─▶ delete                     a failed detach is reported: the pool sets it up again
+//   free:    detach ─▶ delete                     a failed detach is reported: the pool sets the ENI up again
 
 internal import Logging
 internal import VPCCloud
+internal import VPCLinux
 internal import VPCModel
 internal import VPCTransport
 
@@ -217,11 +218,6 @@ struct NodeENIs: ENIOperations {
         // The pool requests a listing before it assigns any address of this ENI.
         return .failed(ActionFailure(.other("EC2 response is inconsistent: \(fault)"), mayBeDone: true))
       }
-      do {
-        try await network.addSources(assigned, of: eni)
-      } catch {
-        return .failed(ActionFailure(.other(CauseChain.text(error)), mayBeDone: true))
-      }
       return .assigned(assigned)
     } catch {
       return failed(error)
@@ -235,58 +231,49 @@ struct NodeENIs: ENIOperations {
     } catch {
       return failed(error)
     }
-    do {
-      try await network.removeSources(cidrs, of: eni)
-    } catch {
-      // An extra element is harmless: no pod has its address.
-      logger.warning(
-        "cannot remove an unassigned address from the source map", metadata: ["error": "\(CauseChain.text(error))"])
-    }
     return .done
   }
 
   // MARK: kernel
 
-  func wire(_ eni: ENIObservation) async -> ActionResult {
-    do {
-      guard let entry = directory.entry(for: eni.id) else {
-        return .failed(ActionFailure(.other("agent does not know \(eni.id)")))
-      }
-      var eni = eni
-      if eni.primaryAddress == nil {
-        // The ENI was listed before its addresses: they may be there by now.
-        let own = try await imds.addresses(of: entry.mac)?.addresses.first
-        directory.update(eni.id) { $0.primaryAddress = own }
-        eni.primaryAddress = own
-      }
-      try await network.wire(eni, mac: entry.mac, subnet: try await cidr(of: eni, mac: entry.mac))
-      return .done
-    } catch {
-      return .failed(ActionFailure(.other(CauseChain.text(error))))
-    }
+  func converge(to wanted: WantedENIs, _ scope: NodeNetwork.Scope) async throws {
+    if case .eni(let id) = scope, let eni = wanted[id] { try await learn(about: eni) }
+    try await network.converge(to: nodeWanted(wanted), scope)
   }
 
-  /// The subnet's CIDR: cached, else from IMDS, which needs no EC2 call, else from EC2.
-  private func cidr(of eni: ENIObservation, mac: MACAddress) async throws -> IPPrefix {
-    if let known = directory.cidr(of: eni.subnet) { return known }
-    var found = try await imds.interface(mac)?.subnetIPv4CIDR
-    if found == nil { found = try await ec2.describeSubnet(eni.subnet.text)?.ipv4CIDR }
-    guard let found else {
-      throw NodeNetworkError.noSubnet(eni.id, eni.subnet.text)
+  /// What the node's kernel should hold, with the facts that are known about each ENI.
+  func nodeWanted(_ wanted: WantedENIs) -> NodeWanted {
+    let entries = directory.entries
+    var node = NodeWanted(generation: wanted.generation, settings: network.settings)
+    for eni in wanted.enis where eni.isManaged {
+      let entry = entries[eni.id]
+      node.enis[eni.id] = NodeWanted.ENI(
+        eni, address: eni.primaryAddress ?? entry?.primaryAddress, mac: entry?.mac,
+        subnet: directory.cidr(of: eni.subnet))
     }
+    return node
+  }
+
+  /// Completes the facts that an ENI's setup needs.
+  private func learn(about eni: ENIObservation) async throws {
+    guard let entry = directory.entry(for: eni.id) else { throw NodeNetworkError.unknown(eni.id) }
+    if eni.primaryAddress == nil, entry.primaryAddress == nil {
+      // The ENI was listed before its addresses: they may be there by now.
+      let own = try await imds.addresses(of: entry.mac)?.addresses.first
+      directory.update(eni.id) { $0.primaryAddress = own }
+    }
+    guard directory.cidr(of: eni.subnet) == nil else { return }
+    // From IMDS, which needs no EC2 call.
+    var found = try await imds.interface(entry.mac)?.subnetIPv4CIDR
+    if found == nil { found = try await ec2.describeSubnet(eni.subnet.text)?.ipv4CIDR }
+    guard let found else { throw NodeNetworkError.noSubnet(eni.id, eni.subnet.text) }
     directory.setCIDR(found, of: eni.subnet)
-    return found
   }
 
   // MARK: free
 
   func free(_ eni: ENIID) async -> ActionResult {
     directory.noteChange()
-    do {
-      try await network.unwire(eni)
-    } catch {
-      return .failed(ActionFailure(.other(CauseChain.text(error))))
-    }
     do throws(EC2Error) {
       var attachment = directory.entry(for: eni)?.attachmentID
       if attachment == nil { attachment = try await self.attachment(of: eni) }

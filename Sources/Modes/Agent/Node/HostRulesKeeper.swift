@@ -21,7 +21,7 @@ actor HostRulesKeeper {
   private let executor: ThreadExecutor
   nonisolated var unownedExecutor: UnownedSerialExecutor { executor.asUnownedSerialExecutor() }
 
-  private let configuration: NodeNetwork.Configuration
+  private let settings: NetworkSettings
   private let socket: NetlinkSocket
   private let firewall = HostFirewall()
   private let logger: Logger
@@ -50,11 +50,11 @@ actor HostRulesKeeper {
   ///
   /// - Parameter observe: receives every report.
   init(
-    configuration: NodeNetwork.Configuration, logger: Logger, observe: @escaping @Sendable (FirewallReport) -> Void
+    settings: NetworkSettings, logger: Logger, observe: @escaping @Sendable (FirewallReport) -> Void
   ) throws {
     executor = try ThreadExecutor(name: "firewall")
     socket = try NetlinkSocket()
-    self.configuration = configuration
+    self.settings = settings
     self.logger = logger
     self.observe = observe
   }
@@ -79,12 +79,8 @@ actor HostRulesKeeper {
   private func apply(to subject: Subject, _ lockWaitSeconds: Int) throws -> FirewallReport {
     let links = try Link.find(mac: subject.primary, on: socket)
     guard let link = ENILinks(links).best else { throw NodeNetworkError.noPrimaryLink(subject.primary) }
-    var rules = HostRules(
-      primaryAddress: subject.address, primaryInterface: link.name, vethPrefix: configuration.vethPrefix,
-      vpcCIDRs: subject.vpcCIDRs, excludedCIDRs: configuration.excludedSNATCIDRs,
-      externalSNAT: configuration.usesExternalSNAT, randomization: configuration.snatPorts,
-      nodePortSupport: configuration.supportsNodePorts, connmark: configuration.primaryMark)
-    rules.earlier = subject.earlier
+    let rules = settings.hostRules(
+      address: subject.address, interface: link.name, vpcCIDRs: subject.vpcCIDRs, earlier: subject.earlier)
     sayOverlaps(subject.vpcCIDRs)
     let report = firewall.apply(rules, lockWaitSeconds: lockWaitSeconds)
     say(report, primary: link.name)
@@ -98,13 +94,13 @@ actor HostRulesKeeper {
   /// Settings that conflict with this VPC.
   private func sayOverlaps(_ vpcCIDRs: [IPPrefix]) {
     var overlaps: [String] = []
-    for service in configuration.externalServiceCIDRs {
+    for service in settings.externalServiceCIDRs {
       guard let vpc = vpcCIDRs.first(where: { $0.overlaps(service) }) else { continue }
       overlaps.append(
         "AWS_EXTERNAL_SERVICE_CIDRS \(service) overlaps \(vpc) of the VPC: pods on secondary ENIs would send there through the primary ENI, and the VPC drops those packets"
       )
     }
-    for excluded in configuration.excludedSNATCIDRs {
+    for excluded in settings.excludedSNATCIDRs {
       guard let vpc = vpcCIDRs.first(where: { $0.contains(excluded) }) else { continue }
       overlaps.append(
         "AWS_VPC_K8S_CNI_EXCLUDE_SNAT_CIDRS \(excluded) is within \(vpc) of the VPC, which is always excluded: no effect"
@@ -185,5 +181,29 @@ actor HostRulesKeeper {
         "chains": "\(chains.map(\.chain))",
         "remedy": "accept pod traffic there, or set the policy to accept (iptables -P FORWARD ACCEPT)",
       ])
+  }
+}
+
+/// SNAT, and the marks that route replies of NodePort connections back to the primary ENI.
+extension NodeNetwork {
+  /// Writes the node's firewall rules for the settings, and remembers the inputs. Writes nothing if all rules are in
+  /// place. Refusals of the firewall are in the report and in the log, and `HostRulesWatch` retries them.
+  ///
+  /// - Parameter lockWaitSeconds: how long to wait for the xtables lock.
+  /// - Throws: if the primary ENI has no link.
+  nonisolated func applyHostRules(
+    primary: MACAddress, address: IPAddress, vpcCIDRs: [IPPrefix], lockWaitSeconds: Int = 30
+  ) async throws -> FirewallReport {
+    try await hostRules.apply(
+      HostRulesKeeper.Subject(primary: primary, address: address, vpcCIDRs: vpcCIDRs, earlier: await earlier),
+      lockWaitSeconds: lockWaitSeconds)
+  }
+
+  /// Checks that the rules still match the last `applyHostRules`, repairs them, and returns what was written. Costs one
+  /// nftables request if all rules are there and nothing changed, else one process per iptables backend.
+  ///
+  /// - Returns: nil before the first `applyHostRules`.
+  nonisolated func verifyHostRules() async throws -> FirewallReport? {
+    try await hostRules.verify(await earlier)
   }
 }

@@ -16,15 +16,15 @@ extension NodeNetwork {
   /// Detects earlier settings in the kernel. Runs before any rule is written.
   func findEarlierSettings() throws {
     let sight = try PodPaths.Sight(
-      .ipv4,
+      settings.families,
       links: Dictionary(try Link.list(on: socket).map { ($0.index, $0) }, uniquingKeysWith: { first, _ in first }),
       on: socket)
     var found = EarlierSettings()
     found.vethPrefixes = EarlierSettings.prefixes(links: sight.links.values, rules: sight.rules, routes: sight.routes)
-      .subtracting([configuration.vethPrefix]).sorted()
+      .subtracting([settings.vethPrefix]).sorted()
     found.marks = EarlierSettings.marks(
-      rules: sight.rules, today: configuration.usesPrimaryMark ? configuration.primaryMark : nil,
-      taken: configuration.eniMarkMask)
+      rules: sight.rules, today: settings.primaryMark,
+      taken: settings.eniMarkMask)
     take(found)
   }
 
@@ -36,7 +36,7 @@ extension NodeNetwork {
     if !prefixes.isEmpty {
       logger.notice(
         "pods with a different veth prefix than AWS_VPC_K8S_CNI_VETHPREFIX are running; keeping rules for them",
-        metadata: ["prefix": "\(configuration.vethPrefix)", "others": "\(prefixes.sorted())"])
+        metadata: ["prefix": "\(settings.vethPrefix)", "others": "\(prefixes.sorted())"])
     }
     let marks = now.marks.filter { !before.marks.contains($0) }
     if !marks.isEmpty {
@@ -56,7 +56,7 @@ extension NodeNetwork {
       sight.links.values.compactMap { $0.kind == "veth" ? HostVethName.split($0.name)?.prefix : nil })
     let found = EarlierSettings.prefixes(links: sight.links.values, rules: sight.rules, routes: sight.routes)
     now.vethPrefixes = Set(earlier.vethPrefixes).intersection(running).union(found)
-      .subtracting([configuration.vethPrefix]).sorted()
+      .subtracting([settings.vethPrefix]).sorted()
     now.marks = earlier.marks.filter { mark in
       // If the kernel does not answer, the mark counts as in use.
       (try? ConnectionTracking.hasConnections(marked: mark)) ?? true
@@ -67,7 +67,7 @@ extension NodeNetwork {
     veths.see(all: sight.links.values)
     try marks?.apply(wantedMarks)
     guard !ended.isEmpty else { return }
-    try nodeRules.apply(on: socket)
+    try applyNodeRules()
     logger.notice("no connection with a connmark of earlier settings is left", metadata: ["marks": "\(ended)"])
   }
 
@@ -77,7 +77,7 @@ extension NodeNetwork {
   func recognisesVeths(_ changes: NodeChanges) throws -> Bool {
     for route in changes.addedRoutes where route.destination.isSingle && route.table == routing.routeTable {
       guard let device = route.device, !veths.contains(device),
-        !enis.values.contains(where: { $0.wiring?.link == device }),
+        !setUp.values.contains(where: { $0.link == device }),
         let link = try Link.find(index: device, on: socket)
       else { continue }
       let rules = route.table == .main ? Array(changes.addedRules) : []

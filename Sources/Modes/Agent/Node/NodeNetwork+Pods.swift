@@ -31,14 +31,23 @@ extension NodeNetwork {
     let names = Dictionary(
       veths.map { ($0.value, $0.key) }, uniquingKeysWith: { first, _ in first })
     var found: Set<PodRoute> = []
-    for table in [RouteTable.pods, .main] {
-      for route in try Route.list(table: table, family: .ipv4, on: socket) {
-        guard route.destination.isSingle, let device = route.device, let suffix = names[device] else { continue }
-        guard table == .pods || self.veths.contains(device) else { continue }
-        found.insert(PodRoute(address: route.destination.address, vethSuffix: suffix))
-      }
+    for route in try routesToPods() {
+      guard let device = route.device, let suffix = names[device] else { continue }
+      guard route.table == .pods || self.veths.contains(device) else { continue }
+      found.insert(PodRoute(address: route.destination.address, vethSuffix: suffix))
     }
     return Array(found)
+  }
+
+  /// Every route to a single address in the tables that can hold pods' routes.
+  private func routesToPods() throws -> [Route] {
+    var routes: [Route] = []
+    for family in settings.families {
+      for table in [RouteTable.pods, .main] {
+        routes += try Route.list(table: table, family: family, on: socket).filter(\.destination.isSingle)
+      }
+    }
+    return routes
   }
 
   /// Ensures that pods of the checkpoint are routed by the node's scheme, whichever scheme connected them: a route in
@@ -50,10 +59,11 @@ extension NodeNetwork {
     let paths = PodPaths(
       routing: routing,
       pods: pods.map { address, veth in
-        PodPaths.Pod(address: address, veth: veth, mac: veths[veth]?.mac, eniTable: eniTable(of: address))
+        PodPaths.Pod(
+          address: address, veth: veth, mac: veths[veth]?.mac, eniTable: wanted.eni(of: address)?.value.table)
       })
     let links = Dictionary(try Link.list(on: socket).map { ($0.index, $0) }, uniquingKeysWith: { first, _ in first })
-    let faults = paths.faults(in: try PodPaths.Sight(.ipv4, links: links, on: socket)).values.flatMap { $0 }
+    let faults = paths.faults(in: try PodPaths.Sight(settings.families, links: links, on: socket)).values.flatMap { $0 }
     for (fault, failure) in zip(faults, try NodeDifference.mendEach(faults, on: socket)) {
       guard let failure else { continue }
       // One unreachable pod must not keep the agent from serving the others.
@@ -65,16 +75,6 @@ extension NodeNetwork {
     logger.notice(
       "pod routes migrated to this node's routing scheme",
       metadata: ["pods": "\(pods.count)", "changes": "\(faults.count)"])
-  }
-
-  /// The table of the ENI that has a pod's address; nil if no managed ENI has it.
-  func eniTable(of address: IPAddress) -> RouteTable? { eni(of: address)?.value.table }
-
-  func eni(of address: IPAddress) -> (key: ENIID, value: ManagedENI)? {
-    let single = IPPrefix(single: address)
-    return enis.first { eni in
-      eni.value.slots.contains(single) || eni.value.slots.contains { !$0.isSingle && $0.contains(address) }
-    }
   }
 
   /// Attachments whose pods have nothing on the host: no veth under any prefix, and no route to the address. Two
@@ -96,12 +96,7 @@ extension NodeNetwork {
     }
     guard !sought.isEmpty else { return [] }
     let present = try podVeths()
-    var routed: Set<IPAddress> = []
-    for table in [RouteTable.pods, .main] {
-      for route in try Route.list(table: table, family: .ipv4, on: socket) where route.destination.isSingle {
-        routed.insert(route.destination.address)
-      }
-    }
+    let routed = Set(try routesToPods().map(\.destination.address))
     return sought.compactMap { entry in
       let isMissing = present[entry.suffix] == nil || entry.isEarlier
       return isMissing && !routed.contains(entry.assignment.address) ? entry.assignment : nil

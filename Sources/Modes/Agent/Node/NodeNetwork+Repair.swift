@@ -31,11 +31,10 @@ extension NodeNetwork {
         "cannot read a new pod interface; will retry within a minute", metadata: ["error": "\(CauseChain.text(error))"])
     }
     var known = RepairScope.Known(veths: veths, fresh: fresh, routing: routing)
-    for (id, eni) in enis {
-      guard let wiring = eni.wiring else { continue }
-      known.eniLinks[wiring.link] = id
-      guard !eni.isPrimary else { continue }
-      known.eniTables[eni.table] = id
+    for (id, setUp) in setUp {
+      known.eniLinks[setUp.link] = id
+      guard wanted.enis[id]?.isPrimary == false else { continue }
+      known.eniTables[setUp.table] = id
       known.secondary.insert(id)
     }
     var scope = RepairScope(changes, known)
@@ -47,12 +46,16 @@ extension NodeNetwork {
 
   func faults(in scope: RepairScope) throws -> [NodeFault] {
     var faults: [NodeFault] = []
-    if scope.rules { faults += try nodeRules.verify(on: socket).map { NodeFault($0) } }
-    for (id, eni) in enis where scope.allENIs || scope.enis.contains(id) {
-      guard let wiring = eni.wiring else { continue }
+    if scope.rules {
+      for family in settings.families {
+        faults += try wanted.rules(family, scheme).verify(on: socket).map { NodeFault($0) }
+      }
+    }
+    for (id, setUp) in setUp where scope.allENIs || scope.enis.contains(id) {
+      guard let eni = wanted.enis[id], let wiring = wanted.wiring(of: eni, scheme) else { continue }
       // A link that is gone, or whose index was reused: EC2's listing will show it.
-      guard let link = try Link.find(index: wiring.link, on: socket), link.mac == wiring.wanted.mac else { continue }
-      faults += try wiring.wanted.verify(link, on: socket).map { NodeFault($0) }
+      guard let link = try Link.find(index: setUp.link, on: socket), link.mac == setUp.mac else { continue }
+      faults += try wiring.verify(link, on: socket).map { NodeFault($0) }
     }
     if scope.sourceMap, let marks {
       let differences = try marks.differences(from: wantedMarks)
@@ -82,7 +85,7 @@ extension NodeNetwork {
     } else {
       for index in scope.veths { links[index] = try Link.find(index: index, on: socket) }
     }
-    let sight = try PodPaths.Sight(.ipv4, links: links, on: socket)
+    let sight = try PodPaths.Sight(settings.families, links: links, on: socket)
     if scope.allPods, scope.leftovers { try settleEarlierSettings(sight) }
     return sight
   }
@@ -127,10 +130,10 @@ extension NodeNetwork {
     let leftovers = paths.leftovers(
       in: sight,
       // A skipped pod has no leftovers.
-      isOurs: { address in (!held.contains(address) || known.contains(address)) && eni(of: address) != nil },
+      isOurs: { address in (!held.contains(address) || known.contains(address)) && wanted.eni(of: address) != nil },
       stands: { pod in
-        guard broken[pod.address] == nil, let id = holds[pod.address]?.eni, let eni = enis[id] else { return false }
-        return eni.wiring != nil && eni.slots.contains { $0.contains(pod.address) }
+        guard broken[pod.address] == nil, let id = holds[pod.address]?.eni, setUp[id] != nil else { return false }
+        return wanted.enis[id]?.sources.contains { $0.contains(pod.address) } ?? false
       }, isVeth: veths.contains)
     return faults + leftovers.map { NodeFault($0, reason: .takeover) }
   }
@@ -174,7 +177,7 @@ extension NodeNetwork {
   ///
   /// - Parameter sight: read after the last repair.
   func isTakenOver(_ seen: PodPaths.Sight, _ holders: [PodHolder]) -> Bool {
-    guard otherSchemeStands, enis.values.allSatisfy({ $0.wiring != nil }) else { return false }
+    guard scheme.otherStands, wanted.enis.keys.allSatisfy({ setUp[$0] != nil }) else { return false }
     let routed = routedVeths(seen)
     let paths = PodPaths(
       routing: routing,
@@ -224,7 +227,9 @@ extension NodeNetwork {
     // A port that is no process ID gives no hint.
     evidence.senders = Set(origin.ports.compactMap(ProcessNames.name(of:))).intersection(Culprit.suspects.keys)
     evidence.running = ProcessNames.running(among: Set(Culprit.suspects.keys))
-    evidence.showsCloudSetup = try PolicyRule.list(.ipv4, on: socket).contains(where: Culprit.isCloudSetup)
+    for family in settings.families where !evidence.showsCloudSetup {
+      evidence.showsCloudSetup = try PolicyRule.list(family, on: socket).contains(where: Culprit.isCloudSetup)
+    }
     evidence.lostMainRule = faults.contains { fault in
       guard case .kernel(.missingRule(let rule)) = fault.mend else { return false }
       return rule.priority == RulePriority.main

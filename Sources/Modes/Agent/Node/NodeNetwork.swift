@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The node's kernel state outside of pods: policy rules, the ENIs' links and tables, the source map, SNAT. Values of
-// VPCLinux (ENIWiring, NodeRules, ENIMarks, HostRules) define the desired state; this actor applies it. The order of
+// The node's kernel state outside of pods: policy rules, the ENIs' links and tables, the source map, SNAT.
+//
+// `NodeWanted` says what the kernel should hold; `converge(to:_:)` is the one way there, at the start, for growth and for
+// shrinking. It keeps the value, and the repair (NodeNetwork+Repair) compares the kernel with it. The order of
 // docs/decisions/0004 applies everywhere: reverse path, routes, rule 512, source map, rules 1536.
 
 internal import Logging
@@ -11,27 +13,10 @@ internal import VPCSystem
 
 /// Owns the node's network state. All its work blocks, so it has its own thread.
 actor NodeNetwork {
-  /// The settings that the node network depends on.
-  struct Configuration: Sendable {
-    var mtu: UInt32
-    var vethPrefix: String
-    var eniMarkMask: UInt32
-    /// VPC_CNI_POD_RULES=constant.
-    var wantsConstantRules: Bool
-    /// Rule 1024 is needed.
-    var usesPrimaryMark: Bool
-    var primaryMark: PacketMark
-    var usesExternalSNAT: Bool
-    var excludedSNATCIDRs: [IPPrefix]
-    var snatPorts: HostRules.Randomization
-    var supportsNodePorts: Bool
-    var externalServiceCIDRs: [IPPrefix]
-  }
-
   private let executor: ThreadExecutor
   nonisolated var unownedExecutor: UnownedSerialExecutor { executor.asUnownedSerialExecutor() }
 
-  let configuration: Configuration
+  nonisolated let settings: NetworkSettings
   let socket: NetlinkSocket
   let cleanup: HostCleanup
   let removals = PendingRemovals()
@@ -41,17 +26,17 @@ actor NodeNetwork {
   private var openNftables: NftablesSocket?
   /// MACs already logged as shared by several links.
   private var told: Set<MACAddress> = []
-  /// Managed ENIs, the primary among them.
-  var enis: [ENIID: ManagedENI] = [:]
-  /// Sources that the kernel routed for running pods at startup although no listing has them. An entry is removed when
-  /// an ENI that has it is set up, and with its ENI.
+  /// The newest value that `converge` was called with.
+  private(set) var wanted: NodeWanted
+  /// ENIs that were set up, verified, and not removed since.
+  private(set) var setUp: [ENIID: SetUp] = [:]
+  /// Sources that the kernel routes for running pods although the wanted state has them on no ENI.
   var kept: [ENIID: ENIMarks.ENI] = [:]
   /// Pods' host veths as first seen.
   var veths: PodVeths
   /// State of earlier settings that is still in use.
   var earlier = EarlierSettings()
-  /// Pods may still depend on the other routing scheme: its state stays until none does.
-  var otherSchemeStands = true
+  private var otherSchemeStands = true
   let startedUnixNanoseconds = PoolClock.now().unixNanoseconds
   /// Rings when an ENI was set up: its pods' state of the other scheme can be removed.
   let wiredBell = Bell()
@@ -66,74 +51,98 @@ actor NodeNetwork {
   ///
   /// - Parameter observe: receives the report of each application of the firewall rules.
   init(
-    configuration: Configuration, logger: Logger, observe: @escaping @Sendable (FirewallReport) -> Void = { _ in }
+    settings: NetworkSettings, logger: Logger, observe: @escaping @Sendable (FirewallReport) -> Void = { _ in }
   ) throws {
     executor = try ThreadExecutor(name: "kernel")
     socket = try NetlinkSocket()
     cleanup = try HostCleanup(logger: logger)
-    hostRules = try HostRulesKeeper(configuration: configuration, logger: logger, observe: observe)
-    self.configuration = configuration
+    hostRules = try HostRulesKeeper(settings: settings, logger: logger, observe: observe)
+    self.settings = settings
     self.logger = logger
-    veths = PodVeths(prefix: configuration.vethPrefix)
+    wanted = NodeWanted(settings: settings)
+    veths = PodVeths(prefix: settings.vethPrefix)
   }
 
-  /// An ENI of this node that pods use.
-  struct ManagedENI: Sendable {
+  /// What `converge` has done for an ENI.
+  struct SetUp: Sendable {
+    let link: UInt32
+    let mac: MACAddress
     let table: RouteTable
-    let isPrimary: Bool
-    /// The mark of its pods' packets; nil for the primary.
-    let mark: UInt32?
-    /// Its primary address, which no pod has.
-    let address: IPAddress?
-    /// Addresses and prefixes that EC2 assigned to it for pods.
-    var slots: Set<IPPrefix>
-    /// Desired state of its link, table and rules, and the link's index; nil until it was set up.
-    var wiring: (wanted: ENIWiring, link: UInt32)?
-
-    init(_ eni: ENIObservation, mark: UInt32?) {
-      self.mark = mark
-      address = eni.primaryAddress
-      table = eni.routeTable ?? .eni(device: eni.device, card: eni.card)
-      isPrimary = eni.isPrimary
-      slots = Set(eni.cidrs)
-    }
   }
+
+  /// How pods are routed, and what remains of earlier runs.
+  var scheme: NodeScheme { NodeScheme(usesMap: marks != nil, otherStands: otherSchemeStands, earlier: earlier) }
 
   /// The table for pods' host routes; nil with the contract's per-pod rules.
   var podRouteTable: RouteTable? { marks == nil ? nil : .pods }
 
   /// How packets are routed to pods.
-  var routing: HostRouting { marks == nil ? .perPodRules : .table(.pods) }
+  var routing: HostRouting { scheme.routing }
 
   // MARK: start
 
-  /// Sets up the state that does not depend on ENIs: rules 512, 1024 and 1535, and the source map.
+  /// The first call: sets up the rules that exist once per node, and the source map. The ENIs themselves follow one by
+  /// one (`converge`).
   ///
-  /// - Parameter enis: the attached ENIs, so that the map is complete from its first transaction on.
+  /// - Parameters:
+  ///   - primary: the MAC of the primary ENI's link.
+  ///   - listed: from the attached ENIs, so that the map is complete from its first transaction on.
   /// - Returns: addresses and prefixes of running pods that the kernel routes by a different ENI than the listing
   ///   shows. They stay unchanged until EC2 has been asked again.
   /// - Throws: also if the primary ENI's name matches the veth prefix.
-  func setUp(primary: MACAddress, enis: [ENIObservation]) throws -> Set<IPPrefix> {
+  func begin(primary: MACAddress, _ listed: NodeWanted) throws -> Set<IPPrefix> {
     try checkVethPrefix(primary)
     try findEarlierSettings()
-    for eni in enis where eni.isManaged { self.enis[eni.id] = ManagedENI(eni, mark: try mark(of: eni)) }
+    wanted = listed
     openMarks()
     let contested = try keepWhatRuns()
-    report(try nodeRules.apply(on: socket), what: "policy rules")
-    try removeDeadENIs(besides: enis)
+    try applyNodeRules()
+    try removeDeadENIs()
     try writeMarks()
     return contested
   }
 
+  func applyNodeRules() throws {
+    for family in settings.families {
+      report(try wanted.rules(family, scheme).apply(on: socket), what: "policy rules")
+    }
+  }
+
+  /// The kernel's map is evidence for running pods: addresses that the listing lacks, or shows elsewhere, stay
+  /// unchanged.
+  private func keepWhatRuns() throws -> Set<IPPrefix> {
+    guard let marks else { return [] }
+    var contested: Set<IPPrefix> = []
+    for family in settings.families {
+      guard let present = try marks.led(family) else { continue }
+      let ledByMap = try Route.list(table: .pods, family: family, on: socket).filter(\.destination.isSingle)
+      let evidence = wanted.marks(scheme).evidence(
+        in: present, pods: try runningPods(), ledByMap: Set(ledByMap.map(\.destination.address)),
+        unmarked: wanted.unmarked)
+      kept.merge(evidence.kept) { first, _ in first }
+      contested.formUnion(evidence.contested)
+    }
+    wanted = wanted.without(contested)
+    if !kept.isEmpty {
+      logger.warning(
+        "ENI listing lacks addresses that running pods use; keeping their routes and asking EC2 again",
+        metadata: ["kept": "\(kept.map { "\($0.key): \($0.value.sources.sorted())" }.sorted())"])
+    }
+    return contested
+  }
+
   /// Leftovers of ENIs whose links are gone.
-  private func removeDeadENIs(besides enis: [ENIObservation]) throws {
-    var tables = Set(enis.map { ManagedENI($0, mark: nil).table })
+  private func removeDeadENIs() throws {
+    var tables = Set(wanted.enis.values.map(\.table))
     // Nothing is removed for an ENI that running pods use, even if the listing lacks it.
     let marks = Set(kept.values.map(\.mark))
-    for rule in try PolicyRule.list(.ipv4, on: socket) where rule.mark.map({ marks.contains($0.value) }) ?? false {
-      tables.insert(rule.table)
+    for family in settings.families {
+      for rule in try PolicyRule.list(family, on: socket) where rule.mark.map({ marks.contains($0.value) }) ?? false {
+        tables.insert(rule.table)
+      }
+      report(
+        try ENIWiring.removeDead(besides: tables, family: family, on: socket), what: "policy rules of removed ENIs")
     }
-    report(try ENIWiring.removeDead(besides: tables, family: .ipv4, on: socket), what: "policy rules of removed ENIs")
   }
 
   /// Writes the source map for the first time. If the kernel refuses it, such as without the ip family in nf_tables,
@@ -149,7 +158,7 @@ actor NodeNetwork {
         "nftables refuses the source map; using per-pod policy rules",
         metadata: ["error": "\(CauseChain.text(error))"])
       self.marks = nil
-      report(try nodeRules.apply(on: socket), what: "policy rules")
+      try applyNodeRules()
     }
   }
 
@@ -158,13 +167,13 @@ actor NodeNetwork {
   /// Peers of older connections keep sending segments of the old size, which the interface drops: so this runs before
   /// any long-lived connection.
   func lowerMTU(of primary: MACAddress) throws {
-    guard let link = try Link.list(on: socket).first(where: { $0.mac == primary }), link.mtu > configuration.mtu
+    guard let link = try Link.list(on: socket).first(where: { $0.mac == primary }), link.mtu > settings.mtu
     else { return }
     let metadata: Logger.Metadata = [
-      "interface": "\(link.name)", "from": "\(link.mtu)", "to": "\(configuration.mtu)",
+      "interface": "\(link.name)", "from": "\(link.mtu)", "to": "\(settings.mtu)",
     ]
     do {
-      try socket.perform(.setMTU(configuration.mtu, of: link.index))
+      try socket.perform(.setMTU(settings.mtu, of: link.index))
       logger.notice("MTU of the primary interface lowered", metadata: metadata)
     } catch {
       // The ENI's network setup retries and reports it.
@@ -175,33 +184,22 @@ actor NodeNetwork {
   }
 
   private func checkVethPrefix(_ primary: MACAddress) throws {
-    let strangers = HostVethName.strangers(among: try Link.list(on: socket), prefix: configuration.vethPrefix)
+    let strangers = HostVethName.strangers(among: try Link.list(on: socket), prefix: settings.vethPrefix)
     if let link = strangers.first(where: { $0.mac == primary }) {
-      throw NodeNetworkError.vethPrefixOfENI(prefix: configuration.vethPrefix, link: link.name)
+      throw NodeNetworkError.vethPrefixOfENI(prefix: settings.vethPrefix, link: link.name)
     }
     guard !strangers.isEmpty else { return }
     logger.warning(
       "interfaces of other programs match the veth prefix; pod rules apply to their traffic too",
       metadata: [
-        "prefix": "\(configuration.vethPrefix)", "interfaces": "\(strangers.prefix(10).map(\.name))",
+        "prefix": "\(settings.vethPrefix)", "interfaces": "\(strangers.prefix(10).map(\.name))",
         "remedy": "use another AWS_VPC_K8S_CNI_VETHPREFIX (and the plugin's vethPrefix), or rename the interfaces",
       ])
   }
 
-  /// The rules that exist once per node.
-  var nodeRules: NodeRules {
-    var rules = NodeRules(
-      family: .ipv4, leadsToPodsTable: marks != nil,
-      primaryMark: configuration.usesPrimaryMark ? configuration.primaryMark : nil,
-      externalServices: configuration.externalServiceCIDRs)
-    rules.keepsPodsTable = otherSchemeStands
-    rules.earlierMarks = earlier.marks
-    return rules
-  }
-
   /// Opens nftables for the constant scheme; without it the contract's per-pod rules are used, which is logged.
   func openMarks() {
-    guard configuration.wantsConstantRules, marks == nil else { return }
+    guard settings.wantsConstantRules, marks == nil else { return }
     do {
       marks = ENIMarkTable(socket: try nftables())
     } catch {
@@ -234,19 +232,45 @@ actor NodeNetwork {
       ])
   }
 
-  // MARK: ENIs
+  // MARK: converging
 
-  /// Brings an ENI's link, table, rules and source map into place and verifies them.
+  /// The part of the kernel's state that `converge` brings to the wanted state, beside the source map.
+  enum Scope: Sendable, Hashable {
+    /// The source map alone: EC2 has assigned addresses to an ENI, or unassigned some at the pool's request.
+    case sources(arriving: [IPPrefix] = [], leaving: [IPPrefix] = [], ENIID)
+    /// An ENI's link, table and rules, which are verified.
+    case eni(ENIID)
+    /// An ENI that the wanted state no longer has, with its table: before it is detached.
+    case removal(ENIID, RouteTable)
+  }
+
+  /// Brings the kernel to the wanted state, within the scope: additions before deletions. Sources that a running pod uses
+  /// stay, unless the pool itself gave them back. If a newer value has arrived meanwhile, that one counts.
   ///
-  /// - Throws: `NodeNetworkError.noLink` if the link does not appear in time; errors of netlink and nftables.
-  nonisolated func wire(_ eni: ENIObservation, mac: MACAddress, subnet: IPPrefix) async throws {
-    if try await findLink(mac) == nil {
+  /// - Throws: `NodeNetworkError`, such as `noLink` if an ENI's link does not appear in time; errors of netlink and
+  ///   nftables. Another call continues from there.
+  nonisolated func converge(to wanted: NodeWanted, _ scope: Scope) async throws {
+    if case .eni(let id) = scope, let mac = wanted.enis[id]?.mac, try await findLink(mac) == nil {
       let deadline = ContinuousClock.now.advanced(by: NodeNetwork.linkDeadline)
-      guard try await LinkWait().wait(for: mac, until: deadline) != nil else {
-        throw NodeNetworkError.noLink(eni.id, mac)
-      }
+      guard try await LinkWait().wait(for: mac, until: deadline) != nil else { throw NodeNetworkError.noLink(id, mac) }
     }
-    try await wirePresent(eni, mac: mac, subnet: subnet)
+    try await convergePresent(to: wanted, scope)
+  }
+
+  private func convergePresent(to new: NodeWanted, _ scope: Scope) throws {
+    var leaving: Set<IPPrefix> = []
+    switch scope {
+    case .sources(let arriving, let unassigned, let eni):
+      try refuse(arriving, for: eni)
+      leaving = Set(unassigned)
+    case .removal(let eni, _): leaving = wantedMarks.enis[eni]?.sources ?? []
+    case .eni: break
+    }
+    if new.generation >= wanted.generation { wanted = new }
+    try removeDeparted(scope)
+    // The map before the rules: marks without a rule have no effect.
+    try convergeMarks(givenBack: leaving)
+    if case .eni(let id) = scope { try wire(id) }
   }
 
   func findLink(_ mac: MACAddress) throws -> Link? {
@@ -262,58 +286,50 @@ actor NodeNetwork {
     return links.best
   }
 
-  private func wirePresent(_ eni: ENIObservation, mac: MACAddress, subnet: IPPrefix) throws {
-    guard let link = try findLink(mac) else { throw NodeNetworkError.noLink(eni.id, mac) }
-    guard let address = eni.primaryAddress else { throw NodeNetworkError.noAddress(eni.id) }
-    var managed = ManagedENI(eni, mark: try mark(of: eni))
-    managed.wiring = enis[eni.id]?.wiring
-    managed.wiring?.wanted.slots = managed.slots
-    claim(managed.slots, for: eni.id)
-    try keepInUse(of: eni.id, besides: managed.slots)
-    enis[eni.id] = managed
-    var mark: PacketMark?
-    if let marks {
-      // The map before the rule: marks without a rule have no effect.
-      try marks.apply(wantedMarks)
-      mark = managed.mark.map { PacketMark(value: $0, mask: configuration.eniMarkMask) }
+  private func wire(_ id: ENIID) throws {
+    guard let eni = wanted.enis[id] else { throw NodeNetworkError.unknown(id) }
+    guard eni.isPrimary || wanted.mark(of: eni) != nil else {
+      throw NodeNetworkError.noMark(id, device: eni.device, card: eni.card, mask: settings.eniMarkMask)
     }
-    var wiring = ENIWiring(
-      mac: mac, address: address, subnet: subnet, mtu: configuration.mtu, table: managed.table, mark: mark)
-    wiring.slots = managed.slots
-    wiring.keepsMarkRule = otherSchemeStands
+    guard let wiring = wanted.wiring(of: eni, scheme) else {
+      throw eni.mac == nil ? NodeNetworkError.unknown(id) : .noAddress(id)
+    }
+    guard let link = try findLink(wiring.mac) else { throw NodeNetworkError.noLink(id, wiring.mac) }
     report(try wiring.apply(to: link, on: socket), what: "network setup of an ENI")
-    guard let now = try Link.find(index: link.index, on: socket) else {
-      throw NodeNetworkError.noLink(eni.id, mac)
-    }
+    guard let now = try Link.find(index: link.index, on: socket) else { throw NodeNetworkError.noLink(id, wiring.mac) }
     let left = try wiring.verify(now, on: socket)
-    guard left.isEmpty else { throw NodeNetworkError.notAsWanted(eni.id, left) }
-    managed.wiring = (wiring, link.index)
-    enis[eni.id] = managed
+    guard left.isEmpty else { throw NodeNetworkError.notAsWanted(id, left) }
+    setUp[id] = SetUp(link: link.index, mac: wiring.mac, table: eni.table)
     wiredBell.ring()
   }
 
-  /// Removes what `wire` set up, before the ENI is detached.
-  func unwire(_ eni: ENIID) throws {
-    // From here on the setup is unwanted, whatever follows: it must not be repaired.
-    enis[eni]?.wiring = nil
-    if let gone = enis[eni] {
-      report(
-        try ENIWiring.remove(table: gone.table, family: .ipv4, on: socket), what: "network setup of a detaching ENI")
-      enis[eni] = nil
+  /// Removes the tables and rules of ENIs that are no longer wanted. Those of the scope's ENI must go; others are ENIs
+  /// that somebody else detached.
+  private func removeDeparted(_ scope: Scope) throws {
+    var departed = setUp.filter { wanted.enis[$0.key] == nil }.mapValues(\.table)
+    if case .removal(let id, let table) = scope, wanted.enis[id] == nil { departed[id] = table }
+    for (id, table) in departed {
+      // From here on the setup is unwanted, whatever follows: it must not be repaired.
+      setUp[id] = nil
+      // Another ENI may be at its device index by now.
+      guard !wanted.enis.values.contains(where: { $0.table == table }) else { continue }
+      for family in settings.families {
+        report(
+          try ENIWiring.remove(table: table, family: family, on: socket), what: "network setup of a detaching ENI")
+      }
     }
-    kept[eni] = nil
-    try marks?.apply(wantedMarks)
   }
 
   /// No pod needs the other routing scheme any more.
   func dropOtherScheme() throws {
     otherSchemeStands = false
-    for id in enis.keys { enis[id]?.wiring?.wanted.keepsMarkRule = false }
     guard marks == nil else { return }
-    report(try nodeRules.apply(on: socket), what: "policy rules")
-    for eni in enis.values {
-      guard let wiring = eni.wiring, let link = try Link.find(index: wiring.link, on: socket) else { continue }
-      report(try wiring.wanted.apply(to: link, on: socket), what: "network setup of an ENI")
+    try applyNodeRules()
+    for (id, setUp) in setUp {
+      guard let eni = wanted.enis[id], let wiring = wanted.wiring(of: eni, scheme),
+        let link = try Link.find(index: setUp.link, on: socket)
+      else { continue }
+      report(try wiring.apply(to: link, on: socket), what: "network setup of an ENI")
     }
     // Without nf_tables there is no table to remove.
     guard let nftables = try? nftables() else { return }

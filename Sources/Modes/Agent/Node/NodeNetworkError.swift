@@ -11,6 +11,8 @@ enum NodeNetworkError: Error, CustomStringConvertible {
   case noPrimaryLink(MACAddress)
   /// The primary ENI's link name matches AWS_VPC_K8S_CNI_VETHPREFIX.
   case vethPrefixOfENI(prefix: String, link: String)
+  /// No listing has shown its MAC.
+  case unknown(ENIID)
   /// EC2 shows no primary address for it.
   case noAddress(ENIID)
   /// Its device index does not fit into the mark mask.
@@ -28,6 +30,7 @@ enum NodeNetworkError: Error, CustomStringConvertible {
     case .noPrimaryLink(let mac): "no link with the address \(mac) of the primary ENI on this node"
     case .vethPrefixOfENI(let prefix, let link):
       "AWS_VPC_K8S_CNI_VETHPREFIX is \"\(prefix)\", and the primary ENI is \(link): pod rules would apply to it too; choose a prefix that no interface name begins with, and set it in the plugin's configuration as well"
+    case .unknown(let eni): "agent does not know \(eni)"
     case .noAddress(let eni): "\(eni) has no primary address"
     case .noMark(let eni, let device, let card, let mask):
       "no mark for \(eni) (device \(device) of card \(card)) within VPC_CNI_ENI_MARK_MASK 0x\(String(mask, radix: 16))"

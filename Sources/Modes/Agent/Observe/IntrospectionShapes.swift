@@ -89,7 +89,7 @@ enum IntrospectionShapes {
 
   private static func object(_ eni: ENISnapshot, _ addresses: [IPAddress: JSONValue]) -> JSONObject {
     let seen = eni.eni
-    let table = seen.routeTable ?? .eni(device: seen.device, card: seen.card)
+    let table = seen.table
     return [
       "ID": .string(seen.id.text), "IsPrimary": .bool(seen.isPrimary), "IsTrunk": .bool(seen.isTrunk),
       "IsEFA": .bool(seen.isEFA), "DeviceNumber": .integer(seen.device),

@@ -121,7 +121,7 @@ extension AgentStatus.ENI {
     card = seen.card
     subnet = seen.subnet.text
     address = seen.primaryAddress.map { "\($0)" } ?? ""
-    table = Int((seen.routeTable ?? .eni(device: seen.device, card: seen.card)).number)
+    table = Int((seen.table).number)
     isManaged = snapshot.isManaged
     isOpen = snapshot.isOpen
     isExcluded = seen.isExcluded

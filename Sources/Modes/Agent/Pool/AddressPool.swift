@@ -230,12 +230,56 @@ actor AddressPool {
     switch action {
     case .attachENI(let id, let request):
       await operations.attach(request) { call in Task { await self.tell(.held(id, call: call)) } }
-    case .wireENI(_, let eni): await operations.wire(eni)
-    case .assign(_, let eni, let kind, let count): await operations.assign(count, kind, to: eni)
-    case .unassign(_, let eni, let cidrs): await operations.unassign(cidrs, from: eni)
-    case .freeENI(_, let eni): await operations.free(eni)
+    case .wireENI(_, let eni):
+      await follow(.eni(eni.id)) ?? .done
+    case .assign(let id, let eni, let kind, let count):
+      await assign(id, eni, kind, count)
+    case .unassign(let id, let eni, let cidrs):
+      await unassign(id, eni, cidrs)
+    case .freeENI(_, let eni):
+      await free(eni)
     case .listENIs: await operations.list()
     case .persist, .answerAdd, .answerDelete, .wake: .done
+    }
+  }
+
+  private nonisolated func assign(
+    _ id: ActionID, _ eni: ENIID, _ kind: CIDRKind, _ count: Int
+  ) async -> ActionResult {
+    let result = await operations.assign(count, kind, to: eni)
+    guard case .assigned(let cidrs) = result else { return result }
+    await tell(.carriedOut(id, cidrs))
+    // The pool asks for a listing before it assigns any address of this ENI.
+    return await follow(.sources(arriving: cidrs, eni), mayBeDone: true) ?? result
+  }
+
+  private nonisolated func unassign(_ id: ActionID, _ eni: ENIID, _ cidrs: [IPPrefix]) async -> ActionResult {
+    let result = await operations.unassign(cidrs, from: eni)
+    guard case .done = result else { return result }
+    await tell(.carriedOut(id, cidrs))
+    if case .failed(let failure) = await follow(.sources(leaving: cidrs, eni)) {
+      // An extra element is harmless: no pod has its address.
+      logger.warning(
+        "cannot remove an unassigned address from the source map", metadata: ["error": "\(failure)"])
+    }
+    return result
+  }
+
+  private nonisolated func free(_ eni: ENIID) async -> ActionResult {
+    let table = await pool.enis.first { $0.eni.id == eni }?.eni.table
+    if let table, let failure = await follow(.removal(eni, table)) { return failure }
+    return await operations.free(eni)
+  }
+
+  /// Brings the kernel to what the pool wants now.
+  ///
+  /// - Returns: the failure; nil if the kernel holds the wanted state.
+  private nonisolated func follow(_ scope: NodeNetwork.Scope, mayBeDone: Bool = false) async -> ActionResult? {
+    do {
+      try await operations.converge(to: await pool.wantedENIs, scope)
+      return nil
+    } catch {
+      return .failed(ActionFailure(.other(CauseChain.text(error)), mayBeDone: mayBeDone))
     }
   }
 

@@ -9,14 +9,14 @@ protocol ENIOperations: Sendable {
   ///
   /// - Parameter held: called with the call's name each time EC2 throttles it and it is retried.
   func attach(_ request: AttachRequest, held: @escaping @Sendable (String) -> Void) async -> ActionResult
-  /// Brings up link, table, rule and source map of an attached ENI, and verifies them.
-  func wire(_ eni: ENIObservation) async -> ActionResult
-  /// Adds addresses or prefixes to an ENI and to the source map.
+  /// Adds addresses or prefixes to an ENI in EC2.
   func assign(_ count: Int, _ kind: CIDRKind, to eni: ENIID) async -> ActionResult
-  /// Unassigns addresses or prefixes, then removes them from the source map.
+  /// Unassigns addresses or prefixes in EC2.
   func unassign(_ cidrs: [IPPrefix], from eni: ENIID) async -> ActionResult
-  /// Removes the ENI's rules and routes, detaches and deletes it.
+  /// Detaches and deletes an ENI.
   func free(_ eni: ENIID) async -> ActionResult
   /// Asks EC2 for all ENIs of the instance.
   func list() async -> ActionResult
+  /// Brings the node's kernel to the wanted state, within the scope (`NodeNetwork.converge`).
+  func converge(to wanted: WantedENIs, _ scope: NodeNetwork.Scope) async throws
 }

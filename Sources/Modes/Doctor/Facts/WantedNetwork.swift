@@ -16,26 +16,26 @@ struct WantedNetwork: Sendable {
   func differences(_ status: AgentStatus?) -> Fact<[String]> {
     do {
       let socket = try NetlinkSocket()
-      let isConstant = settings.podRules == .constant && status?.kernel.scheme != "per-pod"
-      let usesMark = settings.supportsNodePorts || !settings.usesExternalSNAT
-      let earlier = KernelFacts.read().value?.earlier(than: settings) ?? EarlierSettings()
-      var rules = NodeRules(
-        family: .ipv4, leadsToPodsTable: isConstant, primaryMark: usesMark ? settings.connmark : nil,
-        externalServices: settings.externalServiceCIDRs)
-      rules.earlierMarks = earlier.marks
-      var found = try rules.verify(on: socket).map { "\($0)" }
+      let scheme = NodeScheme(
+        usesMap: settings.podRules == .constant && status?.kernel.scheme != "per-pod",
+        earlier: KernelFacts.read().value?.earlier(than: settings) ?? EarlierSettings())
       let managed = managed(status)
-      for eni in managed {
-        guard let wiring = wiring(eni, status, isConstant) else { continue }
+      let wanted = wanted(managed, status)
+      var found = try wanted.rules(.ipv4, scheme).verify(on: socket).map { "\($0)" }
+      for (id, eni) in wanted.enis.sorted(by: { $0.key < $1.key }) {
+        guard let wiring = wanted.wiring(of: eni, scheme) else { continue }
         guard let link = try wiring.findLink(on: socket) else {
-          found.append("no link with the MAC \(eni.mac) of \(eni.id)")
+          found.append("no link with the MAC \(wiring.mac) of \(id)")
           continue
         }
         // Facts that only the agent knows are not checked: the MTU, if the agent's settings are not visible.
         found += try wiring.verify(link, on: socket).map { "\(link.name): \($0)" }
       }
-      if isConstant { found += try sourceMap(managed, status, earlier) }
-      found += hostRules(socket, status, earlier)
+      if scheme.usesMap {
+        let marks = wanted.marks(scheme)
+        found += try ENIMarkTable.faults(wanted: marks, pods: pods(managed, status, marks), on: NftablesSocket())
+      }
+      found += hostRules(socket, status, scheme.earlier)
       return .known(found)
     } catch {
       return .unknown(CauseChain.text(error))
@@ -58,37 +58,33 @@ struct WantedNetwork: Sendable {
 
   private func isPrimary(_ eni: IMDSNetworkInterface) -> Bool { eni.deviceNumber == 0 && eni.networkCard == 0 }
 
-  private func mark(_ eni: IMDSNetworkInterface) -> UInt32 {
-    UInt32(eni.deviceNumber) << UInt32(settings.eniMarkMask.trailingZeroBitCount)
-  }
-
-  private func wiring(_ eni: IMDSNetworkInterface, _ status: AgentStatus?, _ isConstant: Bool) -> ENIWiring? {
-    guard let address = eni.ipv4Addresses.first, let subnet = eni.subnetIPv4CIDR else { return nil }
-    let told = status?.enis.first { $0.id == eni.id.text }.map { RouteTable(UInt32(clamping: $0.table)) }
-    let table = told ?? .eni(device: eni.deviceNumber, card: eni.networkCard)
-    let mark = isConstant && !isPrimary(eni) ? PacketMark(value: mark(eni), mask: settings.eniMarkMask) : nil
-    return ENIWiring(
-      mac: eni.mac, address: address, subnet: subnet, mtu: UInt32(settings.eniMTU), table: table, mark: mark)
-  }
-
-  private func sourceMap(
-    _ managed: [IMDSNetworkInterface], _ status: AgentStatus?, _ earlier: EarlierSettings
-  ) throws -> [String] {
-    var marks = ENIMarks(mask: settings.eniMarkMask, vethPrefix: settings.vethPrefix)
-    marks.earlierVethPrefixes = earlier.vethPrefixes
-    for eni in managed where !isPrimary(eni) {
-      marks.enis[eni.id] = ENIMarks.ENI(mark: mark(eni), address: eni.ipv4Addresses.first)
+  /// Without the ENIs' addresses for pods: only the agent knows which of them it uses.
+  private func wanted(_ managed: [IMDSNetworkInterface], _ status: AgentStatus?) -> NodeWanted {
+    var wanted = NodeWanted(settings: NetworkSettings(settings))
+    for eni in managed {
+      guard let subnet = SubnetID(eni.subnetID) else { continue }
+      let told = status?.enis.first { $0.id == eni.id.text }.map { RouteTable(UInt32(clamping: $0.table)) }
+      let seen = ENIObservation(
+        id: eni.id, device: eni.deviceNumber, card: eni.networkCard, subnet: subnet, routeTable: told)
+      wanted.enis[eni.id] = NodeWanted.ENI(
+        seen, address: eni.ipv4Addresses.first, mac: eni.mac, subnet: eni.subnetIPv4CIDR)
     }
+    return wanted
+  }
+
+  /// The ENI of each pod's address, without the primary ENI.
+  private func pods(
+    _ managed: [IMDSNetworkInterface], _ status: AgentStatus?, _ marks: ENIMarks
+  ) -> [IPAddress: ENIID] {
     var pods: [IPAddress: ENIID] = [:]
     for pod in status?.pods ?? [] {
       if let address = IPAddress(pod.address), let eni = ENIID(pod.eni), marks.enis[eni] != nil { pods[address] = eni }
     }
-    if status == nil {
-      for eni in managed where !isPrimary(eni) {
-        for address in eni.ipv4Addresses.dropFirst() { pods[address] = eni.id }
-      }
+    guard status == nil else { return pods }
+    for eni in managed where marks.enis[eni.id] != nil {
+      for address in eni.ipv4Addresses.dropFirst() { pods[address] = eni.id }
     }
-    return try ENIMarkTable.faults(wanted: marks, pods: pods, on: NftablesSocket())
+    return pods
   }
 
   /// SNAT and connection marks in the backend that kubelet uses.
@@ -106,12 +102,9 @@ struct WantedNetwork: Sendable {
     let current = IptablesBackend.allCases.first { FirewallBackend($0).rawValue == status?.kernel.iptables }
     // Without a usable iptables the rules are in an nftables table, which only the agent can check.
     guard let backend = current ?? IptablesBackend.choose(evidence), let save = evidence[backend] else { return [] }
-    var rules = HostRules(
-      primaryAddress: address, primaryInterface: link.name, vethPrefix: settings.vethPrefix,
-      vpcCIDRs: primary.vpcIPv4CIDRs, excludedCIDRs: settings.excludedSNATCIDRs,
-      externalSNAT: settings.usesExternalSNAT, nodePortSupport: settings.supportsNodePorts,
-      connmark: settings.connmark, connmarkBackend: backend == .legacy ? .iptables : .nftables)
-    rules.earlier = earlier
+    var rules = NetworkSettings(settings).hostRules(
+      address: address, interface: link.name, vpcCIDRs: primary.vpcIPv4CIDRs, earlier: earlier)
+    rules.connmarkBackend = backend == .legacy ? .iptables : .nftables
     var found: [String] = []
     let randomizations: [HostRules.Randomization] =
       switch settings.snatPorts {

@@ -29,7 +29,8 @@ extension Agent {
     let poolSettings = settings.pool(limits: node.capacity.limits, maxPods: node.capacity.maxPods)
     let pool = try AddressPool(
       pool: Pool(settings: poolSettings, seed: UInt64.random(in: 0...UInt64.max)), operations: enis,
-      checkpoint: CheckpointFile(path: settings.checkpointPath), logger: logger, metrics: metrics)
+      checkpoint: CheckpointFile(path: Checkpoint.path(settings.checkpointPath, card: poolSettings.card)),
+      logger: logger, metrics: metrics)
     // A new node must not take addresses of an excluded subnet. One with pods has warm addresses, and serves at once.
     if prepared.isListedByEC2, restoration.checkpoint.allocations.isEmpty {
       await enis.subnets.awaitFirst(within: Agent.subnetsLimit)

@@ -12,11 +12,11 @@ enum CheckpointFiles {
   ///
   /// - Throws: `FileError`, also for a file beyond `CheckpointReader.maximumSize`.
   static func read(folder: String = CheckpointFiles.folder) throws(FileError) -> [[UInt8]] {
-    let names = ["ipam.json"] + (1..<PodNetwork.maximumInterfaces).map { "ipam-nic-\($0).json" }
     var contents: [[UInt8]] = []
-    for name in names {
+    for card in 0..<PodNetwork.maximumInterfaces {
+      let path = Checkpoint.path("\(folder)/ipam.json", card: card)
       do throws(FileError) {
-        contents.append(try BoundedFile.read("\(folder)/\(name)", limit: CheckpointReader.maximumSize))
+        contents.append(try BoundedFile.read(path, limit: CheckpointReader.maximumSize))
       } catch {
         guard error.isNotFound else { throw error }
       }

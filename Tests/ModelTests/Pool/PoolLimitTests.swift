@@ -10,6 +10,30 @@ import VPCModel
 
   private func text(_ cause: FailureCause?) -> String { cause.map { "\($0)" } ?? "" }
 
+  /// Each network card has a pool of its own, with its own limit and device indexes: the first on card 1 is 0.
+  @Test func aPoolOfAnotherCardAsksForENIsThere() throws {
+    var settings = Self.settings
+    settings.card = 1
+    var pool = Pool(settings: settings, seed: 1)
+    let subnet = try #require(SubnetID("subnet-1"))
+    var time = PoolTime(instant: PoolInstant(nanoseconds: 0), unixNanoseconds: 0)
+    // Card 0 is full; that does not count here.
+    let others = try (0..<4).map { device in
+      ENIObservation(id: try #require(ENIID("eni-\(device)")), device: device, subnet: subnet, isManaged: false)
+    }
+    _ = pool.handle(.subnets([subnet]), now: time)
+    var requests: [AttachRequest] = []
+    for event in [PoolEvent.started(PoolStart(enis: others)), .tick, .tick] {
+      for action in pool.handle(event, now: time) {
+        if case .attachENI(_, let request) = action { requests.append(request) }
+      }
+      time.instant = time.instant + .seconds(2)
+    }
+    #expect(requests.map(\.card) == [1] && requests.map(\.device) == [0])
+    #expect(Checkpoint.path("/run/ipam.json", card: 1) == "/run/ipam-nic-1.json")
+    #expect(Checkpoint.path("/run/ipam.json", card: 0) == "/run/ipam.json")
+  }
+
   /// Volumes take slots of the instance, so EC2 attaches fewer ENIs than the type allows. An idle node retries less and
   /// less often, whatever listings succeed in between, and a pod's event quotes the cause in EC2's words.
   @Test func attachmentLimitBelowTheTypesIsLearnt() throws {

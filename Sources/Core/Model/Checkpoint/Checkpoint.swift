@@ -26,6 +26,15 @@ package struct Checkpoint: Sendable, Hashable {
   package static let version = "vpc-cni-ipam/1"
   /// Its path on a node (network card 0).
   package static let path = "/var/run/aws-node/ipam.json"
+
+  /// The file of one network card: `ipam.json`, `ipam-nic-1.json`, … Source: contract of amazon-vpc-cni-k8s v1.23.
+  ///
+  /// - Parameter base: that of card 0.
+  package static func path(_ base: String, card: Int) -> String {
+    guard card > 0 else { return base }
+    let stem = base.hasSuffix(".json") ? String(base.dropLast(5)) : base
+    return "\(stem)-nic-\(card).json"
+  }
 }
 
 /// One entry of `allocations`.

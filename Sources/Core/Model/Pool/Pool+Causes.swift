@@ -52,7 +52,7 @@ extension Pool {
     }
     let idle = book.enis.indices.count { slot in
       let eni = book.enis[slot]
-      return eni.takesPlace && eni.observation.card == 0 && !eni.observation.isPrimary && !mayGrow(slot)
+      return eni.takesPlace && eni.observation.card == settings.card && !eni.observation.isPrimary && !mayGrow(slot)
     }
     return idle > 0
       ? .enisTakeNoPods(attached: count, limit: settings.eniLimit, idle: idle)

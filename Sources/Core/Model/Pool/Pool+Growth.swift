@@ -136,7 +136,7 @@ extension Pool {
     let kind = kind(in: subnet, now)
     let count = min(plan.count(room: settings.slotsPerENI, unit: unit(kind)), subnetCaps[subnet] ?? Int.max)
     guard count > 0 else { return false }
-    let request = AttachRequest(device: device, card: 0, subnet: subnet, kind: kind, count: count)
+    let request = AttachRequest(device: device, card: settings.card, subnet: subnet, kind: kind, count: count)
     let supply = count * unit(kind)
     let id = start(.attach(request), supply: supply)
     plan.asked(settings.slotsPerENI * unit(kind))
@@ -162,7 +162,8 @@ extension Pool {
       && !(eni.isPrimary && settings.usesCustomNetworking)
   }
 
-  /// ENIs that may still be attached to network card 0, counting those on their way. Other cards have limits of their own.
+  /// ENIs that may still be attached to the pool's network card, counting those on their way. Other cards have limits of
+  /// their own.
   func places(_ now: PoolInstant, urgent: Bool = true) -> Int {
     let taken = attached + attaching
     let byType = settings.eniLimit - taken
@@ -171,19 +172,22 @@ extension Pool {
     return min(byType, limit.attached - taken + (limit.backoff.isHolding(now, urgent: urgent) ? 0 : 1))
   }
 
-  /// ENIs attached to network card 0, unmanaged ones too.
-  var attached: Int { book.enis.count { $0.takesPlace && $0.observation.card == 0 } }
+  /// ENIs attached to the pool's network card, unmanaged ones too.
+  var attached: Int { book.enis.count { $0.takesPlace && $0.observation.card == settings.card } }
 
   var attaching: Int {
     inFlight.values.count { if case .attach = $0.work { true } else { false } }
   }
 
-  /// The lowest index that no attached or requested ENI has. EC2 allows 0…99 on a card.
+  /// The lowest index that no attached or requested ENI of the card has. EC2 allows 0…99 on a card; 0 on card 0 is the
+  /// primary ENI.
   private var freeDevice: Int? {
     var taken = Set(takenDevices.keys)
-    for eni in book.enis where eni.isPresent && eni.observation.card == 0 { taken.insert(eni.observation.device) }
+    for eni in book.enis where eni.isPresent && eni.observation.card == settings.card {
+      taken.insert(eni.observation.device)
+    }
     for flight in inFlight.values { if case .attach(let request) = flight.work { taken.insert(request.device) } }
-    return (1...99).first { !taken.contains($0) }
+    return (settings.card == 0 ? 1...99 : 0...99).first { !taken.contains($0) }
   }
 
   func unit(_ kind: CIDRKind) -> Int { kind == .prefix ? PoolSettings.addressesPerPrefix : 1 }

@@ -37,12 +37,10 @@ extension Pool {
 
   func assignment(_ key: AttachmentKey, _ allocation: AddressBook.Allocation, isNew: Bool) -> Assignment {
     let slot = allocation.cidr < 0 ? nil : book.cidrs[allocation.cidr].slot
-    let device = slot.map { book.enis[$0].observation.device } ?? 0
-    let card = slot.map { book.enis[$0].observation.card } ?? 0
+    let eni = slot.map { book.enis[$0].observation }
     return Assignment(
-      key: key, pod: allocation.pod, address: allocation.address, eni: slot.map { book.enis[$0].observation.id },
-      device: device, card: card,
-      routeTable: slot.flatMap { book.enis[$0].observation.routeTable } ?? .eni(device: device, card: card),
+      key: key, pod: allocation.pod, address: allocation.address, eni: eni?.id, device: eni?.device ?? 0,
+      card: eni?.card ?? settings.card, routeTable: eni?.table ?? .main,
       assignedUnixNanoseconds: allocation.unixNanoseconds, interfacesCount: allocation.interfacesCount, isNew: isNew)
   }
 

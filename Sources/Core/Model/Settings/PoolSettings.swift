@@ -2,7 +2,9 @@
 
 /// The settings that the pool uses, with the instance's limits.
 package struct PoolSettings: Sendable, Hashable {
-  /// ENIs that the instance type allows on the default card, the primary included.
+  /// The network card whose ENIs the pool manages: each card has a pool and a checkpoint of its own.
+  package var card = 0
+  /// ENIs that the instance type allows on the card, the primary included.
   package var instanceENILimit: Int
   /// Addresses or prefixes per ENI besides its primary address: the type's IPv4 limit minus one.
   package var slotsPerENI: Int

@@ -44,6 +44,7 @@ struct PodFixture: Sendable {
   func add(_ network: PodNetwork, isPrepared: Bool = false) throws(PodNetworkError) {
     do {
       try node.run { [pod, node] in
+        let namespace = pod.namespace
         let pod = try pod.socket()
         let host = try NetlinkSocket()
         var prepared: PodVeth?
@@ -52,7 +53,7 @@ struct PodFixture: Sendable {
             hostName: first.hostName, podName: first.podName, mtu: network.mtu, pod: pod, host: host,
             node: node.namespace)
         }
-        try network.add(pod: pod, host: host, node: node.namespace, prepared: prepared)
+        try network.add(pod: pod, host: host, node: node.namespace, namespace: namespace, prepared: prepared)
       }
     } catch let error as PodNetworkError {
       throw error
@@ -78,8 +79,12 @@ struct PodFixture: Sendable {
   func nodeState() throws -> String { try PodFixture.nodeState(node) }
 
   static func nodeState(_ node: NamespaceFixture) throws -> String {
-    try ["-brief link show", "rule show", "-4 route show table all", "-6 rule show"]
-      .map { try node.ip($0) }.joined(separator: "\n")
+    let lines = [
+      "-brief link show", "rule show", "-4 route show table all", "-6 rule show", "-6 route show table main",
+    ]
+    // Without any route in it, the table does not exist.
+    let pods = (try? node.ip("-6 route show table 20512")) ?? ""
+    return try (lines.map { try node.ip($0) } + [pods]).joined(separator: "\n")
   }
 
   func ping(_ address: String) throws {

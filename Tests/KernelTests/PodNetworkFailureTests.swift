@@ -113,16 +113,6 @@ struct PodNetworkFailureTests {
     #expect(try !remove("0123456789a"), "a pod that is wired")
   }
 
-  @Test(arguments: [false, true])
-  func ipv6IsRefused(isPrepared: Bool) throws {
-    let fixture = try PodFixture()
-    let before = try fixture.nodeState()
-    let network = PodFixture.network([try PodFixture.interface("2001:db8::7")])
-    let error = #expect(throws: PodNetworkError.self) { try fixture.add(network, isPrepared: isPrepared) }
-    #expect(error?.code == .unsupported)
-    #expect(try fixture.nodeState() == before)
-  }
-
   struct Damage: Sendable, CustomTestStringConvertible {
     let testDescription: String
     var node: [String] = []

@@ -30,7 +30,8 @@ final class HostKernel: KernelPort {
         throw CNIError(
           .invalidEnvironment, "plugin's netns and netns from CNI_NETNS should not be the same")
       }
-      return HostPod(node: node, pod: try namespace.openSocketOnThisThread(), host: try host())
+      return HostPod(
+        node: node, namespace: namespace, pod: try namespace.openSocketOnThisThread(), host: try host())
     } catch let error as CNIError {
       throw error
     } catch {
@@ -50,6 +51,7 @@ final class HostKernel: KernelPort {
 /// A pod's namespace, open.
 private struct HostPod: PodPort {
   let node: NetworkNamespace
+  let namespace: NetworkNamespace
   let pod: NetlinkSocket
   let host: NetlinkSocket
 
@@ -62,7 +64,7 @@ private struct HostPod: PodPort {
   func discard(_ veth: PodVeth) { veth.remove(on: host) }
 
   func add(_ network: PodNetwork, prepared: PodVeth?) throws {
-    try network.add(pod: pod, host: host, node: node, prepared: prepared)
+    try network.add(pod: pod, host: host, node: node, namespace: namespace, prepared: prepared)
   }
 
   func removeUnfinished(_ interface: InterfaceName, hostSuffix: String) throws -> Bool {

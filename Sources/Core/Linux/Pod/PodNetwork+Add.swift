@@ -12,18 +12,17 @@ extension PodNetwork {
   ///   - pod: a socket opened in the pod's namespace.
   ///   - host: a socket of the node's namespace.
   ///   - node: the node's namespace, in which the calling thread must be: the sysctls belong to it.
+  ///   - namespace: the pod's; entered only for an IPv6 address.
   ///   - prepared: the first interface's pair, if it already exists; it is used, and deleted after a failure.
   /// - Throws: `PodNetworkError`. Everything created is removed then; a host route or rule that already existed may be
   ///   removed too. Source: contract of amazon-vpc-cni-k8s v1.23, section 8.4.
   package func add(
-    pod: NetlinkSocket, host: NetlinkSocket, node: NetworkNamespace, prepared: PodVeth? = nil
+    pod: NetlinkSocket, host: NetlinkSocket, node: NetworkNamespace, namespace: NetworkNamespace,
+    prepared: PodVeth? = nil
   ) throws(PodNetworkError) {
     var made = Made()
     if let prepared { made.links.append(prepared.hostIndex) }
     do throws(PodNetworkError) {
-      guard interfaces.allSatisfy({ $0.address.family == .ipv4 }) else {
-        throw PodNetworkError(.unsupported, "pods with IPv6 addresses are not supported")
-      }
       for interface in interfaces {
         let veth: PodVeth
         if let prepared, prepared.hostName == interface.hostName, prepared.podName == interface.podName {
@@ -33,6 +32,7 @@ extension PodNetwork {
             hostName: interface.hostName, podName: interface.podName, mtu: mtu, pod: pod, host: host, node: node)
           made.links.append(veth.hostIndex)
         }
+        if interface.address.family == .ipv6 { try interface.allowIPv6(in: namespace) }
         try connect(interface, to: veth, host: host, made: &made)
         try wire(interface, to: veth, pod: pod)
       }
@@ -55,7 +55,8 @@ extension PodNetwork {
     }
   }
 
-  /// The pod's side. The link is up from its creation.
+  /// The pod's side. The link is up from its creation. An IPv6 address is usable at once: duplicate detection, which takes
+  /// one to two seconds, could find nothing on a link with one other end (docs/decisions/0061).
   private func wire(_ interface: PodInterface, to veth: PodVeth, pod: NetlinkSocket) throws(PodNetworkError) {
     var requests: [NetlinkRequest] = [
       .add(InterfaceAddress(interface.address, on: veth.podIndex, noDuplicateDetection: true))
@@ -77,7 +78,8 @@ extension PodNetwork {
     do {
       let route = Route(to: IPPrefix(single: interface.address), table: routing.routeTable, device: veth.hostIndex)
       // Replaced, since the agent decides who has the address; an existing route belongs to a pod that is gone.
-      var requests: [NetlinkRequest] = [.replace(route)]
+      var requests: [NetlinkRequest] = interface.address.family == .ipv6 ? [.add(interface.hostAddress(on: veth))] : []
+      requests.append(.replace(route))
       let rules = interface.rules(routing)
       if case .perPodRules = routing {
         // A rule left by an earlier pod of this address may name another ENI's table.
@@ -89,7 +91,7 @@ extension PodNetwork {
       for (rule, result) in zip(rules, results[first...]) where (try? result.get()) == .done { made.rules.append(rule) }
       for result in results { _ = try result.get() }
     } catch {
-      throw PodNetworkError(.kernel, "set up \(interface.hostName) for \(interface.address)", cause: error)
+      throw interface.hostFailure(error)
     }
   }
 }

@@ -129,7 +129,7 @@ package struct PodVeth: Sendable, Hashable {
 /// It has no host route by which the agent would find it, and the kernel removes it only with the pod's namespace. If
 /// the runtime keeps the namespace and retries, the interface would conflict.
 package enum UnfinishedVeth {
-  /// Removes the pair of `podName` if it belongs to this pod and has no IPv4 address: a wired interface is kept.
+  /// Removes the pair of `podName` if it belongs to this pod and has no address of either family: a wired interface is kept.
   ///
   /// - Parameters:
   ///   - hostSuffix: the last part of the host end's name, `HostVethName.suffix`.
@@ -143,7 +143,9 @@ package enum UnfinishedVeth {
       let hostEnd = try Link.find(index: peer, on: host), hostEnd.peerIndex == link.index,
       hostEnd.name.hasSuffix(hostSuffix)
     else { return false }
-    guard try InterfaceAddress.list(link: link.index, family: .ipv4, on: pod).isEmpty else { return false }
+    let addresses = try InterfaceAddress.list(link: link.index, on: pod)
+    // The kernel gives each link a link-local address.
+    guard !addresses.contains(where: \.address.isGlobalUnicast) else { return false }
     try host.perform([.deleteLink(hostEnd.index)])
     return true
   }

@@ -8,7 +8,11 @@ extension NodeNetwork {
   /// ENIs that an agent has managed since boot, from the kernel's source map; nil if there is none.
   func ledENIs() throws -> Set<ENIID>? {
     openMarks()
-    return try marks?.led(.ipv4).map { Set($0.keys) }
+    var led: Set<ENIID>?
+    for family in settings.families {
+      if let found = try marks?.led(family) { led = (led ?? []).union(found.keys) }
+    }
+    return led
   }
 
   /// MACs of every link in the node's namespace: attached hardware, whatever a listing says.
@@ -52,8 +56,11 @@ extension NodeNetwork {
     var holders: [(ENIID, Set<IPPrefix>)] = []
     for (id, other) in wanted.enis where id != eni { holders.append((id, other.sources)) }
     for (id, other) in kept where id != eni { holders.append((id, other.sources)) }
+    let (exact, prefixes) = (Set(arriving), arriving.filter { !$0.isSingle })
     for (other, sources) in holders {
-      let taken = sources.filter { old in arriving.contains { $0.overlaps(old) } }
+      let taken = sources.filter { old in
+        exact.contains(old) || (old.isSingle ? prefixes : arriving).contains { $0.overlaps(old) }
+      }
       guard !taken.isEmpty, let pod = try runningPods().first(where: { pod in taken.contains { $0.contains(pod) } })
       else { continue }
       throw NodeNetworkError.inUse(pod, other, eni)

@@ -303,20 +303,29 @@ actor NodeNetwork {
     wiredBell.ring()
   }
 
-  /// Removes the tables and rules of ENIs that are no longer wanted. Those of the scope's ENI must go; others are ENIs
-  /// that somebody else detached.
+  /// Removes the tables and rules of ENIs that are no longer wanted.
   private func removeDeparted(_ scope: Scope) throws {
-    var departed = setUp.filter { wanted.enis[$0.key] == nil }.mapValues(\.table)
-    if case .removal(let id, let table) = scope, wanted.enis[id] == nil { departed[id] = table }
-    for (id, table) in departed {
-      // From here on the setup is unwanted, whatever follows: it must not be repaired.
-      setUp[id] = nil
-      // Another ENI may be at its device index by now.
-      guard !wanted.enis.values.contains(where: { $0.table == table }) else { continue }
-      for family in settings.families {
-        report(
-          try ENIWiring.remove(table: table, family: family, on: socket), what: "network setup of a detaching ENI")
+    if case .removal(let id, let table) = scope, wanted.enis[id] == nil { try removeSetup(of: id, table) }
+    // Somebody else detached these.
+    for (id, gone) in setUp where wanted.enis[id] == nil {
+      do {
+        try removeSetup(of: id, gone.table)
+      } catch {
+        // Without marks and pods the rules are idle; the next start removes them.
+        logger.warning(
+          "cannot remove the network setup of a detached ENI",
+          metadata: ["eni": "\(id)", "error": "\(CauseChain.text(error))"])
       }
+    }
+  }
+
+  private func removeSetup(of id: ENIID, _ table: RouteTable) throws {
+    // From here on the setup is unwanted, whatever follows: it must not be repaired.
+    setUp[id] = nil
+    // Another ENI may be at its device index by now.
+    guard !wanted.enis.values.contains(where: { $0.table == table }) else { return }
+    for family in settings.families {
+      report(try ENIWiring.remove(table: table, family: family, on: socket), what: "network setup of a detaching ENI")
     }
   }
 

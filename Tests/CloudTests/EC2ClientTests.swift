@@ -32,11 +32,16 @@ import VPCTransport
     { ec2, eni in _ = try await ec2.deleteNetworkInterface(eni) },
     { ec2, eni in try await ec2.setDeleteOnTermination(true, interface: eni, attachmentID: "eni-attach-1") },
     { ec2, eni in try await ec2.setSecurityGroups(["sg-1", "sg-2"], interface: eni) },
-    { ec2, eni in _ = try await ec2.assignPrivateAddresses(.addresses(3), to: eni) },
-    { ec2, eni in _ = try await ec2.assignPrivateAddresses(.prefixes(1), to: eni) },
+    { ec2, eni in _ = try await ec2.assignAddresses(.addresses(3), to: eni) },
+    { ec2, eni in _ = try await ec2.assignAddresses(.prefixes(1), to: eni) },
     { ec2, eni in
       let addresses = ["10.0.0.5/32", "10.0.1.16/28", "10.0.0.6/32"].compactMap { IPPrefix($0) }
-      try await ec2.unassignPrivateAddresses(addresses, from: eni)
+      try await ec2.unassignAddresses(addresses, from: eni)
+    },
+    { ec2, eni in _ = try await ec2.assignAddresses(.addresses(2), .ipv6, to: eni) },
+    { ec2, eni in _ = try await ec2.assignAddresses(.prefixes(1), .ipv6, to: eni) },
+    { ec2, eni in
+      try await ec2.unassignAddresses(["2001:db8::5/128", "2001:db8:0:1::/80"].compactMap { IPPrefix($0) }, from: eni)
     },
     { ec2, eni in try await ec2.createTags(["k": "v"], interface: eni) },
     { ec2, _ in _ = try await ec2.describeInstance("i-1") },
@@ -57,8 +62,10 @@ import VPCTransport
       #expect(request.headers["User-Agent"] == "amazon-vpc-cni-k8s/v1")
       #expect(request.headers["Authorization"]?.contains("/eu-west-1/ec2/aws4_request") == true)
       #expect(EC2Harness.fields(request) == expected)
-      let isOnce = ["AttachNetworkInterface", "AssignPrivateIpAddresses", "UnassignPrivateIpAddresses"]
-        .contains(expected["Action"])
+      let isOnce = [
+        "AttachNetworkInterface", "AssignPrivateIpAddresses", "UnassignPrivateIpAddresses", "AssignIpv6Addresses",
+        "UnassignIpv6Addresses",
+      ].contains(expected["Action"])
       #expect(request.isRepeatable != isOnce)
     }
   }
@@ -187,7 +194,7 @@ final class EC2Harness: Sendable {
   func addressExhaustion(_ code: String, _ message: String, _ isInsufficient: Bool, _ isFragmented: Bool) async {
     let harness = EC2Harness { _ in HTTPResponse(400, EC2Harness.error(code, message)) }
     let error = await failure { () async throws(EC2Error) in
-      try await harness.client.assignPrivateAddresses(.prefixes(1), to: eni)
+      try await harness.client.assignAddresses(.prefixes(1), to: eni)
     }
     #expect(error?.isInsufficientAddresses == isInsufficient)
     #expect(error?.isFragmented == isFragmented)
@@ -202,7 +209,7 @@ final class EC2Harness: Sendable {
         switch call {
         case .describe: _ = try await harness.client.describeNetworkInterfaces([eni])
         case .modify: try await harness.client.setSecurityGroups(["sg-1"], interface: eni)
-        case .assign: _ = try await harness.client.assignPrivateAddresses(.addresses(1), to: eni)
+        case .assign: _ = try await harness.client.assignAddresses(.addresses(1), to: eni)
         }
       }
       #expect(harness.observed.count == harness.transport.requests.count)

@@ -110,11 +110,23 @@ import VPCTransport
       <assignedIpv4PrefixSet><item><ipv4Prefix>10.0.2.0/28</ipv4Prefix></item></assignedIpv4PrefixSet><return>true</return>
       </AssignPrivateIpAddressesResponse>
       """
-    let assigned = try await client(assign).assignPrivateAddresses(.addresses(1), to: eni)
+    let assigned = try await client(assign).assignAddresses(.addresses(1), to: eni)
     #expect(assigned.map(\.description) == ["10.0.0.7/32", "10.0.2.0/28"])
+    let assignIPv6 = """
+      <AssignIpv6AddressesResponse><requestId>x</requestId><networkInterfaceId>eni-0a1b2c3d4e5f67890</networkInterfaceId>
+      <assignedIpv6Addresses><item>2001:db8::7</item></assignedIpv6Addresses>
+      <assignedIpv6PrefixSet><item>2001:db8:0:0:1::/80</item></assignedIpv6PrefixSet></AssignIpv6AddressesResponse>
+      """
+    let both = try await client(assignIPv6).assignAddresses(.prefixes(1), .ipv6, to: eni)
+    #expect(both.map(\.description) == ["2001:db8::7/128", "2001:db8:0:0:1::/80"])
+    let bad = assignIPv6.replacing("2001:db8::7<", with: "10.0.0.7<")
+    let refused = await failure { () async throws(EC2Error) in
+      try await client(bad).assignAddresses(.prefixes(1), .ipv6, to: eni)
+    }
+    #expect(refused?.code == .malformedAnswer)
     let other = try #require(ENIID("eni-2"))
     let foreign = await failure { () async throws(EC2Error) in
-      try await client(assign).assignPrivateAddresses(.addresses(1), to: other)
+      try await client(assign).assignAddresses(.addresses(1), to: other)
     }
     #expect(foreign?.code == .malformedAnswer)
   }

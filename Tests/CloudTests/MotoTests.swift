@@ -54,12 +54,12 @@ import VPCTransport
     #expect(attached.tags["k"] == "v" && attached.securityGroupIDs == [moto.securityGroupID])
     #expect(try await ec2.describeNetworkInterfaces(instanceID: moto.instanceID).count == 2)
 
-    let assigned = try await ec2.assignPrivateAddresses(.addresses(2), to: created.id)
+    let assigned = try await ec2.assignAddresses(.addresses(2), to: created.id)
     #expect(assigned.count >= 2)
     let after = try #require(try await ec2.describeNetworkInterfaces([created.id]).first)
     #expect(after.secondaryIPv4.count == 5)
     let back = after.secondaryIPv4.prefix(2).map { IPPrefix(single: $0) }
-    try await ec2.unassignPrivateAddresses(back, from: created.id)
+    try await ec2.unassignAddresses(back, from: created.id)
     #expect(try await ec2.describeNetworkInterfaces([created.id]).first?.secondaryIPv4.count == 3)
 
     #expect(try await ec2.detachNetworkInterface(attachmentID: attachment) == .removed)

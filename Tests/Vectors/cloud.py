@@ -93,6 +93,10 @@ REQUESTS = [
     ("AssignPrivateIpAddresses", {"NetworkInterfaceId": "eni-1", "Ipv4PrefixCount": 1}),
     ("UnassignPrivateIpAddresses", {
         "NetworkInterfaceId": "eni-1", "PrivateIpAddresses": ["10.0.0.5", "10.0.0.6"], "Ipv4Prefixes": ["10.0.1.16/28"]}),
+    ("AssignIpv6Addresses", {"NetworkInterfaceId": "eni-1", "Ipv6AddressCount": 2}),
+    ("AssignIpv6Addresses", {"NetworkInterfaceId": "eni-1", "Ipv6PrefixCount": 1}),
+    ("UnassignIpv6Addresses", {
+        "NetworkInterfaceId": "eni-1", "Ipv6Addresses": ["2001:db8::5"], "Ipv6Prefixes": ["2001:db8:0:1::/80"]}),
     ("CreateTags", {"Resources": ["eni-1"], "Tags": [{"Key": "k", "Value": "v"}]}),
     ("DescribeInstances", {"InstanceIds": ["i-1"]}),
     ("DescribeInstanceTypes", {"InstanceTypes": ["m5.large"]}),

@@ -51,6 +51,16 @@ struct EC2Answer {
     return values
   }
 
+  /// Every item of a list of texts.
+  func values<Value>(_ list: String, _ parse: (String) -> Value?) throws(EC2Error) -> [Value] {
+    var values: [Value] = []
+    for item in element.items(list) {
+      guard let value = parse(item.text) else { throw unexpected(list, item.text) }
+      values.append(value)
+    }
+    return values
+  }
+
   func tags() -> [String: String] {
     var tags: [String: String] = [:]
     for tag in items("tagSet") {

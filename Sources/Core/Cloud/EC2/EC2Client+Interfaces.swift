@@ -10,9 +10,9 @@ package enum EC2Removal: Sendable, Hashable {
 
 /// How many addresses to assign to an interface.
 package enum EC2AddressDemand: Sendable, Hashable {
-  /// Single IPv4 addresses, the primary one not counted.
+  /// Single addresses; of IPv4, the primary one not counted.
   case addresses(Int)
-  /// IPv4 prefixes of /28.
+  /// Prefixes: /28 of IPv4, /80 of IPv6.
   case prefixes(Int)
 }
 

@@ -209,7 +209,7 @@ struct NodeENIs: ENIOperations {
     directory.noteChange()
     do throws(EC2Error) {
       let demand: EC2AddressDemand = kind == .prefix ? .prefixes(count) : .addresses(count)
-      let assigned = try await ec2.assignPrivateAddresses(demand, to: eni)
+      let assigned = try await ec2.assignAddresses(demand, to: eni)
       let entries = directory.entries
       if let fault = AnswerAudit.fault(
         assigned: assigned, kind, asked: count, to: eni,
@@ -227,7 +227,7 @@ struct NodeENIs: ENIOperations {
   func unassign(_ cidrs: [IPPrefix], from eni: ENIID) async -> ActionResult {
     directory.noteChange()
     do throws(EC2Error) {
-      try await ec2.unassignPrivateAddresses(cidrs, from: eni)
+      try await ec2.unassignAddresses(cidrs, from: eni)
     } catch {
       return failed(error)
     }

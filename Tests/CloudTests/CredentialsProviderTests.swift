@@ -145,13 +145,13 @@ private final class ScriptedSource: CredentialsSource {
       _ = try await chain(named).credentials()
       Issue.record("no error")
     } catch {
-      #expect(error.source == "profile p")
+      #expect(error.attempt == "get AWS credentials from profile p")
     }
     do throws(CredentialsError) {
       _ = try await chain([:]).credentials()
       Issue.record("no error")
     } catch {
-      #expect(error.code == .notFound && error.source == "any source")
+      #expect(error.code == .notFound && error.attempt == "get AWS credentials from any source")
     }
   }
 }

@@ -95,7 +95,7 @@ import VPCTransport
     #expect(try await fetch("other")?.accessKeyID == "C")
     for bad in ["half", "sso", "loop", "bare", "missing"] {
       let error = await failure { () async throws(CredentialsError) in try await fetch(bad) }
-      #expect(error?.source.hasPrefix("profile ") == true, "\(bad)")
+      #expect(error?.attempt.hasPrefix("get AWS credentials from profile ") == true, "\(bad)")
     }
     let home = CloudEnvironment(["HOME": "/nonexistent"])
     let keys = EnvironmentSource(environment: home)

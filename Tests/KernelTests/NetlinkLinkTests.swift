@@ -104,9 +104,9 @@ struct NetlinkLinkTests {
     let socket = try node.socket()
     let index = try node.addLink("d0").index
     let error = try #require(throws: NetlinkError.self) { try socket.perform(.setMTU(4_000_000_000, of: index)) }
-    #expect(error.code == .invalid && error.kernelText?.isEmpty == false)
+    #expect(error.code == .invalid && error.detail?.isEmpty == false)
     #expect(
       error.description == "set mtu 4000000000 on link \(index): invalid argument (errno 22): "
-        + (error.kernelText ?? ""))
+        + (error.detail ?? ""))
   }
 }

@@ -75,7 +75,7 @@ struct NetlinkRouteTests {
     let route = Route(to: Route.everything(.ipv4), device: link, gateway: try Self.address("192.0.2.1"))
     let error = try #require(throws: NetlinkError.self) { try socket.perform(.add(route)) }
     #expect(error.code == .down && error.errno == ENETUNREACH)
-    #expect(error.kernelText == "Nexthop has invalid gateway")
+    #expect(error.detail == "Nexthop has invalid gateway")
     #expect(
       error.description == "add route 0.0.0.0/0 via 192.0.2.1 dev \(link) table 254: network is unreachable "
         + "(errno 101): Nexthop has invalid gateway")

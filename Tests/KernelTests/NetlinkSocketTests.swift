@@ -83,7 +83,7 @@ struct NetlinkSocketTests {
     let request = NetlinkRequest(message: NetlinkMessage(RTM_GETADDR, header: header), text: { "list" })
     return try socket.dump(request) { (reply) throws(NetlinkError) in
       guard let address = InterfaceAddress(reply: reply), address.link == link else { return nil }
-      do { try each(address) } catch { throw NetlinkError(code: .other, request: "\(error)") }
+      do { try each(address) } catch { throw NetlinkError(.other, "\(error)") }
       return address
     }
   }
@@ -101,7 +101,7 @@ struct NetlinkSocketTests {
       let socket = try NetlinkSocket(bufferSize: 64)
       return #expect(throws: NetlinkError.self) { _ = try Link.find(index: 1, on: socket) }
     }
-    #expect(error?.code == .malformed && error?.kernelText == "longer than 64 bytes")
+    #expect(error?.code == .malformed && error?.detail == "longer than 64 bytes")
   }
 
   @Test func aRequestThatDoesNotFitIsNotSent() throws {

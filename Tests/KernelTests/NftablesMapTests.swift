@@ -203,7 +203,7 @@ struct NftablesMapTests {
         ], to: table)
       let error = #expect(throws: NftablesError.self) { try socket.commit(transaction) }
       #expect(error?.code == .refused)
-      #expect(error?.object == "add 10.0.0.1 to map m, table ip t")
+      #expect(error?.attempt == "add 10.0.0.1 to map m, table ip t")
       #expect(error.map { "\($0)" } == "add 10.0.0.1 to map m, table ip t: no such file or directory")
       #expect(try socket.read(table) == nil)
       // The socket still works.
@@ -251,7 +251,7 @@ struct NftablesMapTests {
         ],
         to: NftablesTableID(family: .ipv4, name: "vpc-cni"))
       let error = #expect(throws: NftablesError.self) { try socket.commit(transaction) }
-      #expect(error?.object.hasPrefix("delete 0.0.0.5, 0.0.0.6, 0.0.0.7 and 125 more from map addresses") == true)
+      #expect(error?.attempt.hasPrefix("delete 0.0.0.5, 0.0.0.6, 0.0.0.7 and 125 more from map addresses") == true)
     }
   }
 

@@ -90,11 +90,11 @@ import VPCModel
   }
 
   @Test(arguments: [
-    ("<html><body>503</body></html>\n", AgentFailure.Cause.notMetrics),
+    ("<html><body>503</body></html>\n", AgentFault.notMetrics),
     ("awscni_eni_max 4\nawscni_ip_max 1", .truncated),
     ("", .notMetrics),
   ])
-  func aTextThatCannotBeUsedSaysWhy(text: String, cause: AgentFailure.Cause) {
+  func aTextThatCannotBeUsedSaysWhy(text: String, cause: AgentFault) {
     let error = #expect(throws: AgentFailure.self) { try Self.read(text, size: 65_536) }
     #expect(error?.code == cause)
   }

@@ -46,7 +46,7 @@ import VPCObserve
   @Test func everyCauseIsNamed() throws {
     let meaning = try #require(
       try rows("| helper series |").first { $0[0] == "cni_metrics_helper_agent_failures_total" }?[3])
-    for cause in AgentFailure.Cause.allCases { #expect(meaning.contains(cause.rawValue)) }
+    for cause in AgentFault.allCases { #expect(meaning.contains(cause.rawValue)) }
   }
 
   /// An unknown sum has no series: neither 0 nor its last known value.

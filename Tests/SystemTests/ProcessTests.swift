@@ -3,6 +3,7 @@
 import Glibc
 import Testing
 import TestSupport
+import VPCModel
 import VPCSystem
 
 /// Runs programs with posix_spawn. Needs real programs, but not root.

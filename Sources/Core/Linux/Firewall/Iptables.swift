@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-internal import VPCModel
+package import VPCModel
 package import VPCSystem
 
 /// Which kernel interface the iptables programs speak to.
@@ -116,41 +116,24 @@ package struct Iptables: Sendable {
   }
 }
 
-/// An iptables failure.
-package struct IptablesError: CausedError {
-  package struct Code: Sendable, Hashable {
-    private enum Kind { case unavailable, incompatible, locked, refused, failed }
-    private let kind: Kind
+/// An iptables failure. The detail is the program's message on one line, or this program's.
+package typealias IptablesError = LayerError<IptablesFault>
 
-    /// The node has no program for the backend.
-    package static let unavailable = Code(kind: .unavailable)
-    /// The table contains rules that iptables cannot show.
-    package static let incompatible = Code(kind: .incompatible)
-    /// Another program holds the xtables lock.
-    package static let locked = Code(kind: .locked)
-    /// The program or the kernel refused the rules; the table is unchanged.
-    package static let refused = Code(kind: .refused)
-    /// The program could not be run, or failed to read.
-    package static let failed = Code(kind: .failed)
-  }
+package enum IptablesFault: LayerFault {
+  /// The node has no program for the backend.
+  case unavailable
+  /// The table contains rules that iptables cannot show.
+  case incompatible
+  /// Another program holds the xtables lock.
+  case locked
+  /// The program or the kernel refused the rules; the table is unchanged.
+  case refused
+  /// The program could not be run, or failed to read.
+  case failed
+}
 
-  package let code: Code
-  /// The operation: `write nat and mangle of iptables-nft`.
-  package let object: String
-  /// The program's message on one line, or this program's.
-  package let detail: String?
-  package let cause: (any Error)?
-
-  package init(_ code: Code, _ object: String, detail: String? = nil, cause: (any Error)? = nil) {
-    self.code = code
-    self.object = object
-    self.detail = detail
-    self.cause = cause
-  }
-
+extension IptablesError {
   package var isTransient: Bool { code == .locked || (cause as? CommandError)?.isTransient ?? false }
-
-  package var description: String { object + (detail.map { ": \($0)" } ?? "") }
 }
 
 /// The release of the iptables programs, from what `iptables --version` prints.

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 internal import CNetlink
+internal import VPCModel
 
 /// libmnl and libnftnl, opened on first use.
 package enum NftablesLibrary {

@@ -59,7 +59,7 @@ package final class NftablesMonitor {
         let isWhole = try NetlinkReply.forEach(in: bytes) { (reply) throws(NetlinkError) in
           if let event = Notice.Event(reply: reply) { notices.append(Notice(event: event, port: reply.port)) }
         }
-        guard isWhole else { throw NetlinkError(code: .malformed, request: what()) }
+        guard isWhole else { throw NetlinkError(.malformed, what()) }
         pending = notices.reversed()
       } catch {
         if error.code == .timedOut { return nil }

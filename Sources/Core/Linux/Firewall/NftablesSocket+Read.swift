@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 internal import CNetlink
 internal import Glibc
+internal import VPCModel
 
 extension NftablesSocket {
   /// A table's content; nil if it does not exist.

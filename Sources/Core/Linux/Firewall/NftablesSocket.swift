@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 internal import CNetlink
 internal import Glibc
+internal import VPCModel
 
 /// A connection to nf_tables of the network namespace that the opening thread was in.
 ///

@@ -116,9 +116,9 @@ extension Link {
       made = Link(reply: reply)
     }
     if let failure = failures.lazy.compactMap({ $0 }).first {
-      throw NetlinkError(errno: failure.errno, request: create.text(), kernelText: failure.text)
+      throw NetlinkError(errno: failure.errno, request: create.text(), detail: failure.text)
     }
-    guard let made else { throw NetlinkError(code: .malformed, request: create.text()) }
+    guard let made else { throw NetlinkError(.malformed, create.text()) }
     return made
   }
 }

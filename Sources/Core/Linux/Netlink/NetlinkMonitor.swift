@@ -110,7 +110,7 @@ package final class NetlinkMonitor {
         let isWhole = try NetlinkReply.forEach(in: bytes) { (reply) throws(NetlinkError) in
           if let event = Event(reply: reply) { notices.append(Notice(event: event, port: reply.port)) }
         }
-        guard isWhole else { throw NetlinkError(code: .malformed, request: "wait for a change") }
+        guard isWhole else { throw NetlinkError(.malformed, "wait for a change") }
         pending = notices.reversed()
       } catch {
         if error.code == .timedOut { return nil }

@@ -2,6 +2,7 @@
 
 internal import CNetlink
 internal import Glibc
+internal import VPCModel
 
 extension NetlinkSocket {
   /// The content of NLMSG_ERROR.
@@ -47,7 +48,7 @@ extension NetlinkSocket {
   private func send(_ requests: [NetlinkRequest], first: UInt32) throws(NetlinkError) {
     var vectors: [iovec] = []
     for (index, request) in requests.enumerated() {
-      guard let header = request.message.header else { throw NetlinkError(code: .invalid, request: request.text()) }
+      guard let header = request.message.header else { throw NetlinkError(.invalid, request.text()) }
       header.pointee.nlmsg_seq = first &+ UInt32(index)
       if index == requests.count - 1 { header.pointee.nlmsg_flags |= UInt16(NLM_F_ACK) }
       vectors.append(iovec(iov_base: header, iov_len: Int(header.pointee.nlmsg_len)))
@@ -72,15 +73,15 @@ extension NetlinkSocket {
       // Some dumps report the interruption as an error at the end.
       if isInterrupted || failure?.errno == EINTR { continue }
       guard let failure, !gone.contains(failure.errno) else { return values }
-      throw NetlinkError(errno: failure.errno, request: request.text(), kernelText: failure.text)
+      throw NetlinkError(errno: failure.errno, request: request.text(), detail: failure.text)
     }
-    throw NetlinkError(code: .interrupted, request: request.text())
+    throw NetlinkError(.interrupted, request.text())
   }
 
   private func dumpOnce<Value>(
     _ request: NetlinkRequest, _ transform: (NetlinkReply) throws(NetlinkError) -> Value?
   ) throws(NetlinkError) -> (values: [Value], failure: Failure?, isInterrupted: Bool) {
-    guard let header = request.message.header else { throw NetlinkError(code: .invalid, request: request.text()) }
+    guard let header = request.message.header else { throw NetlinkError(.invalid, request.text()) }
     lastSequence &+= 1
     let sequence = lastSequence
     header.pointee.nlmsg_seq = sequence
@@ -138,9 +139,9 @@ extension NetlinkSocket {
     let failures = try exchange([request]) { (_, reply) throws(NetlinkError) in value = transform(reply) }
     if let failure = failures.first, let failure {
       if absent.contains(failure.errno) { return nil }
-      throw NetlinkError(errno: failure.errno, request: request.text(), kernelText: failure.text)
+      throw NetlinkError(errno: failure.errno, request: request.text(), detail: failure.text)
     }
-    guard let value else { throw NetlinkError(code: .malformed, request: request.text()) }
+    guard let value else { throw NetlinkError(.malformed, request.text()) }
     return value
   }
 }

@@ -2,6 +2,7 @@
 
 internal import CNetlink
 internal import Glibc
+internal import VPCModel
 internal import VPCSystem
 
 /// A netlink socket, usually NETLINK_ROUTE: sends requests to the kernel and reads its answers, blocking.
@@ -88,7 +89,7 @@ package final class NetlinkSocket {
     } catch {
       return .failure(error)
     }
-    return .failure(NetlinkError(errno: failure.errno, request: request.text(), kernelText: failure.text))
+    return .failure(NetlinkError(errno: failure.errno, request: request.text(), detail: failure.text))
   }
 }
 
@@ -157,7 +158,7 @@ extension NetlinkSocket {
   ) throws(NetlinkError) {
     let bytes = try NetlinkSocket.receive(on: descriptor, into: buffer, until: deadline, for: request)
     guard try NetlinkReply.forEach(in: bytes, body) else {
-      throw NetlinkError(code: .malformed, request: request())
+      throw NetlinkError(.malformed, request())
     }
   }
 
@@ -187,7 +188,7 @@ extension NetlinkSocket {
       if count >= 0 {
         guard sender.nl_pid == 0 else { continue }
         guard message.msg_flags & Int32(MSG_TRUNC) == 0 else {
-          throw NetlinkError(code: .malformed, request: request(), kernelText: "longer than \(buffer.count) bytes")
+          throw NetlinkError(.malformed, request(), detail: "longer than \(buffer.count) bytes")
         }
         return UnsafeRawBufferPointer(rebasing: UnsafeRawBufferPointer(buffer)[..<count])
       }
@@ -203,7 +204,7 @@ extension NetlinkSocket {
     for descriptor: Int32, until deadline: ContinuousClock.Instant, _ request: () -> String
   ) throws(NetlinkError) {
     let left = ContinuousClock.now.duration(to: deadline)
-    guard left > .zero else { throw NetlinkError(code: .timedOut, request: request()) }
+    guard left > .zero else { throw NetlinkError(.timedOut, request()) }
     var poll = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
     if Glibc.poll(&poll, 1, left.pollMilliseconds) < 0, errno != EINTR {
       throw NetlinkError(errno: errno, request: request())

@@ -72,7 +72,7 @@ package struct PodVeth: Sendable, Hashable {
     let create = { () throws(NetlinkError) -> PodVeth in
       let link = try Link.createVeth(podEnd, peer: hostEnd, in: node, on: pod)
       guard let hostIndex = link.peerIndex else {
-        throw NetlinkError(code: .malformed, request: "create veth \(hostName)")
+        throw NetlinkError(.malformed, "create veth \(hostName)")
       }
       return PodVeth(hostName: hostName, podName: podName, hostIndex: hostIndex, podIndex: link.index, mac: mac)
     }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import Glibc
-import VPCModel
+package import VPCModel
 import VPCSystem
 
 /// A listening unix socket in the file system, not yet owned by an event loop.
@@ -57,16 +57,19 @@ struct ListeningSocket {
 }
 
 /// A server's socket could not be created.
-package struct ListenError: CausedError {
-  package let description: String
-  package let cause: (any Error)?
-  /// Another server is alive there: it may exit.
-  package fileprivate(set) var isTaken = false
+package typealias ListenError = LayerError<ListenFault>
 
+package enum ListenFault: LayerFault {
+  /// Another server is alive there: it may exit.
+  case taken
+  /// The path is unusable, or a system call failed.
+  case failed
+}
+
+extension ListenError {
   /// With the current errno, when a call is named.
   fileprivate init(_ text: String, _ path: String, call: String? = nil) {
-    description = "\(text) \(path)"
-    cause = call.map { SocketError(call: $0, errno: errno) }
+    self.init(.failed, "\(text) \(path)", cause: call.map { SocketError(call: $0, errno: Glibc.errno) })
   }
 
   /// The same, and removes the file after the errno was read.
@@ -110,9 +113,7 @@ private func removeStale(_ address: SocketAddress, _ path: String) throws(Listen
   defer { close(probe) }
   // EAGAIN: a server listens and its backlog is full.
   if address.withPointer({ connect(probe, $0, $1) }) == 0 || errno == EAGAIN {
-    var error = ListenError("another server is listening on", path)
-    error.isTaken = true
-    throw error
+    throw ListenError(.taken, "another server is listening on \(path)")
   }
   guard errno == ECONNREFUSED, unlink(path) == 0 || errno == ENOENT else {
     throw ListenError("remove the stale socket", path, call: "unlink")

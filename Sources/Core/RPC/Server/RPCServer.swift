@@ -5,6 +5,7 @@ package import NIOCore
 import NIOHPACK
 import NIOHTTP2
 import NIOPosix
+import VPCModel
 
 /// A gRPC server on a unix socket, on one event loop thread.
 ///
@@ -88,7 +89,7 @@ package final class RPCServer: Sendable {
       do throws(ListenError) {
         return try ListeningSocket.checkFree(path: path)
       } catch {
-        guard error.isTaken, ContinuousClock.now < deadline else { throw error }
+        guard error.code == .taken, ContinuousClock.now < deadline else { throw error }
       }
       if !isTold { isTaken() }
       isTold = true

@@ -2,6 +2,7 @@
 // struct pollfd counts as CProcess's, whose header includes poll.h too.
 internal import CProcess
 internal import Glibc
+internal import VPCModel
 
 /// The three pipes between parent and child: its input, output and errors.
 ///

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 internal import Glibc
-internal import VPCModel
+package import VPCModel
 
 /// A program to run, and its limits.
 package struct Command: Sendable, Hashable, CustomStringConvertible {
@@ -66,54 +66,38 @@ package protocol CommandRunner: Sendable {
   func run(_ command: Command) throws(CommandError) -> CommandOutcome
 }
 
-/// A program that could not be started, or that exceeded its limits.
-package struct CommandError: CausedError, Equatable {
-  package struct Code: Sendable, Hashable {
-    private enum Kind { case notFound, notStarted, timedOut, tooMuchOutput, interrupted, failed }
-    private let kind: Kind
+/// A program that could not be started, or that exceeded its limits. The attempt is the program and its arguments.
+package typealias CommandError = LayerError<CommandFault>
 
-    /// No executable of that name on the path.
-    package static let notFound = Code(kind: .notFound)
-    /// The system refused to start it; `errno` says why.
-    package static let notStarted = Code(kind: .notStarted)
-    /// It was still running at its deadline and was killed.
-    package static let timedOut = Code(kind: .timedOut)
-    /// It wrote more than its limit and was killed.
-    package static let tooMuchOutput = Code(kind: .tooMuchOutput)
-    /// The wait was interrupted; it was killed.
-    package static let interrupted = Code(kind: .interrupted)
-    /// A system call on its pipes failed; it was killed.
-    package static let failed = Code(kind: .failed)
-  }
+package enum CommandFault: LayerFault {
+  /// No executable of that name on the path.
+  case notFound
+  /// The system refused to start it; `errno` says why.
+  case notStarted
+  /// It was still running at its deadline and was killed.
+  case timedOut
+  /// It wrote more than its limit and was killed.
+  case tooMuchOutput
+  /// The wait was interrupted; it was killed.
+  case interrupted
+  /// A system call on its pipes failed; it was killed.
+  case failed
 
-  package let code: Code
-  /// The program and its arguments.
-  package let command: String
-  /// The system's error number, or 0.
-  package let errno: Int32
-
-  package init(_ code: Code, _ command: String, errno: Int32 = 0) {
-    self.code = code
-    self.command = command
-    self.errno = errno
-  }
-
-  package var cause: (any Error)? { nil }
-
-  package var isTransient: Bool {
-    code == .timedOut || [EAGAIN, ENOMEM, EMFILE, ENFILE, EINTR].contains(errno)
-  }
-
-  package var description: String {
+  package func text(of error: CommandError) -> String {
+    let command = error.attempt
     let what =
-      switch code {
+      switch self {
       case .notFound: "cannot find \(command)"
       case .notStarted: "cannot start \(command)"
       case .timedOut: "\(command) timed out"
       case .interrupted: "\(command) was interrupted"
       case .tooMuchOutput: "\(command) wrote too much output"
-      default: "\(command) failed"
+      case .failed: "\(command) failed"
       }
-    return what + (errno == 0 ? "" : ": " + SystemErrorText.text(errno))
+    return what + (error.errno == 0 ? "" : ": " + SystemErrorText.text(error.errno))
   }
+}
+
+extension CommandError {
+  package var isTransient: Bool { code == .timedOut || [EAGAIN, ENOMEM, EMFILE, ENFILE, EINTR].contains(errno) }
 }

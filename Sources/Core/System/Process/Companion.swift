@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 internal import Glibc
+internal import VPCModel
 
 /// A child program that runs alongside this one: same environment, same standard streams, stopped by a signal from its
 /// parent.

@@ -2,6 +2,7 @@
 // struct pollfd counts as CProcess's, whose header includes poll.h too.
 internal import CProcess
 internal import Glibc
+internal import VPCModel
 
 /// A child process, from its start until it has been waited for.
 struct SpawnedChild {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 internal import Glibc
+internal import VPCModel
 
 /// Runs programs by posix_spawn: no shell, no inherited descriptors, a process group of their own.
 package struct SpawnedCommand: CommandRunner {

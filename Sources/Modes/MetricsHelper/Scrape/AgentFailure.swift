@@ -5,36 +5,28 @@ internal import VPCObserve
 internal import VPCTransport
 
 /// Why an agent has no values in this round.
-struct AgentFailure: CausedError {
-  /// The words of the label `cause` (docs/metrics.md).
-  enum Cause: String, Sendable, CaseIterable {
-    /// No connection, or the API server could not connect.
-    case unreachable
-    case timedOut = "timed_out"
-    /// A status other than 200.
-    case refused
-    /// The answer was interrupted, or ends in the middle of a line.
-    case truncated
-    case tooLarge = "too_large"
-    case notMetrics = "not_metrics"
-    /// The round ended before its turn came.
-    case notReached = "not_reached"
-    /// The pod has no address yet.
-    case noAddress = "no_address"
-  }
+typealias AgentFailure = LayerError<AgentFault>
 
-  let code: Cause
-  let detail: String
-  let cause: (any Error)?
+/// The words of the label `cause` (docs/metrics.md).
+enum AgentFault: String, LayerFault, CaseIterable {
+  /// No connection, or the API server could not connect.
+  case unreachable
+  case timedOut = "timed_out"
+  /// A status other than 200.
+  case refused
+  /// The answer was interrupted, or ends in the middle of a line.
+  case truncated
+  case tooLarge = "too_large"
+  case notMetrics = "not_metrics"
+  /// The round ended before its turn came.
+  case notReached = "not_reached"
+  /// The pod has no address yet.
+  case noAddress = "no_address"
+}
 
-  init(_ code: Cause, _ detail: String, cause: (any Error)? = nil) {
-    self.code = code
-    self.detail = detail
-    self.cause = cause
-  }
-
+extension AgentFailure {
   init(_ problem: MetricTextReader.Problem) {
-    let code: Cause =
+    let code: AgentFault =
       switch problem {
       case .tooLarge: .tooLarge
       case .truncated: .truncated
@@ -44,7 +36,7 @@ struct AgentFailure: CausedError {
   }
 
   init(_ error: HTTPError) {
-    let code: Cause =
+    let code: AgentFault =
       switch error.code {
       case .timedOut: .timedOut
       case .interrupted: .truncated
@@ -54,6 +46,4 @@ struct AgentFailure: CausedError {
       }
     self.init(code, "\(error)")
   }
-
-  var description: String { detail }
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+internal import VPCModel
 internal import VPCTransport
 
 /// Reads all agents once, with limited concurrency, and sums them.

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+internal import VPCModel
 internal import VPCObserve
 
 /// One agent's metrics, each family as one number.

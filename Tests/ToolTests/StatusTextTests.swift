@@ -27,10 +27,11 @@ import VPCModel
     status.pods[0].name = hostile
     status.pool.blockedText = hostile
     status.settings.warnings = [hostile]
+    status.cluster?.node = hostile
     let read = try #require(AgentStatus(json: try JSONParser.parse(status.json.bytes)))
     let text = StatusText(read, podLimit: 10).text
     #expect(text.visibleLines == text)
-    for line in ["node       \(shown)", "shop/\(shown)", "blocked: \(shown)", "setting    \(shown)"] {
+    for line in ["node       \(shown)", "shop/\(shown)", "blocked: \(shown)", "setting    \(shown)", "node \(shown):"] {
       #expect(text.contains(line))
     }
     #expect("plain äöü 日本 🙂".visible == "plain äöü 日本 🙂")

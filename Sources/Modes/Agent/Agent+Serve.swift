@@ -77,7 +77,7 @@ extension Agent {
     _ began: ContinuousClock.Instant
   ) -> StatusReport {
     let instance = enis.identity.instance
-    let node = StatusReport.Node(
+    let node = AgentStatus.Process(
       instance: instance.instanceID, instanceType: instance.instanceType, zone: instance.availabilityZone,
       commit: BuildFacts.own.commit)
     let kernel = KernelLook {

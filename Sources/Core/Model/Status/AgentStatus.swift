@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The content of `/v1/status`: written by the agent, read by `vpc-cni status` and `vpc-cni doctor`. One schema for
-// both, in AgentStatus+JSON.swift. Times are seconds before the moment of the answer, so that no two clocks are
+// both: `fields` names each member once. Times are seconds before the moment of the answer, so that no two clocks are
 // compared.
 
 /// The node's state as its agent knows it at one moment.
-package struct AgentStatus: Sendable, Hashable {
+package struct AgentStatus: StatusObject, Sendable, Hashable {
   package var agent = Process()
   package var pool = Pool()
   package var targets = Targets()
@@ -26,12 +26,31 @@ package struct AgentStatus: Sendable, Hashable {
 
   package init() {}
 
+  mutating func fields(_ field: inout StatusFields) {
+    var schema = AgentStatus.schema
+    field("schema", &schema)
+    field("agent", &agent)
+    field("pool", &pool)
+    field("targets", &targets)
+    field("enis", &enis)
+    field("pods", &pods)
+    field("waiters", &waiters)
+    field("actions", &actions)
+    field("subnets", &subnets)
+    field("ec2", &ec2)
+    field("kernel", &kernel)
+    field("cluster", &cluster)
+    field("settings", &settings)
+  }
+
+  /// The schema number of this document; an incompatible change raises it.
+  package static let schema = 1
   /// The maximum length of unbounded lists.
   package static let listLimit = 100
   /// The maximum magnitude of numbers: products and sums of a document's numbers cannot overflow.
   package static let largestNumber = 1 << 31
 
-  package struct Process: Sendable, Hashable {
+  package struct Process: StatusObject, Sendable, Hashable {
     package var version = ""
     package var commit = ""
     package var pid = 0
@@ -41,10 +60,20 @@ package struct AgentStatus: Sendable, Hashable {
     package var zone = ""
 
     package init() {}
+
+    mutating func fields(_ field: inout StatusFields) {
+      field("version", &version)
+      field("commit", &commit)
+      field("pid", &pid)
+      field("upSeconds", &upSeconds)
+      field("instance", &instance)
+      field("instanceType", &instanceType)
+      field("zone", &zone)
+    }
   }
 
   /// Addresses unless said otherwise.
-  package struct Pool: Sendable, Hashable {
+  package struct Pool: StatusObject, Sendable, Hashable {
     package var total = 0
     package var assigned = 0
     package var free = 0
@@ -62,10 +91,26 @@ package struct AgentStatus: Sendable, Hashable {
     package var blockedText: String?
 
     package init() {}
+
+    mutating func fields(_ field: inout StatusFields) {
+      field("total", &total)
+      field("assigned", &assigned)
+      field("free", &free)
+      field("cooling", &cooling)
+      field("pending", &pending)
+      field("stray", &stray)
+      field("waiting", &waiting)
+      field("usesPrefixes", &usesPrefixes)
+      field("eniLimit", &eniLimit)
+      field("addressesPerENI", &addressesPerENI)
+      field("maxPods", &maxPods)
+      field("blockedCause", &blockedCause)
+      field("blockedText", &blockedText)
+    }
   }
 
   /// Warm targets against current addresses.
-  package struct Targets: Sendable, Hashable {
+  package struct Targets: StatusObject, Sendable, Hashable {
     package var warmENI = 0
     package var warmIP = 0
     package var minimumIP = 0
@@ -76,37 +121,18 @@ package struct AgentStatus: Sendable, Hashable {
     package var surplus = 0
 
     package init() {}
+
+    mutating func fields(_ field: inout StatusFields) {
+      field("warmENI", &warmENI)
+      field("warmIP", &warmIP)
+      field("minimumIP", &minimumIP)
+      field("warmPrefix", &warmPrefix)
+      field("shortage", &shortage)
+      field("surplus", &surplus)
+    }
   }
 
-  package struct ENI: Sendable, Hashable {
-    package var id = ""
-    package var device = 0
-    package var card = 0
-    package var subnet = ""
-    package var address = ""
-    package var mac = ""
-    package var table = 0
-    package var isManaged = true
-    /// Its addresses may be assigned.
-    package var isOpen = true
-    package var isExcluded = false
-    package var total = 0
-    package var assigned = 0
-    package var cooling = 0
-    /// Free but not assignable: they are being unassigned, or the ENI is not ready.
-    package var keptBack = 0
-    /// In a different subnet than the ENIConfig's: its pods stay, new pods go elsewhere.
-    package var isOutdated = false
-    package var prefixes: [String] = []
-
-    package init() {}
-
-    /// Can be assigned to pods now.
-    package var free: Int { max(total - assigned - cooling - keptBack, 0) }
-    package var isPrimary: Bool { device == 0 && card == 0 }
-  }
-
-  package struct Pod: Sendable, Hashable {
+  package struct Pod: StatusObject, Sendable, Hashable {
     package var namespace = ""
     package var name = ""
     package var address = ""
@@ -116,85 +142,35 @@ package struct AgentStatus: Sendable, Hashable {
     package var ageSeconds = 0
 
     package init() {}
+
+    mutating func fields(_ field: inout StatusFields) {
+      field("namespace", &namespace)
+      field("name", &name)
+      field("address", &address)
+      field("eni", &eni)
+      field("device", &device)
+      field("ageSeconds", &ageSeconds)
+    }
   }
 
-  package struct Waiter: Sendable, Hashable {
+  package struct Waiter: StatusObject, Sendable, Hashable {
     package var namespace = ""
     package var name = ""
     package var waitedSeconds = 0
     package var leftSeconds = 0
 
     package init() {}
-  }
 
-  package struct Subnet: Sendable, Hashable {
-    package var id = ""
-    /// As EC2 last reported; nil if it has not.
-    package var free: Int?
-    /// The age of that value; nil if there is none.
-    package var freeSeconds: Int?
-    package var isExcluded = false
-    /// It was full, and is paused for now.
-    package var isPaused = false
-    /// It has no free prefix: single addresses for now.
-    package var isFragmented = false
-
-    package init() {}
-  }
-
-  package struct EC2: Sendable, Hashable {
-    /// By action's name.
-    package var calls: [Call] = []
-    package var held: [Hold] = []
-    /// Time since the last reconciliation with IMDS or EC2; nil before the start.
-    package var reconciledSeconds: Int?
-
-    package init() {}
-
-    package struct Call: Sendable, Hashable {
-      package var action = ""
-      package var count = 0
-      package var failed = 0
-      package var throttled = 0
-      /// EC2's error code of the last call; nil if it succeeded.
-      package var lastError: String?
-      package var lastSeconds = 0
-
-      package init() {}
+    mutating func fields(_ field: inout StatusFields) {
+      field("namespace", &namespace)
+      field("name", &name)
+      field("waitedSeconds", &waitedSeconds)
+      field("leftSeconds", &leftSeconds)
     }
-
-    /// A kind of work that is delayed after failures.
-    package struct Hold: Sendable, Hashable {
-      /// `attach`, `assign`…
-      package var work = ""
-      package var because = ""
-      /// Seconds until requests for pods are retried; 0: now.
-      package var urgentSeconds = 0
-      /// The same for warm targets and tidying.
-      package var patientSeconds = 0
-
-      package init() {}
-    }
-  }
-
-  /// The node network: desired state and differences.
-  package struct Kernel: Sendable, Hashable {
-    /// `constant` or `per-pod`.
-    package var scheme = ""
-    /// Where the node's rules are: `iptables-legacy`, `iptables-nft` or `nftables`.
-    package var iptables = ""
-    /// Current differences from the desired state, in words, at most `listLimit`; nil if unknown.
-    package var differences: [String]?
-    /// Repairs since the start, and the time of the last one.
-    package var repairs = 0
-    package var lastRepairSeconds: Int?
-    package var lastRepair = ""
-
-    package init() {}
   }
 
   /// Settings in use that other components must match, and warnings.
-  package struct Settings: Sendable, Hashable {
+  package struct Settings: StatusObject, Sendable, Hashable {
     package var warnings: [String] = []
     package var vethPrefix = ""
     package var eniMTU = 0
@@ -204,5 +180,15 @@ package struct AgentStatus: Sendable, Hashable {
     package var checkpoint = ""
 
     package init() {}
+
+    mutating func fields(_ field: inout StatusFields) {
+      field("warnings", &warnings)
+      field("vethPrefix", &vethPrefix)
+      field("eniMTU", &eniMTU)
+      field("podMTU", &podMTU)
+      field("externalSNAT", &externalSNAT)
+      field("customNetworking", &customNetworking)
+      field("checkpoint", &checkpoint)
+    }
   }
 }

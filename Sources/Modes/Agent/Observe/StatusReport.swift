@@ -5,17 +5,10 @@ internal import VPCModel
 
 /// The parts of `/v1/status`.
 struct StatusReport: Sendable {
-  /// What does not change while the agent runs.
-  struct Node: Sendable {
-    var instance = ""
-    var instanceType = ""
-    var zone = ""
-    var commit = ""
-  }
-
   let settings: Settings
   let pool: AddressPool
-  let node: Node
+  /// What does not change while the agent runs.
+  let node: AgentStatus.Process
   let began: ContinuousClock.Instant
   let directory: ENIDirectory?
   let subnets: @Sendable () -> [SubnetUse]
@@ -28,13 +21,10 @@ struct StatusReport: Sendable {
 
   func status() async -> AgentStatus {
     var status = await pool.status()
+    status.agent = node
     status.agent.version = settings.version
-    status.agent.commit = node.commit
     status.agent.pid = Int(getpid())
     status.agent.upSeconds = began.duration(to: .now).wholeSeconds
-    status.agent.instance = node.instance
-    status.agent.instanceType = node.instanceType
-    status.agent.zone = node.zone
     status.ec2.calls = calls()
     status.subnets = StatusReport.subnets(subnets(), age: subnetsAge(), status.subnets)
     let entries = directory?.entries ?? [:]
@@ -68,6 +58,13 @@ struct StatusReport: Sendable {
       rows[use.id.text] = row
     }
     return rows.values.sorted { $0.id < $1.id }
+  }
+}
+
+extension AgentStatus.Process {
+  init(instance: String, instanceType: String, zone: String, commit: String) {
+    self.init()
+    (self.instance, self.instanceType, self.zone, self.commit) = (instance, instanceType, zone, commit)
   }
 }
 

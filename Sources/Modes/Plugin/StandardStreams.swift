@@ -16,14 +16,7 @@ enum StandardStreams {
 
   /// Writes everything, or as much as the reader accepts.
   static func writeOutput(_ bytes: [UInt8], descriptor: Int32 = STDOUT_FILENO) {
-    var rest = bytes[...]
-    while !rest.isEmpty {
-      // SAFETY: write reads the bytes before it returns.
-      let count = rest.withUnsafeBytes { write(descriptor, $0.baseAddress, $0.count) }
-      if count < 0 && errno == EINTR { continue }
-      guard count > 0 else { return }
-      rest = rest.dropFirst(count)
-    }
+    WholeWrite.write(bytes, to: descriptor)
   }
 
   private static func readAll(

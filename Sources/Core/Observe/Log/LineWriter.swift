@@ -60,8 +60,8 @@ package final class LineWriter: LineSink {
   package func write(_ line: [UInt8], at time: UTCTime, isUrgent: Bool = false) {
     state.withLock { state in
       switch destination {
-      case .stdout: _ = LogFile.append(line, to: STDOUT_FILENO)
-      case .stderr: _ = LogFile.append(line, to: STDERR_FILENO)
+      case .stdout: WholeWrite.write(line, to: STDOUT_FILENO)
+      case .stderr: WholeWrite.write(line, to: STDERR_FILENO)
       case .refused: break
       case .file(let path):
         let code = append(line, to: path, at: time, &state)
@@ -69,7 +69,7 @@ package final class LineWriter: LineSink {
           state.hasComplained = false
         } else {
           complain(code, path, &state)
-          if isUrgent || fallback == .everyLine { _ = LogFile.append(line, to: STDERR_FILENO) }
+          if isUrgent || fallback == .everyLine { WholeWrite.write(line, to: STDERR_FILENO) }
         }
       }
     }
@@ -82,7 +82,7 @@ package final class LineWriter: LineSink {
       state.descriptor = LogFile.open(path, sparesStdout: sparesStdout)
       if state.descriptor < 0 { return errno }
     }
-    return LogFile.append(line, to: state.descriptor)
+    return WholeWrite.write(line, to: state.descriptor)
   }
 
   private func complain(_ code: Int32, _ path: String, _ state: inout State) {
@@ -90,7 +90,7 @@ package final class LineWriter: LineSink {
     state.hasComplained = true
     let why = code == LogFile.leadsToStdout ? "it is standard output" : SystemErrorText.text(code)
     let text = "cannot write the log file \(path): \(why); logging to standard error\n"
-    _ = LogFile.append(Array(text.utf8), to: STDERR_FILENO)
+    WholeWrite.write(Array(text.utf8), to: STDERR_FILENO)
   }
 
   /// Closes a file that another process has rotated, and rotates it if it is too large. Once a second: two system

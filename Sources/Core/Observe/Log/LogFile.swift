@@ -88,19 +88,4 @@ enum LogFile {
     defer { close(descriptor) }
     if flock(descriptor, LOCK_EX | LOCK_NB) == 0 { body() }
   }
-
-  /// Writes all bytes; continues after a short write (such as on a full disk).
-  ///
-  /// - Returns: 0, or the error's number.
-  static func append(_ line: [UInt8], to descriptor: Int32) -> Int32 {
-    var sent = 0
-    while sent < line.count {
-      // SAFETY: the pointer lives for the call, which reads `line.count - sent` bytes from `sent` on.
-      let count = line.withUnsafeBytes {
-        Glibc.write(descriptor, $0.baseAddress?.advanced(by: sent), $0.count - sent)
-      }
-      if count > 0 { sent += count } else if count == 0 { return EIO } else if errno != EINTR { return errno }
-    }
-    return 0
-  }
 }

@@ -69,14 +69,8 @@ package enum AtomicFile {
   }
 
   package static func writeAll(_ content: [UInt8], to descriptor: Int32, path: String) throws(FileError) {
-    var written = 0
-    while written < content.count {
-      // SAFETY: the pointer is used inside the closure only, with the length of the same buffer.
-      let count = content[written...].withUnsafeBytes { Glibc.write(descriptor, $0.baseAddress, $0.count) }
-      if count < 0 && errno == EINTR { continue }
-      guard count > 0 else { throw FileError(verb: "write", path: path, errno: errno) }
-      written += count
-    }
+    let code = WholeWrite.write(content, to: descriptor)
+    guard code == 0 else { throw FileError(verb: "write", path: path, errno: code) }
   }
 
   package static func syncDirectory(of path: String) throws(FileError) {

@@ -5,6 +5,7 @@ package import NIOCore
 import NIOHTTP1
 import NIOPosix
 package import VPCModel
+import VPCSystem
 
 /// An answer of an endpoint.
 package struct HTTPAnswer: Sendable {

@@ -16,7 +16,7 @@ struct ListeningSocket {
   init(path: String, backlog: Int32) throws(ListenError) {
     guard let address = SocketAddress(unix: path) else { throw ListenError("socket path is empty or too long", path) }
     try makeFolder(of: path)
-    try removeStale(address, path)
+    try removeStale(path)
     let descriptor = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue | SOCK_NONBLOCK.rawValue), 0)
     guard descriptor >= 0 else { throw ListenError("make a socket for", path, call: "socket") }
     // The kernel takes the file's mode from the socket at bind (less the umask), so that it is never wider than this;
@@ -42,8 +42,8 @@ struct ListeningSocket {
 
   /// - Throws: `ListenError` if a server is alive at the path, or the path is not a socket.
   static func checkFree(path: String) throws(ListenError) {
-    guard let address = SocketAddress(unix: path) else { throw ListenError("socket path is empty or too long", path) }
-    try removeStale(address, path)
+    guard SocketAddress(unix: path) != nil else { throw ListenError("socket path is empty or too long", path) }
+    try removeStale(path)
   }
 
   /// Sets how many connections may wait to be accepted: SwiftNIO, which takes the socket over, listens again with 128
@@ -103,19 +103,13 @@ private func makeFolder(of path: String) throws(ListenError) {
   chmod(folder, 0o755)
 }
 
-/// A socket file that refuses connections is stale: its server died.
-private func removeStale(_ address: SocketAddress, _ path: String) throws(ListenError) {
-  var info = stat()
-  guard lstat(path, &info) == 0 else { return }
-  guard info.st_mode & S_IFMT == S_IFSOCK else { throw ListenError("not a socket, left as it is:", path) }
-  let probe = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue | SOCK_NONBLOCK.rawValue), 0)
-  guard probe >= 0 else { throw ListenError("make a socket for", path, call: "socket") }
-  defer { close(probe) }
-  // EAGAIN: a server listens and its backlog is full.
-  if address.withPointer({ connect(probe, $0, $1) }) == 0 || errno == EAGAIN {
-    throw ListenError(.taken, "another server is listening on \(path)")
-  }
-  guard errno == ECONNREFUSED, unlink(path) == 0 || errno == ENOENT else {
-    throw ListenError("remove the stale socket", path, call: "unlink")
+private func removeStale(_ path: String) throws(ListenError) {
+  switch SocketFile.removeStale(path) {
+  case .free: return
+  case .taken: throw ListenError(.taken, "another server is listening on \(path)")
+  case .notASocket: throw ListenError("not a socket, left as it is:", path)
+  case .failed(let call, let code):
+    let what = call == "socket" ? "make a socket for" : "remove the stale socket"
+    throw ListenError(.failed, "\(what) \(path)", cause: SocketError(call: call, errno: code))
   }
 }

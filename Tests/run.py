@@ -3,9 +3,10 @@
 
     run.py --build DIR [--workers N] [--only TIER[,TIER…]]
 
-Four lanes run beside each other: the end-to-end tests, most of which wait, so several run at once; the build of the Swift
-suites, and then these; the tiers that need no build; and, once the suites are built, other kernels in VMs, which take what
-processor time the others leave. Tests marked `timed` judge elapsed time: they run alone at the end.
+Lanes run beside each other: the end-to-end tests, most of which wait, so several run at once; the build of the Swift suites,
+and then these; the tiers that need no build; and other kernels in VMs, which take what processor time the others leave: in
+one lane the end-to-end tests, in another, once they are built, the Swift suites. Tests marked `timed` judge elapsed time:
+they run alone at the end.
 A failed tier prints the end of its output; the whole output of each is in DIR/test-logs. The last lines name every test that
 failed and why, so that the tail of a log is enough.
 """
@@ -118,8 +119,10 @@ def tiers(build: Path, workers: int) -> tuple[list[list[Tier]], list[Tier]]:
         swift("unit", "--skip", "KernelTests|ModelTests"), swift("kernel", "--filter", "KernelTests"), swift("model", "--filter", "ModelTests"),
     ]
     unbuilt = [pytest("manifest", "Tests/Manifests"), pytest("simulator", "Tests/Simulator/tests")]
-    kernels = [Tier("vm", ["env", f"VPC_CNI_BUILD={build}", "nice", "-n", str(VM_NICENESS), "Tests/VM/run"], [], needs_build=True)]
-    return [waiting, built, unbuilt, kernels], [pytest("e2e-timed", "-m", "timed", "Tests/EndToEnd")]
+    vm = ["env", f"VPC_CNI_BUILD={build}", "nice", "-n", str(VM_NICENESS), "Tests/VM/run"]
+    kernels = [Tier("vm-e2e", [*vm, "--end-to-end"], [])]
+    kernels_built = [Tier("vm-suites", [*vm, "--suites"], [], needs_build=True)]
+    return [waiting, built, unbuilt, kernels, kernels_built], [pytest("e2e-timed", "-m", "timed", "Tests/EndToEnd")]
 
 
 def main() -> int:
@@ -129,7 +132,7 @@ def main() -> int:
     parser.add_argument("--only", default="", help="tiers by name, separated by commas")
     options = parser.parse_args()
     chosen = set(filter(None, options.only.split(",")))
-    if chosen & {"unit", "kernel", "model", "vm"}:
+    if chosen & {"unit", "kernel", "model", "vm-suites"}:
         chosen.add("build")
     # A shell that starts a job in the background has it ignore SIGINT, and pytest would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -152,7 +155,7 @@ def main() -> int:
             if tier.name == "build":
                 built.set()
                 if build_failed():
-                    for other in lanes[0]:
+                    for other in lanes[0] + lanes[3]:
                         other.stop()
                     return
 

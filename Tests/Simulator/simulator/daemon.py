@@ -120,6 +120,7 @@ def _build(settings: Settings, home: Path, directory: Path) -> tuple[dict[str, A
         HTTPListener(world.fabric.run(lambda: namespaces.listen_tcp(IMDS_ADDRESS, 80)), imds.respond, "EC2ws"),
     ]
     gate.warm_up()
+    moto_start.settle()
     control = Control(home / "control.sock", world, gate, imds, internet, directory)
     ready = {
         "name": settings.name, "pid": os.getpid(), "state": str(home.resolve()), "region": settings.region,

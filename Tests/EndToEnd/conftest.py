@@ -55,10 +55,22 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     setattr(item, f"report_{report.when}", report)
 
 
+@pytest.fixture(scope="session")
+def common_vpc() -> Iterator[Simulator]:
+    """A VPC without options, for all modules."""
+    with Simulator() as simulator:
+        yield simulator
+
+
 @pytest.fixture(scope="module")
 def vpc(request: pytest.FixtureRequest) -> Iterator[Simulator]:
-    """One VPC for a module. A module sets options with `SIMULATOR = {...}`."""
-    with Simulator(**getattr(request.module, "SIMULATOR", {})) as simulator:
+    """One VPC for a module. A module sets options with `SIMULATOR = {...}`. Modules without options share one if
+    VPC_CNI_ONE_VPC is set, for a machine on which its start takes long."""
+    options = getattr(request.module, "SIMULATOR", {})
+    if os.environ.get("VPC_CNI_ONE_VPC") and not options:
+        yield request.getfixturevalue("common_vpc")
+        return
+    with Simulator(**options) as simulator:
         yield simulator
 
 

@@ -114,16 +114,17 @@ extension PoolRig {
   mutating func take(_ kind: CIDRKind, _ count: Int) -> [IPPrefix]? {
     guard count <= (kind == .prefix ? freePrefixes : freeAddresses) else { return nil }
     let used = Set(enis.values.flatMap(\.cidrs))
-    let base: UInt32 = kind == .prefix ? 0x0a01_0000 : 0x0a00_0010
-    let stride: UInt32 = kind == .prefix ? 16 : 1
+    let isIPv6 = pool.settings.family == .ipv6
     var found: [IPPrefix] = []
-    var next = base
+    var number: UInt32 = 0
     while found.count < count {
-      let address = IPAddress(ipv4: next)
-      next += stride
-      guard let prefix = IPPrefix(address: address, length: kind == .prefix ? 28 : 32), !used.contains(prefix) else {
-        continue
-      }
+      let address =
+        isIPv6
+        ? IPAddress(ipv6: UInt128(0x2001_0db8) << 96 | UInt128(number + 1) << 64)
+        : IPAddress(ipv4: kind == .prefix ? 0x0a01_0000 + 16 * number : 0x0a00_0010 + number)
+      number += 1
+      let length = isIPv6 ? 80 : kind == .prefix ? 28 : 32
+      guard let prefix = IPPrefix(address: address, length: length), !used.contains(prefix) else { continue }
       found.append(prefix)
     }
     if kind == .prefix { freePrefixes -= count } else { freeAddresses -= count }

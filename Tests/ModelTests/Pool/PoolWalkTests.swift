@@ -32,6 +32,7 @@ import VPCModel
     Case(
       name: "custom networking",
       settings: PoolSettings(instanceENILimit: 3, slotsPerENI: 4, usesCustomNetworking: true)),
+    Case(name: "IPv6", settings: PoolIPv6Tests.settings),
   ]
 
   static let seedsPerCase: UInt64 = 6

@@ -6,6 +6,9 @@ internal import DequeModule
 ///
 /// A never-used address takes no memory: those from `nextUnused` on are free unless `reserved`. Offsets whose cooldown
 /// ended are in `returned`, the longest free first.
+///
+/// Of an IPv6 prefix the first address is never given out: it is the anycast address of the subnet's routers (RFC 4291,
+/// section 2.6.1). Pods that have it from amazon-vpc-cni-k8s keep it until they end.
 struct CIDRRecord: Sendable {
   enum Standing: UInt8, Sendable {
     /// Its free addresses may be assigned once its ENI is open.
@@ -23,6 +26,9 @@ struct CIDRRecord: Sendable {
   let slot: Int
   /// Distinguishes this record from an earlier one in the same slot of the arena.
   let generation: UInt32
+  /// The offset of the first address that is given out.
+  let first: Int
+  /// Addresses that are given out, from `first` on.
   let capacity: Int
   var standing: Standing
   var assigned = 0
@@ -48,29 +54,33 @@ struct CIDRRecord: Sendable {
     self.slot = slot
     self.generation = generation
     self.standing = standing
+    first = prefix.family == .ipv6 && !prefix.isSingle ? 1 : 0
+    nextUnused = first
     // An IPv6 /80 holds more than any node can use: 65,536 of them, so that every count stays small.
-    capacity = min(prefix.count, 1 << 16)
+    capacity = min(prefix.count, 1 << 16) - first
   }
 
   var kind: CIDRKind { prefix.isSingle ? .address : .prefix }
   var free: Int { capacity &- assigned &- cooling }
+  private var end: Int { first &+ capacity }
   /// Whether it can be unassigned.
   var isIdle: Bool { assigned == 0 && cooling == 0 }
 
   /// Takes the address that was free the longest, then never-used ones; requires `free > 0`.
   mutating func take() -> Int? {
     if let offset = returned.popFirst() { return offset }
-    while nextUnused < capacity, reserved.contains(nextUnused) { nextUnused &+= 1 }
-    guard nextUnused < capacity else { return nil }
+    while nextUnused < end, reserved.contains(nextUnused) { nextUnused &+= 1 }
+    guard nextUnused < end else { return nil }
     defer { nextUnused &+= 1 }
     return nextUnused
   }
 
   /// Takes one particular address, for a restart.
   ///
-  /// - Returns: false if it is already taken or outside the CIDR.
+  /// - Returns: false if it is already taken.
   mutating func reserve(_ offset: Int) -> Bool {
-    guard offset >= nextUnused, offset < capacity, !reserved.contains(offset) else {
+    let isOutside = offset < first || offset >= end
+    guard isOutside || offset >= nextUnused, !reserved.contains(offset) else {
       guard let index = returned.firstIndex(of: offset) else { return false }
       returned.remove(at: index)
       return true
@@ -81,6 +91,7 @@ struct CIDRRecord: Sendable {
 
   /// Makes an address free again.
   mutating func giveBack(_ offset: Int) {
+    guard offset >= first, offset < end else { return _ = reserved.remove(offset) }
     if capacity == 1, reserved.isEmpty { nextUnused = 0 } else { returned.append(offset) }
   }
 }

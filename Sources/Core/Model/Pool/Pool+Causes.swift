@@ -28,7 +28,8 @@ extension Pool {
     if let first = book.cooling.first, book.open.cooling > 0 {
       return .onlyCooling(count: book.open.cooling, freeIn: first.until - now)
     }
-    return places <= 0 ? endedPodsCause ?? limitCause(now) : nil
+    guard settings.family == .ipv4, places <= 0 else { return nil }
+    return endedPodsCause ?? limitCause(now)
   }
 
   private var endedPodsCause: FailureCause? { endedPods > 0 ? .endedPodsHoldAddresses(endedPods) : nil }

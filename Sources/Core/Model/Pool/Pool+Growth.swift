@@ -165,6 +165,10 @@ extension Pool {
   /// ENIs that may still be attached to the pool's network card, counting those on their way. Other cards have limits of
   /// their own.
   func places(_ now: PoolInstant, urgent: Bool = true) -> Int {
+    // One ENI's prefix is enough, and is tried for until EC2 gives it.
+    if settings.family == .ipv6, book.enis.indices.contains(where: { book.enis[$0].isPresent && mayGrow($0) }) {
+      return 0
+    }
     let taken = attached + attaching
     let byType = settings.eniLimit - taken
     guard let limit = attachmentLimit else { return byType }
@@ -190,7 +194,7 @@ extension Pool {
     return (settings.card == 0 ? 1...99 : 0...99).first { !taken.contains($0) }
   }
 
-  func unit(_ kind: CIDRKind) -> Int { kind == .prefix ? PoolSettings.addressesPerPrefix : 1 }
+  func unit(_ kind: CIDRKind) -> Int { kind == .prefix ? settings.prefixSize : 1 }
 
   /// Prefixes, if configured and available in the subnet.
   func kind(in subnet: SubnetID, _ now: PoolInstant) -> CIDRKind {

@@ -152,6 +152,9 @@ extension Pool {
   ) {
     switch failure.fault {
     case .subnetFull where count > 1, .noFreePrefix where count > 1: subnetCaps[subnet] = 1
+    case .noFreePrefix where settings.family == .ipv6, .subnetFull where settings.family == .ipv6:
+      // Nothing else can serve pods: it is tried again with backoff.
+      holdBack(kind, failure, now)
     case .noFreePrefix where cidr == .prefix, .subnetFull where cidr == .prefix:
       // No block of sixteen; single addresses may be left.
       fallbackSubnets[subnet] = now + settings.timings.prefixFallback

@@ -44,7 +44,7 @@ struct Targets: Sendable {
   /// The unit that the warm target counts in, as a number of addresses, and the target.
   private var enforcedWarm: (unit: Int, count: Int) {
     settings.usesPrefixes
-      ? (PoolSettings.addressesPerPrefix, settings.warmPrefixTarget)
+      ? (settings.prefixSize, settings.warmPrefixTarget)
       : (settings.slotsPerENI, settings.warmENITarget)
   }
 
@@ -53,11 +53,12 @@ struct Targets: Sendable {
 
   /// Idle CIDRs that can be unassigned.
   var surplus: Int {
+    guard settings.family == .ipv4 else { return 0 }
     if settings.isWarmIPMode {
       guard settings.usesPrefixes else {
         return max(min(available - settings.warmIPTarget, total - settings.minimumIPTarget, idleCIDRs), 0)
       }
-      let perPrefix = PoolSettings.addressesPerPrefix
+      let perPrefix = settings.prefixSize
       let neededWarm = Targets.units(assigned + cooling + settings.warmIPTarget, of: perPrefix)
       let neededMinimum = Targets.units(settings.minimumIPTarget, of: perPrefix)
       return max(min(idleCIDRs, cidrs - neededWarm, cidrs - neededMinimum), 0)

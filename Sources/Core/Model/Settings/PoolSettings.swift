@@ -4,6 +4,9 @@
 package struct PoolSettings: Sendable, Hashable {
   /// The network card whose ENIs the pool manages: each card has a pool and a checkpoint of its own.
   package var card = 0
+  /// The family of pods' addresses. With IPv6 each ENI gets one prefix (/80), which is kept as long as the ENI: no warm
+  /// target applies.
+  package var family = AddressFamily.ipv4
   /// ENIs that the instance type allows on the card, the primary included.
   package var instanceENILimit: Int
   /// Addresses or prefixes per ENI besides its primary address: the type's IPv4 limit minus one.
@@ -66,6 +69,8 @@ package struct PoolSettings: Sendable, Hashable {
 
   /// A delegated IPv4 prefix is a /28.
   package static let addressesPerPrefix = 16
+  /// Addresses of a delegated prefix that pods can get: of a /80 as many as the pool counts.
+  package var prefixSize: Int { family == .ipv4 ? PoolSettings.addressesPerPrefix : (1 << 16) - 1 }
 }
 
 /// Intervals of the pool. The defaults are those of amazon-vpc-cni-k8s if it has the same interval.

@@ -95,11 +95,19 @@ extension Settings {
   ///   - limits: of the instance type.
   ///   - maxPods: pods that the node may have.
   package func pool(limits: InstanceLimits, maxPods: Int) -> PoolSettings {
-    PoolSettings(
+    var pool = PoolSettings(
       instanceENILimit: limits.eniLimit, slotsPerENI: max(limits.ipv4Limit - 1, 0), maxENI: maxENI, maxPods: maxPods,
       warmENITarget: warmENITarget, warmIPTarget: warmIPTarget, minimumIPTarget: minimumIPTarget,
       warmPrefixTarget: warmPrefixTarget, usesPrefixes: usesPrefixes && limits.supportsPrefixes,
       usesCustomNetworking: usesCustomNetworking, cooldown: cooldown, provisions: provisions,
       managesUnschedulable: managesUnschedulable)
+    guard family == .ipv6 else { return pool }
+    pool.family = .ipv6
+    pool.usesPrefixes = true
+    // One prefix, and one more where EC2 took the first from under running pods.
+    pool.slotsPerENI = 2
+    // One free address is enough reason for the ENI's prefix, and no number of pods for a second one.
+    (pool.warmENITarget, pool.warmIPTarget, pool.minimumIPTarget, pool.warmPrefixTarget) = (0, 1, 0, 0)
+    return pool
   }
 }

@@ -41,7 +41,7 @@ extension AddressPool {
 extension PoolSnapshot {
   init(_ pool: Pool, now: PoolInstant) {
     let settings = pool.settings
-    let unit = settings.usesPrefixes ? PoolSettings.addressesPerPrefix : 1
+    let unit = settings.usesPrefixes ? settings.prefixSize : 1
     self.init(
       counts: pool.counts, enis: pool.enis, eniLimit: settings.eniLimit,
       addressesPerENI: settings.slotsPerENI * unit, blockedCause: pool.blockedCause(now: now),

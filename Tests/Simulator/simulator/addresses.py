@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 
-from .errors import EC2Error
+from .errors import EC2Error, no_free_blocks
 
 _FREE, _TAKEN, _PREFIX_RESERVED, _EXPLICIT_RESERVED, _AWS = 0, 1, 2, 3, 4
 PREFIX_LENGTH = 28
@@ -67,8 +67,7 @@ class SubnetAddresses:
         if len(blocks) < count:
             if self._state.count(_FREE) + self._state.count(_PREFIX_RESERVED) < count * _BLOCK:
                 raise no_room_for_prefixes()
-            raise EC2Error("InsufficientCidrBlocks",
-                           "The specified subnet does not have enough free cidr blocks to satisfy the request.")
+            raise no_free_blocks()
         for offset in blocks:
             self._fill(offset, _BLOCK, _TAKEN)
         return [f"{self._address(offset)}/{PREFIX_LENGTH}" for offset in blocks]

@@ -43,6 +43,15 @@ def instance_not_found(instance_id: str) -> EC2Error:
     return EC2Error("InvalidInstanceID.NotFound", f"The instance ID '{instance_id}' does not exist")
 
 
+def no_free_blocks() -> EC2Error:
+    return EC2Error("InsufficientCidrBlocks",
+                    "The specified subnet does not have enough free cidr blocks to satisfy the request.")
+
+
+def no_ipv6_cidr(subnet_id: str) -> EC2Error:
+    return EC2Error("InvalidParameterValue", f"The subnet '{subnet_id}' does not have an IPv6 CIDR block.")
+
+
 def too_many_addresses() -> EC2Error:
     return EC2Error("PrivateIpAddressLimitExceeded", "Number of private addresses will exceed limit.")
 

@@ -11,15 +11,19 @@ import json
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from ipaddress import IPv6Network
 from pathlib import Path
 from typing import Any
 
-from . import namespaces
+from . import drops, namespaces
 from .ip_batch import IPBatch, IPBatchError
+from .router6 import ROUTER_ADDRESS6, Router6, router_mac
 
 IMDS_ADDRESS = "169.254.169.254"
+IMDS_ADDRESS6 = "fd00:ec2::254"
 EC2_ADDRESS = "198.18.0.1"
 INTERNET_ADDRESS = "198.51.100.10"
+INTERNET_ADDRESS6 = "2001:db8:ffff::10"
 PEER_ADDRESS = "172.29.0.10"  # a private network beyond the VPC, reached without a public address
 PEER_CIDR = "172.29.0.0/16"
 _NEXT_HOP = "169.254.0.2"  # the instance at the far end of any ENI; a static neighbour, which nobody owns
@@ -69,6 +73,24 @@ table inet vpc {
 }
 """
 
+# What a VPC with IPv6 has in addition. No element but an internet gateway is between the VPC and the internet.
+_RULES6 = """
+add set inet vpc flows6 { type ifname . ipv6_addr . ipv6_addr; size 4096; flags dynamic,timeout; timeout 1h; counter; }
+add set inet vpc unrouted6 { type ifname . ipv6_addr . ipv6_addr; size 4096; flags dynamic,timeout; timeout 1h; counter; }
+add set inet vpc private6 { type ifname . ipv6_addr . ipv6_addr; size 4096; flags dynamic,timeout; timeout 1h; counter; }
+insert rule inet vpc unowned meta nfproto ipv6 update @flows6 { iifname . ip6 saddr . ip6 daddr }
+insert rule inet vpc unassigned meta nfproto ipv6 update @unrouted6 { iifname . ip6 saddr . ip6 daddr }
+add chain inet vpc no_public6
+add rule inet vpc no_public6 update @private6 { iifname . ip6 saddr . ip6 daddr }
+add rule inet vpc no_public6 counter name no_public_address drop
+insert rule inet vpc source_check iifname @imds_off ip6 daddr fd00:ec2::254 drop
+add rule inet vpc source_check meta nfproto ipv6 fib daddr oif 0 goto unassigned
+add chain inet vpc gateway6 { type filter hook forward priority filter; policy accept; }
+add rule inet vpc gateway6 oifname "internet" meta nfproto ipv6 ip6 saddr != CIDR6 goto no_public6
+add chain inet vpc quiet { type filter hook output priority filter; policy accept; }
+add rule inet vpc quiet icmpv6 type nd-redirect drop
+"""
+
 
 @dataclass
 class Port:
@@ -82,8 +104,12 @@ class Port:
 
 
 class Fabric:
-    def __init__(self, path: Path, internet: Path, nat_gateway: bool) -> None:
-        """Creates the namespaces `path` and `internet` and connects them."""
+    def __init__(self, path: Path, internet: Path, nat_gateway: bool, cidr6: str | None = None,
+                 router_lifetime: float = 1800.0) -> None:
+        """Creates the namespaces `path` and `internet` and connects them.
+
+        With `cidr6`, the VPC's, in both families. Raises RuntimeError if the kernel cannot do the source check of IPv6.
+        """
         self.path = path
         self._ports: dict[str, Port] = {}
         self._vpc_cidrs: set[str] = set()
@@ -111,8 +137,11 @@ class Fabric:
         self._nft(_RULES)
         if nat_gateway:
             self._nft("flush chain inet vpc gateway")
+        self.router6: Router6 | None = None
+        if cidr6:
+            self._set_up_ipv6(cidr6, router_lifetime)
         beyond = namespaces.NamespaceThread(internet)
-        beyond.run(lambda: self._set_up_internet())
+        beyond.run(lambda: self._set_up_internet(bool(cidr6)))
         beyond.close()
         self._ip.run([f"route add {PEER_CIDR} via {INTERNET_ADDRESS} dev internet"])
 
@@ -127,15 +156,22 @@ class Fabric:
         self._ip.run([f"addr add {address}/{128 if ':' in address else 32} dev lo"])
 
     def attach(self, interface_id: str, mac: str, owner: str, inside: str, network: Path, routes: set[str],
-               source_check: bool, inside_mtu: int = 1500) -> None:
-        """Attaches the ENI: it appears in the instance's namespace `network` as `inside`, down and without addresses."""
+               source_check: bool, inside_mtu: int = 1500, subnet6: IPv6Network | None = None) -> None:
+        """Attaches the ENI: it appears in the instance's namespace `network` as `inside`, down and without addresses.
+
+        `subnet6` is the IPv6 CIDR of its subnet.
+        """
         device = f"e-{interface_id[-13:]}"
+        own = f"address {router_mac(mac)} " if self.router6 else ""
         self._ip.run([
-            f"link add name {device} mtu {_MTU} type veth peer name {inside} address {mac} mtu {inside_mtu} netns {network}",
+            f"link add name {device} {own}mtu {_MTU} type veth peer name {inside} address {mac} mtu {inside_mtu} netns {network}",
             f"link set dev {device} up",
             f"neigh replace {_NEXT_HOP} lladdr {mac} dev {device} nud permanent",
             f"neigh replace {_NEXT_HOP6} lladdr {mac} dev {device} nud permanent",
+            *([f"addr add {ROUTER_ADDRESS6}/128 dev {device}"] if self.router6 else []),
         ])
+        if self.router6:
+            self.router6.add_port(device, router_mac(mac), subnet6)
         self._thread.run(lambda: namespaces.write_sysctls({
             f"net/ipv4/neigh/{device}/proxy_delay": "0",
             f"net/ipv4/conf/{device}/rp_filter": "0" if self._has_nftables else "1"}))
@@ -148,6 +184,8 @@ class Fabric:
         port = self._ports.pop(interface_id, None)
         if port is None:
             return
+        if self.router6:
+            self.router6.remove_port(port.device)
         try:
             self._ip.run([f"link del dev {port.device}"])
         except IPBatchError as error:
@@ -164,6 +202,14 @@ class Fabric:
         self._ip.run([_route("del", each, port.device) for each in sorted(port.routes - routes)]
                      + [_route("replace", each, port.device) for each in sorted(routes - port.routes)])
         port.routes = set(routes)
+        if self.router6:
+            self.router6.set_routes(port.device, routes)
+
+    def advertise(self, interface_id: str) -> None:
+        """The router advertises itself on this ENI, if the VPC has IPv6."""
+        port = self._ports.get(interface_id)
+        if port and self.router6:
+            self.router6.advertise(port.device)
 
     def set_source_check(self, interface_id: str, on: bool) -> None:
         self._set_member("unchecked", interface_id, not on)
@@ -182,10 +228,12 @@ class Fabric:
             return self._filtered(reset)
         text = self._thread.run(lambda: subprocess.run(
             ["nft", "-j", "list", "table", "inet", "vpc"], check=True, capture_output=True).stdout)
-        report = self._report(json.loads(text))
+        names = {port.device: {"instance": port.owner, "eni": port.interface_id, "device": port.inside}
+                 for port in self._ports.values()}
+        report = drops.report(json.loads(text), lambda device: names.get(device, {"device": device}))
         if reset:
             self._nft("reset counters table inet vpc")
-            for name in ("sources", "flows4", "unrouted4", "private4"):
+            for name in drops.sets("sources", ipv6=self.router6 is not None):
                 self._nft(f"flush set inet vpc {name}")
         return report
 
@@ -205,41 +253,17 @@ class Fabric:
         return self._thread.run(action)
 
     def close(self) -> None:
+        if self.router6:
+            self.router6.close()
         self._ip.close()
         self._thread.close()
 
-    def _report(self, listing: dict[str, Any]) -> dict[str, Any]:
-        ports = {port.device: port for port in self._ports.values()}
-        counters: dict[str, int] = {}
-        members: dict[str, list[tuple[Any, int]]] = {}
-        for item in listing["nftables"]:
-            if counter := item.get("counter"):
-                counters[counter["name"]] = counter["packets"]
-            if found := item.get("set"):
-                members[found["name"]] = [
-                    (each["elem"]["val"], each["elem"].get("counter", {}).get("packets", 0))
-                    for each in found.get("elem", []) if isinstance(each, dict) and "elem" in each
-                ]
-
-        def name(device: str) -> dict[str, str]:
-            port = ports.get(device)
-            if port is None:
-                return {"device": device}
-            return {"instance": port.owner, "eni": port.interface_id, "device": port.inside}
-
-        def flows(key: str) -> list[dict[str, Any]]:
-            return [{**name(value["concat"][0]), "source": value["concat"][1], "destination": value["concat"][2],
-                     "packets": packets} for value, packets in members.get(key, [])]
-
-        return {
-            "total": counters["unowned_source"] + counters["no_public_address"],
-            "unowned_source": counters["unowned_source"],
-            "no_public_address": counters["no_public_address"],
-            "unassigned_destination": counters["unassigned_destination"],
-            "enis": [{**name(device), "packets": packets} for device, packets in members.get("sources", [])],
-            "flows": {"unowned_source": flows("flows4"), "no_public_address": flows("private4"),
-                      "unassigned_destination": flows("unrouted4")},
-        }
+    def _set_up_ipv6(self, cidr6: str, router_lifetime: float) -> None:
+        if not self._has_nftables:
+            raise RuntimeError("a VPC with IPv6 needs a kernel with nf_tables")
+        self._ip.run([f"addr add {IMDS_ADDRESS6}/128 dev lo", "addr add 2001:db8:ffff::1/64 dev internet"])
+        self._nft(_RULES6.replace("CIDR6", cidr6))
+        self.router6 = self._thread.run(lambda: Router6(router_lifetime))
 
     def _set_member(self, name: str, interface_id: str, member: bool) -> None:
         port = self._ports.get(interface_id)
@@ -257,9 +281,11 @@ class Fabric:
             raise RuntimeError(f"nft in the fabric: {done.stderr.decode(errors='replace').strip()}")
 
     @staticmethod
-    def _set_up_internet() -> None:
+    def _set_up_internet(ipv6: bool) -> None:
         commands = (f"link set dev lo up\naddr add {INTERNET_ADDRESS}/24 dev eth0\naddr add {PEER_ADDRESS}/32 dev lo\n"
                     "link set dev eth0 up\nroute add default via 198.51.100.1\n")
+        if ipv6:
+            commands += f"addr add {INTERNET_ADDRESS6}/64 dev eth0 nodad\nroute add ::/0 via 2001:db8:ffff::1\n"
         subprocess.run(["ip", "-batch", "-"], input=commands.encode(), check=True)
 
 

@@ -14,6 +14,8 @@ _BODY_LIMIT = 1 << 20
 _DRAIN_LIMIT = 64 << 20
 _IDLE_SECONDS = 60
 _HOPS = 64
+_HOP_OPTIONS = {socket.AF_INET: (socket.IPPROTO_IP, socket.IP_TTL),
+                socket.AF_INET6: (socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS)}
 
 
 @dataclass
@@ -122,7 +124,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return
         # stays set until the next answer, so that it applies to retransmissions too
-        self.connection.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, reply.hop_limit or _HOPS)
+        option = _HOP_OPTIONS[self.connection.family]
+        self.connection.setsockopt(*option, reply.hop_limit or _HOPS)
         self.send_response(reply.status)
         for name, value in reply.headers.items():
             self.send_header(name, value)

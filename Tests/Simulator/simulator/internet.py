@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from . import namespaces
-from .fabric import INTERNET_ADDRESS, PEER_ADDRESS
+from .fabric import INTERNET_ADDRESS, INTERNET_ADDRESS6, PEER_ADDRESS
 from .http_listener import HTTPListener, Reply, Request
 
 ECHO_PORT = 7
@@ -18,6 +18,8 @@ HTTP_PORT = 80
 _SOL_RAW = 255
 _ICMP_FILTER = 1
 _ECHO_REQUEST = 8
+_ICMP6_FILTER = 1
+_ECHO_REQUEST6 = 128
 
 
 class Internet:
@@ -27,20 +29,22 @@ class Internet:
     the datagram; HTTP answers every path with the address alone.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, ipv6: bool = False) -> None:
         thread = namespaces.NamespaceThread(path)
         self._log: deque[dict[str, Any]] = deque(maxlen=1000)
         self._seen: Counter[tuple[str, str]] = Counter()
         self._lock = threading.Lock()
-        self._tcp: socket.socket = thread.run(lambda: namespaces.listen_tcp("0.0.0.0", ECHO_PORT))
-        self._udp: list[socket.socket] = [thread.run(lambda at=at: _udp(at)) for at in (INTERNET_ADDRESS, PEER_ADDRESS)]
-        self._icmp: socket.socket = thread.run(_icmp)
-        self._http = HTTPListener(thread.run(lambda: namespaces.listen_tcp("0.0.0.0", HTTP_PORT)), self._respond, "internet")
+        everywhere = ["0.0.0.0", *(["::"] if ipv6 else [])]
+        self._tcp: list[socket.socket] = [thread.run(lambda at=at: namespaces.listen_tcp(at, ECHO_PORT)) for at in everywhere]
+        self._udp: list[socket.socket] = [thread.run(lambda at=at: _udp(at)) for at in (
+            INTERNET_ADDRESS, PEER_ADDRESS, *([INTERNET_ADDRESS6] if ipv6 else []))]
+        self._icmp: list[socket.socket] = [thread.run(_icmp), *([thread.run(_icmp6)] if ipv6 else [])]
+        self._http = [HTTPListener(thread.run(lambda at=at: namespaces.listen_tcp(at, HTTP_PORT)), self._respond, "internet")
+                      for at in everywhere]
         thread.close()
-        for work in (self._serve_tcp, self._serve_icmp):
-            threading.Thread(target=work, daemon=True, name=work.__name__).start()
-        for server in self._udp:
-            threading.Thread(target=self._serve_udp, args=(server,), daemon=True, name="_serve_udp").start()
+        for work, servers in ((self._serve_tcp, self._tcp), (self._serve_icmp, self._icmp), (self._serve_udp, self._udp)):
+            for server in servers:
+                threading.Thread(target=work, args=(server,), daemon=True, name=work.__name__).start()
 
     def report(self, reset: bool = False) -> dict[str, Any]:
         """`sources`: packets or connections by protocol and source; `log`: the last 1,000 of them."""
@@ -63,10 +67,10 @@ class Internet:
         self._note("http", request.peer, None)
         return Reply(200, {"Content-Type": "text/plain"}, f"{request.peer}\n".encode())
 
-    def _serve_tcp(self) -> None:
+    def _serve_tcp(self, server: socket.socket) -> None:
         while True:
             try:
-                connection, (source, port) = self._tcp.accept()
+                connection, (source, port, *_) = server.accept()
             except OSError:
                 return
             self._note("tcp", source, port)
@@ -76,15 +80,15 @@ class Internet:
         while server.fileno() >= 0:
             try:
                 data, peer = server.recvfrom(65535)
-                self._note("udp", *peer)
+                self._note("udp", *peer[:2])
                 server.sendto(f"{peer[0]} {peer[1]}\n".encode() + data, peer)
             except OSError:
                 continue  # an ICMP error for an earlier answer
 
-    def _serve_icmp(self) -> None:
+    def _serve_icmp(self, server: socket.socket) -> None:
         while True:
             try:
-                self._note("icmp", self._icmp.recvfrom(65535)[1][0], None)
+                self._note("icmp", server.recvfrom(65535)[1][0], None)
             except OSError:
                 return
 
@@ -101,7 +105,7 @@ def _echo(connection: socket.socket, source: str, port: int) -> None:
 
 
 def _udp(address: str) -> socket.socket:
-    server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    server = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM)
     server.bind((address, ECHO_PORT))
     return server
 
@@ -110,4 +114,12 @@ def _icmp() -> socket.socket:
     listener = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
     listener.setsockopt(_SOL_RAW, _ICMP_FILTER,
                         (~(1 << _ECHO_REQUEST) & 0xFFFFFFFF).to_bytes(4, "little"))
+    return listener
+
+
+def _icmp6() -> socket.socket:
+    listener = socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6)
+    blocked = bytearray(b"\xff" * 32)  # a bit for each type; a set bit blocks it
+    blocked[_ECHO_REQUEST6 // 8] &= ~(1 << _ECHO_REQUEST6 % 8)
+    listener.setsockopt(socket.IPPROTO_ICMPV6, _ICMP6_FILTER, bytes(blocked))
     return listener

@@ -37,6 +37,7 @@ class Instance:
         self.name: str = described["name"]
         self.instance_id: str = described["instance_id"]
         self.address: str = described["address"]
+        self.address6: str | None = described["address6"]
         self.described = described
         self._network = Path(described["network"])
         self._mounts = Path(described["mounts"])
@@ -149,7 +150,7 @@ class Simulator:
     # MARK: instances
 
     def add_instance(self, name: str, **options: Any) -> Instance:
-        """Options: type, subnet, rp_filter, imds_v1, hop_limit."""
+        """Options: type, subnet, rp_filter, imds_v1, hop_limit, no_ipv6."""
         return Instance(self, self.ask("instance.add", name=name, **options))
 
     def instance(self, name: str) -> Instance:

@@ -22,6 +22,7 @@ from .gate import Gate
 from .imds import MetadataService
 from .internet import Internet
 from .registry import check_name
+from .settings import check_lifetime
 from .world import World
 
 _LINE_LIMIT = 1 << 20
@@ -48,13 +49,15 @@ class Control:
             "subnets": lambda: self._locked(world.subnets.listed),
             "subnet.add": self._add_subnet, "subnet.reserve": self._reserve,
             "subnet.take": lambda subnet, leave=0: self._locked(lambda: world.subnets.take(subnet, leave)),
-            "subnet.fragment": lambda subnet: self._locked(lambda: world.subnets.fragment(subnet)),
+            "subnet.fragment": lambda subnet, family=4, leave=0: self._locked(
+                lambda: world.subnets.fragment(subnet, family, leave)),
             "subnet.free": lambda subnet: self._locked(lambda: world.subnets.give_back(subnet)),
             "cidrs": lambda: self._locked(world.subnets.vpc_cidrs),
             "cidr.add": lambda cidr: self._locked(lambda: world.add_cidr(cidr)),
             "cidr.remove": lambda cidr: self._locked(lambda: world.remove_cidr(cidr)),
             "internet": internet.report, "iam.deny": gate.deny, "iam.allow": gate.allow, "iam": lambda: gate.denied,
-            "delay": self._delay, "volumes": self._volumes, "ping": lambda: "pong",
+            "delay": self._delay, "volumes": self._volumes,
+            "router.lifetime": self._router_lifetime, "ping": lambda: "pong",
         }
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._listener.bind(str(path))
@@ -104,13 +107,13 @@ class Control:
             return action()
 
     def _add_instance(self, name: str, type: str = "m5.large", subnet: str = "a", rp_filter: int = 1,
-                      imds_v1: bool = False, hop_limit: int = 2) -> Any:
+                      imds_v1: bool = False, hop_limit: int = 2, no_ipv6: bool = False) -> Any:
         check_name(name, "instance")
         if rp_filter not in (0, 1, 2):
             raise ValueError(f"rp_filter {rp_filter} is not 0, 1 or 2")
         if not 1 <= hop_limit <= 64:
             raise ValueError(f"hop limit {hop_limit} is not between 1 and 64")
-        return self._world.add_instance(name, type, subnet, rp_filter, imds_tokens_required=not imds_v1,
+        return self._world.add_instance(name, type, subnet, rp_filter, not no_ipv6, imds_tokens_required=not imds_v1,
                                         imds_hop_limit=hop_limit)
 
     def _remove_instance(self, name: str) -> None:
@@ -177,9 +180,14 @@ class Control:
     def _chosen(self, instance: str) -> list[Any]:
         return list(self._world.instances.values()) if instance == "*" else [self._world.instance(instance)]
 
-    def _add_subnet(self, name: str, cidr: str, zone: str = "a", tags: dict[str, str] | None = None) -> str:
+    def _add_subnet(self, name: str, cidr: str, zone: str = "a", tags: dict[str, str] | None = None, no_ipv6: bool = False) -> str:
         check_name(name, "subnet")
-        return self._locked(lambda: self._world.subnets.add(name, cidr, zone, tags))
+        return self._locked(lambda: self._world.subnets.add(name, cidr, zone, tags, not no_ipv6))
+
+    def _router_lifetime(self, seconds: float) -> None:
+        if self._world.fabric.router6 is None:
+            raise ValueError("the simulated VPC has no IPv6: start it with --family dual")
+        self._world.fabric.router6.set_lifetime(check_lifetime(seconds))
 
     def _reserve(self, subnet: str, cidr: str, type: str = "prefix") -> None:
         if type not in ("prefix", "explicit"):

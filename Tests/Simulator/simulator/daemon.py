@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from . import cleanup, moto_start, namespaces, registry
-from .fabric import EC2_ADDRESS, IMDS_ADDRESS, INTERNET_ADDRESS, PEER_ADDRESS
+from .fabric import EC2_ADDRESS, IMDS_ADDRESS, IMDS_ADDRESS6, INTERNET_ADDRESS, INTERNET_ADDRESS6, PEER_ADDRESS
 from .http_listener import HTTPListener
 from .settings import Settings
 
@@ -111,13 +111,15 @@ def _build(settings: Settings, home: Path, directory: Path) -> tuple[dict[str, A
     for action, seconds in settings.latency.items():
         gate.set_latency(action, seconds)
     imds = MetadataService(world.metadata, gate.faults)
-    internet = Internet(directory / "@internet.net")
+    dual = settings.family == "dual"
+    internet = Internet(directory / "@internet.net", dual)
     host_socket = namespaces.listen_tcp("127.0.0.1", 0)
     host_port = host_socket.getsockname()[1]
     listeners = [
         HTTPListener(host_socket, gate.respond, "AmazonEC2"),
         HTTPListener(world.fabric.run(lambda: namespaces.listen_tcp(EC2_ADDRESS, 80)), gate.respond, "AmazonEC2"),
-        HTTPListener(world.fabric.run(lambda: namespaces.listen_tcp(IMDS_ADDRESS, 80)), imds.respond, "EC2ws"),
+        *(HTTPListener(world.fabric.run(lambda at=at: namespaces.listen_tcp(at, 80)), imds.respond, "EC2ws")
+          for at in (IMDS_ADDRESS, *([IMDS_ADDRESS6] if dual else []))),
     ]
     gate.warm_up()
     moto_start.settle()
@@ -132,4 +134,6 @@ def _build(settings: Settings, home: Path, directory: Path) -> tuple[dict[str, A
                         "AWS_EC2_METADATA_SERVICE_ENDPOINT": f"http://{IMDS_ADDRESS}"},
         "settings": asdict(settings),
     }
+    if dual:
+        ready |= {"vpc_cidr6": settings.vpc_cidr6, "imds_endpoint6": f"http://[{IMDS_ADDRESS6}]", "internet6": INTERNET_ADDRESS6}
     return ready, [world.fabric.close, *(each.close for each in listeners), control.close]

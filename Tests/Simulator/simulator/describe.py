@@ -56,6 +56,11 @@ _SUBNET_FILTERS: dict[str, _Values] = {
     "cidr-block": lambda s: [s.cidr_block],
     "cidrBlock": lambda s: [s.cidr_block],
     "default-for-az": lambda s: [s.default_for_az],
+    "ipv6-cidr-block-association.association-id": lambda s: s.ipv6_cidr_block_associations,
+    "ipv6-cidr-block-association.ipv6-cidr-block": lambda s: [
+        each["ipv6CidrBlock"] for each in s.ipv6_cidr_block_associations.values()],
+    "ipv6-cidr-block-association.state": lambda s: [
+        each["ipv6CidrBlockState"]["State"] for each in s.ipv6_cidr_block_associations.values()],
     "map-public-ip-on-launch": lambda s: [s.map_public_ip_on_launch],
     "owner-id": lambda s: [s.owner_id],
     "state": lambda s: [s.state],

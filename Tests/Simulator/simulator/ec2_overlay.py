@@ -17,8 +17,9 @@ from moto.ec2.utils import add_tag_specification
 from werkzeug.exceptions import HTTPException
 
 from . import describe, moto_fixes
+from .addresses6 import canonical_address, canonical_prefix
+from .assignments import IPV4, IPV6, AddressRequest
 from .errors import EC2Error, auth_failure
-from .interfaces import AddressRequest
 
 _API_VERSION = "2016-11-15"
 _COMMON = {"Action", "Version", "AWSAccessKeyId", "DryRun"}
@@ -70,11 +71,17 @@ class OverlaidEC2(EC2Response):
         wanted = AddressRequest(others, self._get_int_param("SecondaryPrivateIpAddressCount", 0),
                                 [each["Ipv4Prefix"] for each in self._get_param("Ipv4Prefixes", [])],
                                 self._get_int_param("Ipv4PrefixCount", 0))
-        self._refuse_ipv6("Ipv6AddressCount", "Ipv6Addresses", "Ipv6PrefixCount", "Ipv6Prefixes")
+        wanted6 = self._wanted_ipv6([each["Ipv6Address"] for each in self._get_param("Ipv6Addresses", [])],
+                                    [each["Ipv6Prefix"] for each in self._get_param("Ipv6Prefixes", [])])
+        if self._get_bool_param("EnablePrimaryIpv6"):
+            raise EC2Error("UnsupportedOperation", "the simulated VPC has no primary IPv6 addresses")
+        subnet_id = self._get_param("SubnetId")
+        if self._get_param("Ipv6AddressCount") is None and wanted6.slots == 0 and self.world.subnets.assigns_ipv6(subnet_id):
+            wanted6.count = 1
         token = self._get_param("ClientToken")
         fingerprint = {name: value for name, value in dict(self.params).items() if name != "ClientToken"}
         interface = self.world.interfaces.create(
-            self._get_param("SubnetId"), wanted, primary, self._get_param("Groups", []),
+            subnet_id, wanted, wanted6, primary, self._get_param("Groups", []),
             self._get_param("Description", ""), add_tag_specification(self._get_param("TagSpecifications", [])),
             token, fingerprint)
         return ActionResult({"NetworkInterface": interface, "ClientToken": token})
@@ -131,23 +138,33 @@ class OverlaidEC2(EC2Response):
         wanted = AddressRequest(self._get_param("PrivateIpAddresses", []),
                                 self._get_int_param("SecondaryPrivateIpAddressCount", 0),
                                 self._get_param("Ipv4Prefixes", []), self._get_int_param("Ipv4PrefixCount", 0))
-        addresses, prefixes = self.world.interfaces.assign(
+        taken = self.world.interfaces.addresses.assign(
             interface_id, wanted, bool(self._get_bool_param("AllowReassignment", False)))
         return ActionResult({
             "NetworkInterfaceId": interface_id,
-            "AssignedPrivateIpAddresses": [{"PrivateIpAddress": each} for each in addresses],
-            "AssignedIpv4Prefixes": [{"Ipv4Prefix": each} for each in prefixes],
+            "AssignedPrivateIpAddresses": [{"PrivateIpAddress": each} for each in taken.addresses],
+            "AssignedIpv4Prefixes": [{"Ipv4Prefix": each} for each in taken.prefixes],
         })
 
     def unassign_private_ip_addresses(self) -> ActionResult:
-        self.world.interfaces.unassign(self._get_param("NetworkInterfaceId"), self._get_param("PrivateIpAddresses", []),
-                                       self._get_param("Ipv4Prefixes", []))
+        self.world.interfaces.addresses.unassign(self._get_param("NetworkInterfaceId"), IPV4,
+                                                 self._get_param("PrivateIpAddresses", []), self._get_param("Ipv4Prefixes", []))
         return EmptyResult()
 
     def assign_ipv6_addresses(self) -> ActionResult:
-        raise EC2Error("UnsupportedOperation", "the simulated VPC has no IPv6 yet")
+        interface_id = self._get_param("NetworkInterfaceId")
+        wanted = self._wanted_ipv6(self._get_param("Ipv6Addresses", []), self._get_param("Ipv6Prefixes", []))
+        taken = self.world.interfaces.addresses.assign(interface_id, wanted)
+        return ActionResult({"NetworkInterfaceId": interface_id, "AssignedIpv6Addresses": taken.addresses,
+                             "AssignedIpv6Prefixes": taken.prefixes})
 
-    unassign_ipv6_addresses = assign_ipv6_addresses
+    def unassign_ipv6_addresses(self) -> ActionResult:
+        interface_id = self._get_param("NetworkInterfaceId")
+        addresses = [canonical_address(each) for each in self._get_param("Ipv6Addresses", [])]
+        prefixes = [canonical_prefix(each) for each in self._get_param("Ipv6Prefixes", [])]
+        self.world.interfaces.addresses.unassign(interface_id, IPV6, addresses, prefixes)
+        return ActionResult({"NetworkInterfaceId": interface_id, "UnassignedIpv6Addresses": addresses,
+                             "UnassignedIpv6Prefixes": prefixes})
 
     def describe_network_interfaces(self) -> ActionResult:
         self.error_on_dryrun()
@@ -173,7 +190,8 @@ class OverlaidEC2(EC2Response):
     # MARK: the VPC's CIDRs
 
     def associate_vpc_cidr_block(self) -> ActionResult:
-        self._refuse_ipv6("Ipv6CidrBlock", "AmazonProvidedIpv6CidrBlock")
+        if self._get_param("Ipv6CidrBlock") or self._get_param("AmazonProvidedIpv6CidrBlock"):
+            raise _family_is_fixed()
         if self._get_param("VpcId") == self.world.vpc.id:
             try:
                 self.world.subnets.check_new_cidr(self._get_param("CidrBlock"))
@@ -184,12 +202,19 @@ class OverlaidEC2(EC2Response):
         return answer
 
     def disassociate_vpc_cidr_block(self) -> ActionResult:
+        if self._get_param("AssociationId") in self.world.subnets.ipv6_associations():
+            raise _family_is_fixed()
         cidr = self.world.subnets.cidr_of(self._get_param("AssociationId"))
         if cidr is not None and cidr != self.world.vpc.cidr_block:
             self.world.subnets.check_unused(cidr)
         answer = super().disassociate_vpc_cidr_block()
         self.world.cidrs_changed()
         return answer
+
+    def associate_subnet_cidr_block(self) -> ActionResult:
+        raise _family_is_fixed()
+
+    disassociate_subnet_cidr_block = associate_subnet_cidr_block
 
     # MARK: resources that depend on interfaces
 
@@ -199,6 +224,7 @@ class OverlaidEC2(EC2Response):
             raise EC2Error("DependencyViolation", f"The subnet '{subnet_id}' has dependencies and cannot be deleted.")
         answer = super().delete_subnet()
         self.world.interfaces.subnets.pop(subnet_id, None)
+        self.world.interfaces.subnets6.pop(subnet_id, None)
         return answer
 
     def delete_security_group(self) -> ActionResult:
@@ -208,6 +234,8 @@ class OverlaidEC2(EC2Response):
         return super().delete_security_group()
 
     def create_subnet_cidr_reservation(self) -> ActionResult:
+        if ":" in self._get_param("Cidr"):
+            raise EC2Error("UnsupportedOperation", "the simulated VPC has no reservations of IPv6 CIDRs")
         answer = super().create_subnet_cidr_reservation()
         self.world.interfaces.subnets[self._get_param("SubnetId")].reserve(
             self._get_param("Cidr"), self._get_param("ReservationType"))
@@ -256,9 +284,9 @@ class OverlaidEC2(EC2Response):
     def _filters(self) -> dict[str, list[str]]:
         return {name: [str(each) for each in values] for name, values in self._filters_from_querystring().items()}
 
-    def _refuse_ipv6(self, *names: str) -> None:
-        if any(self._get_param(name) for name in names):
-            raise EC2Error("UnsupportedOperation", "the simulated VPC has no IPv6 yet")
+    def _wanted_ipv6(self, addresses: list[str], prefixes: list[str]) -> AddressRequest:
+        return AddressRequest([canonical_address(each) for each in addresses], self._get_int_param("Ipv6AddressCount", 0),
+                              [canonical_prefix(each) for each in prefixes], self._get_int_param("Ipv6PrefixCount", 0), IPV6)
 
     def _later(self, delay: float, action: Any) -> None:
         def act() -> None:
@@ -270,6 +298,10 @@ class OverlaidEC2(EC2Response):
         timer.start()
 
 
+def _family_is_fixed() -> EC2Error:
+    return EC2Error("UnsupportedOperation", "whether the simulated VPC and a subnet have IPv6 is chosen when they are made")
+
+
 def install(world: Any) -> None:
     """Must be called once, before moto's server builds its EC2 application."""
     OverlaidEC2.world = world
@@ -277,6 +309,7 @@ def install(world: Any) -> None:
         urls.url_paths[pattern] = OverlaidEC2.dispatch
     moto_fixes.give_request_ids()
     moto_fixes.remember_listings()
+    moto_fixes.show_ipv6_of_subnets()
 
     def free(subnet_id: str) -> int:
         pool = world.interfaces.subnets.get(subnet_id)

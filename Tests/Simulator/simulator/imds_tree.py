@@ -34,7 +34,7 @@ class InterfaceHistory:
         return current
 
 
-def interface_tree(interface: Any, vpc_cidrs: list[str], default_card_only: bool) -> Tree:
+def interface_tree(interface: Any, vpc_cidrs: list[str], vpc_cidrs6: list[str], default_card_only: bool) -> Tree:
     """network/interfaces/macs/MAC/. Entries that do not apply to the interface are absent."""
     tree: Tree = {
         "device-number": str(interface.device_index),
@@ -53,6 +53,14 @@ def interface_tree(interface: Any, vpc_cidrs: list[str], default_card_only: bool
     }
     if interface.ipv4_prefixes:
         tree["ipv4-prefix"] = "\n".join(each["Ipv4Prefix"] for each in interface.ipv4_prefixes)
+    if interface.ipv6_addresses:
+        tree["ipv6s"] = "\n".join(interface.ipv6_addresses)
+    if interface.ipv6_prefixes:
+        tree["ipv6-prefix"] = "\n".join(each["Ipv6Prefix"] for each in interface.ipv6_prefixes)
+    if subnet_cidrs6 := [each["ipv6CidrBlock"] for each in interface.subnet.ipv6_cidr_block_associations.values()]:
+        tree["subnet-ipv6-cidr-blocks"] = "\n".join(subnet_cidrs6)
+    if vpc_cidrs6:
+        tree["vpc-ipv6-cidr-blocks"] = "\n".join(vpc_cidrs6)
     if not default_card_only:
         tree["network-card"] = str(interface.network_card_index)
     return tree
@@ -81,6 +89,7 @@ def instance_tree(instance: Any, account: str, region: str, interfaces: Tree, ro
                     "InstanceProfileArn": f"arn:aws:iam::{account}:instance-profile/{role}", "InstanceProfileId": "AIPAVPCSIM"}),
                 "security-credentials": {role: lambda: _credentials_document(credentials())},
             },
+            **({"ipv6": primary.ipv6_addresses[0]} if primary.ipv6_addresses else {}),
             "instance-id": instance.id,
             "instance-life-cycle": "on-demand",
             "instance-type": instance.instance_type,

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from .patience import patient
+
+_ROUTE_SECONDS = 10.0
 
 # Each node's own folders. /run is empty at boot; the others show the machine's files and keep changes private.
 _OVERLAID = ("/etc", "/opt", "/var/lib", "/var/log")
@@ -71,7 +77,7 @@ class Instance:
             raise RuntimeError(f"set up the namespaces of {self.name}: {done.stderr.decode(errors='replace').strip()}")
 
     def configure_primary(self, device: str, address: str, prefix_length: int, gateway: str, address6: str | None) -> None:
-        """Does what DHCP and the operating system do on a node at boot."""
+        """Does what DHCP and the operating system do on a node at boot. IPv6 routes come from router advertisements."""
         commands = [
             "link set dev lo up",
             f"link set dev {device} up mtu 9001",
@@ -83,6 +89,19 @@ class Instance:
             commands += [f"addr add {address6}/128 dev {device} nodad"]
         subprocess.run(["nsenter", f"--net={self.network}", "ip", "-batch", "-"],
                        input="\n".join(commands).encode(), check=True)
+
+    def await_default_route6(self, advertise: Callable[[], None]) -> None:
+        """Has the router advertise itself until the node has its default route: an advertisement to a device that has
+        just come up may be lost. Raises RuntimeError."""
+        until = time.monotonic() + patient(_ROUTE_SECONDS)
+        while time.monotonic() < until:
+            advertise()
+            shown = subprocess.run(["nsenter", f"--net={self.network}", "ip", "-6", "route", "show", "default"],
+                                   capture_output=True, check=True)
+            if shown.stdout:
+                return
+            time.sleep(0.01)  # pause between looks
+        raise RuntimeError(f"{self.name} did not take a default route from the router's advertisements")
 
 
 def device_name(device_index: int, card: int) -> str:

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import itertools
 import json
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from moto.ec2.models.elastic_network_interfaces import NetworkInterface
 
 from . import errors
 from .addresses import SubnetAddresses
+from .addresses6 import SubnetAddresses6
+from .assignments import IPV4, IPV6, AddressRequest, Assignments, Taken
 from .errors import EC2Error
-from .limits import InstanceLimits, limits_of
+from .limits import limits_of
 from .moto_fixes import extend_interfaces
 
 
@@ -28,37 +29,13 @@ class DataPlane(Protocol):
     def source_check_changed(self, interface: NetworkInterface) -> None: ...
 
 
-@dataclass
-class AddressRequest:
-    """The addresses that a CreateNetworkInterface or an AssignPrivateIpAddresses call requests."""
-
-    addresses: list[str]
-    count: int
-    prefixes: list[str]
-    prefix_count: int
-
-    def check(self) -> None:
-        if self.addresses and self.count:
-            raise EC2Error("InvalidParameterCombination",
-                           "You may specify only one of privateIpAddresses and secondaryPrivateIpAddressCount")
-        if (self.addresses or self.count) and (self.prefixes or self.prefix_count):
-            raise EC2Error("InvalidParameterCombination", "Only one of addresses and prefixes may be specified")
-        if self.prefixes and self.prefix_count:
-            raise EC2Error("InvalidParameterCombination", "You may specify only one of ipv4Prefixes and ipv4PrefixCount")
-        if self.count < 0 or self.prefix_count < 0:
-            raise EC2Error("InvalidParameterValue", "A count of addresses cannot be negative")
-
-    @property
-    def slots(self) -> int:
-        """How many of an interface's address slots the request takes: a prefix takes one."""
-        return len(self.addresses) + self.count + len(self.prefixes) + self.prefix_count
-
-
 class Interfaces:
     def __init__(self, backend: Any, plane: DataPlane) -> None:
         self._backend = backend
         self._plane = plane
         self.subnets: dict[str, SubnetAddresses] = {}
+        self.subnets6: dict[str, SubnetAddresses6] = {}  # only of subnets with an IPv6 CIDR
+        self.addresses = Assignments(self.get, backend.enis, plane, self.subnets, self.subnets6)
         self._tokens: dict[str, tuple[str, str]] = {}
         self._macs = itertools.count(1)
         self._volumes: dict[str, int] = {}
@@ -70,9 +47,9 @@ class Interfaces:
             raise errors.interface_not_found(interface_id)
         return interface
 
-    def create(self, subnet_id: str, wanted: AddressRequest, primary: str | None, groups: list[str], description: str,
-               tags: dict[str, str], token: str | None, fingerprint: Any) -> NetworkInterface:
-        """Creates an interface with a primary address and `wanted`; the same client token returns the same interface."""
+    def create(self, subnet_id: str, wanted: AddressRequest, wanted6: AddressRequest, primary: str | None, groups: list[str],
+               description: str, tags: dict[str, str], token: str | None, fingerprint: Any) -> NetworkInterface:
+        """Creates an interface with a primary address, `wanted` and `wanted6`; the same client token returns the same interface."""
         asked = json.dumps(fingerprint, sort_keys=True, default=str)
         if token and token in self._tokens:
             interface_id, before = self._tokens[token]
@@ -82,17 +59,22 @@ class Interfaces:
             if interface_id in self._backend.enis:
                 return self.get(interface_id)
         wanted.check()
-        pool = self.subnets.get(subnet_id)
-        if pool is None:
+        wanted6.check()
+        if subnet_id not in self.subnets:
             raise errors.subnet_not_found(subnet_id)
         self._check_groups(groups)
-        primary_address, addresses, prefixes = self._take_all(pool, wanted, primary)
+        taken = self.addresses.take(subnet_id, wanted, primary)
+        try:
+            taken6 = self.addresses.take(subnet_id, wanted6)
+        except EC2Error:
+            self.addresses.release(subnet_id, IPV4, taken)
+            raise
         interface = self._backend.create_network_interface(
-            self._backend.get_subnet(subnet_id), primary_address,
-            [{"Primary": True, "PrivateIpAddress": primary_address}, *map(_secondary, addresses)],
+            self._backend.get_subnet(subnet_id), taken.primary, [{"Primary": True, "PrivateIpAddress": taken.primary}],
             groups or None, description, tags)
         interface.mac_address = self.next_mac()
-        interface.ipv4_prefixes = [{"Ipv4Prefix": each} for each in prefixes]
+        IPV4.add(interface, taken)
+        IPV6.add(interface, taken6)
         if token:
             self._tokens[token] = (interface.id, asked)
             interface.client_token = token
@@ -106,11 +88,9 @@ class Interfaces:
 
     def forget(self, interface: NetworkInterface) -> None:
         """Releases everything the interface had."""
-        pool = self.subnets[interface.subnet.id]
-        for each in interface.private_ip_addresses:
-            pool.release(each["PrivateIpAddress"])
-        for each in interface.ipv4_prefixes:
-            pool.release_prefix(each["Ipv4Prefix"])
+        for family in (IPV4, IPV6):
+            self.addresses.release(interface.subnet.id, family,
+                                   Taken(addresses=family.addresses(interface), prefixes=family.prefixes(interface)))
         self._backend.enis.pop(interface.id, None)
 
     def attach(self, interface_id: str, instance_id: str, device_index: int, card: int | None, attaching: bool) -> str:
@@ -138,7 +118,7 @@ class Interfaces:
         if count > limits.interfaces - self._volumes.get(instance_id, 0) or len(on_card) + 1 > limits.cards[card]:
             raise EC2Error("AttachmentLimitExceeded",
                            f"Interface count {count} exceeds the limit for {instance.instance_type}")
-        if slots_of(interface) > limits.ipv4_per_interface:
+        if any(family.slots(interface) > family.limit(limits) for family in (IPV4, IPV6)):
             raise errors.too_many_addresses()
         interface.network_card_index = card
         interface.attach_status = "attaching" if attaching else "attached"
@@ -192,48 +172,6 @@ class Interfaces:
                 return interface
         raise EC2Error("InvalidAttachmentID.NotFound", f"The attachment ID '{attachment_id}' does not exist.")
 
-    def assign(self, interface_id: str, wanted: AddressRequest, allow_reassignment: bool) -> tuple[list[str], list[str]]:
-        """Returns the new addresses and prefixes, lowest first."""
-        wanted.check()
-        if wanted.slots == 0:
-            raise EC2Error("MissingParameter", "The request must contain a number or a list of addresses or prefixes")
-        interface = self.get(interface_id)
-        limits = self.limits(interface)
-        if limits and slots_of(interface) + wanted.slots > limits.ipv4_per_interface:
-            raise errors.too_many_addresses()
-        pool = self.subnets[interface.subnet.id]
-        if allow_reassignment:
-            for address in wanted.addresses:
-                self._take_from_others(interface, address)
-        _, addresses, prefixes = self._take_all(pool, wanted, None, with_primary=False)
-        interface.private_ip_addresses.extend(map(_secondary, addresses))
-        interface.ipv4_prefixes.extend({"Ipv4Prefix": each} for each in prefixes)
-        self._plane.addresses_changed(interface)
-        return addresses, prefixes
-
-    def unassign(self, interface_id: str, addresses: list[str], prefixes: list[str]) -> None:
-        interface = self.get(interface_id)
-        if not addresses and not prefixes:
-            raise EC2Error("MissingParameter", "The request must contain the parameter privateIpAddress or ipv4Prefix")
-        if interface.private_ip_address in addresses:
-            raise EC2Error("InvalidParameterValue", f"Primary address [{interface.private_ip_address}] cannot be unassigned")
-        has = {each["PrivateIpAddress"] for each in interface.private_ip_addresses}
-        has_prefixes = {each["Ipv4Prefix"] for each in interface.ipv4_prefixes}
-        strangers = [each for each in addresses if each not in has]
-        strangers += [each for each in prefixes if each not in has_prefixes]
-        if strangers:
-            raise EC2Error("InvalidParameterValue",
-                           f"Some of [{', '.join(strangers)}] are not assigned to interface {interface_id}")
-        pool = self.subnets[interface.subnet.id]
-        for address in set(addresses):
-            pool.release(address)
-        for prefix in set(prefixes):
-            pool.release_prefix(prefix)
-        interface.private_ip_addresses[:] = [each for each in interface.private_ip_addresses
-                                             if each["PrivateIpAddress"] not in addresses]
-        interface.ipv4_prefixes[:] = [each for each in interface.ipv4_prefixes if each["Ipv4Prefix"] not in prefixes]
-        self._plane.addresses_changed(interface)
-
     def terminate(self, instance: Any) -> None:
         """Deletes interfaces with DeleteOnTermination; the others become available again."""
         for interface in list(instance.nics.values()):
@@ -250,45 +188,6 @@ class Interfaces:
         digits = f"06{next(self._macs):010x}"
         return ":".join(digits[at:at + 2] for at in range(0, 12, 2))
 
-    def limits(self, interface: NetworkInterface) -> InstanceLimits | None:
-        return limits_of(interface.instance.instance_type) if interface.instance else None
-
-    def _take_all(self, pool: SubnetAddresses, wanted: AddressRequest, primary: str | None,
-                  with_primary: bool = True) -> tuple[str, list[str], list[str]]:
-        """All or nothing: releases what it took if anything is refused."""
-        addresses: list[str] = []
-        prefixes: list[str] = []
-        first: list[str] = []
-        try:
-            if primary:
-                pool.take_address(primary)
-                first = [primary]
-            for address in wanted.addresses:
-                pool.take_address(address)
-                addresses.append(address)
-            if with_primary and not first:
-                first = pool.take(1)
-            addresses += pool.take(wanted.count)
-            for prefix in wanted.prefixes:
-                pool.take_prefix(prefix)
-                prefixes.append(prefix)
-            prefixes += pool.take_prefixes(wanted.prefix_count)
-        except EC2Error:
-            for each in first + addresses:
-                pool.release(each)
-            for each in prefixes:
-                pool.release_prefix(each)
-            raise
-        return (first or [""])[0], addresses, prefixes
-
-    def _take_from_others(self, interface: NetworkInterface, address: str) -> None:
-        for other in self._backend.enis.values():
-            if other is interface or other.private_ip_address == address:
-                continue
-            if any(each["PrivateIpAddress"] == address for each in other.private_ip_addresses):
-                self.unassign(other.id, [address], [])
-                return
-
     def _check_groups(self, groups: list[str]) -> None:
         for group in groups:
             if self._backend.get_security_group_from_id(group) is None:
@@ -299,11 +198,3 @@ class Interfaces:
         if instance is None:
             raise errors.instance_not_found(instance_id)
         return instance
-
-
-def slots_of(interface: NetworkInterface) -> int:
-    return len(interface.private_ip_addresses) + len(interface.ipv4_prefixes)
-
-
-def _secondary(address: str) -> dict[str, Any]:
-    return {"Primary": False, "PrivateIpAddress": address}

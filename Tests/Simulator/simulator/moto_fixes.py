@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import functools
+import ipaddress
+import itertools
 import uuid
 from typing import Any
 
 import moto.backends
 import moto.core.responses
+import moto.ec2.models.vpcs
 from moto.core.serialize import AttributePickerContext, SerializationContext, XFormedAttributePicker
 from moto.ec2.models.elastic_network_interfaces import Attachment, NetworkInterface
 from moto.ec2.models.subnets import Subnet
@@ -41,6 +44,20 @@ def extend_interfaces() -> None:
 
         NetworkInterface.__init__ = init  # type: ignore[method-assign]
         NetworkInterface._vpcsim = True
+
+
+def choose_ipv6_cidrs(first: str) -> None:
+    """Gives VPCs with IPv6 the CIDR `first` and the ones after it; moto draws them, and may draw one twice."""
+    network = ipaddress.IPv6Network(first)
+    starts = itertools.count(int(network.network_address), network.num_addresses)
+    moto.ec2.models.vpcs.random_ipv6_cidr = lambda: str(ipaddress.IPv6Network((next(starts), network.prefixlen)))
+
+
+def show_ipv6_of_subnets() -> None:
+    """Shows the state of a subnet's IPv6 CIDRs as a text, and no key that EC2 lacks; moto shows a dictionary."""
+    Subnet.ipv6_cidr_block_association_set = property(lambda self: [  # type: ignore[assignment,method-assign]
+        {"AssociationId": each["associationId"], "Ipv6CidrBlock": each["ipv6CidrBlock"],
+         "Ipv6CidrBlockState": each["ipv6CidrBlockState"]} for each in self.ipv6_cidr_block_associations.values()])
 
 
 def give_request_ids() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from .assignments import IPV4, IPV6
 from .limits import limits_of
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ def of_instance(world: World, name: str) -> dict[str, Any]:
     return {
         "name": name, "instance_id": instance.instance_id, "type": instance.instance_type, "subnet": instance.subnet,
         "zone": made.placement.zone, "address": made.nics[0].private_ip_address,
+        "address6": next(iter(IPV6.addresses(made.nics[0])), None),
         "network": str(instance.network), "mounts": str(instance.mounts),
         "interfaces_limit": limits.interfaces, "addresses_limit": limits.ipv4_per_interface,
         "enis": of_interfaces(world, name),
@@ -38,8 +40,8 @@ def of_interfaces(world: World, name: str | None) -> list[dict[str, Any]]:
             "card": each.network_card_index, "index": each.device_index, "mac": each.mac_address,
             "status": each.attach_status if owner else each.status,
             "subnet": world.subnets.name_of(each.subnet.id), "primary": each.private_ip_address,
-            "addresses": [a["PrivateIpAddress"] for a in each.private_ip_addresses],
-            "prefixes": [p["Ipv4Prefix"] for p in each.ipv4_prefixes],
+            "addresses": IPV4.addresses(each), "prefixes": IPV4.prefixes(each),
+            "addresses6": IPV6.addresses(each), "prefixes6": IPV6.prefixes(each),
             "delete_on_termination": bool(each.delete_on_termination),
             "tags": {tag["key"]: tag["value"] for tag in each.get_tags()},
         })

@@ -10,7 +10,7 @@ import sys
 
 from . import registry
 from .cleanup import remove
-from .settings import Settings
+from .settings import Settings, check_lifetime
 
 
 def up(arguments: argparse.Namespace) -> int:
@@ -21,6 +21,7 @@ def up(arguments: argparse.Namespace) -> int:
         return _in_background(arguments)
     settings = Settings(
         name=arguments.name, region=arguments.region, vpc_cidr=str(_cidr(arguments.vpc_cidr)), cluster=arguments.cluster,
+        family=arguments.family, router_lifetime=check_lifetime(arguments.router_lifetime),
         throttle=arguments.throttle, verify_signatures=arguments.verify_signatures, nat_gateway=arguments.nat_gateway,
         imds_lag=_seconds("imds-lag", arguments.imds_lag), attach_delay=_seconds("attach-delay", arguments.attach_delay),
         detach_delay=_seconds("detach-delay", arguments.detach_delay),

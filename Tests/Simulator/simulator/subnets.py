@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import ipaddress
+import itertools
 from typing import Any
 
 from .addresses import SubnetAddresses
+from .addresses6 import SubnetAddresses6
 from .errors import EC2Error
 from .fabric import Fabric
 
 
 class Subnets:
-    """The caller holds the world's lock. `pools` is shared with `Interfaces`, by subnet id."""
+    """The caller holds the world's lock. `pools` and `pools6` are shared with `Interfaces`, by subnet id."""
 
-    def __init__(self, backend: Any, vpc: Any, fabric: Fabric, pools: dict[str, SubnetAddresses], region: str) -> None:
+    def __init__(self, backend: Any, vpc: Any, fabric: Fabric, pools: dict[str, SubnetAddresses],
+                 pools6: dict[str, SubnetAddresses6], region: str) -> None:
         self._backend = backend
         self._vpc = vpc
         self._fabric = fabric
         self._pools = pools
+        self._pools6 = pools6
         self._region = region
-        self._fillers: dict[str, list[str]] = {}
+        self._fillers: dict[tuple[str, int], list[str]] = {}
         self.ids: dict[str, str] = {}
-        fabric.set_vpc_cidrs({vpc.cidr_block})
+        self.cidrs6: list[str] = [each["cidr_block"] for each in vpc.ipv6_cidr_block_association_set]
+        self._new_cidrs6 = itertools.chain(*(ipaddress.IPv6Network(each).subnets(new_prefix=64) for each in self.cidrs6))
+        fabric.set_vpc_cidrs({vpc.cidr_block, *self.cidrs6})
 
     # MARK: the VPC's CIDRs
 
@@ -58,6 +64,10 @@ class Subnets:
         associated = [each["cidr_block"] for each in self._associated()]
         return [self._vpc.cidr_block, *(each for each in associated if each != self._vpc.cidr_block)]
 
+    def ipv6_associations(self) -> set[str]:
+        """The ids of the associations of IPv6 CIDRs with the VPC."""
+        return {each["association_id"] for each in self._vpc.ipv6_cidr_block_association_set}
+
     def _associated(self) -> list[dict[str, Any]]:
         """Leaves out removed CIDRs, which EC2 still shows for a while."""
         return [each for each in self._vpc.cidr_block_association_set
@@ -65,8 +75,11 @@ class Subnets:
 
     # MARK: subnets
 
-    def add(self, name: str, cidr: str, zone: str, tags: dict[str, str] | None = None) -> str:
-        """Returns the subnet's id. Raises ValueError with the reason."""
+    def add(self, name: str, cidr: str, zone: str, tags: dict[str, str] | None = None, ipv6: bool = True) -> str:
+        """Returns the subnet's id. With `ipv6` it gets the VPC's next /64, if the VPC has IPv6.
+
+        Raises ValueError with the reason.
+        """
         if name in self.ids:
             raise ValueError(f"subnet {name!r} exists")
         if len(zone) != 1 or zone not in "abcdef":
@@ -79,12 +92,15 @@ class Subnets:
         for pool in self._pools.values():
             if network.overlaps(pool.network):
                 raise ValueError(f"subnet CIDR {cidr} overlaps with {pool.network}")
-        subnet = self._backend.create_subnet(self._vpc.id, cidr, None, f"{self._region}{zone}",
+        cidr6 = str(next(self._new_cidrs6)) if ipv6 and self.cidrs6 else None
+        subnet = self._backend.create_subnet(self._vpc.id, cidr, cidr6, f"{self._region}{zone}",
                                              tags={"subnet": {"Name": name, **(tags or {})}})
         subnet.default_for_az = False
         subnet.map_public_ip_on_launch = True
         self.ids[name] = subnet.id
         self._pools[subnet.id] = SubnetAddresses(cidr)
+        if cidr6:
+            self._pools6[subnet.id] = SubnetAddresses6(cidr6)
         self._fabric.add_gateway(str(network.network_address + 1))
         return str(subnet.id)
 
@@ -99,35 +115,61 @@ class Subnets:
     def name_of(self, subnet_id: str) -> str:
         return next((name for name, each in self.ids.items() if each == subnet_id), subnet_id)
 
+    def assigns_ipv6(self, subnet_id: str) -> bool:
+        """Whether a new interface in the subnet gets an IPv6 address unasked."""
+        return subnet_id in self._pools6 and bool(self._backend.get_subnet(subnet_id).assign_ipv6_address_on_creation)
+
     def listed(self) -> list[dict[str, Any]]:
-        return [{"name": name, "subnet_id": subnet_id, "cidr": str(self._pools[subnet_id].network),
-                 "zone": self._backend.get_subnet(subnet_id).availability_zone, "free": self._pools[subnet_id].free}
-                for name, subnet_id in sorted(self.ids.items()) if subnet_id in self._pools]
+        """`cidr6` and `free_prefixes6` are None for a subnet without IPv6."""
+        rows = []
+        for name, subnet_id in sorted(self.ids.items()):
+            pool, pool6 = self._pools.get(subnet_id), self._pools6.get(subnet_id)
+            if pool:
+                rows.append({"name": name, "subnet_id": subnet_id, "cidr": str(pool.network),
+                             "zone": self._backend.get_subnet(subnet_id).availability_zone, "free": pool.free,
+                             "cidr6": str(pool6.network) if pool6 else None,
+                             "free_prefixes6": pool6.free_prefixes if pool6 else None})
+        return rows
 
     def take(self, name: str, leave: int) -> int:
-        """Takes all free addresses of the subnet but `leave`, like another user. Returns how many."""
+        """Takes all free IPv4 addresses of the subnet but `leave`, like another user. Returns how many."""
         if leave < 0:
             raise ValueError(f"leave {leave} is negative")
         pool = self._pools[self.id_of(name)]
         taken = pool.take(max(0, pool.free - leave))
-        self._fillers.setdefault(self.id_of(name), []).extend(taken)
+        self._fillers.setdefault((self.id_of(name), 4), []).extend(taken)
         return len(taken)
 
-    def fragment(self, name: str) -> int:
-        """Takes one address in every free /28, like another user, so that no prefix fits. Returns how many."""
-        pool = self._pools[self.id_of(name)]
-        taken = pool.lowest_of_each_free_block()
+    def fragment(self, name: str, family: int = 4, leave: int = 0) -> int:
+        """Takes one address in every free /28 (/80 if `family` is 6) but the lowest `leave`, like another user.
+
+        No further prefix fits then. Returns how many it took; raises ValueError.
+        """
+        if leave < 0:
+            raise ValueError(f"leave {leave} is negative")
+        pool = self._pool(name, family)
+        taken = pool.lowest_of_each_free_block()[leave:]
         for address in taken:
             pool.take_address(address)
-        self._fillers.setdefault(self.id_of(name), []).extend(taken)
+        self._fillers.setdefault((self.id_of(name), family), []).extend(taken)
         return len(taken)
 
     def give_back(self, name: str) -> int:
         """Undoes `take` and `fragment`. Returns how many addresses it released."""
-        taken = self._fillers.pop(self.id_of(name), [])
-        for address in taken:
-            self._pools[self.id_of(name)].release(address)
-        return len(taken)
+        released = 0
+        for family in (4, 6):
+            for address in self._fillers.pop((self.id_of(name), family), []):
+                self._pool(name, family).release(address)
+                released += 1
+        return released
+
+    def _pool(self, name: str, family: int) -> SubnetAddresses | SubnetAddresses6:
+        subnet_id = self.id_of(name)
+        if family == 4:
+            return self._pools[subnet_id]
+        if family != 6 or subnet_id not in self._pools6:
+            raise ValueError(f"subnet {name!r} has no addresses of family {family!r}")
+        return self._pools6[subnet_id]
 
     def reserve(self, name: str, cidr: str, kind: str) -> None:
         """Adds a subnet CIDR reservation. Raises ValueError."""

@@ -24,14 +24,17 @@ def instances(listed: list[dict[str, Any]]) -> None:
 
 
 def interfaces(listed: list[dict[str, Any]]) -> None:
-    table(["ENI", "INSTANCE", "DEVICE", "INDEX", "MAC", "STATUS", "SUBNET", "PRIMARY", "SECONDARY", "PREFIXES"],
+    table(["ENI", "INSTANCE", "DEVICE", "INDEX", "MAC", "STATUS", "SUBNET", "PRIMARY", "SECONDARY", "PREFIXES",
+           "IPV6", "PREFIXES6"],
           [[each["eni"], each["instance"], each["device"], each["index"], each["mac"], each["status"], each["subnet"],
-            each["primary"], len(each["addresses"]) - 1, len(each["prefixes"])] for each in listed])
+            each["primary"], len(each["addresses"]) - 1, len(each["prefixes"]),
+            len(each["addresses6"]), len(each["prefixes6"])] for each in listed])
 
 
 def subnets(listed: list[dict[str, Any]]) -> None:
-    table(["NAME", "ID", "CIDR", "ZONE", "FREE"],
-          [[each["name"], each["subnet_id"], each["cidr"], each["zone"], each["free"]] for each in listed])
+    table(["NAME", "ID", "CIDR", "ZONE", "FREE", "CIDR6", "FREE/80"],
+          [[each["name"], each["subnet_id"], each["cidr"], each["zone"], each["free"], each["cidr6"], each["free_prefixes6"]]
+           for each in listed])
 
 
 def counts(report: dict[str, Any]) -> None:

@@ -9,6 +9,8 @@ from typing import Any
 
 from . import overview
 from .addresses import PREFIX_LENGTH
+from .addresses6 import PREFIX_LENGTH6
+from .assignments import IPV4, IPV6, Taken
 from .cleanup import remove_instance_namespaces
 from .credentials import ACCOUNT, ROLE, RoleCredentials
 from .ec2_overlay import install
@@ -18,6 +20,7 @@ from .imds_tree import InterfaceHistory, Tree, instance_tree, interface_tree
 from .instance import Instance, device_name
 from .interfaces import Interfaces
 from .limits import limits_of
+from .moto_fixes import choose_ipv6_cidrs
 from .settings import Settings
 from .subnets import Subnets
 
@@ -37,22 +40,29 @@ class World:
         self._histories: dict[str, InterfaceHistory] = {}
         self._routes: dict[str, set[str]] = {}  # ENI id to its addresses and prefixes, for attached ENIs
         self._owners: dict[str, Instance] = {}  # each of those addresses and prefixes to the instance
-        self.fabric = Fabric(namespaces / "@fabric.net", namespaces / "@internet.net", settings.nat_gateway)
+        self.fabric = Fabric(namespaces / "@fabric.net", namespaces / "@internet.net", settings.nat_gateway,
+                             settings.vpc_cidr6 if settings.family == "dual" else None, settings.router_lifetime)
         self.interfaces = Interfaces(self.backend, self)
         install(self)
         self.credentials = RoleCredentials(settings.region, settings.credentials_lifetime)
         self._remove_default_vpc()
-        self.vpc = self.backend.create_vpc(settings.vpc_cidr)
+        choose_ipv6_cidrs(settings.vpc_cidr6)
+        self.vpc = self.backend.create_vpc(settings.vpc_cidr, amazon_provided_ipv6_cidr_block=settings.family == "dual")
         tags = {"Name": f"{settings.cluster}-node", f"kubernetes.io/cluster/{settings.cluster}": "owned"}
         self.group = self.backend.create_security_group(f"{settings.cluster}-node", "nodes", vpc_id=self.vpc.id, tags=tags)
-        self.subnets = Subnets(self.backend, self.vpc, self.fabric, self.interfaces.subnets, settings.region)
+        self.subnets = Subnets(self.backend, self.vpc, self.fabric, self.interfaces.subnets, self.interfaces.subnets6,
+                               settings.region)
         for name, cidr, zone in settings.subnets:
             self.subnets.add(name, cidr, zone)
 
     # MARK: instances
 
-    def add_instance(self, name: str, instance_type: str, subnet: str, rp_filter: int, **options: Any) -> dict[str, Any]:
-        """Raises ValueError for invalid input, EC2Error if EC2 refuses."""
+    def add_instance(self, name: str, instance_type: str, subnet: str, rp_filter: int, ipv6: bool = True,
+                     **options: Any) -> dict[str, Any]:
+        """With `ipv6`, the primary interface gets an IPv6 address if its subnet has IPv6.
+
+        Raises ValueError for invalid input, EC2Error if EC2 refuses.
+        """
         with self.lock:
             if name in self.instances:
                 raise ValueError(f"instance {name!r} exists")
@@ -60,11 +70,15 @@ class World:
             subnet_id = self.subnets.id_of(subnet)
             pool = self.interfaces.subnets[subnet_id]
             address = pool.take(1)[0]
+            pool6 = self.interfaces.subnets6.get(subnet_id) if ipv6 and limits_of(instance_type).ipv6_per_interface else None
+            addresses6 = pool6.take(1) if pool6 else []
             try:
                 made = self._run_instance(name, instance_type, subnet_id, address)
             except Exception:
                 pool.release(address)
+                self.interfaces.addresses.release(subnet_id, IPV6, Taken(addresses=addresses6))
                 raise
+            IPV6.add(made.nics[0], Taken(addresses=addresses6))
             instance = Instance(name, made.id, instance_type, subnet, self._namespaces / f"{name}.net",
                                 self._namespaces / f"{name}.mnt", imds_lag=self.settings.imds_lag, **options)
             self.instances[name] = instance
@@ -78,7 +92,9 @@ class World:
                 self.attached(made.nics[0])
                 self.fabric.set_public(address, True)
                 instance.configure_primary(device_name(0, 0), address, pool.network.prefixlen,
-                                           str(pool.network.network_address + 1), None)
+                                           str(pool.network.network_address + 1), next(iter(addresses6), None))
+                if addresses6 and self.fabric.router6 and self.fabric.router6.lifetime:
+                    instance.await_default_route6(lambda: self.fabric.advertise(made.nics[0].id))
                 return overview.of_instance(self, name)
         except Exception:
             # Removes everything, including the name, so that the next attempt starts clean.
@@ -137,7 +153,7 @@ class World:
 
     def cidrs_changed(self) -> None:
         """From now on IMDS shows the CIDRs, and addresses of new CIDRs are blackholed until an ENI owns them."""
-        self.fabric.set_vpc_cidrs(set(self.subnets.vpc_cidrs()))
+        self.fabric.set_vpc_cidrs({*self.subnets.vpc_cidrs(), *self.subnets.cidrs6})
         for instance in self.instances.values():
             self._record(instance)
 
@@ -165,8 +181,9 @@ class World:
     def attached(self, interface: Any) -> None:
         instance = self._by_id(interface.instance.id)
         device = device_name(interface.device_index, interface.network_card_index)
+        pool6 = self.interfaces.subnets6.get(interface.subnet.id)
         self.fabric.attach(interface.id, interface.mac_address, instance.name, device, instance.network,
-                           _routes(interface), interface.source_dest_check)
+                           _routes(interface), interface.source_dest_check, subnet6=pool6.network if pool6 else None)
         self._own(interface.id, instance, _routes(interface))
         instance.devices[interface.id] = device
         self._record(instance)
@@ -200,7 +217,7 @@ class World:
         single = len(limits_of(instance.instance_type).cards) == 1
         cidrs = self.subnets.vpc_cidrs()
         self._histories[made.id].record({
-            each.mac_address: interface_tree(each, cidrs, single)
+            each.mac_address: interface_tree(each, cidrs, self.subnets.cidrs6, single)
             for each in made.nics.values() if each.id in instance.devices})
 
     def _own(self, interface_id: str, instance: Instance, routes: set[str]) -> None:
@@ -211,9 +228,10 @@ class World:
             self._owners.update((each, instance) for each in routes)
 
     def _owner(self, source: str) -> Instance | None:
-        found = self._owners.get(f"{source}/32")
+        single, length = (128, PREFIX_LENGTH6) if ":" in source else (32, PREFIX_LENGTH)
+        found = self._owners.get(f"{source}/{single}")
         if found is None:
-            found = self._owners.get(str(ipaddress.ip_network(f"{source}/{PREFIX_LENGTH}", strict=False)))
+            found = self._owners.get(str(ipaddress.ip_network(f"{source}/{length}", strict=False)))
         return found
 
     def _by_id(self, instance_id: str) -> Instance:
@@ -244,5 +262,5 @@ class World:
 
 
 def _routes(interface: Any) -> set[str]:
-    return {f"{each['PrivateIpAddress']}/32" for each in interface.private_ip_addresses} | {
-        each["Ipv4Prefix"] for each in interface.ipv4_prefixes}
+    return {f"{each}/32" for each in IPV4.addresses(interface)} | {f"{each}/128" for each in IPV6.addresses(interface)} | {
+        *IPV4.prefixes(interface), *IPV6.prefixes(interface)}

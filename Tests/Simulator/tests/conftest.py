@@ -47,8 +47,16 @@ def shared() -> Iterator[Simulator]:
         yield simulator
 
 
-@pytest.fixture
-def vpc(shared: Simulator) -> Iterator[Simulator]:
+@pytest.fixture(scope="session")
+def shared6() -> Iterator[Simulator]:
+    """The same with IPv6; the subnet `plain` has none."""
+    with Simulator(family="dual", subnet=["a=192.168.64.0/19@a", "b=192.168.96.0/19@b"]) as simulator:
+        simulator.ready["subnets"]["plain"] = simulator.ask("subnet.add", name="plain", cidr="192.168.128.0/24", no_ipv6=True)
+        yield simulator
+
+
+def emptied(shared: Simulator) -> Iterator[Simulator]:
+    """Lends the simulated VPC to a test and removes what the test made."""
     yield shared
     shared.clear_faults()
     shared.throttle(False)
@@ -66,6 +74,16 @@ def vpc(shared: Simulator) -> Iterator[Simulator]:
     shared.counts(reset=True)
     shared.drops(reset=True)
     shared.internet(reset=True)
+
+
+@pytest.fixture
+def vpc(shared: Simulator) -> Iterator[Simulator]:
+    yield from emptied(shared)
+
+
+@pytest.fixture
+def vpc6(shared6: Simulator) -> Iterator[Simulator]:
+    yield from emptied(shared6)
 
 
 @pytest.fixture
@@ -105,3 +123,13 @@ class Account:
 @pytest.fixture
 def account(vpc: Simulator, ec2: Any) -> Account:
     return Account(vpc, ec2)
+
+
+@pytest.fixture
+def node6(vpc6: Simulator) -> Instance:
+    return vpc6.add_instance(f"n{next(_numbers)}")
+
+
+@pytest.fixture
+def account6(vpc6: Simulator) -> Account:
+    return Account(vpc6, vpc6.ec2())

@@ -190,6 +190,24 @@ def test_the_command_line():
     assert vpcsim("down", name=name).stdout == "nothing to remove\n"
 
 
+def test_the_command_line_of_ipv6(vpc6):
+    def said(words: str) -> str:
+        done = vpcsim(*words.split(), name=vpc6.name)
+        assert done.returncode == 0 and done.stderr == "", done
+        return done.stdout
+
+    assert json.loads(said("status"))["vpc_cidr6"] == "2001:db8:1234:1a00::/56"
+    assert json.loads(said("instance add n1 --json"))["address6"] == "2001:db8:1234:1a00::4"
+    assert json.loads(said("instance add n2 --no-ipv6 --json"))["address6"] is None
+    assert "PREFIXES6" in said("enis") and "2001:db8:1234:1a01::/64" in said("subnet list")
+    said("subnet fragment b --family 6 --leave 2")
+    assert {each["name"]: each["free_prefixes6"] for each in json.loads(said("subnet list --json"))}["b"] == 2
+    for words in ("subnet free b", "router lifetime 1800", "drops", "instance rm n1", "instance rm n2"):
+        said(words)
+    refused = vpcsim("router", "lifetime", "1", name=vpc6.name)
+    assert refused.returncode == 1 and "router lifetime 1" in refused.stderr
+
+
 @pytest.mark.parametrize("words,named", [
     ("instance add N_1", "'N_1'"), ("instance add n --type m9.huge", "'m9.huge'"), ("instance add n --subnet z", "'z'"),
     ("instance rm nobody", "'nobody'"), ("enis nobody", "'nobody'"), ("exec nobody -- true", "'nobody'"),
@@ -199,6 +217,8 @@ def test_the_command_line():
     ("subnet reserve a 10.0.0.0/28", "192.168.64.0/19"), ("cidr add 192.168.1.0/24", "192.168.0.0/16"),
     ("cidr add 100.64.0.0/8", "/8"), ("cidr add nonsense", "nonsense"), ("cidr remove 10.9.0.0/16", "10.9.0.0/16"), ("instance add n --rp-filter 9", "rp_filter 9"),
     ("up --name X", "'X'"), ("up --subnet a", "'a'"), ("up --vpc-cidr 1.2.3.4/16", "'1.2.3.4/16'"), ("up --latency X=no", "'X=no'"),
+    ("up --family ipv6", "'ipv6'"), ("up --router-lifetime 1", "router lifetime 1"), ("router lifetime 30", "--family dual"),
+    ("subnet fragment a --family 6", "family 6"), ("subnet fragment a --leave -1", "leave -1"),
     ("up --imds-lag 9999", "9999"), ("up --subnet a=10.0.0.0/24", "10.0.0.0/24"),
 ])
 def test_bad_words_are_named(shared, words, named):

@@ -46,6 +46,7 @@ class Router6:
         self.lifetime = lifetime
         self._ports: dict[str, _Port] = {}
         self._owners: dict[bytes, str] = {}  # an address, or the first ten bytes of a prefix, to its ENI's device
+        self._keys: dict[str, set[bytes]] = {}  # the same by device
         self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x86DD))
         program = b"".join(struct.pack("HBBI", *each) for each in _FILTER)
         held = ctypes.create_string_buffer(program, len(program))
@@ -65,11 +66,14 @@ class Router6:
 
     def set_routes(self, device: str, routes: set[str]) -> None:
         """The addresses (/128) and prefixes (/80) of the ENI; routes of IPv4 are passed over."""
-        keys = {_key(each): device for each in routes if ":" in each}
+        keys = {_key(each) for each in routes if ":" in each}
         with self._lock:
-            for each in [key for key, owner in self._owners.items() if owner == device]:
-                del self._owners[each]
-            self._owners.update(keys)
+            for each in self._keys.pop(device, set()) - keys:
+                if self._owners.get(each) == device:
+                    del self._owners[each]
+            if keys:
+                self._keys[device] = keys
+                self._owners.update((each, device) for each in keys)
 
     def set_lifetime(self, seconds: float) -> None:
         """Changes the lifetime of the default route in advertisements, and advertises on every ENI. 0: no default router."""

@@ -92,7 +92,11 @@ class Subnets:
         for pool in self._pools.values():
             if network.overlaps(pool.network):
                 raise ValueError(f"subnet CIDR {cidr} overlaps with {pool.network}")
-        cidr6 = str(next(self._new_cidrs6)) if ipv6 and self.cidrs6 else None
+        cidr6 = None
+        if ipv6 and self.cidrs6:
+            cidr6 = str(next(self._new_cidrs6, ""))
+            if not cidr6:
+                raise ValueError(f"every /64 of the VPC's {', '.join(self.cidrs6)} has been given to a subnet")
         subnet = self._backend.create_subnet(self._vpc.id, cidr, cidr6, f"{self._region}{zone}",
                                              tags={"subnet": {"Name": name, **(tags or {})}})
         subnet.default_for_az = False

@@ -149,6 +149,13 @@ class Assignments:
         family.remove(interface, addresses, prefixes)
         self._plane.addresses_changed(interface)
 
+    def reverse_prefixes(self, interface_id: str) -> None:
+        """From now on EC2 and IMDS list the interface's prefixes the other way round: EC2 promises no order."""
+        interface = self._get(interface_id)
+        for family in (IPV4, IPV6):
+            getattr(interface, family.kept[1]).reverse()
+        self._plane.addresses_changed(interface)
+
     def take(self, subnet_id: str, wanted: AddressRequest, primary: str | None = None, with_primary: bool = True) -> Taken:
         """All or nothing: releases what it took if anything is refused. Only IPv4 has a primary address."""
         if wanted.family is IPV6 and wanted.slots == 0:

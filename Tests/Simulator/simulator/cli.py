@@ -115,6 +115,8 @@ def _parser() -> argparse.ArgumentParser:
     internet = simple("internet", "internet", "what the internet stand-in saw", show=tables.internet)
     internet.add_argument("--reset", action="store_true")
 
+    simple("reverse", "prefixes.reverse", "EC2 lists the prefixes of an interface the other way round").add_argument("interface")
+
     fault = group("fault", "put faults in the way of requests")
     more = simple("add", "fault.add", "a fault for an EC2 action, sts:ACTION or imds:/latest/PATH (globs)", fault)
     more.add_argument("fault_action", metavar="ACTION")

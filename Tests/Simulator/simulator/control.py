@@ -57,6 +57,7 @@ class Control:
             "cidr.remove": lambda cidr: self._locked(lambda: world.remove_cidr(cidr)),
             "internet": internet.report, "iam.deny": gate.deny, "iam.allow": gate.allow, "iam": lambda: gate.denied,
             "delay": self._delay, "volumes": self._volumes,
+            "prefixes.reverse": lambda interface: self._locked(lambda: world.interfaces.addresses.reverse_prefixes(interface)),
             "router.lifetime": self._router_lifetime, "ping": lambda: "pong",
         }
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

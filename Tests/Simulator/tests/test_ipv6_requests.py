@@ -133,6 +133,15 @@ def test_assign_and_unassign(account6: Account):
         f"{SUBNET_A}:1::/80"]
 
 
+def test_the_order_of_prefixes_may_change(account6: Account, node6):
+    interface, _ = account6.attach(node6, Ipv6PrefixCount=2, Ipv4PrefixCount=2)
+    before = account6.interface(interface)
+    account6.simulator.ask("prefixes.reverse", interface=interface)
+    after = account6.interface(interface)
+    for name in ("Ipv6Prefixes", "Ipv4Prefixes"):
+        assert len(before[name]) == 2 and after[name] == before[name][::-1]
+
+
 @pytest.mark.parametrize("code,arguments", [
     ("MissingParameter", {}), ("InvalidParameterCombination", {"Ipv6AddressCount": 1, "Ipv6PrefixCount": 1}),
     ("InvalidParameterCombination", {"Ipv6AddressCount": 1, "Ipv6Addresses": [f"{SUBNET_A}::9"]}),

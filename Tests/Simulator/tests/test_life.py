@@ -200,6 +200,7 @@ def test_the_command_line_of_ipv6(vpc6):
     assert json.loads(said("instance add n1 --json"))["address6"] == "2001:db8:1234:1a00::4"
     assert json.loads(said("instance add n2 --no-ipv6 --json"))["address6"] is None
     assert "PREFIXES6" in said("enis") and "2001:db8:1234:1a01::/64" in said("subnet list")
+    said(f"reverse {json.loads(said('enis n1 --json'))[0]['eni']}")
     said("subnet fragment b --family 6 --leave 2")
     assert {each["name"]: each["free_prefixes6"] for each in json.loads(said("subnet list --json"))}["b"] == 2
     for words in ("subnet free b", "router lifetime 1800", "drops", "instance rm n1", "instance rm n2"):

@@ -8,6 +8,12 @@
 //   persist ──ok──▶ answers ──▶ actions started ──▶ wake set
 //      └──failed──▶ answers of DELs and failed ADDs; the assigned ADDs are withheld and
 //                   named in `checkpointFailed`, whose batch answers them; nothing is unassigned
+//
+// An action that changes addresses goes to EC2, then to the kernel, then back to the pool:
+//
+//   assign, unassign   EC2 ──▶ `carriedOut` ──▶ converge to `wantedENIs` ──▶ `ended`
+//   setup              converge, which verifies ──▶ `ended`
+//   free               converge, without the ENI ──▶ EC2 ──▶ `ended`
 
 internal import Logging
 internal import VPCModel

@@ -2,6 +2,7 @@
 
 import Testing
 import VPCCloud
+import VPCLinux
 import VPCModel
 
 @testable import AgentMode
@@ -190,6 +191,17 @@ import VPCModel
       return
     }
     #expect(fixture.enis.directory.entry(for: eni.id) == nil, "its addresses may be another ENI's by now")
+  }
+
+  /// An ENI that was tagged `no_manage` under running pods is still one that the kernel must route.
+  @Test func whatThePoolWantsIsWantedOfTheKernel() async throws {
+    let fixture = try await CloudFixture()
+    var eni = try attached(await fixture.enis.attach(fixture.request(3)))
+    eni.isManaged = false
+    let wanted = fixture.enis.nodeWanted(WantedENIs(generation: 7, enis: [eni]))
+    let entry = try #require(fixture.enis.directory.entry(for: eni.id))
+    #expect(wanted.generation == 7 && wanted.enis[eni.id]?.sources == Set(eni.cidrs))
+    #expect(wanted.enis[eni.id]?.mac == entry.mac && wanted.enis[eni.id]?.subnet == fixture.identity.primarySubnetCIDR)
   }
 
   // MARK: answers that cannot be true

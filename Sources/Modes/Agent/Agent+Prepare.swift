@@ -52,7 +52,7 @@ extension Agent {
       NodeEvidence(
         inUse: Set(saved.checkpoint.allocations.map(\.address)), led: led ?? [], links: try await network.linkMACs()))
     let contested = try await network.begin(
-      primary: identity.primary.mac, node.enis.nodeWanted(WantedENIs(enis: listed.enis)))
+      primary: identity.primary.mac, node.enis.nodeWanted(WantedENIs(enis: listed.enis.filter(\.isManaged))))
     let hostRules = Task {
       try await network.applyHostRules(
         primary: identity.primary.mac, address: identity.primaryAddress, vpcCIDRs: identity.primary.vpcIPv4CIDRs,

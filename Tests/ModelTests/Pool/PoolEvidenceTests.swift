@@ -45,6 +45,21 @@ import VPCModel
     #expect(rig.violations == [])
   }
 
+  /// Somebody tags an ENI `no_manage` while pods run on it: it gets no new pods, and its pods keep its routes.
+  @Test func anENIThatIsNoLongerOursStaysWantedForItsPods() throws {
+    var rig = try Self.rig()
+    let eni = try #require(rig.pool.assignments.compactMap(\.eni).first { $0 != PoolRig.primary })
+    let sources = try #require(rig.pool.wantedENIs[eni]).cidrs.sorted()
+    rig.advance(.seconds(61))
+    var seen = rig.listing()
+    for index in seen.indices where seen[index].id == eni { seen[index].isManaged = false }
+    rig.feed(.observed(ENIListing(enis: seen, askedAt: rig.now, isAuthoritative: true)))
+    rig.settle()
+    #expect(rig.pool.enis.first { $0.eni.id == eni }?.eni.isManaged == false)
+    #expect(rig.pool.wantedENIs[eni]?.cidrs.sorted() == sources)
+    #expect(rig.violations == [])
+  }
+
   /// A listing shows an address in use on another ENI. The address moves only when a later listing confirms it.
   @Test func anAddressInUseMovesOnTheSecondWord() throws {
     var rig = try Self.rig()

@@ -5,8 +5,8 @@ package struct WantedENIs: Sendable, Hashable {
   /// Counts the pool's events: a value with a higher number is newer. Work runs concurrently, so values may arrive out of
   /// order.
   package var generation: UInt64
-  /// Managed ENIs, without those that are being freed. `cidrs` are the sources to route: all of the ENI's CIDRs,
-  /// including those that EC2 removed under running pods.
+  /// ENIs that pods use or may use, without those that are being freed. One that was tagged `no_manage` under running pods
+  /// stays. `cidrs` are the sources to route: all of the ENI's CIDRs, including those that EC2 removed under running pods.
   package var enis: [ENIObservation]
 
   package init(generation: UInt64 = 0, enis: [ENIObservation]) {

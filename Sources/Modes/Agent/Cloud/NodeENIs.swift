@@ -245,7 +245,7 @@ struct NodeENIs: ENIOperations {
   func nodeWanted(_ wanted: WantedENIs) -> NodeWanted {
     let entries = directory.entries
     var node = NodeWanted(generation: wanted.generation, settings: network.settings)
-    for eni in wanted.enis where eni.isManaged {
+    for eni in wanted.enis {
       let entry = entries[eni.id]
       node.enis[eni.id] = NodeWanted.ENI(
         eni, address: eni.primaryAddress ?? entry?.primaryAddress, mac: entry?.mac,

@@ -21,8 +21,7 @@ export SWT_EXPERIMENTAL_MAXIMUM_PARALLELIZATION_WIDTH ?= 8
 
 # A tenth of the build's time is debug information, which the installed binary never has. For a debugger: DEBUG_INFO=dwarf.
 DEBUG_INFO ?= none
-# No index for editors: they build their own.
-SWIFT_BUILD := swift build --scratch-path $(BUILD) -debug-info-format $(DEBUG_INFO) --disable-index-store
+SWIFT_BUILD := swift build --scratch-path $(BUILD) -debug-info-format $(DEBUG_INFO)
 # libstdc++ and libgcc from their archives: the folder of links stands first in the linker's search path.
 RELEASE := -c release --static-swift-stdlib --disable-local-rpath -Xlinker -L$(BUILD)/archives
 # What every start of the plugin would pay for (docs/decisions/0013-start-up-time.md): a table of exported symbols that

@@ -136,6 +136,33 @@ import VPCModel
     enis.letGo(.assign)
   }
 
+  /// EC2 has assigned the address; the kernel is asked to route it, and no pod gets it before that.
+  @Test func aPodGetsAnAddressOnceTheKernelRoutesIt() async throws {
+    let enis = FakeENIs(eniLimit: 1, slots: 1)
+    enis.hold(.route)
+    let fixture = try await PoolFixture(enis).started()
+    async let adding = fixture.add("a")
+    await enis.arrival(of: .route)
+    let address = try #require(enis.addresses.first)
+    #expect(enis.wanted?[FakeENIs.primary]?.cidrs == [IPPrefix(single: address)])
+    #expect(await fixture.pool.counts.assigned == 0 && fixture.written.isEmpty)
+    enis.letGo(.route)
+    #expect(await adding.address == address)
+  }
+
+  /// A pod elsewhere uses it: it is not given out, and EC2 is asked.
+  @Test func anAddressThatTheKernelRefusesIsNotGivenOut() async throws {
+    let enis = FakeENIs(eniLimit: 1, slots: 1)
+    enis.fail(.route, ActionFailure(.other("a pod uses it")))
+    enis.hold(.list)
+    let fixture = try await PoolFixture(enis).started()
+    async let adding = fixture.add("a")
+    await enis.arrival(of: .list)
+    #expect(await fixture.pool.counts.assigned == 0)
+    enis.letGo(.list)
+    #expect(await adding.address == enis.addresses.first, "EC2 has confirmed it")
+  }
+
   @Test func cooldownEndsByItself() async throws {
     let enis = FakeENIs(eniLimit: 1, slots: 1, addresses: 1)
     let fixture = try await PoolFixture(enis) { $0.cooldown = .milliseconds(60) }.started()

@@ -11,7 +11,7 @@ import VPCModel
 ///
 /// A held call waits until it is released or its task is cancelled; a stuck call ignores even the cancellation.
 final class FakeENIs: ENIOperations {
-  enum Verb: Hashable { case attach, wire, assign, unassign, free, list }
+  enum Verb: Hashable { case attach, wire, route, assign, unassign, free, list }
 
   struct ENI: Sendable {
     var device: Int
@@ -127,11 +127,16 @@ final class FakeENIs: ENIOperations {
 
   func converge(to wanted: WantedENIs, _ scope: NodeNetwork.Scope) async throws {
     state.withLock { $0.wanted = wanted }
-    guard case .eni(let eni) = scope else { return }
-    let result = await pass(.wire) { state in
-      guard state.enis[eni] != nil else { return self.refuse("wire of an absent ENI", .eniGone, &state) }
-      state.enis[eni]?.isWired = true
-      return .done
+    let result: ActionResult
+    switch scope {
+    case .eni(let eni):
+      result = await pass(.wire) { state in
+        guard state.enis[eni] != nil else { return self.refuse("wire of an absent ENI", .eniGone, &state) }
+        state.enis[eni]?.isWired = true
+        return .done
+      }
+    case .sources: result = await pass(.route) { _ in .done }
+    case .removal: result = .done
     }
     if case .failed(let failure) = result { throw failure }
   }

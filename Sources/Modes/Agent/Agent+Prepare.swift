@@ -11,7 +11,7 @@ extension Agent {
 
   /// The attached ENIs are known, and the kernel has the rules that do not depend on a single ENI.
   struct Prepared {
-    let checkpoint: SavedState
+    let saved: SavedState
     /// Without the addresses that are contested.
     let attached: [ENIObservation]
     /// Whether EC2 listed them; false if it must still be asked.
@@ -24,24 +24,25 @@ extension Agent {
     let hostRules: Task<FirewallReport, any Error>
   }
 
-  /// The checkpoint, and whether it existed without damage.
+  /// The checkpoint and its file, and whether it existed without damage.
   struct SavedState {
+    let file: CheckpointFile
     let checkpoint: Checkpoint
     let isSound: Bool
   }
 
   private func readCheckpoint() throws -> SavedState {
-    let checkpoint = CheckpointFile(path: settings.checkpointPath)
-    try checkpoint.makeFolder()
+    let file = CheckpointFile(path: settings.checkpointPath)
+    try file.makeFolder()
     // Without a file, pods that the kernel has routes to are unknown: none of them counts as deleted.
-    let wasThere = checkpoint.exists
-    let file = checkpoint.read()
-    for finding in file.findings {
+    let wasThere = file.exists
+    let content = file.read()
+    for finding in content.findings {
       logger.warning("checkpoint damaged; keeping the valid entries", metadata: ["finding": "\(finding)"])
     }
-    let translated = file.checkpoint.translated(
-      to: PoolClock.now(), bootID: checkpoint.bootID, rest: settings.cooldown, lag: PoolTimings().quarantine)
-    return SavedState(checkpoint: translated, isSound: wasThere && file.findings.isEmpty)
+    let translated = content.checkpoint.translated(
+      to: PoolClock.now(), bootID: file.bootID, rest: settings.cooldown, lag: PoolTimings().quarantine)
+    return SavedState(file: file, checkpoint: translated, isSound: wasThere && content.findings.isEmpty)
   }
 
   func prepare(_ node: Identified) async throws -> Prepared {
@@ -65,7 +66,7 @@ extension Agent {
       attached[index].cidrs.removeAll(where: contested.contains)
     }
     return Prepared(
-      checkpoint: saved, attached: attached, isListedByEC2: listed.isByEC2, contested: shownOn, wasManaged: led != nil,
+      saved: saved, attached: attached, isListedByEC2: listed.isByEC2, contested: shownOn, wasManaged: led != nil,
       hostRules: hostRules)
   }
 }

@@ -23,14 +23,13 @@ extension Agent {
 
   func restore(_ prepared: Prepared, on node: Identified) async throws -> Restored {
     let (enis, cluster) = (node.enis, node.cluster)
-    let restoration = try await restorePods(prepared.checkpoint, node.network)
+    let restoration = try await restorePods(prepared.saved, node.network)
     _ = try await prepared.hostRules.value
 
     let poolSettings = settings.pool(limits: node.capacity.limits, maxPods: node.capacity.maxPods)
     let pool = try AddressPool(
       pool: Pool(settings: poolSettings, seed: UInt64.random(in: 0...UInt64.max)), operations: enis,
-      checkpoint: CheckpointFile(path: Checkpoint.path(settings.checkpointPath, card: poolSettings.card)),
-      logger: logger, metrics: metrics)
+      checkpoint: prepared.saved.file, logger: logger, metrics: metrics)
     // A new node must not take addresses of an excluded subnet. One with pods has warm addresses, and serves at once.
     if prepared.isListedByEC2, restoration.checkpoint.allocations.isEmpty {
       await enis.subnets.awaitFirst(within: Agent.subnetsLimit)
@@ -46,7 +45,7 @@ extension Agent {
     cluster.restored(restoration.checkpoint)
     // IMDS lags, and only the checkpoint knows recent unassigns.
     let restsUnproven =
-      (!prepared.isListedByEC2 || settings.usesIMDSOnly) && !prepared.checkpoint.isSound && prepared.wasManaged
+      (!prepared.isListedByEC2 || settings.usesIMDSOnly) && !prepared.saved.isSound && prepared.wasManaged
     var begin = PoolStart(enis: attached, checkpoint: restoration.checkpoint, restsUnproven: restsUnproven)
     begin.contested = prepared.contested
     await pool.start(begin)

@@ -30,13 +30,11 @@ extension Pool {
     }
     var wanted = WantedENIs(generation: generation, enis: [])
     for slot in book.enis.indices {
-      let record = book.enis[slot]
-      switch record.state {
+      switch book.enis[slot].state {
       case .absent, .unmanaged, .freeing: continue
       case .wiring, .broken, .open, .lost: break
       }
-      var eni = record.observation
-      eni.cidrs = record.cidrs.map { book.cidrs[$0].prefix }
+      var eni = observation(of: slot)
       if !moved.isEmpty { eni.cidrs.removeAll(where: moved.contains) }
       eni.cidrs += arriving[slot] ?? []
       wanted.enis.append(eni)

@@ -8,8 +8,9 @@ internal import VPCTransport
 
 /// The subnets for new ENIs, kept in memory so that no attachment waits for a describe call.
 ///
-/// Listed once at startup, in parallel with the other steps, of which the last waits for it a little; again during growth if the list is minutes old, or when a
-/// subnet is full. If EC2 does not answer, the list stays unchanged, initially the primary subnet only.
+/// Listed once at startup, in parallel with the other steps; a node without pods waits for it a little (`awaitFirst`).
+/// Listed again during growth if the list is minutes old, or when a subnet is full. If EC2 does not answer, the list stays
+/// unchanged, initially the primary subnet only.
 final class SubnetDirectory: Sendable {
   private struct Content {
     var choice: SubnetChoice

@@ -53,17 +53,17 @@ extension NodeNetwork {
   ///
   /// - Throws: `NodeNetworkError.inUse`.
   func refuse(_ arriving: [IPPrefix], for eni: ENIID) throws {
-    var holders: [(ENIID, Set<IPPrefix>)] = []
-    for (id, other) in wanted.enis where id != eni { holders.append((id, other.sources)) }
-    for (id, other) in kept where id != eni { holders.append((id, other.sources)) }
     let (exact, prefixes) = (Set(arriving), arriving.filter { !$0.isSingle })
-    for (other, sources) in holders {
-      let taken = sources.filter { old in
-        exact.contains(old) || (old.isSingle ? prefixes : arriving).contains { $0.overlaps(old) }
-      }
-      guard !taken.isEmpty, let pod = try runningPods().first(where: { pod in taken.contains { $0.contains(pod) } })
-      else { continue }
-      throw NodeNetworkError.inUse(pod, other, eni)
+    let holders = wanted.enis.mapValues(\.sources).map { $0 } + kept.mapValues(\.sources).map { $0 }
+    let taken = holders.filter { $0.key != eni }.flatMap { holder in
+      holder.value
+        .filter { old in exact.contains(old) || (old.isSingle ? prefixes : arriving).contains { $0.overlaps(old) } }
+        .map { (eni: holder.key, source: $0) }
+    }
+    guard !taken.isEmpty else { return }
+    let pods = try runningPods()
+    for (other, source) in taken {
+      if let pod = pods.first(where: source.contains) { throw NodeNetworkError.inUse(pod, other, eni) }
     }
   }
 }

@@ -76,6 +76,13 @@ def settle(node: Node) -> None:
         node.wait_quiet()
 
 
+def assert_sound(node: Node) -> None:
+    """EC2 may give an address back to the ENI that it was just unassigned from. If the answer to that call was lost, the
+    agent uses the address a minute later: the call may still be carried out. The wait covers that minute."""
+    with node.hurry(5):
+        wait_sound(node, node.pods)
+
+
 def at_once(jobs: Iterable[Callable[[], None]]) -> None:
     """Runs the jobs, some at a time, and reports every failure."""
     failures: list[str] = []
@@ -122,7 +129,7 @@ def assert_made_good(vpc: Simulator, node: Node, may_be_left: set[int]) -> None:
     """A new agent recovers the node."""
     node.agent.start()
     settle(node)
-    wait_sound(node, node.pods)
+    assert_sound(node)
     left = unattached(vpc, node)
     assert len(left) in may_be_left, f"{node.name}: ENIs left over: {left}"
     assert all(CREATED_TAG in eni["tags"] for eni in left), f"{node.name}: the sweep would not find {left}"
@@ -130,7 +137,7 @@ def assert_made_good(vpc: Simulator, node: Node, may_be_left: set[int]) -> None:
     assert all(eni["delete_on_termination"] for eni in secondary), f"{node.name}: an ENI would outlive the instance"
     node.add_pods(5 - len(node.pods), prefix="late")  # more pods than one ENI has addresses
     settle(node)
-    wait_sound(node, node.pods)
+    assert_sound(node)
     assert_reach(node.pods)
     for eni in left:
         vpc.ec2().delete_network_interface(NetworkInterfaceId=eni["eni"])

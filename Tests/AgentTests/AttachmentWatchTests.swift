@@ -25,7 +25,8 @@ import VPCTransport
 
   private func watch(_ fixture: CloudFixture) -> AttachmentWatch {
     AttachmentWatch(
-      imds: fixture.imds, directory: fixture.enis.directory, observe: fixture.enis.observe, tell: { _ in },
+      imds: fixture.imds, family: .ipv4, directory: fixture.enis.directory, observe: fixture.enis.observe,
+      tell: { _ in },
       time: fixture.time.source, logger: fixture.log.logger)
   }
 

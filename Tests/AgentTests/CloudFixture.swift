@@ -36,7 +36,7 @@ struct CloudFixture {
       transport: cloud, endpoint: ServiceEndpoint(service: .ec2, region: "us-east-1", url: url),
       credentials: CredentialsProvider(sources: [keys]), userAgent: "test", time: time.source)
     imds = IMDSClient(transport: cloud, time: time.source)
-    identity = try await NodeIdentity.read(from: imds)
+    identity = try await NodeIdentity.read(from: imds, .ipv4)
     let settings = try Settings(environment: [:])
     let directory = ENIDirectory()
     directory.setCIDR(identity.primarySubnetCIDR, of: identity.primarySubnet)
@@ -46,7 +46,8 @@ struct CloudFixture {
     enis = NodeENIs(
       ec2: ec2, imds: imds,
       network: try NodeNetwork(settings: NetworkSettings(settings), logger: logger),
-      directory: directory, subnets: subnets, primary: PrimaryState(identity.primary), identity: identity,
+      directory: directory, subnets: subnets, primary: PrimaryState(identity.primary, identity.family),
+      identity: identity,
       tags: ENITags(instanceID: "i-1", clusterName: clusterName, additional: additionalTags), mode: mode,
       time: time.source, logger: logger)
     cloud.forgetCalls()

@@ -16,7 +16,7 @@ import Testing
     let log = LogRecorder()
     let settings = NetworkSettings(try Settings(environment: [:]))
     let (network, watch) = try node.run {
-      UnsafeTransfer(value: (try NodeNetwork(settings: settings, logger: log.logger), try NodeWatch()))
+      UnsafeTransfer(value: (try NodeNetwork(settings: settings, logger: log.logger), try NodeWatch([.ipv4])))
     }.value
     let record = RepairRecord()
     let repair = NodeRepair(

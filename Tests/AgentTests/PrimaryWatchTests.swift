@@ -43,8 +43,8 @@ import VPCTransport
   ) -> PrimaryWatch {
     let applied = applied
     return PrimaryWatch(
-      imds: fixture.imds, ec2: fixture.ec2, primary: fixture.identity.primary.mac, state: fixture.enis.primary,
-      directory: fixture.enis.directory, followsGroups: followsGroups,
+      imds: fixture.imds, ec2: fixture.ec2, primary: fixture.identity.primary.mac, family: .ipv4,
+      state: fixture.enis.primary, directory: fixture.enis.directory, followsGroups: followsGroups,
       groupsOfOthers: groupsOfOthers,
       applyCIDRs: { cidrs in
         let isRefused = applied.state.withLock { state in

@@ -24,7 +24,7 @@ import VPCTransport
     { ec2, _ in
       _ = try await ec2.createNetworkInterface(
         .init(
-          subnetID: "subnet-1", securityGroupIDs: ["sg-1"], demand: .prefixes(2), ipv6PrefixCount: 1, description: "d",
+          subnetID: "subnet-1", securityGroupIDs: ["sg-1"], demand: .prefixes(2), ipv6AddressCount: 1, description: "d",
           clientToken: "t"))
     },
     { ec2, eni in _ = try await ec2.attachNetworkInterface(eni, instanceID: "i-1", deviceIndex: 2, networkCard: 1) },

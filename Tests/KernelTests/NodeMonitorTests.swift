@@ -26,7 +26,7 @@ struct NodeMonitorTests {
         try #require(ContinuousClock.now < deadline, "\(name) comes up")
       }
     }
-    monitor = try node.run { UnsafeTransfer(value: try NodeMonitor()) }.value
+    monitor = try node.run { UnsafeTransfer(value: try NodeMonitor([.ipv4])) }.value
   }
 
   /// Runs commands and returns the reported changes. Each change is complete when its command returns.
@@ -159,7 +159,7 @@ private actor Waiter {
 
   init(in node: NamespaceFixture) throws {
     executor = try ThreadExecutor(name: "waiter")
-    monitor = try node.run { UnsafeTransfer(value: try NodeMonitor()) }.value
+    monitor = try node.run { UnsafeTransfer(value: try NodeMonitor([.ipv4])) }.value
   }
 
   var interrupt: @Sendable () -> Void { monitor.interrupt }

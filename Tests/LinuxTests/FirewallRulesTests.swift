@@ -187,6 +187,34 @@ import VPCModel
     #expect(rules.nat.chains["AWS-SNAT-CHAIN-0"]?.count == 4)
   }
 
+  static let guardLine =
+    #"FORWARD -d 169.254.172.0/22 -m conntrack --ctstate NEW -m comment --comment "Block Node Local Pod access via IPv4" "#
+    + "-j REJECT --reject-with icmp-port-unreachable"
+
+  /// The agent of an IPv6 cluster has one rule, before all others.
+  @Test func nodeLocalPodsAreGuarded() {
+    let guarded = Self.rules { $0.blocksNodeLocalPods = true }
+    let others = ["*filter", ":FORWARD ACCEPT [0:0]", "-A FORWARD -j KUBE-FORWARD", "COMMIT"]
+    #expect(Self.restored(guarded.filter, others) == ["*filter", "-I " + Self.guardLine, "COMMIT"])
+    let inPlace = ["*filter", "-A FORWARD -j KUBE-FORWARD", "-A " + Self.guardLine, "COMMIT"]
+    #expect(Self.restored(guarded.filter, inPlace) == nil, "its place is not fought for")
+    #expect(Self.restored(Self.plain.filter, inPlace) == ["*filter", "-D " + Self.guardLine, "COMMIT"])
+    #expect(Self.restored(Self.plain.filter, others) == nil)
+    let save = IptablesSave(inPlace.joined(separator: "\n") + "\n")
+    #expect(save.ownedObjects == 1 && save.foreignRules == 1 && save.table("filter").rules.count == 1)
+    #expect(guarded.substituteTable?.chains["forward"]?.rules.count == 1)
+    #expect(Self.plain.substituteTable?.chains["forward"] == nil)
+  }
+
+  @Test func ipv6PodsNeedNoTranslation() throws {
+    let environment = ["ENABLE_IPv6": "true"]
+    let rules = NetworkSettings(try Settings(environment: environment)).hostRules(
+      address: IPAddress("2001:db8::4")!, interface: "eth0", vpcCIDRs: [IPPrefix("2001:db8::/56")!],
+      earlier: EarlierSettings())
+    #expect(rules.nat.rules.isEmpty && rules.nat.chains == ["AWS-SNAT-CHAIN-0": []] && rules.mangle.rules.isEmpty)
+    #expect(rules.connmarkTable == nil && rules.filter.rules.count == 1)
+  }
+
   /// Pods and connections from before a change of AWS_VPC_K8S_CNI_VETHPREFIX and AWS_VPC_K8S_CNI_CONNMARK have rules
   /// beside today's, in each backend. With neither SNAT nor NodePorts, their rules are the only ones.
   @Test func whatIsFromEarlierSettingsHasItsRules() {

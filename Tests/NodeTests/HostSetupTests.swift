@@ -25,13 +25,13 @@ import VPCSystem
     (["DISABLE_TCP_EARLY_DEMUX": "true"], ["net/ipv4/tcp_early_demux=0"]),
     (
       ["ENABLE_V6_EGRESS": "true"],
-      ["net/ipv4/tcp_early_demux=1", "net/ipv6/conf/all/forwarding=1", "net/ipv6/conf/ens5/accept_ra=2"]
+      ["net/ipv4/tcp_early_demux=1", "net/ipv6/conf/ens5/accept_ra=2", "net/ipv6/conf/all/forwarding=1"]
     ),
     (
       ["ENABLE_IPv6": "true"],
       [
-        "net/ipv4/tcp_early_demux=1", "net/ipv6/conf/all/disable_ipv6=0", "net/ipv6/conf/all/forwarding=1",
-        "net/ipv6/conf/ens5/accept_ra=2",
+        "net/ipv4/tcp_early_demux=1", "net/ipv6/conf/all/disable_ipv6=0", "net/ipv6/conf/ens5/accept_ra=2",
+        "net/ipv6/conf/all/forwarding=1",
       ]
     ),
   ])

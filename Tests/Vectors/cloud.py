@@ -82,7 +82,7 @@ REQUESTS = [
         "ConnectionTrackingSpecification": {"TcpEstablishedTimeout": 350, "UdpStreamTimeout": 60, "UdpTimeout": 30},
         "ClientToken": "token"}),
     ("CreateNetworkInterface", {
-        "SubnetId": "subnet-1", "Description": "d", "Groups": ["sg-1"], "Ipv4PrefixCount": 2, "Ipv6PrefixCount": 1, "ClientToken": "t"}),
+        "SubnetId": "subnet-1", "Description": "d", "Groups": ["sg-1"], "Ipv4PrefixCount": 2, "Ipv6AddressCount": 1, "ClientToken": "t"}),
     ("AttachNetworkInterface", {"NetworkInterfaceId": "eni-1", "InstanceId": "i-1", "DeviceIndex": 2, "NetworkCardIndex": 1}),
     ("DetachNetworkInterface", {"AttachmentId": "eni-attach-1", "Force": True}),
     ("DeleteNetworkInterface", {"NetworkInterfaceId": "eni-1"}),

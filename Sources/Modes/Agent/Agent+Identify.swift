@@ -35,9 +35,10 @@ extension Agent {
     let early = mayLower ? nil : follow()
     let identity = try await readIdentity(cloud)
     // Before the node is set up, so that no later change is missed.
-    let watch = await openWatch()
+    let networkSettings = NetworkSettings(settings)
+    let watch = await openWatch(networkSettings.families)
     let network = try NodeNetwork(
-      settings: NetworkSettings(settings), logger: logger,
+      settings: networkSettings, logger: logger,
       observe: { [metrics, firewall] report in
         metrics.firewallApplied(report)
         firewall.note(report)
@@ -54,9 +55,9 @@ extension Agent {
 
   /// Without it, the node is still checked once a minute. If the notification sockets cannot be opened yet,
   /// `NodeRepair` opens them later.
-  private func openWatch() async -> NodeWatch? {
+  private func openWatch(_ families: [AddressFamily]) async -> NodeWatch? {
     do {
-      let watch = try NodeWatch()
+      let watch = try NodeWatch(families)
       try? await watch.open()  // logged and retried by NodeRepair
       return watch
     } catch {
@@ -73,7 +74,7 @@ extension Agent {
     var wait = Duration.milliseconds(250)
     while true {
       do {
-        return try await NodeIdentity.read(from: cloud.imds)
+        return try await NodeIdentity.read(from: cloud.imds, settings.family)
       } catch {
         try Task.checkCancellation()
         metrics.metadataFailed("identify", error)
@@ -99,7 +100,7 @@ extension Agent {
       logger: logger)
     return NodeENIs(
       ec2: ec2, imds: imds, network: network, directory: directory, subnets: subnets,
-      primary: PrimaryState(identity.primary), identity: identity,
+      primary: PrimaryState(identity.primary, identity.family), identity: identity,
       tags: ENITags(
         instanceID: identity.instance.instanceID, clusterName: settings.clusterName,
         additional: settings.additionalTags),

@@ -56,7 +56,7 @@ extension Agent {
       primary: identity.primary.mac, node.enis.nodeWanted(WantedENIs(enis: listed.enis.filter(\.isManaged))))
     let hostRules = Task {
       try await network.applyHostRules(
-        primary: identity.primary.mac, address: identity.primaryAddress, vpcCIDRs: identity.primary.vpcIPv4CIDRs,
+        primary: identity.primary.mac, address: identity.primaryAddress, vpcCIDRs: node.enis.primary.vpcCIDRs,
         lockWaitSeconds: Agent.lockWaitSeconds)
     }
     var attached = listed.enis

@@ -61,6 +61,15 @@ extension Agent {
       podRoutes: try await network.podRoutes(to: veths), veths: veths, unixNanoseconds: PoolClock.now().unixNanoseconds,
       cooldown: settings.cooldown)
     try await network.restorePods(restoration.routes)
+    let strangers = restoration.checkpoint.allocations.filter { $0.address.family != settings.family }
+    if !strangers.isEmpty {
+      logger.warning(
+        "pods of the other address family are running; they keep their network until they end",
+        metadata: [
+          "pods": "\(strangers.prefix(20).map { "\($0.pod) \($0.address)" })", "count": "\(strangers.count)",
+          "remedy": "a cluster cannot change its family: set ENABLE_IPv4 and ENABLE_IPv6 back, or drain the node",
+        ])
+    }
     for remains in restoration.gone { network.removeHostVethSoon(remains) }
     if !restoration.gone.isEmpty || !restoration.recovered.isEmpty {
       logger.notice(

@@ -23,7 +23,9 @@ extension Agent {
     _ restored: Restored, on node: Identified, since began: ContinuousClock.Instant
   ) async throws -> Serving {
     let (pool, network, enis, cluster) = (restored.pool, node.network, node.enis, node.cluster)
-    let health = HealthStatus(.serving)
+    // An IPv4 node grows under its first pods. Without its one prefix an IPv6 node can run none, and is not ready.
+    let hasAddresses = await pool.counts.total > 0
+    let health = HealthStatus(settings.family == .ipv4 || hasAddresses ? .serving : .notServing)
     let server = try await openServer(pool, network, enis, health, cluster.podObserver)
     logger.notice(
       "ready",
@@ -42,6 +44,13 @@ extension Agent {
     let observation = Task { await services.run(beside: server) }
     // First after "ready": addresses wait for it.
     let secondLook = Task { await lookAgain(at: restored.restoration.unproven, pool, network) }
+    let filling = Task {
+      guard settings.family == .ipv6, !hasAddresses else { return }
+      logger.warning("no IPv6 prefix yet; the node is not ready, will retry")
+      guard await pool.awaitAddresses() else { return }
+      health.set(.serving)
+      logger.notice("IPv6 prefix assigned; the node is ready", metadata: ["after": "\(began.duration(to: .now).brief)"])
+    }
     // No waiting pod needs it, so it runs last.
     let work = BackgroundWork(
       settings: settings, enis: enis, pool: pool, network: network, knownSubnets: restored.subnets,
@@ -49,7 +58,7 @@ extension Agent {
       metrics: metrics, watch: node.watch, repairs: repairs, podObserver: cluster.podObserver, time: .system,
       logger: logger)
     return Serving(
-      pool: pool, server: server, health: health, tasks: node.tasks + [secondLook, Task { await work.run() }],
+      pool: pool, server: server, health: health, tasks: node.tasks + [secondLook, filling, Task { await work.run() }],
       observation: observation)
   }
 

@@ -58,7 +58,7 @@ struct Agent {
 
   private func start() async throws -> Serving {
     let began = ContinuousClock.now
-    guard settings.family == .ipv4 else { throw AgentError.noIPv6 }
+    try settings.checkFamily()
     // Before anything is changed: two agents on one node would destroy each other's state.
     try await RPCServer.awaitFree(path: Agent.socketPath, within: Agent.predecessorLimit) { [logger] in
       logger.notice(
@@ -66,8 +66,9 @@ struct Agent {
       )
     }
     // Before the first connection, and until the permanent rules are in place.
-    trackConnections(ConnectionTracking.begin)
-    defer { trackConnections(ConnectionTracking.end) }
+    let translates = settings.family == .ipv4
+    if translates { trackConnections(ConnectionTracking.begin) }
+    defer { if translates { trackConnections(ConnectionTracking.end) } }
     metrics.initializationBegan()
     let node = try await identify()
     let prepared = try await prepare(node)
@@ -100,16 +101,5 @@ struct Agent {
   private static func untilCancelled() async {
     let (nothing, _) = AsyncStream<Never>.makeStream()
     for await _ in nothing {}
-  }
-}
-
-/// Why this release cannot run with these settings.
-enum AgentError: Error, CustomStringConvertible {
-  case noIPv6
-
-  var description: String {
-    switch self {
-    case .noIPv6: "ENABLE_IPv6=true: this release serves IPv4 clusters only; set ENABLE_IPv4=true and ENABLE_IPv6=false"
-    }
   }
 }

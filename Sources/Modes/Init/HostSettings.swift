@@ -41,9 +41,10 @@ struct HostSettings: Sendable, Hashable {
       wanted.append(Entry(sysctl: try Sysctl("net", "ipv6", "conf", "all", "disable_ipv6"), value: "0"))
     }
     if isIPv6 || settings.agent.hasV6Egress {
-      wanted.append(Entry(sysctl: try Sysctl("net", "ipv6", "conf", "all", "forwarding"), value: "1"))
-      // With forwarding alone the kernel would ignore router advertisements, and the node would lose its IPv6 route.
+      // A router ignores router advertisements unless this is 2. Before forwarding: the kernel deletes default routes
+      // from advertisements at the moment in which it becomes a router (rt6_purge_dflt_routers of net/ipv6/route.c).
       wanted.append(Entry(sysctl: try .interface(primary, .ipv6, "accept_ra"), value: "2"))
+      wanted.append(Entry(sysctl: try Sysctl("net", "ipv6", "conf", "all", "forwarding"), value: "1"))
     }
     self.wanted = wanted
   }

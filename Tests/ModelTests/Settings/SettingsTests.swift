@@ -117,6 +117,15 @@ import VPCModel
       try Settings(environment: ["ENABLE_IPv6": "true", "ENABLE_IPv4": "true"])
     }
     #expect(throws: SettingError.self) { try Settings(environment: ["ENABLE_IPv6": "true", "POD_MTU": "1279"]) }
+    // The init container gets ENABLE_IPv6 only; the agent needs more.
+    for (more, isRefused) in [
+      ([:], true), (["ENABLE_PREFIX_DELEGATION": "true"], false),
+      (["ENABLE_PREFIX_DELEGATION": "true", "AWS_VPC_K8S_CNI_CUSTOM_NETWORK_CFG": "true"], true),
+    ] {
+      let settings = try Settings(environment: more.merging(["ENABLE_IPv6": "true"]) { first, _ in first })
+      #expect((try? settings.checkFamily()) == nil ? isRefused : !isRefused, "\(more)")
+    }
+    try Settings(environment: [:]).checkFamily()
   }
 
   @Test func listsAreNormalised() throws {

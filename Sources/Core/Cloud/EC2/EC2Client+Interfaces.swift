@@ -23,7 +23,8 @@ extension EC2Client {
     package var securityGroupIDs: [String]
     /// Nil for only the primary address.
     package var demand: EC2AddressDemand?
-    package var ipv6PrefixCount: Int?
+    /// Single IPv6 addresses; nil for none. EC2 assigns no prefix in the same call.
+    package var ipv6AddressCount: Int?
     package var description: String
     package var tags: [String: String]
     package var connectionTracking: EC2ConnectionTracking?
@@ -32,14 +33,14 @@ extension EC2Client {
     package var clientToken: String
 
     package init(
-      subnetID: String, securityGroupIDs: [String], demand: EC2AddressDemand? = nil, ipv6PrefixCount: Int? = nil,
+      subnetID: String, securityGroupIDs: [String], demand: EC2AddressDemand? = nil, ipv6AddressCount: Int? = nil,
       description: String, tags: [String: String] = [:], connectionTracking: EC2ConnectionTracking? = nil,
       clientToken: String = EC2Client.clientToken()
     ) {
       self.subnetID = subnetID
       self.securityGroupIDs = securityGroupIDs
       self.demand = demand
-      self.ipv6PrefixCount = ipv6PrefixCount
+      self.ipv6AddressCount = ipv6AddressCount
       self.description = description
       self.tags = tags
       self.connectionTracking = connectionTracking
@@ -91,7 +92,7 @@ extension EC2Client {
     case .addresses(let count)?: parameters.set("SecondaryPrivateIpAddressCount", count > 0 ? count : nil)
     case .prefixes(let count)?: parameters.set("Ipv4PrefixCount", count > 0 ? count : nil)
     }
-    parameters.set("Ipv6PrefixCount", new.ipv6PrefixCount)
+    parameters.set("Ipv6AddressCount", new.ipv6AddressCount)
     if !new.tags.isEmpty {
       parameters.set("TagSpecification.1.ResourceType", "network-interface")
       parameters.tags("TagSpecification.1.Tag", new.tags)

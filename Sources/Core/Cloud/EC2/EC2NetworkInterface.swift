@@ -40,6 +40,24 @@ package struct EC2NetworkInterface: Sendable, Hashable {
   package var connectionTracking: EC2ConnectionTracking?
 }
 
+extension EC2NetworkInterface {
+  /// The interface's own address; nil without this family.
+  package func ownAddress(_ family: AddressFamily) -> IPAddress? {
+    switch family {
+    case .ipv4: primaryIPv4
+    case .ipv6: ipv6Addresses.first
+    }
+  }
+
+  /// What pods may use: prefixes, and with IPv4 the secondary addresses. Single IPv6 addresses belong to the node.
+  package func podCIDRs(_ family: AddressFamily) -> [IPPrefix] {
+    switch family {
+    case .ipv4: secondaryIPv4.map { IPPrefix(single: $0) } + ipv4Prefixes
+    case .ipv6: ipv6Prefixes
+    }
+  }
+}
+
 /// Idle timeouts of tracked connections, in seconds; nil is EC2's default.
 package struct EC2ConnectionTracking: Sendable, Hashable {
   package var tcpEstablishedSeconds: Int?

@@ -108,6 +108,14 @@ package struct EC2Subnet: Sendable, Hashable {
     availableAddresses = try answer.optional("availableIpAddressCount") { Int($0) } ?? 0
     tags = answer.tags()
   }
+
+  /// Nil without this family.
+  package func cidr(_ family: AddressFamily) -> IPPrefix? {
+    switch family {
+    case .ipv4: ipv4CIDR
+    case .ipv6: ipv6CIDRs.first
+    }
+  }
 }
 
 /// A security group.

@@ -49,9 +49,12 @@ extension IMDSClient {
     }
   }
 
-  /// The VPC's IPv4 CIDRs, as the interface knows them; empty if it is gone.
-  package func vpcIPv4CIDRs(of mac: MACAddress) async throws(IMDSError) -> [IPPrefix] {
-    try await values(IMDSClient.path(mac, "vpc-ipv4-cidr-blocks"), CloudText.ipv4Prefix)
+  /// The VPC's CIDRs of a family, as the interface knows them; empty if it is gone.
+  package func vpcCIDRs(_ family: AddressFamily, of mac: MACAddress) async throws(IMDSError) -> [IPPrefix] {
+    switch family {
+    case .ipv4: try await values(IMDSClient.path(mac, "vpc-ipv4-cidr-blocks"), CloudText.ipv4Prefix)
+    case .ipv6: try await values(IMDSClient.path(mac, "vpc-ipv6-cidr-blocks"), CloudText.ipv6Prefix)
+    }
   }
 
   /// The security groups of an interface; empty if it is gone.
@@ -59,17 +62,18 @@ extension IMDSClient {
     try await values(IMDSClient.path(mac, "security-group-ids")) { CloudText.isID($0, "sg-") ? $0 : nil }
   }
 
-  /// An interface's primary address, its secondary ones and its prefixes, by two requests; nil if it is gone.
+  /// An interface's own address and what pods may use on it, by two requests; nil if it is gone or has no address of the
+  /// family.
   package func addresses(
-    of mac: MACAddress
-  ) async throws(IMDSError) -> (addresses: [IPAddress], prefixes: [IPPrefix])? {
-    let paths = ["local-ipv4s", "ipv4-prefix"].map { IMDSClient.path(mac, $0) }
+    _ family: AddressFamily, of mac: MACAddress
+  ) async throws(IMDSError) -> (own: IPAddress, pods: [IPPrefix])? {
+    let names = family == .ipv4 ? ["local-ipv4s", "ipv4-prefix"] : ["ipv6s", "ipv6-prefix"]
+    let paths = names.map { IMDSClient.path(mac, $0) }
     let found = try await readAll(paths)
-    guard let singles = found[paths[0]] else { return nil }
-    return (
-      try IMDSClient.parse(singles, path: paths[0], CloudText.ipv4),
-      try IMDSClient.parse(found[paths[1]], path: paths[1], CloudText.ipv4Prefix)
-    )
+    let singles = try IMDSClient.parse(found[paths[0]], path: paths[0], CloudText.address(family))
+    let prefixes = try IMDSClient.parse(found[paths[1]], path: paths[1], CloudText.prefix(family))
+    guard let own = singles.first else { return nil }
+    return (own, (family == .ipv4 ? singles.dropFirst().map { IPPrefix(single: $0) } : []) + prefixes)
   }
 
   /// One interface; nil if it is gone (detached, or not yet known to IMDS).

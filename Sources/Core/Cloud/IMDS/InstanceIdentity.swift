@@ -43,3 +43,36 @@ package struct IMDSNetworkInterface: Sendable, Hashable {
   package var vpcIPv4CIDRs: [IPPrefix]
   package var vpcIPv6CIDRs: [IPPrefix]
 }
+
+extension IMDSNetworkInterface {
+  /// In the service's order; the first is the interface's own.
+  package func addresses(_ family: AddressFamily) -> [IPAddress] {
+    switch family {
+    case .ipv4: ipv4Addresses
+    case .ipv6: ipv6Addresses
+    }
+  }
+
+  /// The CIDR of its subnet; nil without this family.
+  package func subnetCIDR(_ family: AddressFamily) -> IPPrefix? {
+    switch family {
+    case .ipv4: subnetIPv4CIDR
+    case .ipv6: subnetIPv6CIDRs.first
+    }
+  }
+
+  package func vpcCIDRs(_ family: AddressFamily) -> [IPPrefix] {
+    switch family {
+    case .ipv4: vpcIPv4CIDRs
+    case .ipv6: vpcIPv6CIDRs
+    }
+  }
+
+  /// What pods may use: prefixes, and with IPv4 the secondary addresses. Single IPv6 addresses belong to the node.
+  package func podCIDRs(_ family: AddressFamily) -> [IPPrefix] {
+    switch family {
+    case .ipv4: ipv4Addresses.dropFirst().map { IPPrefix(single: $0) } + ipv4Prefixes
+    case .ipv6: ipv6Prefixes
+    }
+  }
+}

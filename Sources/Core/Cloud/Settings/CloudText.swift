@@ -23,11 +23,16 @@ enum CloudText {
     return value
   }
 
-  static func ipv4(_ text: String) -> IPAddress? { IPAddress(text).flatMap { $0.family == .ipv4 ? $0 : nil } }
+  static func address(_ family: AddressFamily) -> @Sendable (String) -> IPAddress? {
+    { text in IPAddress(text).flatMap { $0.family == family ? $0 : nil } }
+  }
 
-  static func ipv6(_ text: String) -> IPAddress? { IPAddress(text).flatMap { $0.family == .ipv6 ? $0 : nil } }
+  static func prefix(_ family: AddressFamily) -> @Sendable (String) -> IPPrefix? {
+    { text in IPPrefix(text).flatMap { $0.family == family ? $0 : nil } }
+  }
 
-  static func ipv4Prefix(_ text: String) -> IPPrefix? { IPPrefix(text).flatMap { $0.family == .ipv4 ? $0 : nil } }
-
-  static func ipv6Prefix(_ text: String) -> IPPrefix? { IPPrefix(text).flatMap { $0.family == .ipv6 ? $0 : nil } }
+  static let ipv4 = address(.ipv4)
+  static let ipv6 = address(.ipv6)
+  static let ipv4Prefix = prefix(.ipv4)
+  static let ipv6Prefix = prefix(.ipv6)
 }

@@ -181,7 +181,7 @@ package final class HostFirewall {
     for other in IptablesBackend.allCases where other != chosen && backend != FirewallBackend(other) {
       guard let save = evidence[other], save.ownedObjects > 0, let program = programs[other] else { continue }
       do throws(IptablesError) {
-        let plans = [IptablesPlan(table: "nat"), IptablesPlan(table: "mangle")]
+        let plans = rules.plans.map { IptablesPlan(table: $0.table) }
         let written = try program.apply(plans, present: save, lockWaitSeconds: lockWaitSeconds)
         if !written.isEmpty { outcome.left.append(other) }
         outcome.changes += written.map { "remove our rules from \($0) of iptables-\(other.rawValue)" }
@@ -267,7 +267,7 @@ package final class HostFirewall {
       rules.connmarkBackend = program.backend == .legacy ? .iptables : .nftables
       usesHashedPorts = rules.randomization == .fully && !rules.externalSNAT && !program.version.knowsRandomFully
       if usesHashedPorts { rules.randomization = .hashed }
-      let written = try program.apply([rules.nat, rules.mangle], present: present, lockWaitSeconds: lockWaitSeconds)
+      let written = try program.apply(rules.plans, present: present, lockWaitSeconds: lockWaitSeconds)
       changes += written.map { "write \($0) of iptables-\(program.backend.rawValue)" }
     }
 

@@ -36,6 +36,7 @@ extension HostRules {
   ///     chain postrouting { type nat hook postrouting priority 110; … snat to PRIMARY fully-random }
   ///     chain prerouting  { type filter hook prerouting priority mangle; … jump restore-mark }
   ///     chain restore-mark { … }
+  ///     chain forward     { type filter hook forward priority filter; ip daddr 169.254.172.0/22 ct state new reject }
   package var substituteTable: NftablesTable? {
     var table = NftablesTable()
     // Without any NAT chain in the namespace the kernel stops translating open connections: an empty chain stays for
@@ -51,6 +52,11 @@ extension HostRules {
       table.chains["prerouting"] = NftablesChain(
         hook: NftablesHook(type: "filter", number: NftablesHook.prerouting, priority: -150), rules: marks)
       table.chains["restore-mark"] = NftablesChain(rules: restoreMark)
+    }
+    if blocksNodeLocalPods, let range = IPPrefix(IptablesPlan.nodeLocalRange) {
+      table.chains["forward"] = NftablesChain(
+        hook: NftablesHook(type: "filter", number: NftablesHook.forward, priority: 0),
+        rules: [NftablesRule(NftablesExpression.destination(range) + NftablesExpression.isNew + [.reject])])
     }
     return table.chains.isEmpty ? nil : table
   }

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 package import VPCModel
 
-/// The firewall rules of a node for IPv4 pods: which packets leave with the node's primary address, and which
-/// connections came in by the primary ENI and must leave by it.
+/// The firewall rules of a node in IPv4: which packets of pods leave with the node's primary address, and which
+/// connections came in by the primary ENI and must leave by it. IPv6 pods need no rules of their own; on their node one
+/// rule keeps others from the node-local addresses that egress-cni gives them.
 ///
 /// A value: settings in, wanted content of the tables out. Chains, comments and the order of words are part of the
 /// contract, since other programs compare them word by word.
-/// Source: contract of amazon-vpc-cni-k8s v1.23, iptables of IPv4.
+/// Source: contract of amazon-vpc-cni-k8s v1.23, iptables of IPv4 and of IPv6 clusters.
 package struct HostRules: Sendable, Hashable {
   /// AWS_VPC_K8S_CNI_RANDOMIZESNAT.
   package enum Randomization: Sendable, Hashable {
@@ -44,6 +45,8 @@ package struct HostRules: Sendable, Hashable {
   /// AWS_VPC_K8S_CNI_CONNMARK.
   package var connmark: PacketMark
   package var connmarkBackend: ConnmarkBackend
+  /// Nobody may open connections to the node-local IPv4 addresses of IPv6 pods.
+  package var blocksNodeLocalPods = false
 
   package init(
     primaryAddress: IPAddress, primaryInterface: String, vethPrefix: String = "eni", vpcCIDRs: [IPPrefix],
@@ -100,6 +103,14 @@ extension HostRules {
     if nodePortSupport { add(&plan, ["-i", "vlan+"] + comment("AWS, primary ENI") + restore(connmark)) }
     return plan
   }
+
+  /// The desired filter table. Its one rule comes before all others.
+  package var filter: IptablesPlan {
+    IptablesPlan(table: "filter", rules: blocksNodeLocalPods ? [IptablesPlan.nodeLocalPods] : [])
+  }
+
+  /// Every table that holds rules of the agent.
+  package var plans: [IptablesPlan] { [nat, mangle, filter] }
 
   /// The prefixes of pods' host veths: the current one, then those from before a settings change.
   var vethPrefixes: [String] { [vethPrefix] + earlier.vethPrefixes }

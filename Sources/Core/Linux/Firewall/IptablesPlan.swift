@@ -2,7 +2,7 @@
 
 /// The agent's desired rules of one iptables table, and how to distinguish them from foreign rules.
 package struct IptablesPlan: Sendable, Hashable {
-  /// `nat` or `mangle`.
+  /// `nat`, `mangle` or `filter`.
   package let table: String
   /// The agent's chains with all of their rules.
   package var chains: [String: [[String]]]
@@ -15,6 +15,15 @@ package struct IptablesPlan: Sendable, Hashable {
     self.rules = rules
   }
 
+  /// The addresses that egress-cni gives to IPv6 pods on every node. Source: contract, IPv4 egress.
+  package static let nodeLocalRange = "169.254.172.0/22"
+
+  /// As iptables-save prints it.
+  static let nodeLocalPods = IptablesRule(
+    "FORWARD",
+    ["-d", nodeLocalRange, "-m", "conntrack", "--ctstate", "NEW", "-m", "comment", "--comment"]
+      + ["Block Node Local Pod access via IPv4", "-j", "REJECT", "--reject-with", "icmp-port-unreachable"])
+
   /// The chains that the contract's programs create, in this release and in older ones.
   package static func owns(chain: String) -> Bool {
     for prefix in ["AWS-SNAT-CHAIN-", "AWS-CONNMARK-CHAIN-"] where chain.hasPrefix(prefix) {
@@ -24,9 +33,12 @@ package struct IptablesPlan: Sendable, Hashable {
     return false
   }
 
-  /// Whether a rule in a built-in chain belongs to the agent: it jumps to one of its chains, or is a CONNMARK rule with
-  /// one of the contract's comments.
+  /// Whether a rule in a built-in chain belongs to the agent: it jumps to one of its chains, or has one of
+  /// the contract's comments.
   package static func owns(rule: IptablesRule) -> Bool {
+    if rule.chain == nodeLocalPods.chain {
+      return rule.target == nodeLocalPods.target && rule.comment == nodeLocalPods.comment
+    }
     guard ["PREROUTING", "POSTROUTING"].contains(rule.chain), let target = rule.target else { return false }
     if owns(chain: target) { return true }
     return target == "CONNMARK" && ["AWS, CONNMARK", "AWS, primary ENI"].contains(rule.comment)
@@ -59,12 +71,12 @@ package struct IptablesPlan: Sendable, Hashable {
       lines.append(":\(name) - [0:0]")
       if !isHeld { removals.append("-X \(name)") }
     }
-    for chain in ["PREROUTING", "POSTROUTING"] {
+    for chain in ["PREROUTING", "POSTROUTING", "FORWARD"] {
       let old = present.rules.filter { $0.chain == chain && IptablesPlan.owns(rule: $0) }
       let new = rules.filter { $0.chain == chain }
       guard old != new else { continue }
       deletions += old.map { $0.line("-D") }
-      tail += new.map { $0.line("-A") }
+      tail += new.map { $0.line(chain == "FORWARD" ? "-I" : "-A") }
     }
     let body = lines + deletions + tail + removals
     guard !body.isEmpty else { return nil }

@@ -20,6 +20,9 @@ package struct IptablesSave: Sendable, Hashable {
   /// Chains of mangle by which kubelet shows which backend it uses.
   static let hints: Set<String> = ["KUBE-IPTABLES-HINT", "KUBE-KUBELET-CANARY"]
 
+  /// The beginning of the filter table's only line that concerns the agent.
+  private static let nodeLocal = "-A FORWARD -d \(IptablesPlan.nodeLocalRange) "
+
   package init(_ text: String) {
     var table = ""
     for line in text.split(separator: "\n") {
@@ -54,7 +57,8 @@ package struct IptablesSave: Sendable, Hashable {
   }
 
   private mutating func readRule(_ line: Substring, of table: String) {
-    guard line.utf8.containsOurs, let words = IptablesRule.split(line), words.count > 2, words[0] == "-A" else {
+    let isOfInterest = table == "filter" ? line.hasPrefix(IptablesSave.nodeLocal) : line.utf8.containsOurs
+    guard isOfInterest, let words = IptablesRule.split(line), words.count > 2, words[0] == "-A" else {
       return foreignRules += 1
     }
     let rule = IptablesRule(words[1], Array(words.dropFirst(2)))
@@ -65,7 +69,7 @@ package struct IptablesSave: Sendable, Hashable {
 }
 
 extension Substring.UTF8View {
-  /// Whether it contains the bytes `AWS`: every chain and comment of the contract does.
+  /// Whether it contains the bytes `AWS`: every chain and comment of the contract in nat and mangle does.
   fileprivate var containsOurs: Bool {
     var matched = 0
     let word: [UInt8] = [UInt8(ascii: "A"), UInt8(ascii: "W"), UInt8(ascii: "S")]

@@ -62,6 +62,10 @@ extension NftablesExpression {
       Self.buildVerdict(NFT_JUMP.rawValue, text: [(NFTNL_EXPR_IMM_CHAIN, chain)])
     case .returnToCaller:
       Self.buildVerdict(NFT_RETURN.rawValue)
+    case .reject:
+      Self.build(
+        "reject", [(NFTNL_EXPR_REJECT_TYPE, UInt32(NFT_REJECT_ICMP_UNREACH.rawValue))],
+        data: [(NFTNL_EXPR_REJECT_CODE, [Self.portUnreachable])])
     case .counter:
       Self.build("counter", [])
     case .other:
@@ -72,6 +76,8 @@ extension NftablesExpression {
   private static let destinationFlags = UInt32(NFTA_FIB_F_DADDR.rawValue)
   private static let destinationOnInputFlags = UInt32(NFTA_FIB_F_DADDR.rawValue | NFTA_FIB_F_IIF.rawValue)
   private static let sourceOnOutputFlags = UInt32(NFTA_FIB_F_SADDR.rawValue | NFTA_FIB_F_OIF.rawValue)
+  /// ICMP_PORT_UNREACH
+  private static let portUnreachable: UInt8 = 3
   /// IP_CT_DIR_ORIGINAL
   private static let originalDirection: UInt8 = 0
 
@@ -171,6 +177,11 @@ extension NftablesExpression {
       return source.bytes(NFTNL_EXPR_IMM_DATA).map { .load($0) }
     case "nat":
       return decodeSourceNAT(source)
+    case "reject":
+      let isOurs =
+        source.number(NFTNL_EXPR_REJECT_TYPE) == UInt32(NFT_REJECT_ICMP_UNREACH.rawValue)
+        && source.bytes(NFTNL_EXPR_REJECT_CODE) == [portUnreachable]
+      return isOurs ? .reject : nil
     case "counter":
       return .counter
     default:

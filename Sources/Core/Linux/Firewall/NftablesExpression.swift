@@ -32,6 +32,8 @@ package enum NftablesExpression: Sendable, Hashable {
   case sourceNAT(ports: PortChoice)
   case jump(String)
   case returnToCaller
+  /// `reject`: answers with ICMP port unreachable.
+  case reject
   /// Packets and bytes; the values are not compared.
   case counter
   /// Found in the kernel and not used by this project; never equal to a wanted one.
@@ -62,6 +64,8 @@ extension NftablesExpression {
   package static let metaOutputName: UInt32 = 7
   /// NFT_CT_MARK.
   package static let conntrackMark: UInt32 = 3
+  /// NFT_CT_STATE.
+  static let conntrackState: UInt32 = 0
   /// NFT_CT_DIRECTION, one byte.
   static let conntrackDirection: UInt32 = 1
   /// NFT_CT_DST_IP.
@@ -73,6 +77,11 @@ extension NftablesExpression {
   package static func inputName(prefix: String) -> [NftablesExpression] {
     [.metaLoad(key: metaInputName), .compareEqual(Array(prefix.utf8))]
   }
+
+  /// `ct state new`: bit NF_CT_STATE_BIT(IP_CT_NEW).
+  static let isNew: [NftablesExpression] = [
+    .conntrackLoad(key: conntrackState), .bitwise(mask: 8, xor: 0), .compareDifferent(hostBytes(0)),
+  ]
 
   /// RTN_LOCAL, as `compareEqual` takes it behind `destinationType`.
   static let isLocal = NftablesExpression.compareEqual(hostBytes(2))

@@ -53,11 +53,14 @@ package struct NetworkSettings: Sendable, Hashable {
   package func hostRules(
     address: IPAddress, interface: String, vpcCIDRs: [IPPrefix], earlier: EarlierSettings
   ) -> HostRules {
+    // IPv6 pods leave with their own addresses, by the primary ENI.
+    let hasIPv4 = families.contains(.ipv4)
     var rules = HostRules(
       primaryAddress: address, primaryInterface: interface, vethPrefix: vethPrefix, vpcCIDRs: vpcCIDRs,
-      excludedCIDRs: excludedSNATCIDRs, externalSNAT: usesExternalSNAT, randomization: snatPorts,
-      nodePortSupport: supportsNodePorts, connmark: connmark)
+      excludedCIDRs: excludedSNATCIDRs, externalSNAT: usesExternalSNAT || !hasIPv4, randomization: snatPorts,
+      nodePortSupport: supportsNodePorts && hasIPv4, connmark: connmark)
     rules.earlier = earlier
+    rules.blocksNodeLocalPods = !hasIPv4
     return rules
   }
 }

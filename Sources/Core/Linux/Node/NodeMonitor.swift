@@ -2,11 +2,11 @@
 
 internal import CNetlink
 internal import Glibc
-internal import VPCModel
+package import VPCModel
 internal import VPCSystem
 
-/// Reports changes of a node's network state by any program: rules, routes, addresses, links and settings of IPv4, and
-/// nftables.
+/// Reports changes of a node's network state by any program: rules, routes, addresses, links and settings of the pods'
+/// families, and nftables.
 ///
 /// Opened in the calling thread's namespace; later changes are reported. One thread uses it; only `interrupt` may be
 /// called from any thread.
@@ -35,14 +35,20 @@ package final class NodeMonitor {
   /// does not block.
   private static let noticesAtOnce = 65_536
 
-  package init() throws {
-    (route, nftables) = try NodeMonitor.open()
+  private let families: Set<AddressFamily>
+
+  /// - Parameter families: of pods' addresses.
+  package init(_ families: [AddressFamily]) throws {
+    self.families = Set(families)
+    (route, nftables) = try NodeMonitor.open(self.families)
     bell = try EventBell()
   }
 
-  private static func open() throws(NetlinkError) -> (route: NetlinkMonitor, nftables: NftablesMonitor?) {
+  private static func open(
+    _ families: Set<AddressFamily>
+  ) throws(NetlinkError) -> (route: NetlinkMonitor, nftables: NftablesMonitor?) {
     let route = try NetlinkMonitor(
-      [.links, .addresses, .routes, .rules, .settings], families: [.ipv4], queueSize: queueSize)
+      [.links, .addresses, .routes, .rules, .settings], families: families, queueSize: queueSize)
     do throws(NetlinkError) {
       return (route, try NftablesMonitor(queueSize: queueSize))
     } catch {
@@ -55,7 +61,7 @@ package final class NodeMonitor {
   /// call are not reported: check everything afterwards. `interrupt` stays unchanged.
   ///
   /// - Throws: `NetlinkError`; the old sockets stay then.
-  package func reopen() throws { (route, nftables) = try NodeMonitor.open() }
+  package func reopen() throws { (route, nftables) = try NodeMonitor.open(families) }
 
   /// Ends the current or next `wait`. May be kept and called by any thread.
   package var interrupt: @Sendable () -> Void { { [bell] in bell.ring() } }

@@ -32,8 +32,14 @@ package struct PodPaths: Sendable, Hashable {
     package var rules: [PolicyRule]
     /// Routes of the pods' table and of `main`; others are skipped.
     package var routes: [Route]
+    /// Whose rules and routes were read. Of pods with an address of another family, from before a settings change, nothing
+    /// is known.
+    package var families: [AddressFamily]
 
-    package init(links: [UInt32: Link], rules: [PolicyRule], routes: [Route]) {
+    package init(
+      links: [UInt32: Link], rules: [PolicyRule], routes: [Route], families: [AddressFamily] = AddressFamily.allCases
+    ) {
+      self.families = families
       self.links = links
       self.rules = rules
       self.routes = routes
@@ -45,7 +51,7 @@ package struct PodPaths: Sendable, Hashable {
     package init(
       _ families: [AddressFamily], links: [UInt32: Link], on socket: NetlinkSocket
     ) throws(NetlinkError) {
-      self.init(links: links, rules: [], routes: [])
+      self.init(links: links, rules: [], routes: [], families: families)
       for family in families {
         rules += try PolicyRule.list(family, on: socket)
         routes += try Route.list(table: .pods, family: family, on: socket)
@@ -81,7 +87,7 @@ package struct PodPaths: Sendable, Hashable {
         .map { ($0.destination.address, $0) }, uniquingKeysWith: { first, _ in first })
     let rules = routing == .perPodRules ? Set(sight.rules) : []
     var faults: [IPAddress: [NodeDifference]] = [:]
-    for pod in pods {
+    for pod in pods where sight.families.contains(pod.address.family) {
       guard let link = sight.links[pod.veth], link.kind == "veth" else { continue }
       var found: [NodeDifference] = []
       if let mac = pod.mac, link.mac != mac { found.append(.mac(link: link.index, found: link.mac, wanted: mac)) }

@@ -7,6 +7,10 @@ package enum AddressFamily: UInt8, Sendable, Hashable, CaseIterable {
 
   /// The number of bits in an address: 32 or 128.
   package var bitWidth: Int { self == .ipv4 ? 32 : 128 }
+
+  /// The length of the prefixes that EC2 delegates to ENIs.
+  /// Source: Amazon EC2 User Guide, prefix delegation for Amazon EC2 network interfaces.
+  package var delegatedLength: Int { self == .ipv4 ? 28 : 80 }
 }
 
 /// An IPv4 or IPv6 address without a zone.

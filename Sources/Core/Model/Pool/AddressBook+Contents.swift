@@ -97,8 +97,7 @@ extension AddressBook {
   /// The CIDR that holds an address.
   func holder(of address: IPAddress) -> Int? {
     if let single = cidrOf[IPPrefix(single: address)] { return single }
-    let length = address.family == .ipv4 ? 28 : 80
-    return IPPrefix(containing: address, length: length).flatMap { cidrOf[$0] }
+    return IPPrefix(containing: address, length: address.family.delegatedLength).flatMap { cidrOf[$0] }
   }
 
   /// Adds an allocation of the checkpoint; it is stray if no CIDR holds its address.

@@ -50,9 +50,10 @@ package struct NodeSettings: Sendable, Hashable {
   }
 
   /// A prefix pool without a warm target would make the first pod of each prefix wait: refused, as amazon-vpc-cni-k8s
-  /// refuses it.
+  /// refuses it. IPv6 has no warm targets.
   private static func checkTargets(_ agent: Settings, _ reader: SettingReader) throws(SettingError) {
-    guard agent.usesPrefixes, agent.warmPrefixTarget == 0, agent.warmIPTarget == 0, agent.minimumIPTarget == 0
+    guard agent.family == .ipv4, agent.usesPrefixes, agent.warmPrefixTarget == 0, agent.warmIPTarget == 0,
+      agent.minimumIPTarget == 0
     else { return }
     throw SettingError(
       name: Setting.warmPrefixTarget.name, value: reader.text(.warmPrefixTarget) ?? "",

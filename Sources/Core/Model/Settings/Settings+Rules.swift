@@ -89,6 +89,23 @@ extension Settings {
       && !key.lowercased().hasPrefix("aws:")
   }
 
+  /// What the agent of an IPv6 cluster requires besides. The init container gets ENABLE_IPv6 only.
+  ///
+  /// - Throws: `SettingError`, as amazon-vpc-cni-k8s exits.
+  package func checkFamily() throws(SettingError) {
+    guard family == .ipv6 else { return }
+    guard usesPrefixes else {
+      throw SettingError(
+        name: Setting.prefixDelegation.name, value: "false",
+        allowed: "\"true\" with \(Setting.enableIPv6.name)=true: each node gets one prefix for its pods")
+    }
+    guard !usesCustomNetworking else {
+      throw SettingError(
+        name: Setting.customNetworking.name, value: "true",
+        allowed: "\"false\" with \(Setting.enableIPv6.name)=true: pods get addresses of the primary ENI's subnet")
+    }
+  }
+
   /// The pool settings for an instance with these limits.
   ///
   /// - Parameters:

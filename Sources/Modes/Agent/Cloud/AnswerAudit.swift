@@ -37,14 +37,14 @@ enum AnswerAudit {
   ///
   /// - Returns: the consistent addresses of each ENI, and one line per finding.
   static func sound(
-    _ listed: [EC2NetworkInterface], subnet: (EC2NetworkInterface) -> IPPrefix?
+    _ listed: [EC2NetworkInterface], _ family: AddressFamily, subnet: (EC2NetworkInterface) -> IPPrefix?
   ) -> (cidrs: [ENIID: [IPPrefix]], findings: [String]) {
     var found: [ENIID: [IPPrefix]] = [:]
     var findings: [String] = []
     for eni in listed {
       let cidr = subnet(eni)
-      found[eni.id] = eni.cidrs.filter { prefix in
-        guard let fault = fault(of: prefix, subnet: cidr, own: eni.primaryIPv4) else { return true }
+      found[eni.id] = eni.podCIDRs(family).filter { prefix in
+        guard let fault = fault(of: prefix, subnet: cidr, own: eni.ownAddress(family)) else { return true }
         findings.append("\(eni.id): \(fault)")
         return false
       }
@@ -69,8 +69,8 @@ enum AnswerAudit {
       }
     }
     for (prefix, eni) in holders where prefix.isSingle {
-      guard let block = IPPrefix(containing: prefix.address, length: PrefixSize.ipv4), let other = holders[block],
-        other != eni
+      guard let block = IPPrefix(containing: prefix.address, length: prefix.family.delegatedLength),
+        let other = holders[block], other != eni
       else { continue }
       doubtful.formUnion([prefix, block])
       findings.append("\(prefix) of \(eni) lies in \(block) of \(other)")
@@ -78,10 +78,9 @@ enum AnswerAudit {
     return (doubtful, findings)
   }
 
-  private enum PrefixSize { static let ipv4 = 28 }
-
   private static func fault(of prefix: IPPrefix, subnet: IPPrefix?, own: IPAddress?) -> String? {
-    if !prefix.isSingle, prefix.length != PrefixSize.ipv4 { return "\(prefix) is not a /\(PrefixSize.ipv4)" }
+    let length = prefix.family.delegatedLength
+    if !prefix.isSingle, prefix.length != length { return "\(prefix) is not a /\(length)" }
     if let own, prefix.contains(own) { return "\(prefix) holds the ENI's own address" }
     if let subnet, !subnet.contains(prefix) { return "\(prefix) is not in the subnet's \(subnet)" }
     return nil

@@ -9,6 +9,8 @@ internal import VPCTransport
 /// pool asks EC2. One request for the list and two for each managed ENI; none to EC2.
 struct AttachmentWatch: Sendable {
   let imds: IMDSClient
+  /// Of pods' addresses.
+  let family: AddressFamily
   let directory: ENIDirectory
   /// As `NodeENIs.describe(from:)` judges an ENI that only IMDS knows.
   let observe: @Sendable (IMDSNetworkInterface) -> ENIObservation?
@@ -59,9 +61,9 @@ struct AttachmentWatch: Sendable {
       id: id, device: entry.device, card: entry.card, subnet: entry.subnet, primaryAddress: entry.primaryAddress,
       isManaged: entry.isManaged)
     guard entry.isManaged else { return observation }
-    guard let shown = try await imds.addresses(of: entry.mac), let own = shown.addresses.first else { return nil }
-    observation.primaryAddress = own
-    observation.cidrs = shown.addresses.dropFirst().map { IPPrefix(single: $0) } + shown.prefixes
+    guard let shown = try await imds.addresses(family, of: entry.mac) else { return nil }
+    observation.primaryAddress = shown.own
+    observation.cidrs = shown.pods
     return observation
   }
 }

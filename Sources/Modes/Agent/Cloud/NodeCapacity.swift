@@ -12,7 +12,8 @@ struct NodeCapacity: Sendable {
 
   /// From the built-in table and VPC_CNI_MAX_PODS_FILE; EC2 is asked only about a type that the table lacks.
   ///
-  /// - Throws: `NodeIdentityError.unknownType` if EC2 does not know it either; `EC2Error`.
+  /// - Throws: `NodeIdentityError.unknownType` if EC2 does not know it either, `noPrefixes` if it cannot serve
+  ///   IPv6 pods; `EC2Error`.
   static func read(
     of type: String, _ settings: Settings, _ ec2: EC2Client, _ logger: Logger
   ) async throws -> NodeCapacity {
@@ -24,6 +25,7 @@ struct NodeCapacity: Sendable {
         metadata: ["type": "\(type)", "enis": "\(asked.maximumInterfaces)", "addresses": "\(asked.ipv4PerInterface)"])
     }
     guard let limits else { throw NodeIdentityError.unknownType(type) }
+    guard settings.family == .ipv4 || limits.supportsPrefixes else { throw NodeIdentityError.noPrefixes(type) }
     let listed = maxPods(of: type, file: settings.maxPodsFile, logger)
     return NodeCapacity(limits: limits, maxPods: listed ?? limits.maxPods(settings))
   }

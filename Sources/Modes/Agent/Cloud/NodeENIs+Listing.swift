@@ -54,7 +54,7 @@ extension NodeENIs {
     let asked = ContinuousClock.now
     let listed = try await ec2.describeNetworkInterfaces(instanceID: identity.instance.instanceID)
       .filter { $0.attachment?.instanceID == identity.instance.instanceID }
-    let sound = AnswerAudit.sound(listed) { SubnetID($0.subnetID).flatMap { directory.cidr(of: $0) } }
+    let sound = AnswerAudit.sound(listed, family) { SubnetID($0.subnetID).flatMap { directory.cidr(of: $0) } }
     if !sound.findings.isEmpty {
       logger.warning(
         "EC2 listing contradicts itself; ignoring the addresses in question",
@@ -77,11 +77,10 @@ extension NodeENIs {
   /// one.
   func observe(_ interface: IMDSNetworkInterface) -> ENIObservation? {
     guard let subnet = SubnetID(interface.subnetID) else { return nil }
-    let singles = interface.ipv4Addresses.dropFirst().map { IPPrefix(single: $0) }
-    let cidrs = (singles + interface.ipv4Prefixes).filter { interface.subnetIPv4CIDR?.contains($0) ?? true }
+    let cidrs = interface.podCIDRs(family).filter { interface.subnetCIDR(family)?.contains($0) ?? true }
     return ENIObservation(
       id: interface.id, device: interface.deviceNumber, card: interface.networkCard, subnet: subnet,
-      primaryAddress: interface.ipv4Addresses.first, cidrs: cidrs,
+      primaryAddress: interface.addresses(family).first, cidrs: cidrs,
       isManaged: interface.networkCard == 0 && isOfOurVPC(interface.id, interface.vpcID),
       isExcluded: subnets.isExcluded(subnet))
   }
@@ -89,13 +88,13 @@ extension NodeENIs {
   /// Adds the subnet's CIDR, which IMDS has and EC2's listing lacks.
   func enter(_ interface: IMDSNetworkInterface) {
     guard let subnet = SubnetID(interface.subnetID) else { return }
-    if let cidr = interface.subnetIPv4CIDR { directory.setCIDR(cidr, of: subnet) }
+    if let cidr = interface.subnetCIDR(family) { directory.setCIDR(cidr, of: subnet) }
     guard directory.entry(for: interface.id) == nil else { return }
     directory.set(
       ENIDirectory.Entry(
         mac: interface.mac, subnet: subnet, device: interface.deviceNumber, card: interface.networkCard,
         isManaged: interface.networkCard == 0 && isOfOurVPC(interface.id, interface.vpcID),
-        primaryAddress: interface.ipv4Addresses.first), for: interface.id)
+        primaryAddress: interface.addresses(family).first), for: interface.id)
   }
 
   /// An instance may have ENIs in other VPCs, where neither the cluster nor its pods are: they are unmanaged. Logged
@@ -124,7 +123,7 @@ extension NodeENIs {
     directory.set(
       ENIDirectory.Entry(
         mac: found.mac, subnet: subnet, device: attachment.deviceIndex, card: attachment.networkCard,
-        isManaged: isManaged, attachmentID: attachment.id, primaryAddress: found.primaryIPv4,
+        isManaged: isManaged, attachmentID: attachment.id, primaryAddress: found.ownAddress(family),
         groups: found.description == tags.description ? Set(found.securityGroupIDs) : nil,
         isUnmarked: mode.provisions && !isPrimary && isOurs && !attachment.deleteOnTermination
           && !directory.isInTransit(found.id),
@@ -132,7 +131,8 @@ extension NodeENIs {
       for: found.id)
     return ENIObservation(
       id: found.id, device: attachment.deviceIndex, card: attachment.networkCard, subnet: subnet,
-      primaryAddress: found.primaryIPv4, cidrs: cidrs, isManaged: isManaged, isExcluded: subnets.isExcluded(subnet),
+      primaryAddress: found.ownAddress(family), cidrs: cidrs, isManaged: isManaged,
+      isExcluded: subnets.isExcluded(subnet),
       isTrunk: found.interfaceType == "trunk", isEFA: found.interfaceType.hasPrefix("efa"))
   }
 
@@ -141,9 +141,4 @@ extension NodeENIs {
     if found.tags[ENITags.unmanagedKey] == "true" { return false }
     return mode.managesUntagged || found.tags[ENITags.instanceKey] == identity.instance.instanceID
   }
-}
-
-extension EC2NetworkInterface {
-  /// Secondary addresses and delegated prefixes, IPv4.
-  var cidrs: [IPPrefix] { secondaryIPv4.map { IPPrefix(single: $0) } + ipv4Prefixes }
 }

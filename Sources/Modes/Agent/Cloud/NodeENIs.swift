@@ -43,6 +43,9 @@ struct NodeENIs: ENIOperations {
   /// With custom networking: the source of the security groups for new ENIs.
   var customNetwork: CustomNetwork?
 
+  /// The family of pods' addresses.
+  var family: AddressFamily { identity.family }
+
   // MARK: attach
 
   /// Retries of a call for which EC2 does not know the new ENI yet: half a minute at most.
@@ -68,7 +71,7 @@ struct NodeENIs: ENIOperations {
     defer { directory.setComing(created.id, false) }
     var entry = ENIDirectory.Entry(
       mac: created.mac, subnet: request.subnet, device: request.device, card: request.card, isManaged: true,
-      primaryAddress: created.primaryIPv4, groups: Set(groups))
+      primaryAddress: created.ownAddress(family), groups: Set(groups))
     do throws(EC2Error) {
       let attachment = try await plugIn(created.id, request, held)
       entry.attachmentID = attachment
@@ -88,14 +91,19 @@ struct NodeENIs: ENIOperations {
     return .attached(
       ENIObservation(
         id: created.id, device: request.device, card: request.card, subnet: request.subnet,
-        primaryAddress: created.primaryIPv4, cidrs: created.cidrs.filter(credible.contains)))
+        primaryAddress: created.ownAddress(family), cidrs: created.podCIDRs(family).filter(credible.contains)))
   }
 
   private func newInterface(_ request: AttachRequest, _ groups: [String]) -> EC2Client.NewInterface {
-    let demand: EC2AddressDemand = request.kind == .prefix ? .prefixes(request.count) : .addresses(request.count)
-    return EC2Client.NewInterface(
-      subnetID: request.subnet.text, securityGroupIDs: groups, demand: demand, description: tags.description,
+    var new = EC2Client.NewInterface(
+      subnetID: request.subnet.text, securityGroupIDs: groups, description: tags.description,
       tags: tags.forNewENI(created: ec2.serviceTime.description), connectionTracking: primary.connectionTracking)
+    switch family {
+    case .ipv4: new.demand = EC2AddressDemand(request.kind, request.count)
+    // EC2 assigns the prefix in a call of its own.
+    case .ipv6: new.ipv6AddressCount = 1
+    }
+    return new
   }
 
   /// The consistent addresses of a new ENI. If the answer is inconsistent, EC2 is asked again once IMDS shows the ENI.
@@ -104,11 +112,12 @@ struct NodeENIs: ENIOperations {
   ) -> [IPPrefix] {
     var entries = directory.entries
     entries[created.id] = entry
+    let cidrs = created.podCIDRs(family)
     guard
       let fault = AnswerAudit.fault(
-        assigned: created.cidrs, request.kind, asked: request.count, to: created.id,
+        assigned: cidrs, request.kind, asked: request.count, to: created.id,
         subnet: directory.cidr(of: request.subnet), entries: entries)
-    else { return created.cidrs }
+    else { return cidrs }
     logger.warning(
       "EC2 response is inconsistent; not using the new ENI's addresses yet",
       metadata: ["eni": "\(created.id)", "fault": "\(fault)"])
@@ -208,8 +217,7 @@ struct NodeENIs: ENIOperations {
     subnets.hint(.growing)
     directory.noteChange()
     do throws(EC2Error) {
-      let demand: EC2AddressDemand = kind == .prefix ? .prefixes(count) : .addresses(count)
-      let assigned = try await ec2.assignAddresses(demand, to: eni)
+      let assigned = try await ec2.assignAddresses(EC2AddressDemand(kind, count), family, to: eni)
       let entries = directory.entries
       if let fault = AnswerAudit.fault(
         assigned: assigned, kind, asked: count, to: eni,
@@ -259,13 +267,13 @@ struct NodeENIs: ENIOperations {
     guard let entry = directory.entry(for: eni.id) else { throw NodeNetworkError.unknown(eni.id) }
     if eni.primaryAddress == nil, entry.primaryAddress == nil {
       // The ENI was listed before its addresses: they may be there by now.
-      let own = try await imds.addresses(of: entry.mac)?.addresses.first
+      let own = try await imds.addresses(family, of: entry.mac)?.own
       directory.update(eni.id) { $0.primaryAddress = own }
     }
     guard directory.cidr(of: eni.subnet) == nil else { return }
     // From IMDS, which needs no EC2 call.
-    var found = try await imds.interface(entry.mac)?.subnetIPv4CIDR
-    if found == nil { found = try await ec2.describeSubnet(eni.subnet.text)?.ipv4CIDR }
+    var found = try await imds.interface(entry.mac)?.subnetCIDR(family)
+    if found == nil { found = try await ec2.describeSubnet(eni.subnet.text)?.cidr(family) }
     guard let found else { throw NodeNetworkError.noSubnet(eni.id, eni.subnet.text) }
     directory.setCIDR(found, of: eni.subnet)
   }
@@ -319,4 +327,8 @@ struct NodeENIs: ENIOperations {
         metadata: ["eni": "\(eni)", "error": "\(CauseChain.text(error))"])
     }
   }
+}
+
+extension EC2AddressDemand {
+  fileprivate init(_ kind: CIDRKind, _ count: Int) { self = kind == .prefix ? .prefixes(count) : .addresses(count) }
 }

@@ -12,14 +12,15 @@ final class PrimaryState: Sendable {
   private let cidrs: Mutex<[IPPrefix]>
   private let tracking = Mutex<EC2ConnectionTracking?>(nil)
 
-  init(_ primary: IMDSNetworkInterface) {
+  /// - Parameter family: of pods' addresses.
+  init(_ primary: IMDSNetworkInterface, _ family: AddressFamily) {
     groups = Mutex(primary.securityGroupIDs)
-    cidrs = Mutex(primary.vpcIPv4CIDRs)
+    cidrs = Mutex(primary.vpcCIDRs(family))
   }
 
   /// The security groups of every new ENI.
   var securityGroups: [String] { groups.withLock { $0 } }
-  /// The VPC's IPv4 CIDRs, as used in the node's rules.
+  /// The VPC's CIDRs of the pods' family, as used in the node's rules.
   var vpcCIDRs: [IPPrefix] { cidrs.withLock { $0 } }
 
   /// Connection-tracking timeouts of the primary ENI, which new ENIs get too; nil for EC2's defaults or if EC2 has not
@@ -38,6 +39,8 @@ struct PrimaryWatch: Sendable {
   let imds: IMDSClient
   let ec2: EC2Client
   let primary: MACAddress
+  /// Of pods' addresses.
+  let family: AddressFamily
   let state: PrimaryState
   let directory: ENIDirectory
   /// False if EC2 must not be called.
@@ -73,7 +76,7 @@ struct PrimaryWatch: Sendable {
 
   func look(_ round: inout Round) async {
     do throws(IMDSError) {
-      let cidrs = try await imds.vpcIPv4CIDRs(of: primary)
+      let cidrs = try await imds.vpcCIDRs(family, of: primary)
       let groups = followsGroups ? try await imds.securityGroupIDs(of: primary) : []
       if round.streak.succeeded() { logger.notice("IMDS shows the primary ENI again") }
       await follow(cidrs)

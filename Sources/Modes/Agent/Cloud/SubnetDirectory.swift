@@ -22,6 +22,8 @@ final class SubnetDirectory: Sendable {
   private let ec2: EC2Client
   private let filters: [EC2Filter]
   private let primary: SubnetID
+  /// Of pods' addresses.
+  private let family: AddressFamily
   private let clusterName: String
   /// ENABLE_SUBNET_DISCOVERY, if this node calls EC2 at all.
   private let isEnabled: Bool
@@ -42,6 +44,7 @@ final class SubnetDirectory: Sendable {
       EC2Filter("availability-zone", [identity.instance.availabilityZone]),
     ]
     primary = identity.primarySubnet
+    family = identity.family
     self.clusterName = clusterName
     self.isEnabled = isEnabled
     self.enis = enis
@@ -75,9 +78,10 @@ final class SubnetDirectory: Sendable {
     do throws(EC2Error) {
       let subnets = try await ec2.describeSubnets(filters: filters)
       for subnet in subnets {
-        if let id = SubnetID(subnet.id), let cidr = subnet.ipv4CIDR { enis.setCIDR(cidr, of: id) }
+        if let id = SubnetID(subnet.id), let cidr = subnet.cidr(family) { enis.setCIDR(cidr, of: id) }
       }
-      let choice = SubnetChoice(subnets, primary: primary, clusterName: clusterName)
+      let choice = SubnetChoice(
+        subnets.filter { $0.cidr(family) != nil }, primary: primary, clusterName: clusterName)
       let wasFailing = content.withLock { content in
         content.choice = choice
         content.rhythm.succeeded(time.now())

@@ -39,6 +39,9 @@ actor AddressPool {
   /// One task per action in progress, so that shutdown can cancel them.
   private var running: [ActionID: Task<Void, Never>] = [:]
   private var wake: (at: PoolInstant, task: Task<Void, Never>)?
+  /// Rung once, when the pool has its first address.
+  private let filled = Bell()
+  private var isFilled = false
   /// The shutdown's continuation, which waits for the last action.
   private var ended: CheckedContinuation<Void, Never>?
 
@@ -133,6 +136,11 @@ actor AddressPool {
     ended = nil
   }
 
+  /// Waits until the pool has addresses for pods. For one caller, once.
+  ///
+  /// - Returns: false when the task was cancelled.
+  nonisolated func awaitAddresses() async -> Bool { await filled.wait() }
+
   /// Counts, for log and status.
   var counts: PoolCounts { pool.counts }
 
@@ -153,6 +161,10 @@ actor AddressPool {
     // A failed checkpoint write causes further events, whose batches hold no new assignment.
     while !next.isEmpty {
       next += carryOut(pool.handle(next.removeFirst(), now: time()))
+    }
+    if !isFilled, pool.counts.total > 0 {
+      isFilled = true
+      filled.ring()
     }
   }
 

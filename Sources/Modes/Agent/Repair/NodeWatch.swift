@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 internal import VPCLinux
+internal import VPCModel
 internal import VPCSystem
 
 /// Waits for changes of the node network on its own thread. Create it in the node's network namespace and open it
@@ -9,14 +10,19 @@ actor NodeWatch {
   private let executor: ThreadExecutor
   nonisolated var unownedExecutor: UnownedSerialExecutor { executor.asUnownedSerialExecutor() }
 
+  private let families: [AddressFamily]
   /// Nil until it could be opened.
   private(set) var monitor: NodeMonitor?
 
-  init() throws { executor = try ThreadExecutor(name: "watch") }
+  /// - Parameter families: of pods' addresses.
+  init(_ families: [AddressFamily]) throws {
+    executor = try ThreadExecutor(name: "watch")
+    self.families = families
+  }
 
   /// Starts listening, or restarts after a failure. Changes before that, or since the failure, are not reported.
   func open() throws {
-    if let monitor { try monitor.reopen() } else { monitor = try NodeMonitor() }
+    if let monitor { try monitor.reopen() } else { monitor = try NodeMonitor(families) }
   }
 
   /// Returns when something has changed, or the task is cancelled.

@@ -11,7 +11,7 @@ struct CNIBackend: CNIBackendService {
   /// Fields of every reply, for all pods.
   struct Facts: Sendable {
     var usesExternalSNAT: Bool
-    /// The VPC's CIDRs now: some are added while the node runs.
+    /// The VPC's CIDRs of the pods' family now: some are added while the node runs.
     var vpcCIDRs: @Sendable () -> [IPPrefix]
     /// NETWORK_POLICY_ENFORCING_MODE; empty if no policy agent is to be called.
     var networkPolicyMode: String
@@ -56,7 +56,11 @@ struct CNIBackend: CNIBackendService {
       reply.success = true
       reply.ipallocationMetadata = [CNIBackend.allocation(assignment)]
       reply.useExternalSnat = facts.usesExternalSNAT
-      reply.vpcv4Cidrs = facts.vpcCIDRs().map(\.description)
+      let cidrs = facts.vpcCIDRs().map(\.description)
+      switch assignment.address.family {
+      case .ipv4: reply.vpcv4Cidrs = cidrs
+      case .ipv6: reply.vpcv6Cidrs = cidrs
+      }
       reply.networkPolicyMode = facts.networkPolicyMode
       reply.podRouteTable = facts.podRouteTable?.number ?? 0
     case .failed(let cause):

@@ -16,8 +16,11 @@ struct PolicySettings: ConfigServerBackendService {
     var reply = NetworkPolicyAgentConfigReply()
     reply.networkPolicyMode = mode
     reply.multiNicenabled = usesAllCards
-    reply.nodeIpv4 = identity.primaryAddress.description
-    reply.nodeIpv6 = identity.primary.ipv6Addresses.first?.description ?? ""
+    // The policy agent enforces the family of pods' addresses.
+    switch identity.family {
+    case .ipv4: reply.nodeIpv4 = identity.primaryAddress.description
+    case .ipv6: reply.nodeIpv6 = identity.primaryAddress.description
+    }
     reply.instanceID = identity.instance.instanceID
     reply.region = identity.instance.region
     return reply

@@ -84,7 +84,7 @@ struct BackgroundWork: Sendable {
 
   private var attachments: AttachmentWatch {
     AttachmentWatch(
-      imds: enis.imds, directory: enis.directory, observe: enis.observe,
+      imds: enis.imds, family: enis.family, directory: enis.directory, observe: enis.observe,
       tell: { listing in await pool.tell(.observed(listing)) }, time: time, logger: logger)
   }
 
@@ -93,8 +93,8 @@ struct BackgroundWork: Sendable {
   private var primary: PrimaryWatch {
     let identity = enis.identity
     return PrimaryWatch(
-      imds: enis.imds, ec2: enis.ec2, primary: identity.primary.mac, state: enis.primary, directory: enis.directory,
-      followsGroups: settings.provisions,
+      imds: enis.imds, ec2: enis.ec2, primary: identity.primary.mac, family: enis.family, state: enis.primary,
+      directory: enis.directory, followsGroups: settings.provisions,
       groupsOfOthers: { [customNetwork = enis.customNetwork] groups in
         customNetwork.map { $0.groups(primary: groups) } ?? groups
       },

@@ -6,15 +6,21 @@ internal import VPCModel
 /// The kernel's state, and the programs that change it.
 extension Check {
   static let forwarding = Check(
-    id: "ip-forward", looksAt: "net.ipv4.ip_forward", why: "without IP forwarding, no traffic reaches or leaves pods"
+    id: "ip-forward",
+    looksAt: "net.ipv4.ip_forward; with IPv6 forwarding, disable_ipv6 and accept_ra of net.ipv6.conf",
+    why: "without IP forwarding, no traffic reaches or leaves pods"
   ) { facts in
     facts.kernel.judged { kernel in
-      guard let value = kernel.forwarding else { return .unknown("cannot read net.ipv4.ip_forward") }
-      guard value == "1" else {
+      let wrong = kernel.forwarding.filter { $0.value != $0.wanted }
+      let unread = wrong.filter { $0.value == nil }
+      guard unread.isEmpty else { return .unknown("cannot read \(listed(unread.map(\.name)))") }
+      guard wrong.isEmpty else {
         return .broken(
-          "net.ipv4.ip_forward is \(value)", remedy: "sysctl -w net.ipv4.ip_forward=1, and set it in /etc/sysctl.d")
+          listed(wrong.map { "\($0.name) is \($0.value ?? "")" }),
+          remedy: wrong.map { "sysctl -w \($0.name)=\($0.wanted)" }.joined(separator: "; ")
+            + ", and set it in /etc/sysctl.d")
       }
-      return .ok("1")
+      return .ok(listed(kernel.forwarding.map { "\($0.name)=\($0.wanted)" }))
     }
   }
 

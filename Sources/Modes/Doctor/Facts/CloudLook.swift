@@ -67,7 +67,6 @@ struct CloudLook: Sendable {
   /// The attached ENIs from IMDS, for the comparison with the kernel.
   func wanted(_ settings: SettingsFacts, _ metadata: Metadata) -> Fact<WantedNetwork> {
     guard let settings = settings.settings else { return .unknown("the agent's settings are unknown") }
-    guard settings.family == .ipv4 else { return .unknown("this release does not compare IPv6 clusters") }
     guard let interfaces = metadata.interfaces else {
       return .unknown("cannot list ENIs from IMDS: \(metadata.problem)")
     }

@@ -50,7 +50,7 @@ struct FactGathering {
     let host = start { HostFacts.read(processes, agent: processes.agent?.pid) }
     let firewall = start { FirewallFacts.read() }
     let lock = start { LockFacts.read() }
-    let kernel = start { KernelFacts.read() }
+    let kernel = start { KernelFacts.read(settings.settings?.family ?? .ipv4) }
     let pods = start {
       PodFacts.read(path: settings.settings?.checkpointPath ?? Settings.standardCheckpoint, settings: settings.settings)
     }

@@ -10,6 +10,8 @@ struct WantedNetwork: Sendable {
   let settings: Settings
   let interfaces: [IMDSNetworkInterface]
 
+  private var family: AddressFamily { settings.family }
+
   /// Differences in words; blocks.
   ///
   /// - Parameter status: shows which ENIs the agent manages; without it, ENIs with pod addresses count.
@@ -18,10 +20,10 @@ struct WantedNetwork: Sendable {
       let socket = try NetlinkSocket()
       let scheme = NodeScheme(
         usesMap: settings.podRules == .constant && status?.kernel.scheme != "per-pod",
-        earlier: KernelFacts.read().value?.earlier(than: settings) ?? EarlierSettings())
+        earlier: KernelFacts.read(family).value?.earlier(than: settings) ?? EarlierSettings())
       let managed = managed(status)
       let wanted = wanted(managed, status)
-      var found = try wanted.rules(.ipv4, scheme).verify(on: socket).map { "\($0)" }
+      var found = try wanted.rules(family, scheme).verify(on: socket).map { "\($0)" }
       for (id, eni) in wanted.enis.sorted(by: { $0.key < $1.key }) {
         guard let wiring = wanted.wiring(of: eni, scheme) else { continue }
         guard let link = try wiring.findLink(on: socket) else {
@@ -47,7 +49,7 @@ struct WantedNetwork: Sendable {
       // ENIs on other cards or in other VPCs are unmanaged.
       let vpc = interfaces.first(where: isPrimary)?.vpcID
       return interfaces.filter { eni in
-        let carriesPods = eni.ipv4Addresses.count > 1 || !eni.ipv4Prefixes.isEmpty
+        let carriesPods = !eni.podCIDRs(family).isEmpty
         return isPrimary(eni) || carriesPods && eni.networkCard == 0 && eni.vpcID == vpc
       }
     }
@@ -67,7 +69,7 @@ struct WantedNetwork: Sendable {
       let seen = ENIObservation(
         id: eni.id, device: eni.deviceNumber, card: eni.networkCard, subnet: subnet, routeTable: told)
       wanted.enis[eni.id] = NodeWanted.ENI(
-        seen, address: eni.ipv4Addresses.first, mac: eni.mac, subnet: eni.subnetIPv4CIDR)
+        seen, address: eni.addresses(family).first, mac: eni.mac, subnet: eni.subnetCIDR(family))
     }
     return wanted
   }
@@ -82,7 +84,7 @@ struct WantedNetwork: Sendable {
     }
     guard status == nil else { return pods }
     for eni in managed where marks.enis[eni.id] != nil {
-      for address in eni.ipv4Addresses.dropFirst() { pods[address] = eni.id }
+      for cidr in eni.podCIDRs(family) where cidr.isSingle { pods[cidr.address] = eni.id }
     }
     return pods
   }
@@ -91,7 +93,7 @@ struct WantedNetwork: Sendable {
   private func hostRules(
     _ socket: NetlinkSocket, _ status: AgentStatus?, _ earlier: EarlierSettings
   ) -> [String] {
-    guard let primary = interfaces.first(where: isPrimary), let address = primary.ipv4Addresses.first,
+    guard let primary = interfaces.first(where: isPrimary), let address = primary.addresses(family).first,
       let link = try? Link.find(mac: primary.mac, on: socket).first(where: { $0.kind != "vlan" })
     else { return [] }
     var evidence = IptablesBackend.Evidence()
@@ -103,7 +105,7 @@ struct WantedNetwork: Sendable {
     // Without a usable iptables the rules are in an nftables table, which only the agent can check.
     guard let backend = current ?? IptablesBackend.choose(evidence), let save = evidence[backend] else { return [] }
     var rules = NetworkSettings(settings).hostRules(
-      address: address, interface: link.name, vpcCIDRs: primary.vpcIPv4CIDRs, earlier: earlier)
+      address: address, interface: link.name, vpcCIDRs: primary.vpcCIDRs(family), earlier: earlier)
     rules.connmarkBackend = backend == .legacy ? .iptables : .nftables
     var found: [String] = []
     let randomizations: [HostRules.Randomization] =
@@ -122,6 +124,10 @@ struct WantedNetwork: Sendable {
     }
     if rules.mangle.restoreText(present: save.table("mangle")) != nil {
       found.append("NodePort marks (mangle table of iptables-\(backend.rawValue)) differ from the desired state")
+    }
+    if rules.filter.restoreText(present: save.table("filter")) != nil {
+      found.append(
+        "rule for node-local pod addresses (filter table of iptables-\(backend.rawValue)) is missing or left over")
     }
     if let changes = try? NftablesSocket().changes(to: [(HostRules.connmarkTable, rules.connmarkTable)]),
       !changes.steps.isEmpty

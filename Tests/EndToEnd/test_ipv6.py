@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import ipaddress
 import json
-import subprocess
 from collections.abc import Callable
 
 import pytest
 
-from harness import firewall, paths
+from harness import firewall
+from harness.ipv6 import IPV6, init
 from harness.node import Node
 from harness.pod import PluginFailure
 from harness.waiting import wait_for
 from simulator.client import Simulator
 
 SIMULATOR = {"family": "dual"}
-IPV6 = {"ENABLE_IPv4": "false", "ENABLE_IPv6": "true", "ENABLE_PREFIX_DELEGATION": "true"}
 NODE_LOCAL = "-d 169.254.172.0/22 -m conntrack --ctstate NEW"
 
 
@@ -27,17 +26,10 @@ def make_node6(vpc: Simulator, make_node: Callable[..., Node]) -> Callable[..., 
 
     def make(name: str = "n1", environment: dict[str, str] | None = None, **options: object) -> Node:
         node = make_node(name, environment={**IPV6, **(environment or {})}, **options)
-        done = init(node)
-        assert done.returncode == 0, done.stdout
+        init(node)
         return node
 
     return make
-
-
-def init(node: Node) -> subprocess.CompletedProcess[str]:
-    node.instance.run(["mkdir", "-p", "/run/image"])
-    variables = {"ENABLE_IPv6": "true", "HOST_CNI_BIN_PATH": "/opt/cni/bin", "VPC_CNI_CORE_PLUGINS_PATH": "/run/image"}
-    return node.instance.run([str(paths.BINARY), "init"], env=variables, check=False, timeout=90)
 
 
 def prefixes(node: Node) -> list[str]:
@@ -121,7 +113,7 @@ def test_init_keeps_the_route_of_the_router(vpc: Simulator, make_node: Callable[
 
     wait_for(default, "a default route by a router advertisement", 20)
     before = default()
-    assert init(node).returncode == 0
+    init(node)
     assert [route["gateway"] for route in default()] == [route["gateway"] for route in before]
     for name, value in (("all.disable_ipv6", "0"), ("all.forwarding", "1"), (f"{before[0]['dev']}.accept_ra", "2")):
         assert node.instance.run(["sysctl", "-n", f"net.ipv6.conf.{name}"]).stdout.strip() == value

@@ -31,22 +31,31 @@ def hint(node: Node, backend: str) -> None:
     node.instance.run([f"iptables-{backend}-restore", "--noflush"], input=text)
 
 
-def write(node: Node, form: str, services: list[Service]) -> None:
-    """Writes all rules of this form for these services, and replaces those written before."""
+def write(node: Node, form: str, services: list[Service], family: int = 4) -> None:
+    """Writes all rules of this form for these services, of one address family, and replaces those written before."""
     if form == "nftables":
-        node.instance.run(["nft", "-f", "-"], input=nftables_text(node.instance.address, services))
+        own = node.instance.address6 if family == 6 else node.instance.address
+        node.instance.run(["nft", "-f", "-"], input=nftables_text(own, services, family))
     else:
-        node.instance.run([f"{form}-restore", "--noflush"], input=iptables_text(services))
-        backend = form.removeprefix("iptables-")
+        program = form.replace("iptables", "ip6tables") if family == 6 else form
+        node.instance.run([f"{program}-restore", "--noflush"], input=iptables_text(services))
         for chain in ("PREROUTING", "OUTPUT"):
-            _prepend(node, backend, chain, "kubernetes service portals", "KUBE-SERVICES")
-        _prepend(node, backend, "POSTROUTING", "kubernetes postrouting rules", "KUBE-POSTROUTING")
+            _prepend(node, program, chain, "kubernetes service portals", "KUBE-SERVICES")
+        _prepend(node, program, "POSTROUTING", "kubernetes postrouting rules", "KUBE-POSTROUTING")
 
 
-def _prepend(node: Node, backend: str, chain: str, comment: str, target: str) -> None:
+def _prepend(node: Node, program: str, chain: str, comment: str, target: str) -> None:
     words = [chain, "-m", "comment", "--comment", comment, "-j", target]
-    if node.instance.run([f"iptables-{backend}", "-w", "-t", "nat", "-C", *words], check=False).returncode != 0:
-        node.instance.run([f"iptables-{backend}", "-w", "-t", "nat", "-I", *words])
+    if node.instance.run([program, "-w", "-t", "nat", "-C", *words], check=False).returncode != 0:
+        node.instance.run([program, "-w", "-t", "nat", "-I", *words])
+
+
+def _single(address: str) -> str:
+    return f"{address}/128" if ":" in address else f"{address}/32"
+
+
+def _port(address: str, port: int) -> str:
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
 def iptables_text(services: list[Service]) -> str:
@@ -66,11 +75,11 @@ def iptables_text(services: list[Service]) -> str:
             chains += [service_chain, external, endpoint]
             match = f"-p {protocol} {note} -m {protocol}"
             rules += [
-                f'-A KUBE-SERVICES -d {service.cluster_ip}/32 -p {protocol} -m comment --comment "{name} cluster IP" '
+                f'-A KUBE-SERVICES -d {_single(service.cluster_ip)} -p {protocol} -m comment --comment "{name} cluster IP" '
                 f"-m {protocol} --dport {service.port} -j {service_chain}",
                 f'-A {service_chain} -m comment --comment "{name} -> {service.endpoint}:{service.port}" -j {endpoint}',
-                f"-A {endpoint} -s {service.endpoint}/32 {note} -j KUBE-MARK-MASQ",
-                f"-A {endpoint} {match} -j DNAT --to-destination {service.endpoint}:{service.port}",
+                f"-A {endpoint} -s {_single(service.endpoint)} {note} -j KUBE-MARK-MASQ",
+                f"-A {endpoint} {match} -j DNAT --to-destination {_port(service.endpoint, service.port)}",
             ]
             if not service.node_port:
                 continue
@@ -104,14 +113,14 @@ def iptables_text(services: list[Service]) -> str:
 
 
 _NFTABLES = """
-add table ip kube-proxy {{ comment "rules for kube-proxy"; }}
-delete table ip kube-proxy
-table ip kube-proxy {{
+add table {ip} kube-proxy {{ comment "rules for kube-proxy"; }}
+delete table {ip} kube-proxy
+table {ip} kube-proxy {{
   comment "rules for kube-proxy"
-  set cluster-ips {{ type ipv4_addr; {cluster_ips} }}
-  set nodeport-ips {{ type ipv4_addr; elements = {{ {node} }} }}
+  set cluster-ips {{ type {type}; {cluster_ips} }}
+  set nodeport-ips {{ type {type}; elements = {{ {node} }} }}
   {chains}
-  map service-ips {{ type ipv4_addr . inet_proto . inet_service : verdict; {service_ips} }}
+  map service-ips {{ type {type} . inet_proto . inet_service : verdict; {service_ips} }}
   map service-nodeports {{ type inet_proto . inet_service : verdict; {node_ports} }}
   chain mark-for-masquerade {{ meta mark set meta mark | 0x4000; }}
   chain masquerading {{
@@ -120,10 +129,10 @@ table ip kube-proxy {{
     masquerade fully-random
   }}
   chain services {{
-    ip daddr . meta l4proto . th dport vmap @service-ips
-    ip daddr @nodeport-ips meta l4proto . th dport vmap @service-nodeports
+    {ip} daddr . meta l4proto . th dport vmap @service-ips
+    {ip} daddr @nodeport-ips meta l4proto . th dport vmap @service-nodeports
   }}
-  chain cluster-ips-check {{ ip daddr @cluster-ips reject comment "Reject traffic to invalid ports of ClusterIPs"; }}
+  chain cluster-ips-check {{ {ip} daddr @cluster-ips reject comment "Reject traffic to invalid ports of ClusterIPs"; }}
   chain filter-forward {{ type filter hook forward priority 0; ct state new jump cluster-ips-check; }}
   chain filter-output {{ type filter hook output priority -99; ct state new jump cluster-ips-check; }}
   chain nat-prerouting {{ type nat hook prerouting priority -100; jump services; }}
@@ -133,15 +142,16 @@ table ip kube-proxy {{
 """
 
 
-def nftables_text(node: str, services: list[Service]) -> str:
+def nftables_text(node: str, services: list[Service], family: int = 4) -> str:
     chains, service_ips, node_ports = [], [], []
+    ip = "ip6" if family == 6 else "ip"
     for number, service in enumerate(services):
         for protocol in ("tcp", "udp"):
             tail = f"{number:08X}-default/{service.name}/{protocol}/p"
-            endpoint = f"endpoint-{tail}__{service.endpoint}/{service.port}"
+            endpoint = f"endpoint-{tail}__{service.endpoint.replace(':', '.')}/{service.port}"
             chains += [
-                f"chain {endpoint} {{ ip saddr {service.endpoint} jump mark-for-masquerade; "
-                f"meta l4proto {protocol} dnat to {service.endpoint}:{service.port}; }}",
+                f"chain {endpoint} {{ {ip} saddr {service.endpoint} jump mark-for-masquerade; "
+                f"meta l4proto {protocol} dnat to {_port(service.endpoint, service.port)}; }}",
                 f"chain service-{tail} {{ numgen random mod 1 vmap {{ 0 : goto {endpoint} }}; }}",
             ]
             service_ips.append(f"{service.cluster_ip} . {protocol} . {service.port} : goto service-{tail}")
@@ -162,5 +172,6 @@ def nftables_text(node: str, services: list[Service]) -> str:
 
     addresses = sorted({service.cluster_ip for service in services})
     return _NFTABLES.format(
+        ip=ip, type=f"ipv{family}_addr",
         cluster_ips=elements(addresses), node=node, chains=marks + "\n  ".join(chains),
         service_ips=elements(service_ips), node_ports=elements(node_ports))

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from ipaddress import ip_address, ip_network
 
 from . import paths
 from .node import Node
@@ -24,20 +25,21 @@ SERVICE_PORTS = (800, 899)
 PLAIN_PORTS = (700, 799)
 
 # One set for each protocol: a key in nft 1.0.6 has at most five parts.
-_SET = "set seen-{} {{ type ifname . ipv4_addr . ipv4_addr . inet_service . inet_service; size 65535; flags dynamic; }}"
-_RULE = 'iifname "e-*" meta l4proto {0} update @seen-{0} {{ iifname . ip saddr . ip daddr . {0} sport . {0} dport }}'
+_SET = "set seen-{0} {{{{ type ifname . {{type}} . {{type}} . inet_service . inet_service; size 65535; flags dynamic; }}}}"
+_RULE = ('iifname "e-*" meta l4proto {0} update @seen-{0} '
+         "{{{{ iifname . {{ip}} saddr . {{ip}} daddr . {0} sport . {0} dport }}}}")
 _OBSERVER = f"""
-table ip flows {{
+table {{ip}} flows {{{{
   {_SET.format("tcp")}
   {_SET.format("udp")}
-  chain observe {{
+  chain observe {{{{
     type filter hook prerouting priority -400;
     {_RULE.format("tcp")}
     {_RULE.format("udp")}
-  }}
-}}
+  }}}}
+}}}}
 """
-_ELEMENT = re.compile(r'"(e-[^"]+)" \. ([0-9.]+) \. ([0-9.]+) \. (\d+) \. (\d+)')
+_ELEMENT = re.compile(r'"(e-[^"]+)" \. ([0-9a-f.:]+) \. ([0-9a-f.:]+) \. (\d+) \. (\d+)')
 
 # (instance, device index of the ENI by which the packet leaves the instance, source, destination)
 Leg = tuple[str, int, str, str]
@@ -81,17 +83,19 @@ class Flow:
 
 @dataclass
 class Traffic:
-    """Runs flows in a VPC and compares the results."""
+    """Runs flows of one address family, 4 or 6, in a VPC and compares the results."""
 
     vpc: Simulator
+    family: int = 4
     observed: set[tuple[str, str, str, str, int, int]] = field(default_factory=set)
 
     @contextmanager
     def servers(self, places: list[Place], plain_only: list[Place] | None = None) -> Iterator[None]:
         """An echo server in each place; those in `plain_only` do not listen on the services' ports, which the node forwards."""
+        program = ["python3", str(PROGRAMS / "echo_server.py"), *(["-6"] if self.family == 6 else [])]
         service, plain = (f"{first}-{last}" for first, last in (SERVICE_PORTS, PLAIN_PORTS))
-        commands = [[*place.words, "python3", str(PROGRAMS / "echo_server.py"), plain, service] for place in places]
-        commands += [[*place.words, "python3", str(PROGRAMS / "echo_server.py"), plain] for place in plain_only or []]
+        commands = [[*place.words, *program, plain, service] for place in places]
+        commands += [[*place.words, *program, plain] for place in plain_only or []]
         running = [subprocess.Popen(words, stdout=subprocess.PIPE) for words in commands]
         try:
             for process in running:
@@ -105,11 +109,15 @@ class Traffic:
     @contextmanager
     def observer(self) -> Iterator[None]:
         """While this context is open, the fabric records the packets that come out of every ENI."""
-        self._nft(_OBSERVER)
+        self._nft(_OBSERVER.format(ip=self._table, type=f"ipv{self.family}_addr"))
         try:
             yield
         finally:
-            self._nft("delete table ip flows")
+            self._nft(f"delete table {self._table} flows")
+
+    @property
+    def _table(self) -> str:
+        return "ip6" if self.family == 6 else "ip"
 
     def run(self, flows: list[Flow]) -> list[str]:
         """Runs all flows, those of the same source one after the other. Returns the deviations in words."""
@@ -153,11 +161,11 @@ class Traffic:
     def forget(self) -> None:
         """Clears the records so far."""
         self.observed.clear()
-        self._nft("flush set ip flows seen-tcp; flush set ip flows seen-udp")
+        self._nft("".join(f"flush set {self._table} flows seen-{kind}; " for kind in ("tcp", "udp")))
 
     def _look(self) -> None:
         for kind in ("tcp", "udp"):
-            listed = self.vpc.run_in("@fabric", ["nft", "list", "set", "ip", "flows", f"seen-{kind}"], capture_output=True, text=True,
+            listed = self.vpc.run_in("@fabric", ["nft", "list", "set", self._table, "flows", f"seen-{kind}"], capture_output=True, text=True,
                                      check=True).stdout
             for device, source, destination, *ports in _ELEMENT.findall(listed):
                 self.observed.add((device, kind, source, destination, *(int(port) for port in ports)))
@@ -168,4 +176,6 @@ class Traffic:
 
 def device_index(node: Node, pod: Pod) -> int:
     """The device index of the ENI that holds the pod's address, according to EC2."""
-    return next(eni["index"] for eni in node.enis() if pod.address in eni["addresses"])
+    address = ip_address(pod.address)
+    return next(eni["index"] for eni in node.enis()
+                if pod.address in eni["addresses"] or any(address in ip_network(prefix) for prefix in eni["prefixes6"]))

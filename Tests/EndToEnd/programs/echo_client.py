@@ -23,7 +23,7 @@ def tcp(address: str, port: int, size: int) -> str:
 
 
 def udp(address: str, port: int, size: int) -> str:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM) as client:
         client.settimeout(SECONDS)
         client.connect((address, port))
         for attempt in range(TRIES * 2 if size else TRIES):

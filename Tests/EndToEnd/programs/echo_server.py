@@ -1,5 +1,6 @@
 """Answers on every TCP and UDP port of the given ranges (`FIRST-LAST …`) with the address it sees, and discards other
-input. A line `BYTES` makes it send that many bytes back over TCP, or in one UDP datagram. Prints `listening`."""
+input. A line `BYTES` makes it send that many bytes back over TCP, or in one UDP datagram. With `-6` first, over IPv6. Prints
+`listening`."""
 
 from __future__ import annotations
 
@@ -37,13 +38,15 @@ def serve_udp(server: socket.socket, selector: selectors.BaseSelector) -> None:
 
 def main() -> None:
     selector = selectors.DefaultSelector()
-    for text in sys.argv[1:]:
+    arguments = sys.argv[1:]
+    family, every = (socket.AF_INET6, "::") if arguments[:1] == ["-6"] else (socket.AF_INET, "0.0.0.0")
+    for text in arguments[1:] if family == socket.AF_INET6 else arguments:
         first, last = (int(word) for word in text.split("-"))
         for port in range(first, last + 1):
-            listener = socket.create_server(("0.0.0.0", port), backlog=16)
+            listener = socket.create_server((every, port), family=family, backlog=16)
             selector.register(listener, selectors.EVENT_READ, serve_tcp)
-            server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-            server.bind(("0.0.0.0", port))
+            server = socket.socket(family, socket.SOCK_DGRAM)
+            server.bind((every, port))
             selector.register(server, selectors.EVENT_READ, serve_udp)
     print("listening", flush=True)
     while True:

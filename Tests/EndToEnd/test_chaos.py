@@ -27,6 +27,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harness import paths
+from harness.ipv6 import IPV6, init
 from harness.node import Node
 from harness.pod import Pod, PluginFailure
 from harness.state import listing, source_map
@@ -34,6 +35,7 @@ from harness.waiting import wait_for
 from simulator.client import Simulator
 from simulator.patience import patient
 
+SIMULATOR = {"family": "dual"}
 RESTARTS = int(os.environ.get("VPC_CNI_CHAOS_RESTARTS", "500"))
 SEED = int(os.environ.get("VPC_CNI_CHAOS_SEED", "1"))
 RATE = 30
@@ -44,7 +46,9 @@ MODES = {
     "addresses": {"WARM_IP_TARGET": "1", "MINIMUM_IP_TARGET": "1"},
     "prefixes": {"ENABLE_PREFIX_DELEGATION": "true", "WARM_PREFIX_TARGET": "1"},
     "warm ENI": {"WARM_ENI_TARGET": "0"},
+    "IPv6": IPV6,
 }
+CALLS6 = ["AssignIpv6Addresses", "DescribeNetworkInterfaces"]
 CALLS = ["AssignPrivateIpAddresses", "UnassignPrivateIpAddresses", "CreateNetworkInterface", "AttachNetworkInterface",
          "DetachNetworkInterface", "DeleteNetworkInterface", "ModifyNetworkInterfaceAttribute", "DescribeNetworkInterfaces"]
 THROTTLED = {"http": 503, "code": "RequestLimitExceeded", "message": "Request limit exceeded."}
@@ -52,11 +56,12 @@ THROTTLED = {"http": 503, "code": "RequestLimitExceeded", "message": "Request li
 
 @dataclass
 class Chaos:
-    """One node, its pods, and the operations on them."""
+    """One node, its pods of one address family, and the operations on them."""
 
     vpc: Simulator
     node: Node
     dice: random.Random
+    family: int = 4
     idle: list[str] = field(default_factory=list)
     pods: dict[str, Pod] = field(default_factory=dict)
     # The namespaces of pods whose ADD failed: a runtime repeats DEL until it succeeds.
@@ -86,6 +91,10 @@ class Chaos:
             self.compare("restarted")
             self.done["restarts"] += 1
         return self.done
+
+    @property
+    def calls(self) -> list[str]:
+        return CALLS6 if self.family == 6 else CALLS
 
     def start(self) -> None:
         agent = self.node.agent
@@ -121,7 +130,7 @@ class Chaos:
         assert process is not None
         kind = signal.SIGTERM if self.dice.random() < 0.4 else signal.SIGKILL
         if self.dice.random() < 0.5:
-            action = self.dice.choice(CALLS)
+            action = self.dice.choice(self.calls)
             self.vpc.fault(action, when="answered", kill=process.pid, times=1, caller=self.node.name)
         limit = time.monotonic() + self.dice.choice([0, 0.02, 0.1, 0.25])
         while time.monotonic() < limit and process.poll() is None:
@@ -137,7 +146,7 @@ class Chaos:
     def disturb(self) -> None:
         """Slows calls, loses answers and refuses calls while the agent runs. EC2 executes a slow call after the agent's death."""
         for _ in range(self.dice.randint(0, 3)):
-            action = self.dice.choice(CALLS)
+            action = self.dice.choice(self.calls)
             match self.dice.randrange(4):
                 case 0 | 1: how: dict[str, Any] = {"delay": self.dice.uniform(0.05, 0.6), "only_delay": True}
                 case 2: how = {"when": "after", "drop": True}
@@ -204,8 +213,12 @@ class Chaos:
                 pass
 
     def mislead_imds(self) -> None:
-        enis = [eni for eni in self.node.enis() if eni["index"] > 0]
         tree = "imds:/latest/meta-data/network/interfaces/macs"
+        if self.family == 6:
+            mac = self.node.enis()[0]["mac"]
+            self.vpc.fault(f"{tree}/{mac}/ipv6-prefix", times=1, http=404, body="no", caller=self.node.name)
+            return
+        enis = [eni for eni in self.node.enis() if eni["index"] > 0]
         if not enis:
             return
         eni = self.dice.choice(enis)
@@ -227,8 +240,8 @@ class Chaos:
         have = Counter(pod.address for pod in pods)
         faults = [f"{address} is had {count} times" for address, count in have.items() if count > 1]
         enis = self.node.enis()
-        routes = {route["dst"]: route["dev"] for route in self.node.ip("route", "show", "table", "20512")}
-        elements, _, _ = source_map(self.node)
+        routes = {route["dst"]: route["dev"] for route in self.node.ip(f"-{self.family}", "route", "show", "table", "20512")}
+        elements, _, _ = source_map(self.node, self.family)
         led = sorted(elements, key=lambda entry: "/" in entry[0])  # the longest prefix first
         for pod in pods:
             owner = next((eni for eni in enis if has(eni, pod.address)), None)
@@ -252,7 +265,7 @@ def within(address: str, cidr: str) -> bool:
 def has(eni: dict[str, Any], address: str) -> bool:
     if address in eni["addresses"]:
         return address != eni["primary"]
-    return any(within(address, prefix) for prefix in eni["prefixes"])
+    return any(within(address, prefix) for prefix in eni["prefixes6"] + eni["prefixes"])
 
 
 def without_something(body: str, dice: random.Random) -> str:
@@ -272,7 +285,7 @@ def without_something(body: str, dice: random.Random) -> str:
     else:
         removable = []
         for item in interfaces:
-            for name in ("ipv4PrefixSet", "privateIpAddressesSet"):
+            for name in ("ipv4PrefixSet", "privateIpAddressesSet", "ipv6PrefixSet"):
                 sets = item.find(f"{prefix}{name}")
                 for each in list(sets) if sets is not None else []:
                     if each.findtext(f"{prefix}primary") != "true":
@@ -286,8 +299,11 @@ def without_something(body: str, dice: random.Random) -> str:
 def test_nothing_is_lost_in_a_chaos_of_restarts(vpc: Simulator, make_node: Any) -> None:
     walks = [Chaos(vpc, make_node(f"c{index}", type="t3.small" if mode == "prefixes" else "m5.large", subnet="a", fast_clock=True,
                                   environment={**environment, "IP_COOLDOWN_PERIOD": "1", "AWS_VPC_K8S_CNI_LOGLEVEL": "INFO"}),
-                   random.Random(f"{SEED} {mode}"))
+                   random.Random(f"{SEED} {mode}"), 6 if environment is IPV6 else 4)
              for index, (mode, environment) in enumerate(MODES.items())]
+    for walk in walks:
+        if walk.family == 6:
+            init(walk.node)
     with ThreadPoolExecutor(len(walks)) as workers:
         for result in [workers.submit(walk.run, -(-RESTARTS // len(walks))) for walk in walks]:
             result.result()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import re
 from collections.abc import Callable
 
 import pytest
@@ -12,6 +13,7 @@ from harness import firewall
 from harness.ipv6 import IPV6, init
 from harness.node import Node
 from harness.pod import PluginFailure
+from harness.state import listing
 from harness.waiting import wait_for
 from simulator.client import Simulator
 
@@ -181,6 +183,21 @@ def test_a_prefix_that_is_there_is_used(vpc: Simulator, make_node6: Callable[...
         node.add_pods(1, prefix=f"more{len(node.pods)}")
         assert_sound(node)
     assert len(prefixes(node)) == 2 and node.calls().get("UnassignIpv6Addresses", 0) == 0
+
+
+def test_a_listing_without_the_prefix_costs_no_second_one(vpc: Simulator, make_node6: Callable[..., Node]) -> None:
+    node = make_node6()
+    node.agent.start()
+    node.add_pods(5)
+    body = re.sub(r"<ipv6PrefixSet>.*?</ipv6PrefixSet>", "", listing(vpc, node), flags=re.DOTALL)
+    assert body != listing(vpc, node)
+    vpc.fault("DescribeNetworkInterfaces", caller=node.name, times=1, http=200, body=body)
+    node.agent.kill()
+    node.agent.start()
+    assert firewall.lines(node, "EC2 listing lacks the IPv6 prefix that IMDS shows; keeping it")
+    node.add_pods(5, prefix="late")
+    assert_sound(node)
+    assert len(prefixes(node)) == 1
 
 
 # MARK: the node's rules

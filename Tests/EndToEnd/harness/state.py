@@ -118,9 +118,9 @@ def assert_reach(pods: list[Pod]) -> None:
         assert pod.ping(INTERNET), f"{pod.name} to the internet"
 
 
-def source_map(node: Node) -> tuple[set[tuple[str, str]], set[tuple[str, str]], set[str]]:
+def source_map(node: Node, family: int = 4) -> tuple[set[tuple[str, str]], set[tuple[str, str]], set[str]]:
     """Pods' addresses and prefixes, and the ENIs' own addresses, each with its ENI; and the ENIs' chains."""
-    done: subprocess.CompletedProcess[str] = node.instance.run(["nft", "-j", "list", "table", "ip", "vpc-cni"], check=False)
+    done: subprocess.CompletedProcess[str] = node.instance.run(["nft", "-j", "list", "table", "ip6" if family == 6 else "ip", "vpc-cni"], check=False)
     elements: set[tuple[str, str]] = set()
     own: set[tuple[str, str]] = set()
     chains: set[str] = set()

@@ -49,6 +49,7 @@ extension NodeENIs {
       enis.append(primary)
       missing.append(primary.id)
     }
+    keepPrefixOfPrimary(&enis)
     let known = Set(directory.entries.filter { listed.seen.contains($0.key) }.map(\.value.mac))
     for mac in await shown ?? [] where !known.contains(mac) && mac != identity.primary.mac {
       // If IMDS fails now, the look once a minute will find it.
@@ -65,6 +66,17 @@ extension NodeENIs {
       leaveOutRivals(&enis)
     }
     return enis
+  }
+
+  /// All pods of an IPv6 node depend on one prefix: a stale listing without it must not cost a second one. If EC2 took it
+  /// away, IMDS shows that within a minute, and EC2 is asked again.
+  private func keepPrefixOfPrimary(_ enis: inout [ENIObservation]) {
+    let shown = identity.primary.podCIDRs(family)
+    guard family == .ipv6, !shown.isEmpty, let index = enis.firstIndex(where: \.isPrimary), enis[index].cidrs.isEmpty
+    else { return }
+    enis[index].cidrs = shown
+    logger.warning(
+      "EC2 listing lacks the IPv6 prefix that IMDS shows; keeping it", metadata: ["prefixes": "\(shown)"])
   }
 
   /// Two sources with different ages may show one address on two ENIs. Neither is used; pods with the address keep the

@@ -153,8 +153,8 @@ image: build ## The container image, without a registry: .build/image/vpc-cni.oc
 	@manifests/image/build $(BINARY) $(BUILD)/image
 
 .PHONY: demo
-demo: setup build ## Two simulated EC2 nodes, agents, pods that talk; KEEP=1 leaves it up until make demo-down
-	@$(PYTHON) Tests/EndToEnd/demo.py $(if $(KEEP),--keep)
+demo: setup build ## Two simulated EC2 nodes, agents, pods that talk; FAMILY=ipv6; KEEP=1 leaves it up until make demo-down
+	@$(PYTHON) Tests/EndToEnd/demo.py $(if $(KEEP),--keep) --family $(or $(FAMILY),ipv4)
 
 .PHONY: demo-down
 demo-down: ## Remove what make demo KEEP=1 left up

@@ -29,8 +29,9 @@ def name() -> Iterator[str]:
     remove(name)
 
 
-def test_the_demo_leaves_nothing(name: str) -> None:
-    done = run(sys.executable, str(DEMO), f"--name={name}")
+@pytest.mark.parametrize("family", ["ipv4", "ipv6"])
+def test_the_demo_leaves_nothing(name: str, family: str) -> None:
+    done = run(sys.executable, str(DEMO), f"--name={name}", f"--family={family}")
     assert done.returncode == 0 and "demo: all held" in done.stdout, done.stdout + done.stderr
     assert "Look around" not in done.stdout and not registry.home(name).exists()
 

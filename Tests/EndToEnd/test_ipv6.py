@@ -47,17 +47,13 @@ def rules(node: Node) -> set[tuple[int, str]]:
     return {(rule["priority"], rule["table"]) for rule in node.ip("-6", "rule", "show") if "table" in rule}
 
 
-def held(node: Node) -> list[str]:
-    return sorted(entry["ipv6"] for entry in node.checkpoint())
-
-
 def assert_sound(node: Node) -> None:
     """Route, checkpoint and prefix agree with the pods, and each address is of one pod."""
     addresses = sorted(pod.address for pod in node.pods)
     networks = [ipaddress.ip_network(prefix) for prefix in prefixes(node)]
     assert len(set(addresses)) == len(addresses)
     assert all(any(ipaddress.ip_address(address) in network for network in networks) for address in addresses)
-    assert routes(node) == addresses == held(node)
+    assert routes(node) == addresses == node.held()
 
 
 def ping(node: Node, address: str) -> bool:
@@ -74,7 +70,7 @@ def test_one_prefix_serves_all_pods(vpc: Simulator, make_node6: Callable[..., No
         node.add_pods(20)
         assert_sound(node)
         [prefix] = prefixes(node)
-        assert str(ipaddress.ip_network(prefix).network_address) not in held(node), "the routers' anycast address"
+        assert str(ipaddress.ip_network(prefix).network_address) not in node.held(), "the routers' anycast address"
         assert node.calls().get("AssignIpv6Addresses") == 1 and len(node.enis()) == 1
         assert {(512, "20512"), (1024, "main")} <= rules(node)
         for pod in node.pods[:3]:
@@ -157,7 +153,7 @@ def test_a_restart_while_ec2_is_down_keeps_every_pod(vpc: Simulator, make_node6:
     for _ in range(2):
         node.agent.kill()
         node.agent.start()
-        assert held(node) == sorted(pod.address for pod in node.pods)
+        assert node.held() == sorted(pod.address for pod in node.pods)
     node.add_pods(10, prefix="late")
     assert_sound(node)
     assert all(pod.ping(old[0].address) for pod in node.pods[1:])
@@ -212,7 +208,7 @@ def test_what_others_delete_comes_back(make_node6: Callable[..., Node]) -> None:
     run(["ip", "-6", "rule", "del", "priority", "512"])
     run(["ip", "-6", "rule", "del", "priority", "1024"])
     run(["ip", "-6", "route", "flush", "table", "20512"])
-    wait_for(lambda: rules(node) == before and routes(node) == held(node), "rules and routes", 10)
+    wait_for(lambda: rules(node) == before and routes(node) == node.held(), "rules and routes", 10)
     assert pods[0].ping(pods[1].address)
     guard = [line for line in run(["iptables-save", "-t", "filter"]).stdout.splitlines() if NODE_LOCAL in line]
     assert len(guard) == 1 and guard[0].endswith(

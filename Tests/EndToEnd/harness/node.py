@@ -37,6 +37,11 @@ class Node:
         self.is_gone = False
         self.instance.run(["install", "-D", str(paths.BINARY), paths.PLUGIN])
 
+    @property
+    def family(self) -> int:
+        """Of its pods' addresses: 4 or 6."""
+        return 6 if self.agent.environment.get("ENABLE_IPv6") == "true" else 4
+
     # MARK: pods
 
     def pod(self, name: str, **options: Any) -> Pod:
@@ -70,6 +75,10 @@ class Node:
         read = self.instance.run(["cat", paths.CHECKPOINT], check=False)
         return json.loads(read.stdout)["allocations"] if read.returncode == 0 and read.stdout else []
 
+    def held(self) -> list[str]:
+        """The addresses in the agent's checkpoint, sorted."""
+        return sorted(entry.get("ipv4") or entry["ipv6"] for entry in self.checkpoint())
+
     def ip(self, *words: str) -> list[dict[str, Any]]:
         """`ip -json` in the node's namespace; empty if the kernel has no such table."""
         done = self.instance.run(["ip", "-json", *words], check=False)
@@ -80,7 +89,7 @@ class Node:
                 if link["ifname"].startswith(prefix)]
 
     def pod_routes(self) -> list[str]:
-        return [route["dst"] for route in self.ip("route", "show", "table", "20512")]
+        return [route["dst"] for route in self.ip(f"-{self.family}", "route", "show", "table", "20512")]
 
     def rules(self) -> list[dict[str, Any]]:
         return self.ip("rule", "show")

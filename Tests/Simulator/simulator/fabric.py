@@ -168,7 +168,7 @@ class Fabric:
             f"link set dev {device} up",
             f"neigh replace {_NEXT_HOP} lladdr {mac} dev {device} nud permanent",
             f"neigh replace {_NEXT_HOP6} lladdr {mac} dev {device} nud permanent",
-            *([f"addr add {ROUTER_ADDRESS6}/128 dev {device}"] if self.router6 else []),
+            *([f"addr add {ROUTER_ADDRESS6}/128 dev {device} nodad"] if self.router6 else []),
         ])
         if self.router6:
             self.router6.add_port(device, router_mac(mac), subnet6)
@@ -261,7 +261,8 @@ class Fabric:
     def _set_up_ipv6(self, cidr6: str, router_lifetime: float) -> None:
         if not self._has_nftables:
             raise RuntimeError("a VPC with IPv6 needs a kernel with nf_tables")
-        self._ip.run([f"addr add {IMDS_ADDRESS6}/128 dev lo", "addr add 2001:db8:ffff::1/64 dev internet"])
+        # nodad: or they cannot be bound for a moment.
+        self._ip.run([f"addr add {IMDS_ADDRESS6}/128 dev lo nodad", "addr add 2001:db8:ffff::1/64 dev internet nodad"])
         self._nft(_RULES6.replace("CIDR6", cidr6))
         self.router6 = self._thread.run(lambda: Router6(router_lifetime))
 

@@ -22,7 +22,9 @@ import VPCObserve
     let snapshot = { (eni: ENIObservation, assigned: [Int]) in
       ENISnapshot(
         eni: eni, isOpen: true, isWired: true, isManaged: eni.isManaged,
-        cidrs: zip(eni.cidrs, assigned).map { CIDRSnapshot(prefix: $0, isUsable: true, assigned: $1, cooling: 0) })
+        cidrs: zip(eni.cidrs, assigned).map {
+          CIDRSnapshot(prefix: $0, isUsable: true, capacity: $0.count, assigned: $1, cooling: 0)
+        })
     }
     let assignment = { (address: String, eni: ENIObservation?, device: Int, pod: PodName, count: Int) throws in
       Assignment(

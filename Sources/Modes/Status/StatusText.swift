@@ -60,7 +60,7 @@ struct StatusText {
     if pool.stray > 0 { text += ", \(pool.stray) in use but not listed by EC2" }
     // Other network cards have limits of their own.
     let managed = status.enis.count { $0.isManaged && $0.card == 0 }
-    let unit = pool.usesPrefixes ? "prefixes" : "secondary addresses"
+    let unit = pool.isIPv6 ? "one prefix" : pool.usesPrefixes ? "prefixes" : "secondary addresses"
     text += "\ncapacity   \(managed) of \(pool.eniLimit) ENIs, \(pool.addressesPerENI) addresses each by \(unit); "
     text += "\(pool.maxPods) pods\n"
     text += "targets    \(targetText): "
@@ -86,6 +86,7 @@ struct StatusText {
   /// The effective targets: WARM_IP_TARGET and MINIMUM_IP_TARGET override the others.
   private var targetText: String {
     let targets = status.targets
+    if status.pool.isIPv6 { return "one IPv6 prefix" }
     if targets.warmIP != 0 || targets.minimumIP != 0 {
       return "WARM_IP_TARGET=\(targets.warmIP) MINIMUM_IP_TARGET=\(targets.minimumIP)"
     }

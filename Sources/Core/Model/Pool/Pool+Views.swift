@@ -27,8 +27,8 @@ extension Pool {
     let cidrs = record.cidrs.map { index in
       let cidr = book.cidrs[index]
       return CIDRSnapshot(
-        prefix: cidr.prefix, isUsable: cidr.standing == .usable && record.state == .open, assigned: cidr.assigned,
-        cooling: cidr.cooling)
+        prefix: cidr.prefix, isUsable: cidr.standing == .usable && record.state == .open, capacity: cidr.capacity,
+        assigned: cidr.assigned, cooling: cidr.cooling)
     }
     return ENISnapshot(
       eni: record.observation, isOpen: record.state == .open, isWired: unwired[slot] == nil,
@@ -159,9 +159,11 @@ package struct ENISnapshot: Sendable, Hashable {
 package struct CIDRSnapshot: Sendable, Hashable {
   package let prefix: IPPrefix
   package let isUsable: Bool
+  /// Addresses that may be given out: fewer than an IPv6 prefix holds.
+  package let capacity: Int
   package let assigned: Int
   package let cooling: Int
 
   /// Free but not assignable: they are being unassigned, or their ENI is not ready.
-  package var keptBack: Int { isUsable ? 0 : max(prefix.count - assigned - cooling, 0) }
+  package var keptBack: Int { isUsable ? 0 : max(capacity - assigned - cooling, 0) }
 }

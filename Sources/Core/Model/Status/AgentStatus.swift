@@ -82,6 +82,8 @@ package struct AgentStatus: StatusObject, Sendable, Hashable {
     package var stray = 0
     package var waiting = 0
     package var usesPrefixes = false
+    /// One prefix serves all pods: there are no warm targets.
+    package var isIPv6 = false
     package var eniLimit = 0
     package var addressesPerENI = 0
     package var maxPods = 0
@@ -101,6 +103,7 @@ package struct AgentStatus: StatusObject, Sendable, Hashable {
       field("stray", &stray)
       field("waiting", &waiting)
       field("usesPrefixes", &usesPrefixes)
+      field("isIPv6", &isIPv6)
       field("eniLimit", &eniLimit)
       field("addressesPerENI", &addressesPerENI)
       field("maxPods", &maxPods)

@@ -41,10 +41,14 @@ extension AddressPool {
 extension PoolSnapshot {
   init(_ pool: Pool, now: PoolInstant) {
     let settings = pool.settings
-    let unit = settings.usesPrefixes ? settings.prefixSize : 1
+    let perENI =
+      switch settings.family {
+      case .ipv4: settings.slotsPerENI * (settings.usesPrefixes ? settings.prefixSize : 1)
+      case .ipv6: settings.prefixSize
+      }
     self.init(
       counts: pool.counts, enis: pool.enis, eniLimit: settings.eniLimit,
-      addressesPerENI: settings.slotsPerENI * unit, blockedCause: pool.blockedCause(now: now),
+      addressesPerENI: perENI, blockedCause: pool.blockedCause(now: now),
       forcedENIs: pool.forcedRemovals.enis,
       forcedAddresses: pool.forcedRemovals.addresses, fallbackSubnets: pool.fallbackSubnetIDs,
       pausedSubnets: pool.pausedSubnetIDs)

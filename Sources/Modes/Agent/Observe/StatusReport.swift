@@ -84,6 +84,7 @@ extension AddressPool {
     status.pool.waiting = counts.waiting
     let snapshot = PoolSnapshot(pool, now: now.instant)
     status.pool.usesPrefixes = pool.settings.usesPrefixes
+    status.pool.isIPv6 = pool.settings.family == .ipv6
     status.pool.eniLimit = snapshot.eniLimit
     status.pool.addressesPerENI = snapshot.addressesPerENI
     status.pool.maxPods = pool.settings.maxPods
@@ -122,7 +123,7 @@ extension AgentStatus.ENI {
     isManaged = snapshot.isManaged
     isOpen = snapshot.isOpen
     isExcluded = seen.isExcluded
-    total = snapshot.cidrs.reduce(0) { $0 + $1.prefix.count }
+    total = snapshot.cidrs.reduce(0) { $0 + $1.capacity }
     assigned = snapshot.cidrs.reduce(0) { $0 + $1.assigned }
     cooling = snapshot.cidrs.reduce(0) { $0 + $1.cooling }
     keptBack = snapshot.cidrs.reduce(0) { $0 + $1.keptBack }

@@ -48,13 +48,18 @@ extension Check {
     }
     let calls = facts.status.value?.ec2.calls.filter { $0.lastError == nil && $0.count > 0 }.map { "ec2:\($0.action)" }
     let used = Set(calls ?? []).subtracting(dryRuns)
-    let open = withoutDryRun.filter { !used.contains($0) }
+    let open = withoutDryRun(facts.settings.settings?.family ?? .ipv4).filter { !used.contains($0) }
     let unused = open.isEmpty ? "" : "; EC2 has no dry run of \(listed(open)), and the agent has not used it yet"
     return .ok("granted: \(dryRuns.count) actions by dry runs, \(used.count) more by the agent's calls\(unused)")
   }
 
   /// Actions of the agent without DryRun. Source: EC2 API Reference.
-  private static let withoutDryRun = ["ec2:AssignPrivateIpAddresses", "ec2:UnassignPrivateIpAddresses"]
+  private static func withoutDryRun(_ family: AddressFamily) -> [String] {
+    switch family {
+    case .ipv4: ["ec2:AssignPrivateIpAddresses", "ec2:UnassignPrivateIpAddresses"]
+    case .ipv6: ["ec2:AssignIpv6Addresses"]
+    }
+  }
 
   static let throttling = Check(
     id: "throttling", looksAt: "EC2 calls that were throttled",

@@ -5,14 +5,17 @@ from __future__ import annotations
 import ipaddress
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 
-from harness import firewall
+from harness import firewall, paths
 from harness.ipv6 import IPV6, init
 from harness.node import Node
-from harness.pod import PluginFailure
+from harness.pinging import Pinging
+from harness.pod import PluginFailure, Pod
+from harness.reference import ReferenceAgent, ReferencePod
 from harness.state import listing
 from harness.waiting import wait_for
 from simulator.client import Simulator
@@ -40,7 +43,7 @@ def prefixes(node: Node) -> list[str]:
 
 def routes(node: Node, table: str = "20512") -> list[str]:
     return sorted(route["dst"] for route in node.ip("-6", "route", "show", "table", table)
-                  if route.get("dev", "").startswith("eni"))
+                  if route.get("dev", "").startswith("eni") and not route["dst"].startswith("fe80:"))
 
 
 def rules(node: Node) -> set[tuple[int, str]]:
@@ -240,18 +243,94 @@ def test_per_pod_rules_and_back(make_node6: Callable[..., Node]) -> None:
     node.add_pods(3)
     addresses = sorted(pod.address for pod in node.pods)
 
-    def pod_rules() -> list[str]:
-        return sorted(rule["dst"] for rule in node.ip("-6", "rule", "show") if rule["priority"] == 512 and "dst" in rule)
-
-    assert routes(node, "main") == addresses == pod_rules() and not routes(node)
+    assert routes(node, "main") == addresses == pod_rules(node) and not routes(node)
     for scheme in ("constant", "per-pod"):
         node.agent.stop()
         node.agent.environment["VPC_CNI_POD_RULES"] = scheme
         node.agent.start()
         where, empty = ("20512", "main") if scheme == "constant" else ("main", "20512")
         wait_for(lambda: routes(node, where) == addresses and not routes(node, empty), f"the scheme {scheme}", 20)
-        assert pod_rules() == ([] if scheme == "constant" else addresses)
+        assert pod_rules(node) == ([] if scheme == "constant" else addresses)
         assert node.pods[0].ping(node.pods[1].address) and ping(node, node.pods[2].address)
+
+
+# MARK: amazon-vpc-cni-k8s
+
+
+@pytest.fixture
+def theirs(make_node6: Callable[..., Node]) -> Node:
+    """A node of amazon-vpc-cni-k8s with pods. Only the prefix was assigned by our agent."""
+    node = make_node6("theirs", subnet="a")
+    node.agent.start()
+    node.agent.stop()
+    run = node.instance.run
+    run(["nft", "flush", "ruleset"])
+    for priority in ("512", "32764"):
+        run(["ip", "-6", "rule", "del", "priority", priority])
+    run(["iptables", "-I", "FORWARD", "-d", "169.254.172.0/22", "-m", "conntrack", "--ctstate", "NEW", "-m", "comment",
+         "--comment", "Block Node Local Pod access via IPv4", "-j", "REJECT"])
+    network = ipaddress.ip_network(prefixes(node)[0])
+    # amazon-vpc-cni-k8s gives out the prefix's first address too.
+    agent = ReferenceAgent(node.instance, [{"ip": str(network[number]), "device": 0, "table": 254} for number in range(4)])
+    node.pods += [ReferencePod(node.instance, f"old-{number}").create_namespace().add_as_reference() for number in range(4)]
+    agent.stop()
+    entries = [{"networkName": "aws-cni", "containerID": pod.container, "ifName": "eth0", "ipv6": pod.address,
+                "allocationTimestamp": 1700000000000000000,
+                "metadata": {"k8sPodNamespace": pod.namespace, "k8sPodName": pod.name, "interfacesCount": 1}} for pod in node.pods]
+    run(["sh", "-c", f"cat > {paths.CHECKPOINT}"], input=json.dumps({"version": "vpc-cni-ipam/1", "allocations": entries}))
+    return node
+
+
+def pod_rules(node: Node) -> list[str]:
+    return sorted(rule["dst"] for rule in node.ip("-6", "rule", "show") if rule["priority"] == 512 and "dst" in rule)
+
+
+@contextmanager
+def none_lost(vpc: Simulator, node: Node, far: Pod) -> Iterator[None]:
+    """The change inside loses no echo, one a millisecond, of pods, to them, between them, or to the internet."""
+    first, second = node.pods[:2]
+    vpc.drops(reset=True)
+    running = [Pinging(first, far.address), Pinging(far, first.address), Pinging(first, second.address),
+               Pinging(second, vpc.ready["internet6"])]
+    try:
+        yield
+        for each in running:
+            each.end()
+        lost = {f"{each.pod.name} to {each.address}": each.lost() for each in running}
+    finally:
+        for each in running:
+            each.stop()
+    assert not any(lost.values()), f"{lost}\n{node.agent.log()[-4000:]}"
+    assert vpc.drops()["total"] == 0, vpc.drops()
+
+
+def test_takeover_and_back(vpc: Simulator, make_node6: Callable[..., Node], theirs: Node) -> None:
+    other = make_node6("far", subnet="b")
+    other.agent.start()
+    [far] = other.add_pods(1)
+    addresses = sorted(pod.address for pod in theirs.pods)
+    assert pod_rules(theirs) == addresses == routes(theirs, "main"), "the model's own state"
+    with none_lost(vpc, theirs, far):
+        theirs.agent.start()
+        wait_for(lambda: not pod_rules(theirs) and not routes(theirs, "main"), "the old rules and routes are gone", 30)
+    assert_sound(theirs)
+    ours = theirs.pod("ours").add()
+    with none_lost(vpc, theirs, far):
+        theirs.agent.stop()
+        theirs.agent.environment["VPC_CNI_POD_RULES"] = "per-pod"
+        theirs.agent.start()
+        wait_for(lambda: routes(theirs, "main") == pod_rules(theirs) == theirs.held() and not routes(theirs), "as it was", 30)
+    theirs.agent.stop()
+    agent = ReferenceAgent(theirs.instance, [], [
+        {"key": ["aws-cni", entry["containerID"], "eth0"], "ip": entry["ipv6"], "device": 0, "table": 254}
+        for entry in theirs.checkpoint()])
+    try:
+        for pod in [*theirs.pods[:2], ours]:
+            assert pod.ping(far.address) and far.ping(pod.address)
+            pod.delete()
+            assert pod.address not in pod_rules(theirs) + routes(theirs, "main")
+    finally:
+        agent.stop()
 
 
 # MARK: bad input

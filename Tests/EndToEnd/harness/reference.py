@@ -17,6 +17,7 @@ from typing import Any
 
 from . import paths
 from .pod import Pod
+from .waiting import wait_for
 
 from simulator.client import Instance
 
@@ -95,7 +96,7 @@ def serve(config: dict[str, Any]) -> None:
 
     def metadata(entry: dict[str, Any]) -> Any:
         return kinds["IPAllocationMetadata"](
-            IPv4Addr=entry["ip"], DeviceNumber=entry["device"], RouteTableId=entry["table"])
+            **{"IPv6Addr" if ":" in entry["ip"] else "IPv4Addr": entry["ip"]}, DeviceNumber=entry["device"], RouteTableId=entry["table"])
 
     def add(request: Any, context: Any) -> Any:
         key = check(request, context)
@@ -172,39 +173,46 @@ class ReferencePod(Pod):
         reply = self.rpc("AddNetwork")
         assert reply.get("Success") is True, reply
         given = reply["IPAllocationMetadata"][0]
-        address, table, veth = given["IPv4Addr"], given["RouteTableId"], f"eni{self.suffix}"
+        address, table, veth = given["IPv4Addr"] or given["IPv6Addr"], given["RouteTableId"], f"eni{self.suffix}"
+        family, single, gateway = _facts(address)
         run = self.instance.run
         run(["ip", "link", "del", veth], check=False)
         run(["ip", "link", "add", veth, "mtu", "9001", "type", "veth", "peer", "name", self.interface, "mtu", "9001",
              "netns", self.name])
         mac = json.loads(run(["ip", "-json", "link", "show", veth]).stdout)[0]["address"]
         self.exec(["ip", "link", "set", self.interface, "up"])
-        self.exec(["ip", "address", "add", f"{address}/32", "dev", self.interface])
-        self.exec(["ip", "route", "add", "169.254.1.1", "dev", self.interface, "scope", "link"])
-        self.exec(["ip", "route", "add", "default", "via", "169.254.1.1", "dev", self.interface])
-        self.exec(["ip", "neigh", "add", "169.254.1.1", "lladdr", mac, "dev", self.interface, "nud", "permanent"])
+        self.exec(["ip", family, "route", "replace", gateway, "dev", self.interface, "scope", "link"])
+        self.exec(["ip", family, "route", "add", "default", "via", gateway, "dev", self.interface])
+        self.exec(["ip", "address", "add", single, "dev", self.interface])
+        self.exec(["ip", "neigh", "add", gateway, "lladdr", mac, "dev", self.interface, "nud", "permanent"])
         run(["ip", "link", "set", veth, "up"])
-        run(["ip", "route", "replace", f"{address}/32", "dev", veth, "scope", "link"])
-        run(["ip", "rule", "add", "priority", "512", "to", f"{address}/32", "lookup", "main"])
+        run(["ip", family, "route", "replace", single, "dev", veth, "scope", "link"])
+        run(["ip", family, "rule", "add", "priority", "512", "to", single, "lookup", "main"])
         if table != 254:
-            run(["ip", "rule", "add", "priority", "1536", "from", f"{address}/32", "lookup", str(table)])
+            run(["ip", family, "rule", "add", "priority", "1536", "from", single, "lookup", str(table)])
+        wait_for(lambda: "tentative" not in self.exec(["ip", "-6", "address"]).stdout, f"{self.name}: no duplicate address", 10)
         self.result = {
             "cniVersion": "0.4.0", "dns": {},
             "interfaces": [{"name": veth}, {"name": self.interface, "mac": str(table), "sandbox": self.netns},
                            {"name": f"dummy{self.suffix}", "mac": "0", "sandbox": str(given["DeviceNumber"])}],
-            "ips": [{"version": "4", "address": f"{address}/32", "interface": 1}]}
+            "ips": [{"version": family[1:], "address": single, "interface": 1}]}
         return self
 
     def delete_as_reference(self) -> dict[str, Any]:
         """DelNetwork, then removes rules and host route by its reply; the veth goes with the namespace."""
         reply = self.rpc("DelNetwork")
         for given in reply.get("IPAllocationMetadata", []):
-            address, table = given["IPv4Addr"], str(given["RouteTableId"])
-            run = self.instance.run
-            run(["ip", "rule", "del", "priority", "512", "to", f"{address}/32", "lookup", "main"], check=False)
-            run(["ip", "rule", "del", "priority", "1536", "from", f"{address}/32", "lookup", table], check=False)
-            run(["ip", "route", "del", f"{address}/32"], check=False)
+            family, single, _ = _facts(given["IPv4Addr"] or given["IPv6Addr"])
+            table, run = str(given["RouteTableId"]), self.instance.run
+            run(["ip", family, "rule", "del", "priority", "512", "to", single, "lookup", "main"], check=False)
+            run(["ip", family, "rule", "del", "priority", "1536", "from", single, "lookup", table], check=False)
+            run(["ip", family, "route", "del", single], check=False)
         return reply
+
+
+def _facts(address: str) -> tuple[str, str, str]:
+    """Of a pod's address: the option of `ip` for its family, the address with its length, and the pod's gateway."""
+    return ("-6", f"{address}/128", "fe80::1") if ":" in address else ("-4", f"{address}/32", "169.254.1.1")
 
 
 def _module_path() -> dict[str, str]:

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Sends ICMP echoes to an IPv4 address, one per millisecond, until SIGTERM; then 3000 more. Prints the numbers sent and answered.
+// Sends ICMP echoes to an IPv4 or IPv6 address, one per millisecond, until SIGTERM; then 3000 more. Prints the numbers sent and answered.
 //
 //   echoes ADDRESS
 //
@@ -9,6 +9,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <linux/icmp.h>
+#include <netinet/icmp6.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -22,6 +23,7 @@ enum { MOST = 60000, AFTERWARDS = 3000, INTERVAL_NS = 1000000, PATIENCE_SECONDS 
 static volatile sig_atomic_t is_ended;
 static unsigned char is_answered[MOST];
 static int received;
+static int is_ipv6;
 
 static void end(int number) { is_ended = number; }
 
@@ -49,12 +51,14 @@ static void receive(int fd, unsigned short id, long long until) {
         unsigned char packet[256];
         ssize_t size;
         while ((size = recv(fd, packet, sizeof packet, MSG_DONTWAIT)) > 0) {
-            size_t header = (packet[0] & 15) * 4;
+            // IPv6 gives the message without the header. An echo of ICMPv6 has the same shape.
+            size_t header = is_ipv6 ? 0 : (packet[0] & 15) * 4;
+            unsigned char answer = is_ipv6 ? ICMP6_ECHO_REPLY : ICMP_ECHOREPLY;
             struct icmphdr echo;
             if (size < (ssize_t)(header + sizeof echo)) continue;
             memcpy(&echo, packet + header, sizeof echo);
             unsigned short number = ntohs(echo.un.echo.sequence);
-            if (echo.type != ICMP_ECHOREPLY || echo.un.echo.id != id || number >= MOST || is_answered[number]) continue;
+            if (echo.type != answer || echo.un.echo.id != id || number >= MOST || is_answered[number]) continue;
             is_answered[number] = 1;
             received++;
         }
@@ -62,19 +66,27 @@ static void receive(int fd, unsigned short id, long long until) {
 }
 
 int main(int count, char **words) {
-    struct sockaddr_in address = {.sin_family = AF_INET};
-    if (count != 2 || inet_pton(AF_INET, words[1], &address.sin_addr) != 1) return fprintf(stderr, "echoes ADDRESS\n"), 64;
-    int fd = socket(AF_INET, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_ICMP);
-    if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof address) < 0) return perror("echoes"), 1;
+    struct sockaddr_in ipv4 = {.sin_family = AF_INET};
+    struct sockaddr_in6 ipv6 = {.sin6_family = AF_INET6};
+    is_ipv6 = count == 2 && inet_pton(AF_INET6, words[1], &ipv6.sin6_addr) == 1;
+    if (count != 2 || !(is_ipv6 || inet_pton(AF_INET, words[1], &ipv4.sin_addr) == 1))
+        return fprintf(stderr, "echoes ADDRESS\n"), 64;
+    int fd = socket(is_ipv6 ? AF_INET6 : AF_INET, SOCK_RAW | SOCK_CLOEXEC, is_ipv6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP);
+    const struct sockaddr *address = is_ipv6 ? (struct sockaddr *)&ipv6 : (struct sockaddr *)&ipv4;
+    if (fd < 0 || connect(fd, address, is_ipv6 ? sizeof ipv6 : sizeof ipv4) < 0) return perror("echoes"), 1;
     struct icmp_filter filter = {~(1U << ICMP_ECHOREPLY)};
-    setsockopt(fd, SOL_RAW, ICMP_FILTER, &filter, sizeof filter);
+    struct icmp6_filter filter6;
+    ICMP6_FILTER_SETBLOCKALL(&filter6);
+    ICMP6_FILTER_SETPASS(ICMP6_ECHO_REPLY, &filter6);
+    if (is_ipv6) setsockopt(fd, IPPROTO_ICMPV6, ICMP6_FILTER, &filter6, sizeof filter6);
+    else setsockopt(fd, SOL_RAW, ICMP_FILTER, &filter, sizeof filter);
     signal(SIGTERM, end);
     unsigned short id = getpid();
     int sent = 0, left = AFTERWARDS;
     for (long long next = now(); sent < MOST && left > 0; sent++) {
         if (is_ended) left--;
-        struct { struct icmphdr header; char text[56]; } echo = {.header = {.type = ICMP_ECHO, .un.echo = {id, htons(sent)}}};
-        echo.header.checksum = checksum(&echo, sizeof echo);
+        struct { struct icmphdr header; char text[56]; } echo = {.header = {.type = is_ipv6 ? ICMP6_ECHO_REQUEST : ICMP_ECHO, .un.echo = {id, htons(sent)}}};
+        if (!is_ipv6) echo.header.checksum = checksum(&echo, sizeof echo);  // the kernel fills in that of ICMPv6
         // An echo that cannot be sent counts as unanswered.
         send(fd, &echo, sizeof echo, 0);
         // A delay on a busy machine causes no burst afterwards.

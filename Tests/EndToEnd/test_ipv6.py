@@ -254,6 +254,50 @@ def test_per_pod_rules_and_back(make_node6: Callable[..., Node]) -> None:
         assert node.pods[0].ping(node.pods[1].address) and ping(node, node.pods[2].address)
 
 
+def test_an_excluded_primary_subnet(vpc: Simulator, make_node6: Callable[..., Node]) -> None:
+    """Pods get the prefix of an ENI in another subnet, and their packets leave by it."""
+    ec2, role = vpc.ec2(), "kubernetes.io/role/cni"
+    primary = next(each["subnet_id"] for each in vpc.ask("subnets") if each["name"] == "a")
+    vpc.ask("subnet.add", name="pods", cidr="192.168.208.0/20", tags={role: "1"})
+    ec2.create_tags(Resources=[primary], Tags=[{"Key": role, "Value": "0"}])
+    try:
+        node, other = make_node6("n1", subnet="a"), make_node6("n2", subnet="b")
+        for each in (node, other):
+            each.agent.start()
+        pods, [far] = node.add_pods(5), other.add_pods(1)
+        assert_sound(node)
+        first, second = node.enis()
+        assert (first["prefixes6"], len(second["prefixes6"]), len(second["addresses6"])) == ([], 1, 1)
+        own, [device] = second["addresses6"][0], [link["ifname"] for link in node.ip("link") if link.get("address") == second["mac"]]
+
+        def assert_wired() -> None:
+            table = {(route["dst"], route.get("gateway")) for route in node.ip("-6", "route", "show", "table", "2")}
+            assert table == {("fe80:ec2::1", None), ("default", "fe80:ec2::1")}, table
+            assert {(32765, "2"), (1536, "2"), (512, "20512")} <= rules(node)
+            assert not [route for route in node.ip("-6", "route", "show", "table", "main")
+                        if route.get("dev") == device and not route["dst"].startswith("fe80:")]
+            found = [each for link in node.ip("-6", "address", "show", "dev", device) for each in link.get("addr_info", [])]
+            assert [(each["local"], each["prefixlen"]) for each in found if each["scope"] == "global"] == [(own, 64)]
+
+        assert_wired()
+        for pod in pods:
+            assert pod.ping(far.address) and far.ping(pod.address) and pod.ping(vpc.ready["internet6"])
+        assert ping(node, pods[0].address) and pods[0].ping(node.instance.address6) and pods[0].ping(pods[1].address)
+        assert vpc.drops()["total"] == 0, json.dumps(vpc.drops())
+        node.agent.kill()
+        node.instance.run(["ip", "-6", "route", "flush", "table", "2"])
+        node.instance.run(["ip", "-6", "rule", "del", "priority", "32765"])
+        node.agent.start()
+        wait_for(lambda: len(node.ip("-6", "route", "show", "table", "2")) == 2, "the ENI's table", 10)
+        assert_wired()
+        assert_sound(node)
+        node.add_pods(5, prefix="late")
+        assert all(pod.ping(far.address) for pod in node.pods)
+        assert len(node.enis()) == 2 and vpc.drops()["total"] == 0
+    finally:
+        ec2.delete_tags(Resources=[primary], Tags=[{"Key": role}])
+
+
 # MARK: amazon-vpc-cni-k8s
 
 

@@ -193,7 +193,7 @@ def test_a_listing_without_the_prefix_costs_no_second_one(vpc: Simulator, make_n
     vpc.fault("DescribeNetworkInterfaces", caller=node.name, times=1, http=200, body=body)
     node.agent.kill()
     node.agent.start()
-    assert firewall.lines(node, "EC2 listing lacks the IPv6 prefix that IMDS shows; keeping it")
+    assert firewall.lines(node, "EC2 listing lacks the IPv6 prefix of running pods")
     node.add_pods(5, prefix="late")
     assert_sound(node)
     assert len(prefixes(node)) == 1
@@ -404,6 +404,28 @@ def test_a_node_without_an_address_waits_for_one(vpc: Simulator, make_node6: Cal
              "the log names it", 20)
     vpc.ec2().assign_ipv6_addresses(NetworkInterfaceId=node.enis()[0]["eni"], Ipv6AddressCount=1)
     wait_for(node.agent.healthy, "ready", 20)
+
+
+def test_ipv6_in_the_agent_alone_is_named(make_node: Callable[..., Node]) -> None:
+    """The init container has not run with ENABLE_IPv6=true."""
+    node = make_node(environment=IPV6)
+    node.agent.start()
+    [line] = firewall.lines(node, "kernel settings keep packets from pods")
+    assert "net.ipv6.conf.all.forwarding=1" in line["wanted"]
+    done = node.instance.run([str(paths.BINARY), "doctor", "--json"], check=False)
+    [check] = [each for each in json.loads(done.stdout)["checks"] if each["id"] == "ip-forward"]
+    assert check["verdict"] == "broken" and "net.ipv6.conf.all.forwarding=1" in check["remedy"], check
+
+
+def test_a_prefix_that_ec2_does_not_know_is_not_used(vpc: Simulator, make_node6: Callable[..., Node]) -> None:
+    node = make_node6()
+    mac = node.enis()[0]["mac"]
+    vpc.fault(f"imds:/latest/meta-data/network/interfaces/macs/{mac}/ipv6-prefix", times=-1, http=200, body="2001:db8:1234:1a00:99::/80",
+              caller=node.name)
+    node.agent.start()
+    [pod] = node.add_pods(1)
+    assert_sound(node)
+    assert not pod.address.startswith("2001:db8:1234:1a00:99:")
 
 
 def test_pods_of_the_other_family_keep_their_network(vpc: Simulator, make_node: Callable[..., Node]) -> None:

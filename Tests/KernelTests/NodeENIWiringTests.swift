@@ -75,6 +75,30 @@ struct NodeENIWiringTests {
     #expect(try node.rules == ["1536: fwmark 0x2/0x7f lookup 2", "32765: from 10.0.1.9/32 lookup 2"])
   }
 
+  /// Without duplicate detection: the node can ask for the router's MAC as soon as the link is up.
+  @Test func aSecondaryENIIsWiredInIPv6() throws {
+    let node = try Node()
+    let link = node.secondary.index
+    let wiring = try wiring(address: "2001:db8:1::9", subnet: "2001:db8:1::/64")
+    #expect(
+      try node.apply(wiring, to: node.secondary) == [
+        "link \(link) has mtu 1500, not 9001", "link \(link) is down", "net/ipv6/conf/eth1/accept_dad is 1, not 0",
+        "no address 2001:db8:1::9/64 dev \(link)", "no route fe80:ec2::1/128 dev \(link) table 2",
+        "no route ::/0 via fe80:ec2::1 dev \(link) table 2", "no rule 32765: from 2001:db8:1::9/128 lookup 2",
+        "no rule 1536: fwmark 0x2/0x7f lookup 2",
+      ])
+    let socket = try node.fixture.socket()
+    #expect(try wiring.reachesRouter(by: link, on: socket))
+    #expect(
+      try !Route.list(table: .main, family: .ipv6, device: link, on: socket).contains {
+        $0.destination == wiring.subnet
+      })
+    try node.fixture.ip("link set eth1 down")
+    try node.fixture.ip("link set eth1 addrgenmode none up")
+    #expect(try node.apply(wiring, to: node.secondary).isEmpty == false)
+    #expect(try !wiring.reachesRouter(by: link, on: socket), "the link has no link-local address")
+  }
+
   @Test func aPrimaryENIGetsMTUAndSettingAlone() throws {
     let node = try Node()
     let wiring = try wiring(address: "10.0.1.4", table: .main, mark: nil)

@@ -2,7 +2,7 @@
 // The lowest possible cost of one pod's ADD and DEL: only the kernel's work, by raw netlink, in a process without
 // libraries besides libc. Everything beyond this is the plugin's own cost: runtime start, JSON, the agent, the log.
 //
-//   floor add NETNS HOSTVETH IFNAME ADDRESS MTU   veth pair into NETNS, addresses, routes, neighbour, sysctls
+//   floor add NETNS HOSTVETH IFNAME ADDRESS MTU   veth pair into NETNS, addresses, routes, neighbour, sysctls; IPv4 or IPv6
 //   floor del HOSTVETH ADDRESS                    deletes the host route, and the veth by index (the kernel makes it wait)
 //   floor del-route HOSTVETH ADDRESS              deletes only the host route: the caller deletes the veth
 //
@@ -27,7 +27,12 @@
 #include <unistd.h>
 
 enum { POD_TABLE = 20512 };
-static const char gateway_text[] = "169.254.1.1";
+
+// An address of either family.
+struct address {
+  unsigned char family, length;  // AF_INET or AF_INET6; bytes
+  unsigned char bytes[16];
+};
 
 static void fail(const char *format, ...) __attribute__((noreturn, format(printf, 1, 2)));
 static void fail(const char *format, ...) {
@@ -128,10 +133,20 @@ static void random_mac(unsigned char mac[6]) {
   mac[0] = (mac[0] | 2) & 0xfe;
 }
 
-static struct in_addr parse_address(const char *text) {
-  struct in_addr parsed;
-  if (inet_pton(AF_INET, text, &parsed) != 1) fail("not an address: %s", text);
+static struct address parse_address(const char *text) {
+  int is_ipv6 = strchr(text, ':') != NULL;
+  struct address parsed = {.family = is_ipv6 ? AF_INET6 : AF_INET, .length = is_ipv6 ? 16 : 4};
+  if (inet_pton(parsed.family, text, parsed.bytes) != 1) fail("not an address: %s", text);
   return parsed;
+}
+
+// Usable at once: without duplicate detection, and without a route for it.
+static void add_address(struct batch *batch, const struct address *own, int index, unsigned flags) {
+  struct ifaddrmsg message = {.ifa_family = own->family, .ifa_prefixlen = own->length * 8, .ifa_index = index};
+  begin(batch, RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, &message, sizeof message);
+  attribute(batch, IFA_LOCAL, own->bytes, own->length);
+  attribute(batch, IFA_ADDRESS, own->bytes, own->length);
+  if (flags) attribute(batch, IFA_FLAGS, &flags, sizeof flags);
 }
 
 static void name_attribute(struct batch *batch, const char *name) {
@@ -167,32 +182,29 @@ static void link_up(struct batch *batch, int index) {
   begin(batch, RTM_NEWLINK, 0, &link, sizeof link);
 }
 
-static void route(struct batch *batch, int type, unsigned table, const struct in_addr *to, const struct in_addr *via,
+static void route(struct batch *batch, int type, unsigned table, const struct address *to, const struct address *via,
                   int index) {
-  struct rtmsg message = {.rtm_family = AF_INET, .rtm_dst_len = to ? 32 : 0, .rtm_type = RTN_UNICAST,
+  struct rtmsg message = {.rtm_family = (to ? to : via)->family, .rtm_dst_len = to ? to->length * 8 : 0, .rtm_type = RTN_UNICAST,
                           .rtm_protocol = RTPROT_BOOT, .rtm_scope = via ? RT_SCOPE_UNIVERSE : RT_SCOPE_LINK,
                           .rtm_table = table < 256 ? table : RT_TABLE_UNSPEC};
   begin(batch, type, type == RTM_NEWROUTE ? NLM_F_CREATE | NLM_F_EXCL : 0, &message, sizeof message);
   attribute(batch, RTA_TABLE, &table, sizeof table);
-  if (to) attribute(batch, RTA_DST, to, sizeof *to);
-  if (via) attribute(batch, RTA_GATEWAY, via, sizeof *via);
+  if (to) attribute(batch, RTA_DST, to->bytes, to->length);
+  if (via) attribute(batch, RTA_GATEWAY, via->bytes, via->length);
   attribute(batch, RTA_OIF, &index, sizeof index);
 }
 
-static void wire_pod(int socket, const char *interface, struct in_addr own, const unsigned char *host_mac) {
+static void wire_pod(int socket, const char *interface, struct address own, const unsigned char *host_mac) {
   struct batch batch = {0};
-  struct in_addr gateway = parse_address(gateway_text);
+  struct address gateway = parse_address(own.family == AF_INET6 ? "fe80::1" : "169.254.1.1");
   int index = index_of(socket, interface);
-  struct ifaddrmsg address = {.ifa_family = AF_INET, .ifa_prefixlen = 32, .ifa_index = index};
-  struct ndmsg neighbour = {.ndm_family = AF_INET, .ndm_ifindex = index, .ndm_state = NUD_PERMANENT};
-  begin(&batch, RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, &address, sizeof address);
-  attribute(&batch, IFA_LOCAL, &own, sizeof own);
-  attribute(&batch, IFA_ADDRESS, &own, sizeof own);
+  struct ndmsg neighbour = {.ndm_family = own.family, .ndm_ifindex = index, .ndm_state = NUD_PERMANENT};
+  add_address(&batch, &own, index, own.family == AF_INET6 ? IFA_F_NODAD : 0);
   link_up(&batch, index);
   route(&batch, RTM_NEWROUTE, RT_TABLE_MAIN, &gateway, NULL, index);
   route(&batch, RTM_NEWROUTE, RT_TABLE_MAIN, NULL, &gateway, index);
   begin(&batch, RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_EXCL, &neighbour, sizeof neighbour);
-  attribute(&batch, NDA_DST, &gateway, sizeof gateway);
+  attribute(&batch, NDA_DST, gateway.bytes, gateway.length);
   attribute(&batch, NDA_LLADDR, host_mac, 6);
   commit(socket, &batch, "wire the pod");
 }
@@ -200,7 +212,7 @@ static void wire_pod(int socket, const char *interface, struct in_addr own, cons
 static void add(const char *netns_path, const char *host, const char *pod, const char *address, const char *mtu) {
   int netns = open(netns_path, O_RDONLY | O_CLOEXEC);
   if (netns < 0) fail("%s: %s", netns_path, strerror(errno));
-  struct in_addr own = parse_address(address);
+  struct address own = parse_address(address);
   unsigned char host_mac[6];
   random_mac(host_mac);
   int here = open_netlink();
@@ -211,15 +223,24 @@ static void add(const char *netns_path, const char *host, const char *pod, const
   struct batch batch = {0};
   int index = index_of(here, host);
   link_up(&batch, index);
+  if (own.family == AF_INET6) {
+    struct address host_own = parse_address("fe80::");
+    memcpy(host_own.bytes + 10, host_mac, 6);
+    add_address(&batch, &host_own, index, IFA_F_NODAD | IFA_F_NOPREFIXROUTE);
+  }
   route(&batch, RTM_NEWROUTE, POD_TABLE, &own, NULL, index);
   commit(here, &batch, "wire the host's end");
   if (setns(netns, CLONE_NEWNET) != 0) fail("enter %s: %s", netns_path, strerror(errno));
+  if (own.family == AF_INET6) {
+    keep_sysctl("lo", "disable_ipv6", "0");
+    keep_sysctl(pod, "disable_ipv6", "0");
+  }
   wire_pod(open_netlink(), pod, own, host_mac);
 }
 
 static void del(const char *host, const char *address, int deletes_link) {
   struct batch batch = {0};
-  struct in_addr own = parse_address(address);
+  struct address own = parse_address(address);
   int here = open_netlink();
   int index = index_of(here, host);
   route(&batch, RTM_DELROUTE, POD_TABLE, &own, NULL, index);

@@ -8,6 +8,7 @@ from collections import defaultdict
 from contextlib import ExitStack
 from pathlib import Path
 
+from harness.ipv6 import IPV6, init
 from harness.node import Node
 from harness.pod import Pod
 from harness.waiting import wait_for
@@ -15,7 +16,9 @@ from support.bench import Bench, add_plugin
 from support.report import Row, Section, summary
 from support.spawner import Jobs, Sample, batch
 
-LOADS = (0, 100, 700)
+# Address family and number of other pods on the node.
+LOADS = ((4, 0), (4, 100), (4, 700), (6, 0), (6, 700))
+Load = tuple[int, int]
 # Turns of a few rounds. Each turn runs on each node, so that other load on the machine affects all of them alike.
 TURNS = 6
 ROUNDS = 10
@@ -37,7 +40,7 @@ def measure(bench: Bench) -> Section:
     with ExitStack() as stack:
         nodes = {load: _loaded(bench, stack, load) for load in LOADS}
         bench.settle()
-        samples: dict[int, dict[str, list[Sample]]] = {load: defaultdict(list) for load in LOADS}
+        samples: dict[Load, dict[str, list[Sample]]] = {load: defaultdict(list) for load in LOADS}
         used = {load: _processor_ms(node) for load, node in nodes.items()}
         for turn in range(TURNS):
             bench.say(f"plugin: turn {turn + 1} of {TURNS}")
@@ -48,34 +51,51 @@ def measure(bench: Bench) -> Section:
         for load, node in nodes.items():
             agent_ms = (_processor_ms(node) - used[load]) / (TURNS * (ROUNDS + WARM_UP))
             _check(node, load)
-            section.raw[f"with_{load}_pods"] = {name: _statistics(each) for name, each in samples[load].items()}
-            section.raw[f"with_{load}_pods"]["agent_cpu_ms"] = agent_ms
+            section.raw[_key(load)] = {name: _statistics(each) for name, each in samples[load].items()}
+            section.raw[_key(load)]["agent_cpu_ms"] = agent_ms
             _rows(section, load, samples[load])
-            section.rows.append(Row(f"agent's processor time for ADD and DEL, {load} pods", "ms", None, agent_ms,
+            section.rows.append(Row(f"agent's processor time for ADD and DEL, {_words(load)}", "ms", None, agent_ms,
                                     note="and for looks at the pods' routes: the floor's are another program's to it"))
-        for command in ("add", "del", "floor-add"):
-            few, many = (_median(section, load, command) for load in (LOADS[0], LOADS[-1]))
-            goal = ("ratio ≤ 1.2", many <= 1.2 * few) if command != "floor-add" else ("", None)
-            name = "the floor's ADD, which has no state" if command == "floor-add" else command.upper()
-            section.rows.append(Row(f"{name}, {LOADS[-1]} pods against {LOADS[0]}", "ms", few, many, *goal))
-        section.raw["agent_memory_at_end_kB"] = nodes[LOADS[-1]].agent.memory()
+        for family in (4, 6):
+            least, most = (choose(load for load in LOADS if load[0] == family) for choose in (min, max))
+            for command in ("add", "del", "floor-add"):
+                few, many = (_median(section, load, command) for load in (least, most))
+                goal = ("ratio ≤ 1.2", many <= 1.2 * few) if command != "floor-add" else ("", None)
+                name = "the floor's ADD, which has no state" if command == "floor-add" else command.upper()
+                section.rows.append(Row(f"{name}, {_words(most)} against {least[1]}", "ms", few, many, *goal))
+        section.raw["agent_memory_at_end_kB"] = nodes[4, 700].agent.memory()
     return section
 
 
-def _loaded(bench: Bench, stack: ExitStack, load: int) -> Node:
-    """A node with a full pool, on which `load` pods have addresses."""
-    bench.say(f"plugin: an agent with a full pool and {load} pods")
-    node = stack.enter_context(bench.node(f"bench-plugin-{load}", type=INSTANCE_TYPE, environment=ENVIRONMENT))
+def _loaded(bench: Bench, stack: ExitStack, load: Load) -> Node:
+    """A node with a full pool, on which as many pods have addresses as the load says."""
+    family, pods = load
+    bench.say(f"plugin: an agent with a full pool and {_words(load)}")
+    environment = ENVIRONMENT if family == 4 else IPV6 | {"IP_COOLDOWN_PERIOD": "0"}
+    node = stack.enter_context(bench.node(f"bench-plugin-{family}-{pods}", type=INSTANCE_TYPE, environment=environment))
+    if family == 6:
+        init(node)
     node.agent.start()
-    wait_for(lambda: len(node.enis()) == ENIS, f"{ENIS} ENIs", 30)
+    if family == 4:
+        wait_for(lambda: len(node.enis()) == ENIS, f"{ENIS} ENIs", 30)
     bench.wait_quiet()
-    bench.connect(node, [f"load-{number}" for number in range(load)])
+    bench.connect(node, [f"load-{number}" for number in range(pods)])
     bench.wait_quiet()
     return node
 
 
-def _median(section: Section, load: int, command: str) -> float:
-    return section.raw[f"with_{load}_pods"][command]["wall_ms"]["median"]
+def _key(load: Load) -> str:
+    family, pods = load
+    return f"with_{pods}_pods" if family == 4 else f"ipv6_with_{pods}_pods"
+
+
+def _words(load: Load) -> str:
+    family, pods = load
+    return f"{pods} pods" if family == 4 else f"{pods} pods, IPv6"
+
+
+def _median(section: Section, load: Load, command: str) -> float:
+    return section.raw[_key(load)][command]["wall_ms"]["median"]
 
 
 def _rounds(bench: Bench, node: Node, turn: int) -> dict[str, list[Sample]]:
@@ -86,18 +106,19 @@ def _rounds(bench: Bench, node: Node, turn: int) -> dict[str, list[Sample]]:
     for number in range(-WARM_UP, ROUNDS):
         stem = f"r{turn}-{number + WARM_UP}"
         names += [stem, f"{stem}-floor", f"{stem}-route"]
-        _round(jobs, Pod(node.instance, stem), plugin, floor, number)
+        _round(jobs, node, Pod(node.instance, stem), plugin, floor, number)
     batch(node.instance, [f"netns add {name}" for name in names])
     samples = bench.run(jobs, node)
     return {label: values for label, values in samples.items() if not label.startswith("_")}
 
 
-def _round(jobs: Jobs, pod: Pod, plugin: str, floor: str, number: int) -> None:
+def _round(jobs: Jobs, node: Node, pod: Pod, plugin: str, floor: str, number: int) -> None:
     prefix = "_warm-up-" if number < 0 else ""
     # The plugin will choose this name, which depends only on the pod's name.
     veth = host_veth(pod)
     stems = {"floor": f"floo{number + WARM_UP}", "route": f"rout{number + WARM_UP}"}
-    addresses = {"floor": "198.18.0.1", "route": "198.18.0.2"}
+    stem = "2001:db8:5::" if node.family == 6 else "198.18.0."
+    addresses = {"floor": f"{stem}1", "route": f"{stem}2"}
 
     def floor_add(kind: str) -> None:
         jobs.add(f"{prefix}floor-add", [floor, "add", f"{pod.netns}-{kind}", stems[kind], "eth0", addresses[kind], MTU])
@@ -135,11 +156,12 @@ def host_veth(pod: Pod) -> str:
     return "eni" + hashlib.sha1(f"{pod.namespace}.{pod.name}".encode()).hexdigest()[:11]
 
 
-def _check(node: Node, load: int) -> None:
+def _check(node: Node, load: Load) -> None:
     """Checks that the measured commands worked: only the load's pods are left, wired and known to the agent."""
-    wait_for(lambda: len(node.pod_routes()) == load and len(node.pod_veths()) == load, f"{load} wired pods", 10)
+    _, pods = load
+    wait_for(lambda: len(node.pod_routes()) == pods and len(node.pod_veths()) == pods, f"{pods} wired pods", 10)
     known = len(node.checkpoint())
-    if known != load:
+    if known != pods:
         raise RuntimeError(f"the agent knows {known} pods instead of {load}")
 
 
@@ -150,16 +172,16 @@ def _statistics(samples: list[Sample]) -> dict[str, object]:
             "context_switches": summary([each.switches for each in samples])}
 
 
-def _rows(section: Section, load: int, samples: dict[str, list[Sample]]) -> None:
+def _rows(section: Section, load: Load, samples: dict[str, list[Sample]]) -> None:
     times = {label: summary([each.wall_ns / 1e6 for each in values]) for label, values in samples.items()}
     median = {label: each["median"] for label, each in times.items()}
 
     def add(figure: str, baseline: str, ours: str, most: float | None = None, target: str = "") -> None:
         difference = median[ours] - median[baseline]
         note = f"least: {times[baseline]['min']:.2f}, {times[ours]['min']:.2f}"
-        if load == 0 and baseline in ("true", "floor-add", "add"):
+        if load == (4, 0) and baseline in ("true", "floor-add", "add"):
             note += f"; existing: {REFERENCE_MS[ours]} ms"
-        section.rows.append(Row(f"{figure}, {load} pods", "ms", median[baseline], median[ours], target,
+        section.rows.append(Row(f"{figure}, {_words(load)}", "ms", median[baseline], median[ours], target,
                                 None if most is None else difference <= most, note=note))
 
     add("VERSION against /bin/true", "true", "version", 2.0, "≤ baseline + 2")

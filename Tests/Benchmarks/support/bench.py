@@ -31,7 +31,7 @@ class Bench:
     @property
     def vpc(self) -> Simulator:
         if self._vpc is None:
-            self._vpc = Simulator().start()
+            self._vpc = Simulator(family="dual").start()
         return self._vpc
 
     def close(self) -> None:

@@ -93,11 +93,28 @@ package struct ENIWiring: Sendable, Hashable {
   private typealias Found = (missing: [NodeDifference], foreign: [NodeDifference])
 
   private func settings(of link: Link) throws -> [NodeDifference] {
+    guard let name = InterfaceName(link.name) else { return [] }
+    let (sysctl, wanted): (Sysctl, String)
+    switch address.family {
     // 2 is loose: the strict check ignores the packet's mark and would drop replies to pods.
-    guard address.family == .ipv4, let name = InterfaceName(link.name) else { return [] }
-    let reversePath = try Sysctl.interface(name, .ipv4, "rp_filter")
-    guard let found = try reversePath.read(), found != "2" else { return [] }
-    return [.setting(reversePath, found: found, wanted: "2")]
+    case .ipv4: (sysctl, wanted) = (try .interface(name, .ipv4, "rp_filter"), "2")
+    // Until duplicate detection ends, one to two seconds after the link is up, the node cannot ask for the router's MAC.
+    // A VPC has no duplicates. The primary ENI is the system's.
+    case .ipv6:
+      guard table != .main else { return [] }
+      (sysctl, wanted) = (try .interface(name, .ipv6, "accept_dad"), "0")
+    }
+    guard let found = try sysctl.read(), found != wanted else { return [] }
+    return [.setting(sysctl, found: found, wanted: wanted)]
+  }
+
+  /// Whether the node can ask for the router's MAC on the link: with IPv6 that takes a link-local address whose duplicate
+  /// detection has ended.
+  package func reachesRouter(by link: UInt32, on socket: NetlinkSocket) throws(NetlinkError) -> Bool {
+    guard address.family == .ipv6, table != .main else { return true }
+    return try InterfaceAddress.list(link: link, family: .ipv6, on: socket).contains {
+      $0.address.isLinkLocal && !$0.isTentative
+    }
   }
 
   /// Some cloud agents (nm-cloud-setup) add every EC2 address of the ENI to the link. On a secondary ENI any foreign
@@ -112,7 +129,8 @@ package struct ENIWiring: Sendable, Hashable {
   private func addressDifferences(_ link: UInt32, on socket: NetlinkSocket) throws -> Found {
     // Without a prefix route the kernel does not add the subnet to table main, where it would divert the traffic of the
     // primary ENI's subnet to this ENI.
-    let wanted = InterfaceAddress(address, prefixLength: subnet.length, on: link, noPrefixRoute: true)
+    let wanted = InterfaceAddress(
+      address, prefixLength: subnet.length, on: link, noPrefixRoute: true, noDuplicateDetection: true)
     let present = try InterfaceAddress.list(link: link, family: address.family, on: socket)
     let isWanted = { (found: InterfaceAddress) in
       found.address == wanted.address && found.prefixLength == wanted.prefixLength

@@ -60,14 +60,22 @@ package struct IPAddress: Sendable, Hashable {
     return overflow ? nil : IPAddress(family: family, bits: sum)
   }
 
+  /// 169.254.0.0/16 or fe80::/10.
+  package var isLinkLocal: Bool {
+    switch family {
+    case .ipv4: bits >> 16 == 0xa9fe
+    case .ipv6: bits >> 118 == 0xfe80 >> 6
+    }
+  }
+
   /// Loopback, link-local, multicast and unspecified addresses are never assigned to a pod.
   package var isGlobalUnicast: Bool {
     switch family {
     case .ipv4:
       let first = bits >> 24
-      return bits != 0 && first != 127 && !(bits >> 16 == 0xa9fe) && first < 224
+      return bits != 0 && first != 127 && !isLinkLocal && first < 224
     case .ipv6:
-      return bits > 1 && bits >> 120 != 0xff && bits >> 118 != 0xfe80 >> 6
+      return bits > 1 && bits >> 120 != 0xff && !isLinkLocal
     }
   }
 }

@@ -22,7 +22,7 @@ extension NodeENIs {
       do {
         if mode.asksIMDSOnly { return (try await describe(from: imds), true) }
         do throws(EC2Error) {
-          return (try await merged(evidence), true)
+          return try await merged(evidence)
         } catch {
           logger.warning("cannot list ENIs from EC2; using IMDS", metadata: ["error": "\(CauseChain.text(error))"])
         }
@@ -38,7 +38,9 @@ extension NodeENIs {
     }
   }
 
-  private func merged(_ evidence: NodeEvidence) async throws(EC2Error) -> [ENIObservation] {
+  private func merged(
+    _ evidence: NodeEvidence
+  ) async throws(EC2Error) -> (enis: [ENIObservation], isByEC2: Bool) {
     async let shown = try? imds.interfaceMACs()
     let listed = try await listing()
     var enis = listed.enis
@@ -49,7 +51,7 @@ extension NodeENIs {
       enis.append(primary)
       missing.append(primary.id)
     }
-    keepPrefixOfPrimary(&enis)
+    let keepsPrefix = keepPrefixOfPrimary(&enis, evidence)
     let known = Set(directory.entries.filter { listed.seen.contains($0.key) }.map(\.value.mac))
     for mac in await shown ?? [] where !known.contains(mac) && mac != identity.primary.mac {
       // If IMDS fails now, the look once a minute will find it.
@@ -65,18 +67,24 @@ extension NodeENIs {
         metadata: ["enis": "\(missing)"])
       leaveOutRivals(&enis)
     }
-    return enis
+    return (enis, !keepsPrefix)
   }
 
-  /// All pods of an IPv6 node depend on one prefix: a stale listing without it must not cost a second one. If EC2 took it
-  /// away, IMDS shows that within a minute, and EC2 is asked again.
-  private func keepPrefixOfPrimary(_ enis: inout [ENIObservation]) {
-    let shown = identity.primary.podCIDRs(family)
-    guard family == .ipv6, !shown.isEmpty, let index = enis.firstIndex(where: \.isPrimary), enis[index].cidrs.isEmpty
-    else { return }
-    enis[index].cidrs = shown
+  /// All pods of an IPv6 node depend on one prefix: a stale listing without it must not cost a second one. Of IMDS alone, a
+  /// prefix without a pod counts for nothing.
+  ///
+  /// - Returns: whether one was kept, about which EC2 must be asked again.
+  private func keepPrefixOfPrimary(_ enis: inout [ENIObservation], _ evidence: NodeEvidence) -> Bool {
+    guard family == .ipv6, let index = enis.firstIndex(where: \.isPrimary), enis[index].cidrs.isEmpty else {
+      return false
+    }
+    let kept = identity.primary.podCIDRs(family).filter { evidence.inUse.contains(where: $0.contains) }
+    guard !kept.isEmpty else { return false }
+    enis[index].cidrs = kept
     logger.warning(
-      "EC2 listing lacks the IPv6 prefix that IMDS shows; keeping it", metadata: ["prefixes": "\(shown)"])
+      "EC2 listing lacks the IPv6 prefix of running pods, which IMDS shows; keeping it and asking EC2 again",
+      metadata: ["prefixes": "\(kept)"])
+    return true
   }
 
   /// Two sources with different ages may show one address on two ENIs. Neither is used; pods with the address keep the

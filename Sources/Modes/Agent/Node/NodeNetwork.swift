@@ -92,6 +92,7 @@ actor NodeNetwork {
   /// - Throws: also if the primary ENI's name matches the veth prefix.
   func begin(primary: MACAddress, _ listed: NodeWanted) throws -> Set<IPPrefix> {
     try checkVethPrefix(primary)
+    try checkForwarding()
     try findEarlierSettings()
     wanted = listed
     openMarks()
@@ -181,20 +182,6 @@ actor NodeNetwork {
         "cannot lower the MTU of the primary interface; will retry",
         metadata: metadata.merging(["error": "\(CauseChain.text(error))"]) { old, _ in old })
     }
-  }
-
-  private func checkVethPrefix(_ primary: MACAddress) throws {
-    let strangers = HostVethName.strangers(among: try Link.list(on: socket), prefix: settings.vethPrefix)
-    if let link = strangers.first(where: { $0.mac == primary }) {
-      throw NodeNetworkError.vethPrefixOfENI(prefix: settings.vethPrefix, link: link.name)
-    }
-    guard !strangers.isEmpty else { return }
-    logger.warning(
-      "interfaces of other programs match the veth prefix; pod rules apply to their traffic too",
-      metadata: [
-        "prefix": "\(settings.vethPrefix)", "interfaces": "\(strangers.prefix(10).map(\.name))",
-        "remedy": "use another AWS_VPC_K8S_CNI_VETHPREFIX (and the plugin's vethPrefix), or rename the interfaces",
-      ])
   }
 
   /// Opens nftables for the constant scheme; without it the contract's per-pod rules are used, which is logged.
@@ -299,6 +286,7 @@ actor NodeNetwork {
     guard let now = try Link.find(index: link.index, on: socket) else { throw NodeNetworkError.noLink(id, wiring.mac) }
     let left = try wiring.verify(now, on: socket)
     guard left.isEmpty else { throw NodeNetworkError.notAsWanted(id, left) }
+    guard try wiring.reachesRouter(by: now.index, on: socket) else { throw NodeNetworkError.noLinkLocal(id, now.name) }
     setUp[id] = SetUp(link: link.index, mac: wiring.mac, table: eni.table)
     wiredBell.ring()
   }

@@ -11,7 +11,7 @@ extension Check {
     why: "without IP forwarding, no traffic reaches or leaves pods"
   ) { facts in
     facts.kernel.judged { kernel in
-      let wrong = kernel.forwarding.filter { $0.value != $0.wanted }
+      let wrong = kernel.forwarding.filter { !$0.isRight }
       let unread = wrong.filter { $0.value == nil }
       guard unread.isEmpty else { return .unknown("cannot read \(listed(unread.map(\.name)))") }
       guard wrong.isEmpty else {

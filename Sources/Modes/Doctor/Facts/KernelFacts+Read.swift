@@ -15,7 +15,7 @@ extension KernelFacts {
       facts.podRoutes = try [RouteTable.pods, .main].flatMap { table in
         try Route.list(table: table, family: family, on: socket).filter { $0.destination.isSingle && $0.gateway == nil }
       }
-      facts.forwarding = try forwarding(family, socket)
+      facts.forwarding = try ForwardingSetting.all(family, on: socket)
       facts.reversePath["all"] = try Sysctl("net", "ipv4", "conf", "all", "rp_filter").read()
       for link in facts.links where link.kind != "veth" || HostVethName.split(link.name) == nil {
         guard !link.isLoopback, let name = InterfaceName(link.name), isENI(link, facts.rules) else { continue }
@@ -25,22 +25,6 @@ extension KernelFacts {
     } catch {
       return .unknown(CauseChain.text(error))
     }
-  }
-
-  private static func forwarding(_ family: AddressFamily, _ socket: NetlinkSocket) throws -> [KernelSetting] {
-    guard family == .ipv6 else { return [try setting(["net", "ipv4", "ip_forward"], "1")] }
-    var settings = [try setting(["net", "ipv6", "conf", "all", "disable_ipv6"], "0")]
-    // A router ignores router advertisements, and loses the default route that it has from one, unless this is 2.
-    let routes = try Route.list(table: .main, family: .ipv6, on: socket)
-    for index in Set(routes.filter { $0.destination.length == 0 }.compactMap(\.device)).sorted() {
-      guard let link = try Link.find(index: index, on: socket) else { continue }
-      settings.append(try setting(["net", "ipv6", "conf", link.name, "accept_ra"], "2"))
-    }
-    return settings + [try setting(["net", "ipv6", "conf", "all", "forwarding"], "1")]
-  }
-
-  private static func setting(_ parts: [String], _ wanted: String) throws -> KernelSetting {
-    KernelSetting(name: parts.joined(separator: "."), value: try Sysctl(parts: parts).read(), wanted: wanted)
   }
 
   /// Bridges and tunnels of other programs do not matter.

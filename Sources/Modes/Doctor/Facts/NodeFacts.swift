@@ -47,18 +47,9 @@ struct KernelFacts: Sendable {
   /// Host routes of single addresses, in the pods' table and in main.
   var podRoutes: [Route] = []
   /// What the kernel needs to forward packets of the pods' family.
-  var forwarding: [KernelSetting] = []
+  var forwarding: [ForwardingSetting] = []
   /// rp_filter of `all`, and of each link except veths, by name.
   var reversePath: [String: String] = [:]
-}
-
-/// A kernel setting that pods depend on.
-struct KernelSetting: Sendable, Hashable {
-  /// As sysctl(8) names it.
-  let name: String
-  /// Nil if it cannot be read.
-  let value: String?
-  let wanted: String
 }
 
 /// iptables of both kinds, and nftables.

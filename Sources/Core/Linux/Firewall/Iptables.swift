@@ -11,37 +11,28 @@ package enum IptablesBackend: String, Sendable, Hashable, CaseIterable {
   package var other: IptablesBackend { self == .nft ? .legacy : .nft }
 }
 
-/// iptables-save and iptables-restore for IPv4, one backend. Blocks; the programs get the calling thread's namespace.
+/// iptables-save and iptables-restore of one backend and family. Blocks; the programs get the calling thread's namespace.
 package struct Iptables: Sendable {
   package let backend: IptablesBackend
   package let version: IptablesVersion
-  private let runner: any CommandRunner
-  /// `iptables-nft`, or `iptables` if that is the wanted backend.
-  private let name: String
+  private let program: IptablesProgram
 
   /// Asks for the programs' version.
   ///
+  /// - Parameter family: IPv6 has programs and tables of its own, `ip6tables`.
   /// - Throws: `.unavailable` if no program of the backend is installed.
-  package init(backend: IptablesBackend, runner: any CommandRunner = SpawnedCommand()) throws(IptablesError) {
+  package init(
+    backend: IptablesBackend, family: AddressFamily = .ipv4, runner: any CommandRunner = SpawnedCommand()
+  ) throws(IptablesError) {
     self.backend = backend
-    self.runner = runner
-    (name, version) = try Iptables.program(backend, runner)
-  }
-
-  private static func program(
-    _ backend: IptablesBackend, _ runner: any CommandRunner
-  ) throws(IptablesError) -> (name: String, version: IptablesVersion) {
-    let names = ["iptables-\(backend.rawValue)", "iptables"]
+    let base = IptablesProgram.name(family)
+    let names = ["\(base)-\(backend.rawValue)", base]
     for name in names {
-      do {
-        let outcome = try runner.run(Command(name, ["--version"], deadline: .seconds(10), outputLimit: 65_536))
-        // `iptables v1.8.9 (nf_tables)`, or `(legacy)`; before 1.8 there was only legacy, without this suffix.
-        let isNft = outcome.outputText.contains("nf_tables")
-        if outcome.succeeded, isNft == (backend == .nft), let version = IptablesVersion(printed: outcome.outputText) {
-          return (name, version)
-        }
-      } catch {
-        guard error.code == .notFound else { throw IptablesError(.failed, "find \(name)", cause: error) }
+      let program = IptablesProgram(name, runner: runner)
+      if let found = try program.identify(), found.backend == backend {
+        self.program = program
+        version = found.version
+        return
       }
     }
     throw IptablesError(.unavailable, "find \(names[0])", detail: "no such program on this node")
@@ -51,15 +42,7 @@ package struct Iptables: Sendable {
   package func save() throws(IptablesError) -> IptablesSave { IptablesSave(try saveText()) }
 
   private func saveText() throws(IptablesError) -> String {
-    let what = "read the tables of iptables-\(backend.rawValue)"
-    let outcome: CommandOutcome
-    do {
-      outcome = try runner.run(Command("\(name)-save", deadline: .seconds(60), outputLimit: 64 << 20))
-    } catch {
-      throw IptablesError(error.code == .notFound ? .unavailable : .failed, what, cause: error)
-    }
-    guard outcome.succeeded else { throw IptablesError(.failed, what, detail: outcome.errorText) }
-    return outcome.outputText
+    try program.save(for: "read the tables of iptables-\(backend.rawValue)")
   }
 
   /// Brings tables into the desired state: writes nothing if they match, otherwise one transaction per differing table,
@@ -94,25 +77,11 @@ package struct Iptables: Sendable {
   }
 
   private func restore(_ text: String, tables: [String], _ lockWaitSeconds: Int) throws(IptablesError) {
-    let what = "write \(tables.joined(separator: " and ")) of iptables-\(backend.rawValue)"
-    var arguments = ["--noflush"]
     // The nft programs need no lock, and those before 1.6.2 take none.
-    if backend == .legacy, version.knowsRandomFully { arguments += ["-w", "\(lockWaitSeconds)"] }
-    let command = Command(
-      "\(name)-restore", arguments, input: Array(text.utf8), deadline: .seconds(lockWaitSeconds + 60),
-      outputLimit: 1 << 20)
-    let outcome: CommandOutcome
-    do {
-      outcome = try runner.run(command)
-    } catch {
-      throw IptablesError(error.code == .notFound ? .unavailable : .failed, what, cause: error)
-    }
-    guard !outcome.succeeded else { return }
-    if outcome.ending == .exited(status: 4) && outcome.errorText.contains("lock") {
-      let detail = "another program has held /run/xtables.lock for more than \(lockWaitSeconds) s"
-      throw IptablesError(.locked, what, detail: detail)
-    }
-    throw IptablesError(.refused, what, detail: outcome.errorText)
+    let takesLock = backend == .legacy && version.knowsRandomFully
+    try program.restore(
+      text, lockWaitSeconds: lockWaitSeconds, saysWait: takesLock,
+      for: "write \(tables.joined(separator: " and ")) of iptables-\(backend.rawValue)")
   }
 }
 

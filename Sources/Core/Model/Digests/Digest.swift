@@ -26,6 +26,17 @@ package enum Digest {
     }
   }
 
+  /// 64 bytes. Source: FIPS 180-4.
+  package static func sha512(_ message: [UInt8]) -> [UInt8] {
+    var state = sha512_ctx()
+    nettle_sha512_init(&state)
+    nettle_sha512_update(&state, message.count, message)
+    return [UInt8](unsafeUninitializedCapacity: Int(SHA512_DIGEST_SIZE)) { buffer, count in
+      nettle_sha512_digest(&state, buffer.count, buffer.baseAddress)
+      count = buffer.count
+    }
+  }
+
   /// 32 bytes. Source: RFC 2104.
   package static func hmacSHA256(_ message: [UInt8], key: [UInt8]) -> [UInt8] {
     var state = hmac_sha256_ctx()

@@ -60,6 +60,13 @@ let modes = [
   ) { _ in
     PluginMode.run()
   },
+  Mode(
+    subcommand: "egress", names: ["egress-cni"],
+    summary: "chained CNI plugin: IPv4 egress for IPv6 pods, IPv6 egress for IPv4 pods",
+    details: "Called by the container runtime behind aws-cni, like the plugin (docs/configuration.md)."
+  ) { _ in
+    EgressMode.run()
+  },
   Mode(subcommand: "node", names: ["aws-vpc-cni", "aws-node"], summary: "entrypoint of the aws-node container") {
     arguments in
     NodeMode.run(arguments: arguments)

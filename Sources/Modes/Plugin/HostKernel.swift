@@ -10,7 +10,7 @@ final class HostKernel: KernelPort {
   private var socket: NetlinkSocket?
 
   /// One socket for the whole call.
-  private func host() throws(NetlinkError) -> NetlinkSocket {
+  func host() throws(NetlinkError) -> NetlinkSocket {
     if let socket { return socket }
     let opened = try NetlinkSocket()
     socket = opened
@@ -18,6 +18,11 @@ final class HostKernel: KernelPort {
   }
 
   func open(namespace path: String, allowsOwn: Bool) throws(CNIError) -> any PodPort {
+    try openPod(namespace: path, allowsOwn: allowsOwn)
+  }
+
+  /// As `open`.
+  func openPod(namespace path: String, allowsOwn: Bool) throws(CNIError) -> HostPod {
     let namespace: NetworkNamespace
     do {
       namespace = try NetworkNamespace(path: path)
@@ -49,7 +54,7 @@ final class HostKernel: KernelPort {
 }
 
 /// A pod's namespace, open.
-private struct HostPod: PodPort {
+struct HostPod: PodPort {
   let node: NetworkNamespace
   let namespace: NetworkNamespace
   let pod: NetlinkSocket

@@ -7,6 +7,7 @@ import VPCObserve
 enum LogKey {
   static let address = "ip"
   static let cause = "cause"
+  static let chain = "chain"
   static let code = "code"
   static let command = "command"
   static let container = "container.id"
@@ -23,10 +24,13 @@ enum LogKey {
 enum PluginLog {
   /// A JSON-lines logger to the configured file, or to standard error without one, at the configured level. The file is
   /// opened with the first line.
-  static func make(_ configuration: NetworkConfiguration) -> Logger {
+  static func make(_ configuration: NetworkConfiguration) -> Logger { make(configuration, label: "aws-cni") }
+
+  /// - Parameter label: the plugin's name in each line.
+  static func make(_ configuration: NetworkConfiguration, label: String) -> Logger {
     let file = configuration.pluginLogFile
     let destination = LogDestination(file.isEmpty ? "stderr" : file, default: file, resultOnStdout: true)
     let level = Logger.Level(setting: configuration.pluginLogLevel)
-    return .jsonLines(label: "aws-cni", to: destination, level: level, sparesStdout: true)
+    return .jsonLines(label: label, to: destination, level: level, sparesStdout: true)
   }
 }

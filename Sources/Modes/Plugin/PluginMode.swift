@@ -6,7 +6,6 @@
 //
 // The process has one thread, no event loop and no task: it is on the path of every pod's start.
 
-import Glibc
 import VPCModel
 
 /// The mode that runtimes call as `aws-cni`.
@@ -17,12 +16,8 @@ package enum PluginMode {
   /// - Returns: the exit status, 0 or 1.
   /// Source: CNI specification 1.1.0.
   package static func run() -> Int32 {
-    var environment: [String: String] = [:]
-    for parameter in CNIParameter.allCases {
-      if let value = getenv(parameter.rawValue) { environment[parameter.rawValue] = String(cString: value) }
-    }
     let process = PluginProcess(
-      environment: environment,
+      environment: CNIParameter.environment(),
       input: { () throws(CNIError) in try StandardStreams.readInput(timeout: Patience.input) },
       agent: SocketAgent(), policy: SocketPolicyAgent(), kernel: HostKernel(),
       checkpoints: { try CheckpointFiles.read() }, log: PluginLog.make, now: { ContinuousClock.now })

@@ -75,7 +75,7 @@ struct PluginProcess {
   }
 
   /// A command must exist in the configuration's version.
-  private static func check(_ command: CNICommand, _ version: CNIVersion) throws(CNIError) {
+  static func check(_ command: CNICommand, _ version: CNIVersion) throws(CNIError) {
     let allowed =
       switch command {
       case .check: version.allowsCheck

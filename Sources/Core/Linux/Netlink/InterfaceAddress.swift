@@ -17,19 +17,22 @@ package struct InterfaceAddress: Sendable, Hashable, CustomStringConvertible {
   package var noPrefixRoute: Bool
   /// IFA_F_NODAD: an IPv6 address is usable at once. No effect for IPv4.
   package var noDuplicateDetection: Bool
+  /// ifa_scope of an IPv4 address; the kernel decides the scope of an IPv6 address. Not read.
+  package var scope: Route.Scope
   /// IFA_F_TENTATIVE as read: duplicate detection has not ended. Ignored in requests.
   package private(set) var isTentative = false
 
   /// - Parameter prefixLength: nil for the full length, /32 or /128.
   package init(
     _ address: IPAddress, prefixLength: Int? = nil, on link: UInt32, noPrefixRoute: Bool = false,
-    noDuplicateDetection: Bool = false
+    noDuplicateDetection: Bool = false, scope: Route.Scope = .global
   ) {
     self.address = address
     self.prefixLength = prefixLength ?? address.family.bitWidth
     self.link = link
     self.noPrefixRoute = noPrefixRoute
     self.noDuplicateDetection = noDuplicateDetection
+    self.scope = scope
   }
 
   package var description: String { "\(address)/\(prefixLength) dev \(link)" }
@@ -101,6 +104,7 @@ extension NetlinkRequest {
     header.ifa_family = address.address.family.number
     header.ifa_prefixlen = UInt8(clamping: address.prefixLength)
     header.ifa_index = address.link
+    header.ifa_scope = address.scope.rawValue
     let message = NetlinkMessage(type, flags: flags, header: header)
     message.put(IFA_LOCAL, address.address)
     message.put(IFA_ADDRESS, address.address)

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import Glibc
 import VPCModel
 
 /// The values of CNI_COMMAND.
@@ -42,5 +43,14 @@ enum CNIParameter: String, Sendable, CaseIterable {
     case .netns: 4095
     case .arguments, .path: 32768
     }
+  }
+
+  /// The process's own values of all of them; those that are not set are left out.
+  static func environment() -> [String: String] {
+    var values: [String: String] = [:]
+    for parameter in allCases {
+      if let value = getenv(parameter.rawValue) { values[parameter.rawValue] = String(cString: value) }
+    }
+    return values
   }
 }

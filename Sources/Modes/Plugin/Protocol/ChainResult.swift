@@ -18,8 +18,11 @@ enum ChainResult {
     let addresses = (result["ips"]?.array ?? []).map { fitted($0, version) }
     let ownAddresses = (ours["ips"]?.array ?? []).map { moved($0, by: interfaces.count) }
     result["cniVersion"] = .string(version.rawValue)
-    result["interfaces"] = .array(interfaces + (ours["interfaces"]?.array ?? []))
-    result["ips"] = .array(addresses + ownAddresses)
+    for (key, items) in [
+      ("interfaces", interfaces + (ours["interfaces"]?.array ?? [])), ("ips", addresses + ownAddresses),
+    ] where result[key] != nil || !items.isEmpty {
+      result[key] = .array(items)
+    }
     if result["dns"] == nil || result["dns"] == .null { result["dns"] = ours["dns"] }
     return .object(result)
   }

@@ -40,7 +40,10 @@ struct NetworkConfiguration: Sendable, Hashable {
   /// - Parameter text: standard input, whole.
   /// - Throws: code 6 for what is not JSON or not an object, 1 for an unknown `cniVersion`, 7 for a missing or
   ///   invalid `name`.
-  init(_ text: [UInt8]) throws(CNIError) {
+  init(_ text: [UInt8]) throws(CNIError) { try self.init(json: NetworkConfiguration.document(text)) }
+
+  /// - Throws: code 6 for what is not JSON or not an object.
+  static func document(_ text: [UInt8]) throws(CNIError) -> JSONValue {
     guard text.count <= NetworkConfiguration.limits.size else {
       throw CNIError(.undecodable, "network config: more than \(NetworkConfiguration.limits.size) bytes")
     }
@@ -51,6 +54,11 @@ struct NetworkConfiguration: Sendable, Hashable {
       throw CNIError(.undecodable, "network config: \(error)")
     }
     guard json.object != nil else { throw CNIError(.undecodable, "network config is \(json.kind), not an object") }
+    return json
+  }
+
+  /// - Parameter json: what `document` returns.
+  init(json: JSONValue) throws(CNIError) {
     version = try NetworkConfiguration.version(json["cniVersion"])
     let name = json["name"] ?? .null
     guard let text = name == .null ? "" : name.string else {

@@ -42,8 +42,19 @@ struct EgressFirewallTests {
         .filter { $0.contains("CNI-E") }
     }
 
+    func add(
+      _ firewall: EgressFirewall, _ rules: EgressRules, _ address: IPAddress, _ randomization: HostRules.Randomization
+    ) throws {
+      // The file that an ADD holds: the reservation.
+      let folder = TemporaryFolder()
+      try folder.write("\(address)")
+      try firewall.add(
+        rules, of: address, nodeAddress: node, randomization: randomization,
+        hold: try ReservationHold(address, in: folder.path))
+    }
+
     func add(_ firewall: EgressFirewall, _ randomization: HostRules.Randomization = .fully) throws {
-      try firewall.add(rules, of: address, nodeAddress: node, randomization: randomization)
+      try add(firewall, rules, address, randomization)
     }
   }
 
@@ -108,8 +119,7 @@ struct EgressFirewallTests {
       ])
       .get()
       let other = EgressRules(family: each.family, network: "aws-cni", containerID: "other")
-      try firewall.add(
-        other, of: each.address.advanced(by: 1)!, nodeAddress: each.node, randomization: .none)
+      try each.add(firewall, other, each.address.advanced(by: 1)!, .none)
       let before = try each.saved()
       try each.add(firewall, .hashed)
       #expect(try each.saved().contains { $0.hasSuffix("--to-source \(each.node) --random") })

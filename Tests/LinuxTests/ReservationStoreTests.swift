@@ -4,6 +4,7 @@ import Glibc
 import TestSupport
 import Testing
 import VPCModel
+import VPCSystem
 
 @testable import VPCLinux
 
@@ -129,6 +130,28 @@ import VPCModel
       #expect(error?.detail?.contains("\(path)/lock") == true)
     }
     try reserve("abc")
+  }
+
+  @Test func aReservationIsHeldByProgramsToo() throws {
+    let address = try #require(IPAddress(try reserve("abc")))
+    func wait() throws { try ReservationHold.wait(for: address, in: path, patience: .milliseconds(20)) }
+    try wait()
+    let ready = folder.path("ready")
+    do {
+      let hold = try ReservationHold(address, in: path)
+      var command = Command("sh", ["-c", "(exec >/dev/null 2>&1; : >\(ready); read _ <\(folder.path("end"))) &"])
+      command.heldDescriptor = hold.descriptor
+      _ = try CommandResult.run(["mkfifo", folder.path("end")]).get()
+      #expect(try SpawnedCommand().run(command).succeeded)
+      #expect(throws: ReservationError.self) { try wait() }
+    }
+    // This process has let go; the one that the program left behind has not.
+    let error = #expect(throws: ReservationError.self) { try wait() }
+    #expect(error?.code == .locked)
+    try folder.write("end", "\n")
+    try ReservationHold.wait(for: address, in: path)
+    #expect(throws: Never.self) { _ = try release("abc") }
+    try wait()
   }
 
   @Test func manyAtOnceGetDifferentAddresses() async throws {

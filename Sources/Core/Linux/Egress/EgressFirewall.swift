@@ -17,21 +17,26 @@ package struct EgressFirewall: Sendable {
 
   /// Makes the pod's chain and the rule that leads to it, in one transaction. An existing chain is written again.
   ///
+  /// - Parameter hold: the program holds the reservation too: it may end after this process.
   /// - Throws: `IptablesError`, `.unavailable` if the node has no such program. Nothing is left then.
   package func add(
-    _ rules: EgressRules, of address: IPAddress, nodeAddress: IPAddress, randomization: HostRules.Randomization
+    _ rules: EgressRules, of address: IPAddress, nodeAddress: IPAddress, randomization: HostRules.Randomization,
+    hold: borrowing ReservationHold
   ) throws(IptablesError) {
+    let held = hold.descriptor
     let what = "write nat of \(IptablesProgram.name(rules.family))"
     try withProgram(rules.family, what) { (program) throws(IptablesError) in
       let text = rules.addition(of: address, nodeAddress: nodeAddress, randomization: randomization)
       do throws(IptablesError) {
-        try program.restore(text, lockWaitSeconds: EgressFirewall.lockWaitSeconds, saysWait: true, for: what)
+        try program.restore(
+          text, lockWaitSeconds: EgressFirewall.lockWaitSeconds, saysWait: true, for: what, holding: held)
       } catch {
         guard error.code == .refused, let version = try program.identify()?.version, !version.knowsRandomFully
         else { throw error }
         let older = rules.addition(
           of: address, nodeAddress: nodeAddress, randomization: randomization == .fully ? .hashed : randomization)
-        try program.restore(older, lockWaitSeconds: EgressFirewall.lockWaitSeconds, saysWait: false, for: what)
+        try program.restore(
+          older, lockWaitSeconds: EgressFirewall.lockWaitSeconds, saysWait: false, for: what, holding: held)
       }
     }
   }

@@ -38,7 +38,7 @@ package struct ReservationStore: ~Copyable {
   private static let lastName = "last_reserved_ip.0"
   private static let lockName = "lock"
   /// Of flock, which has no time limit of its own.
-  private static let pause: useconds_t = 5_000
+  fileprivate static let pause: useconds_t = 5_000
 
   /// Opens and locks the folder.
   ///
@@ -258,6 +258,45 @@ package struct ReservationStore: ~Copyable {
       guard mkdir(path, 0o755) == 0 || errno == EEXIST else {
         throw ReservationError(FileError(verb: "create folder", path: path, errno: errno))
       }
+    }
+  }
+}
+
+/// A reservation in use by an ADD, and by the programs that it has started: a shared lock on the reservation's file.
+///
+/// A program may end after an ADD that was killed, and make rules when DEL has already looked for them. So DEL waits.
+package struct ReservationHold: ~Copyable {
+  /// For a program to inherit.
+  package let descriptor: Int32
+
+  /// - Throws: `ReservationError`, `.failed` if the file is gone.
+  package init(_ address: IPAddress, in folder: String) throws(ReservationError) {
+    descriptor = open("\(folder)/\(address)", O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK)
+    guard descriptor >= 0, flock(descriptor, LOCK_SH | LOCK_NB) == 0 else {
+      let code = errno
+      if descriptor >= 0 { close(descriptor) }
+      throw ReservationError(FileError(verb: "lock", path: "\(folder)/\(address)", errno: code))
+    }
+  }
+
+  deinit { close(descriptor) }
+
+  /// Waits until nobody holds the reservation. One that does not exist is not held.
+  ///
+  /// - Throws: `ReservationError`, `.locked` after `patience`.
+  package static func wait(
+    for address: IPAddress, in folder: String, patience: Duration = .seconds(10)
+  ) throws(ReservationError) {
+    let file = open("\(folder)/\(address)", O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK)
+    guard file >= 0 else { return }
+    defer { close(file) }
+    let end = ContinuousClock.now + patience
+    while flock(file, LOCK_EX | LOCK_NB) != 0 {
+      guard ContinuousClock.now < end else {
+        let detail = "an ADD of the same container, or an iptables that it started, has held it for \(patience.brief)"
+        throw ReservationError(.locked, "wait for the reservation of \(address)", detail: detail)
+      }
+      usleep(ReservationStore.pause)
     }
   }
 }

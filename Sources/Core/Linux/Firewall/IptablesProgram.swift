@@ -59,14 +59,16 @@ package struct IptablesProgram: Sendable {
   ///   - lockWaitSeconds: how long to wait for the xtables lock, 1…600.
   ///   - saysWait: whether to pass it, as `-w`: programs before 1.6.2 do not know it.
   ///   - what: verb and object, for errors.
+  ///   - held: a descriptor that the program holds until it ends.
   /// - Throws: `.unavailable`, `.locked`, `.refused` with the program's message, `.failed`.
   package func restore(
-    _ text: String, lockWaitSeconds: Int, saysWait: Bool, for what: String
+    _ text: String, lockWaitSeconds: Int, saysWait: Bool, for what: String, holding held: Int32? = nil
   ) throws(IptablesError) {
     let arguments = ["--noflush"] + (saysWait ? ["-w", "\(lockWaitSeconds)"] : [])
-    let command = Command(
+    var command = Command(
       "\(name)-restore", arguments, input: Array(text.utf8), deadline: .seconds(lockWaitSeconds + 60),
       outputLimit: 1 << 20)
+    command.heldDescriptor = held
     let outcome: CommandOutcome
     do {
       outcome = try runner.run(command)

@@ -13,6 +13,8 @@ package struct Command: Sendable, Hashable, CustomStringConvertible {
   package var deadline: Duration
   /// How many bytes of each of its two outputs are kept. A program that writes more is stopped.
   package var outputLimit: Int
+  /// A descriptor that the program has too, until it ends: a lock on it outlives this process. Nil for none.
+  package var heldDescriptor: Int32?
 
   package init(
     _ program: String, _ arguments: [String] = [], input: [UInt8] = [], deadline: Duration = .seconds(30),

@@ -14,7 +14,7 @@ package struct ProcessStart: Sendable {
   package var environment: [String]?
   /// What the program gets as its descriptors 0, 1, 2…; it inherits the rest of them.
   package var streams: [Int32] = []
-  /// Descriptors above 2 are not inherited, even those that a library opened without O_CLOEXEC.
+  /// Descriptors above 2 and beyond `streams` are not inherited, even those that a library opened without O_CLOEXEC.
   package var closesOthers = false
   /// It leads a process group of its own.
   package var leadsGroup = false
@@ -39,7 +39,7 @@ package struct ProcessStart: Sendable {
       posix_spawnattr_destroy(&attributes)
     }
     for (number, stream) in streams.enumerated() { posix_spawn_file_actions_adddup2(&actions, stream, Int32(number)) }
-    if closesOthers { _ = cprocess_close_from(&actions, 3) }
+    if closesOthers { _ = cprocess_close_from(&actions, Int32(max(3, streams.count))) }
     var none = sigset_t()
     var all = sigset_t()
     sigemptyset(&none)

@@ -85,7 +85,7 @@ package struct SpawnedCommand: CommandRunner {
   private func start(_ file: String, _ command: Command, _ pipes: ChildPipes) throws(CommandError) -> pid_t {
     var program = ProcessStart(file, words: [file] + command.arguments)
     program.environment = environment
-    program.streams = pipes.childEnds
+    program.streams = pipes.childEnds + (command.heldDescriptor.map { [$0] } ?? [])
     program.closesOthers = true
     program.leadsGroup = true
     do throws(SystemCallError) {

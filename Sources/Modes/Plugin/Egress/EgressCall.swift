@@ -56,7 +56,8 @@ struct EgressCall {
     let owner = ReservationStore.Owner(containerID: request.containerID, interface: interface.text)
     let reservation = try reserve(owner, plan)
     do throws(CNIError) {
-      return answer(try connect(pod, interface, reservation, plan), previous)
+      let hold = try hold(reservation.address, plan.folder)
+      return answer(try connect(pod, interface, reservation, plan, hold), previous)
     } catch {
       do {
         _ = try withStore(plan.folder, creates: false) { (store) throws(ReservationError) in try store.release(owner) }
@@ -85,9 +86,17 @@ struct EgressCall {
     }
   }
 
+  private func hold(_ address: IPAddress, _ folder: String) throws(CNIError) -> ReservationHold {
+    do throws(ReservationError) {
+      return try ReservationHold(address, in: folder)
+    } catch {
+      throw CNIError(.failed, "add cmd: failed to reserve an address", cause: error)
+    }
+  }
+
   private func connect(
     _ pod: HostPod, _ interface: InterfaceName, _ reservation: (address: IPAddress, range: AddressRange),
-    _ plan: EgressConfiguration.Plan
+    _ plan: EgressConfiguration.Plan, _ hold: borrowing ReservationHold
   ) throws(CNIError) -> CNIResult {
     let network = EgressNetwork(
       address: reservation.address, prefixLength: reservation.range.subnet.length,
@@ -102,7 +111,7 @@ struct EgressCall {
     do {
       try firewall.add(
         rules(network.address.family), of: network.address, nodeAddress: plan.nodeAddress,
-        randomization: plan.randomization)
+        randomization: plan.randomization, hold: hold)
     } catch {
       network.undo(made, on: pod.host)
       throw CNIError(.failed, "add cmd: failed to set up SNAT", cause: error)
@@ -145,7 +154,12 @@ struct EgressCall {
     } catch {
       return log.warning("no address is released", metadata: [LogKey.cause: "\(error.message)"])
     }
-    let addresses = try reservations(folder) { (store) throws(ReservationError) in try store.addresses(of: owner) }
+    let addresses = try reservations { () throws(ReservationError) in
+      let addresses =
+        try withStore(folder, creates: false) { (store) throws(ReservationError) in try store.addresses(of: owner) }
+      for address in addresses ?? [] { try ReservationHold.wait(for: address, in: folder) }
+      return addresses
+    }
     var families = Set(addresses.map(\.family))
     if configuration.isEnabled, let family = configuration.family { families.insert(family) }
     guard !families.isEmpty else { return }
@@ -154,7 +168,9 @@ struct EgressCall {
       try removeRules(family, addresses.first { $0.family == family })
     }
     if !addresses.isEmpty {
-      _ = try reservations(folder) { (store) throws(ReservationError) in try store.release(owner) }
+      _ = try reservations { () throws(ReservationError) in
+        try withStore(folder, creates: false) { (store) throws(ReservationError) in try store.release(owner) }
+      }
     }
   }
 
@@ -197,10 +213,10 @@ struct EgressCall {
   }
 
   private func reservations(
-    _ folder: String, _ body: (borrowing ReservationStore) throws(ReservationError) -> [IPAddress]
+    _ body: () throws(ReservationError) -> [IPAddress]?
   ) throws(CNIError) -> [IPAddress] {
     do throws(ReservationError) {
-      return try withStore(folder, creates: false, body) ?? []
+      return try body() ?? []
     } catch {
       throw CNIError(
         error.code == .locked ? .tryAgainLater : .failed, "del cmd: failed to release the address", cause: error)

@@ -205,7 +205,7 @@ def test_a_route_of_an_earlier_pod(node: Node, direction: Direction) -> None:
     config = configuration(node, direction, pod)
     with pytest.raises(PluginFailure) as failure:
         call(node, pod, "ADD", config)
-    assert f"stale route still exists after 5 attempts" in failure.value.error["msg"]
+    assert "stale route still exists after 5 attempts" in failure.value.error["msg"]
     assert f"ip route del {direction.first} dev ens5" in failure.value.error["msg"]
     assert is_clean(node, direction), leftovers(node, direction)
     assert direction.interface not in pod.exec(["ip", "link"]).stdout
@@ -238,7 +238,6 @@ def test_failures_leave_nothing(node: Node, direction: Direction) -> None:
     hidden = "".join(f"mount --bind /dev/null /usr/sbin/xtables-{kind}-multi && " for kind in ("nft", "legacy"))
     text = failure(prefix=["unshare", "-m", "sh", "-c", hidden + 'exec "$0"'])
     assert f"the node has no program {direction.iptables}: install the iptables package" in text
-    # No SNAT to an address of the other family: iptables-restore refuses it as a whole.
     assert "is not a network namespace" in failure(netns="/run/netns/never")
     assert "should not be the same" in failure(netns="/proc/self/ns/net")
     assert "egress-cni follows aws-cni" in failure(config={key: value for key, value in config.items() if key != "prevResult"})
@@ -330,11 +329,11 @@ def test_killed_at_each_step(node: Node, direction: Direction) -> None:
     steps = Counter(line.partition("(")[0] for line in lines if "(" in line)
     assert sum(steps.values()) > 8, steps
     call(node, survey, "DEL", config)
-    survey.remove_namespace()
-    pod = bare_pod(node, "killed")
-    for number, (step, count) in enumerate(steps.items()):
+    pod = survey
+    for step, count in steps.items():
         for when in range(1, count + 1):
-            pod.container = f"{number:032x}{when:032x}"
+            pod.remove_namespace()
+            pod = bare_pod(node, f"{step}-{when}")
             done = traced(node, pod, config, "-e", f"inject={step}:signal=SIGKILL:when={when}")
             assert done.returncode != 0, (step, when)
             call(node, pod, "DEL", configuration(node, direction, pod, has_result=False))

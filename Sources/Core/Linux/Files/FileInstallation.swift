@@ -60,6 +60,28 @@ package enum FileInstallation {
     return .installed
   }
 
+  /// Makes `target` a symbolic link, by a temporary one beside it, which is renamed. Any other file is replaced.
+  ///
+  /// - Parameter destination: as the link says it: a name in the same folder stays right when the folder is moved.
+  /// - Throws: `FileError`; the old file then stays and the temporary link is gone.
+  @discardableResult
+  package static func link(_ target: String, to destination: String) throws(FileError) -> Outcome {
+    AtomicFile.removeLeftovers(of: target)
+    var text = [CChar](repeating: 0, count: Int(PATH_MAX))
+    let length = readlink(target, &text, text.count)
+    if length >= 0, text[..<length].map({ UInt8(bitPattern: $0) }).elementsEqual(destination.utf8) { return .alreadySo }
+    let temporary = AtomicFile.temporary(for: target)
+    unlink(temporary)
+    guard symlink(destination, temporary) == 0 else { throw FileError(verb: "create", path: temporary, errno: errno) }
+    guard rename(temporary, target) == 0 else {
+      let code = errno
+      unlink(temporary)
+      throw FileError(verb: "rename", path: temporary, errno: code)
+    }
+    try AtomicFile.syncDirectory(of: target)
+    return .installed
+  }
+
   /// Has a temporary file written beside `target`, syncs it, gives it its mode and renames it.
   private static func replace(
     _ target: String, mode bits: mode_t, by write: (Int32, String) throws(FileError) -> Void

@@ -204,6 +204,13 @@ import VPCModel
     #expect(save.ownedObjects == 1 && save.foreignRules == 1 && save.table("filter").rules.count == 1)
     #expect(guarded.substituteTable?.chains["forward"]?.rules.count == 1)
     #expect(Self.plain.substituteTable?.chains["forward"] == nil)
+    #expect(Self.plain.ipv6Filter == nil)
+    let egress = Self.rules { $0.blocksNodeLocalPodsInIPv6 = true }
+    let line =
+      #"FORWARD -d fd00::ac:0/118 -m conntrack --ctstate NEW -m comment --comment "Block Node Local Pod access via IPv6" "#
+    let added = line + "-j REJECT --reject-with icmp6-port-unreachable"
+    #expect(egress.ipv6Filter.flatMap { Self.restored($0, others) } == ["*filter", "-I " + added, "COMMIT"])
+    #expect(egress.ipv6Filter.flatMap { Self.restored($0, ["*filter", "-A " + added, "COMMIT"]) } == nil)
   }
 
   @Test func ipv6PodsNeedNoTranslation() throws {

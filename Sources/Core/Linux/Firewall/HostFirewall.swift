@@ -189,6 +189,18 @@ package final class HostFirewall {
         outcome.failures.append(error)
       }
     }
+    if let plan = rules.ipv6Filter,
+      let holder = IptablesBackend.allCases.first(where: { FirewallBackend($0) == backend })
+    {
+      do throws(IptablesError) {
+        // Without ip6tables, egress-cni gives no pod an IPv6 address.
+        let program = try Iptables(backend: holder, family: .ipv6, runner: runner)
+        let written = try program.apply([plan], lockWaitSeconds: lockWaitSeconds)
+        outcome.changes += written.map { "write \($0) of ip6tables-\(holder.rawValue)" }
+      } catch {
+        if error.code != .unavailable { outcome.failures.append(error) }
+      }
+    }
     let connmark = rules.externalSNAT ? nil : backend == .legacy ? "iptables" : "nftables"
     return outcome.report(backend, connmark)
   }

@@ -53,7 +53,7 @@ extension HostRules {
         hook: NftablesHook(type: "filter", number: NftablesHook.prerouting, priority: -150), rules: marks)
       table.chains["restore-mark"] = NftablesChain(rules: restoreMark)
     }
-    if blocksNodeLocalPods, let range = IPPrefix(IptablesPlan.nodeLocalRange) {
+    if blocksNodeLocalPods, let range = IPPrefix(IptablesPlan.nodeLocalRange(.ipv4)) {
       table.chains["forward"] = NftablesChain(
         hook: NftablesHook(type: "filter", number: NftablesHook.forward, priority: 0),
         rules: [NftablesRule(NftablesExpression.destination(range) + NftablesExpression.isNew + [.reject])])

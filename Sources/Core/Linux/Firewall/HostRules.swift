@@ -47,6 +47,9 @@ package struct HostRules: Sendable, Hashable {
   package var connmarkBackend: ConnmarkBackend
   /// Nobody may open connections to the node-local IPv4 addresses of IPv6 pods.
   package var blocksNodeLocalPods = false
+  /// The same for node-local IPv6 addresses of IPv4 pods. Switched off again, the rule stays, as with amazon-vpc-cni-k8s:
+  /// pods may still have such addresses, and no IPv4 node has to look at ip6tables for it.
+  package var blocksNodeLocalPodsInIPv6 = false
 
   package init(
     primaryAddress: IPAddress, primaryInterface: String, vethPrefix: String = "eni", vpcCIDRs: [IPPrefix],
@@ -106,7 +109,13 @@ extension HostRules {
 
   /// The desired filter table. Its one rule comes before all others.
   package var filter: IptablesPlan {
-    IptablesPlan(table: "filter", rules: blocksNodeLocalPods ? [IptablesPlan.nodeLocalPods] : [])
+    IptablesPlan(table: "filter", rules: blocksNodeLocalPods ? [IptablesPlan.nodeLocalPods(.ipv4)] : [])
+  }
+
+  /// The desired filter table of ip6tables; nil if it is left alone.
+  package var ipv6Filter: IptablesPlan? {
+    guard blocksNodeLocalPodsInIPv6 else { return nil }
+    return IptablesPlan(table: "filter", rules: [IptablesPlan.nodeLocalPods(.ipv6)])
   }
 
   /// Every table that holds rules of the agent.

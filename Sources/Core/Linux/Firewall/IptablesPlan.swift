@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+package import VPCModel
+
 /// The agent's desired rules of one iptables table, and how to distinguish them from foreign rules.
 package struct IptablesPlan: Sendable, Hashable {
   /// `nat`, `mangle` or `filter`.
@@ -15,14 +17,22 @@ package struct IptablesPlan: Sendable, Hashable {
     self.rules = rules
   }
 
-  /// The addresses that egress-cni gives to IPv6 pods on every node. Source: contract, IPv4 egress.
-  package static let nodeLocalRange = "169.254.172.0/22"
+  /// The addresses that egress-cni gives to pods of the other family, the same on every node. Source: contract, egress.
+  package static func nodeLocalRange(_ family: AddressFamily) -> String {
+    switch family {
+    case .ipv4: "169.254.172.0/22"
+    case .ipv6: "fd00::ac:0/118"
+    }
+  }
 
-  /// As iptables-save prints it.
-  static let nodeLocalPods = IptablesRule(
-    "FORWARD",
-    ["-d", nodeLocalRange, "-m", "conntrack", "--ctstate", "NEW", "-m", "comment", "--comment"]
-      + ["Block Node Local Pod access via IPv4", "-j", "REJECT", "--reject-with", "icmp-port-unreachable"])
+  /// Keeps everybody from opening connections to those addresses. As iptables-save and ip6tables-save print it.
+  static func nodeLocalPods(_ family: AddressFamily) -> IptablesRule {
+    IptablesRule(
+      "FORWARD",
+      ["-d", nodeLocalRange(family), "-m", "conntrack", "--ctstate", "NEW", "-m", "comment", "--comment"]
+        + ["Block Node Local Pod access via IP\(family == .ipv4 ? "v4" : "v6")", "-j", "REJECT", "--reject-with"]
+        + [family == .ipv4 ? "icmp-port-unreachable" : "icmp6-port-unreachable"])
+  }
 
   /// The chains that the contract's programs create, in this release and in older ones.
   package static func owns(chain: String) -> Bool {
@@ -36,8 +46,10 @@ package struct IptablesPlan: Sendable, Hashable {
   /// Whether a rule in a built-in chain belongs to the agent: it jumps to one of its chains, or has one of
   /// the contract's comments.
   package static func owns(rule: IptablesRule) -> Bool {
-    if rule.chain == nodeLocalPods.chain {
-      return rule.target == nodeLocalPods.target && rule.comment == nodeLocalPods.comment
+    if rule.chain == "FORWARD" {
+      return AddressFamily.allCases.map(nodeLocalPods).contains {
+        rule.target == $0.target && rule.comment == $0.comment
+      }
     }
     guard ["PREROUTING", "POSTROUTING"].contains(rule.chain), let target = rule.target else { return false }
     if owns(chain: target) { return true }

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+internal import VPCModel
+
 /// The relevant facts from the output of iptables-save for all tables.
 ///
 /// On a node with thousands of services the text has megabytes: only lines that may concern the agent are parsed.
@@ -20,8 +22,10 @@ package struct IptablesSave: Sendable, Hashable {
   /// Chains of mangle by which kubelet shows which backend it uses.
   static let hints: Set<String> = ["KUBE-IPTABLES-HINT", "KUBE-KUBELET-CANARY"]
 
-  /// The beginning of the filter table's only line that concerns the agent.
-  private static let nodeLocal = "-A FORWARD -d \(IptablesPlan.nodeLocalRange) "
+  /// The beginning of the filter table's only line that concerns the agent, in either family.
+  private static let nodeLocal = AddressFamily.allCases.map {
+    "-A FORWARD -d \(IptablesPlan.nodeLocalRange($0)) "
+  }
 
   package init(_ text: String) {
     var table = ""
@@ -57,7 +61,8 @@ package struct IptablesSave: Sendable, Hashable {
   }
 
   private mutating func readRule(_ line: Substring, of table: String) {
-    let isOfInterest = table == "filter" ? line.hasPrefix(IptablesSave.nodeLocal) : line.utf8.containsOurs
+    let isOfInterest =
+      table == "filter" ? IptablesSave.nodeLocal.contains(where: line.hasPrefix) : line.utf8.containsOurs
     guard isOfInterest, let words = IptablesRule.split(line), words.count > 2, words[0] == "-A" else {
       return foreignRules += 1
     }

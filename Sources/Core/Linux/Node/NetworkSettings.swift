@@ -23,6 +23,8 @@ package struct NetworkSettings: Sendable, Hashable {
   package var snatPorts: HostRules.Randomization
   package var supportsNodePorts: Bool
   package var externalServiceCIDRs: [IPPrefix]
+  /// ENABLE_V6_EGRESS, in an IPv4 cluster.
+  package var hasIPv6Egress: Bool
 
   package init(_ settings: Settings) {
     families = [settings.family]
@@ -37,6 +39,7 @@ package struct NetworkSettings: Sendable, Hashable {
     excludedSNATCIDRs = settings.excludedSNATCIDRs
     supportsNodePorts = settings.supportsNodePorts
     externalServiceCIDRs = settings.externalServiceCIDRs
+    hasIPv6Egress = settings.hasV6Egress && settings.family == .ipv4
     snatPorts =
       switch settings.snatPorts {
       case .prng: .fully
@@ -61,6 +64,7 @@ package struct NetworkSettings: Sendable, Hashable {
       nodePortSupport: supportsNodePorts && hasIPv4, connmark: connmark)
     rules.earlier = earlier
     rules.blocksNodeLocalPods = !hasIPv4
+    rules.blocksNodeLocalPodsInIPv6 = hasIPv6Egress
     return rules
   }
 }

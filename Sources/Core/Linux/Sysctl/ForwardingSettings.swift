@@ -21,7 +21,10 @@ package struct ForwardingSetting: Sendable, Hashable {
   /// What the kernel needs to forward packets of pods, in the order in which it must be set.
   package static func all(_ family: AddressFamily, on socket: NetlinkSocket) throws -> [ForwardingSetting] {
     guard family == .ipv6 else { return [try read(["net", "ipv4", "ip_forward"], "1")] }
-    var settings = [try read(["net", "ipv6", "conf", "all", "disable_ipv6"], "0")]
+    let isOff = try read(["net", "ipv6", "conf", "all", "disable_ipv6"], "0")
+    // A kernel without IPv6 has no other either.
+    guard isOff.value != nil else { return [isOff] }
+    var settings = [isOff]
     // A router ignores router advertisements, and loses the default route that it has from one, unless this is 2.
     let routes = try Route.list(table: .main, family: .ipv6, on: socket)
     for index in Set(routes.filter { $0.destination.length == 0 }.compactMap(\.device)).sorted() {

@@ -22,14 +22,17 @@ extension NodeNetwork {
 
   /// ENABLE_IPv6 given to the agent and not to the init container leaves pods without a way out. An image's own setting of
   /// IPv4 may come later.
+  ///
+  /// - Throws: `NodeNetworkError.noIPv6`.
   func checkForwarding() throws {
     for family in settings.families where family == .ipv6 {
       let wrong = try ForwardingSetting.all(family, on: socket).filter { !$0.isRight }
       guard !wrong.isEmpty else { continue }
+      if wrong.contains(where: { $0.value == nil }) { throw NodeNetworkError.noIPv6 }
       logger.warning(
         "kernel settings keep packets from pods",
         metadata: [
-          "found": "\(wrong.map { "\($0.name)=\($0.value ?? "missing")" })",
+          "found": "\(wrong.map { "\($0.name)=\($0.value ?? "")" })",
           "wanted": "\(wrong.map { "\($0.name)=\($0.wanted)" })",
           "remedy": "set ENABLE_IPv6=true in the init container too",
         ])

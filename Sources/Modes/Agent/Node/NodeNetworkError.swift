@@ -17,6 +17,8 @@ enum NodeNetworkError: Error, CustomStringConvertible {
   case noAddress(ENIID)
   /// Its device index does not fit into the mark mask.
   case noMark(ENIID, device: Int, card: Int, mask: UInt32)
+  /// The kernel was booted without IPv6.
+  case noIPv6
   /// The node cannot find the subnet's router by the link.
   case noLinkLocal(ENIID, String)
   /// The kernel's state differs from what was just written.
@@ -36,6 +38,7 @@ enum NodeNetworkError: Error, CustomStringConvertible {
     case .noAddress(let eni): "\(eni) has no primary address"
     case .noMark(let eni, let device, let card, let mask):
       "no mark for \(eni) (device \(device) of card \(card)) within VPC_CNI_ENI_MARK_MASK 0x\(String(mask, radix: 16))"
+    case .noIPv6: "ENABLE_IPv6=true, but the kernel has no IPv6; remove its boot parameter ipv6.disable=1"
     case .noLinkLocal(let eni, let link):
       "\(link) of \(eni) has no usable IPv6 link-local address, by which the node finds the router; the kernel adds one unless the link's addrgenmode is none or its disable_ipv6 is 1"
     case .notAsWanted(let eni, let left):

@@ -112,9 +112,11 @@ let package = Package(
       dependencies: ["VPCModel", "VPCSystem", "VPCLinux", "VPCTransport", "VPCCloud", "VPCObserve", log],
       path: "Sources/Modes/Init", swiftSettings: swift),
     .target(
-      name: "NodeMode", dependencies: ["VPCModel", "VPCSystem", "VPCLinux", "VPCRPC", "VPCObserve", log],
-      path: "Sources/Modes/Node",
-      swiftSettings: swift),
+      name: "NodeMode",
+      dependencies: [
+        "VPCModel", "VPCSystem", "VPCLinux", "VPCTransport", "VPCCloud", "VPCRPC", "VPCObserve", log,
+      ],
+      path: "Sources/Modes/Node", swiftSettings: swift),
     .target(
       name: "MetricsHelperMode",
       dependencies: ["VPCModel", "VPCSystem", "VPCTransport", "VPCCloud", "VPCKube", "VPCObserve", log],

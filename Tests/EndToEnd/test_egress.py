@@ -8,15 +8,15 @@ import os
 import re
 import subprocess
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 from harness import conflist, egress
-from harness.conflist import aws_cni, portmap
 from harness.egress import IPV4, IPV6, Direction, bare_pod, call, configuration, is_clean, leftovers, reserved, rules
+from harness.entrypoint import Entrypoint
 from harness.libcni import Attachment, NetworkList
 from harness.node import Node
 from harness.pod import Pod, PluginFailure
@@ -105,16 +105,34 @@ def test_a_pod_reaches_the_other_family(vpc: Simulator, node: Node, direction: D
     wait_for(lambda: is_clean(node, direction), "nothing is left")
 
 
-def test_in_the_contracts_list(vpc: Simulator, make_node: Callable[..., Node]) -> None:
-    """Behind the real aws-cni on an IPv4 node: both families work, Kubernetes sees one address, DEL leaves nothing."""
+@pytest.fixture
+def make_entrypoint() -> Iterator[Callable[..., Entrypoint]]:
+    made: list[Entrypoint] = []
+
+    def make(node: Node, **environment: str) -> Entrypoint:
+        made.append(Entrypoint(node, environment))
+        return made[-1].start().wait_conflist(60)
+
+    yield make
+    for each in made:
+        each.close()
+
+
+def test_in_the_list_of_the_entrypoint(
+    vpc: Simulator, make_node: Callable[..., Node], make_entrypoint: Callable[..., Entrypoint],
+) -> None:
+    """Behind the real aws-cni on an IPv4 node: both families work, Kubernetes sees one address, DEL leaves nothing, also of
+    pods that started before the feature was switched off."""
     node = make_node("list", type="m5.large", subnet="a", environment={"IP_COOLDOWN_PERIOD": "0"})
     egress.install(node, {"ENABLE_V6_EGRESS": "true"})
-    node.agent.start()
     node.instance.run(["sh", "-c", f"ln -sf {conflist.CORE_PLUGINS}/portmap /opt/cni/bin"])
 
     def run(path: str, environment: dict[str, str], text: str) -> tuple[int, str, str]:
         done = node.instance.run([path], check=False, env=environment, input=text)
         return done.returncode, done.stdout, done.stderr
+
+    def network_list(entrypoint: Entrypoint) -> NetworkList:
+        return NetworkList(json.loads(entrypoint.conflist()), run, lambda kind: f"/opt/cni/bin/{kind}")
 
     def add(name: str) -> tuple[Pod, Attachment]:
         pod = node.pod(name)
@@ -122,7 +140,9 @@ def test_in_the_contracts_list(vpc: Simulator, make_node: Callable[..., Node]) -
         pod.result = network.add(attached)
         return pod, attached
 
-    network = NetworkList(conflist.conflist(aws_cni(), egress.entry(node, IPV6), portmap()), run, lambda kind: f"/opt/cni/bin/{kind}")
+    entrypoint = make_entrypoint(node, ENABLE_V6_EGRESS="true")
+    network = network_list(entrypoint)
+    assert network.network["plugins"][1] == {**egress.entry(node, IPV6), "pluginLogLevel": "Debug"}
     pods = [add(f"web-{number}") for number in range(3)]
     vpc.drops(reset=True)
     for pod, _ in pods:
@@ -131,13 +151,26 @@ def test_in_the_contracts_list(vpc: Simulator, make_node: Callable[..., Node]) -
         assert pod.ping(INTERNET_ADDRESS) and pod.ping(pods[0][0].address)
         assert client(pod, vpc.ready["internet6"]) == node.instance.address6
     assert vpc.drops()["total"] == 0, json.dumps(vpc.drops())
+
+    assert entrypoint.terminate() == 0
+    off = network_list(make_entrypoint(node))
+    assert [off.network["plugins"][1][key] for key in ("type", "enabled", "nodeIP")] == ["egress-cni", "false", ""]
+    off.results = network.results
     for _, attached in pods:
-        network.delete(attached)
-        network.delete(attached)
+        off.delete(attached)
+        off.delete(attached)
     for pod, _ in pods:
         pod.remove_namespace()
     node.wait_clean()
     wait_for(lambda: is_clean(node, IPV6), "nothing is left")
+
+
+def test_a_node_without_ipv6(make_node: Callable[..., Node], make_entrypoint: Callable[..., Entrypoint]) -> None:
+    node = make_node("plain", type="m5.large", subnet="a", no_ipv6=True)
+    entrypoint = make_entrypoint(node, ENABLE_V6_EGRESS="true")
+    plugin = json.loads(entrypoint.conflist())["plugins"][1]
+    assert plugin["type"] == "egress-cni" and plugin["enabled"] == "false" and plugin["nodeIP"] == ""
+    assert "ENABLE_V6_EGRESS is true, but the node has no IPv6 address: egress-cni is disabled" in entrypoint.log()
 
 
 @both

@@ -78,11 +78,11 @@ def test_from_nothing_to_pods(vpc: Simulator, make_pod: Callable[..., AwsNode], 
     pod.wait_ready()
 
     installed = set(node.instance.run(["ls", "/opt/cni/bin"]).stdout.split())
-    assert {"aws-cni", "aws-cni-support.sh", "loopback", "portmap", "bandwidth", "tuning", "host-local"} <= installed
+    assert {"aws-cni", "egress-cni", "aws-cni-support.sh", "loopback", "portmap", "bandwidth", "tuning", "host-local"} <= installed
     assert not [name for name in installed if ".tmp" in name]
     assert node.instance.run(["cmp", paths.PLUGIN, str(paths.BINARY)], check=False).returncode == 0
     conflist = json.loads(pod.conflist())
-    assert [each["type"] for each in conflist["plugins"]] == ["aws-cni", "portmap"]
+    assert [each["type"] for each in conflist["plugins"]] == ["aws-cni", "egress-cni", "portmap"]
     assert node.instance.run(["sysctl", "-n", "net.ipv4.conf.default.rp_filter"]).stdout == default, "the pods' is left"
 
     wait_for(runtime.network_ready, "the runtime's network", 20)

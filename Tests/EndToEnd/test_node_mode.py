@@ -136,7 +136,7 @@ def test_order_of_a_start(node: Node, make_entrypoint: Callable[..., Entrypoint]
         "Validating env variables ...", "Install CNI binaries..", "Starting IPAM daemon in the background ... ",
         "Checking for IPAM connectivity ... ", "Copying config file ... ",
         "Successfully copied CNI plugin binary and config file.", "Foregrounding IPAM daemon ..."]
-    assert [each["type"] for each in json.loads(entrypoint.conflist())["plugins"]] == ["aws-cni", "portmap"]
+    assert [each["type"] for each in json.loads(entrypoint.conflist())["plugins"]] == ["aws-cni", "egress-cni", "portmap"]
     assert files(node) == {CONFLIST, paths.PLUGIN, paths.SUPPORT}, "nothing temporary is left"
     pod = node.pod("web").add()
     assert pod.ping(INTERNET)

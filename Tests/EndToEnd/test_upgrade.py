@@ -42,7 +42,7 @@ def make_entrypoint() -> Iterator[Callable[..., Entrypoint]]:
 
 
 def existing_host(node: Node) -> None:
-    """The programs and the conflist of amazon-vpc-cni-k8s, with the chained plugin that this release does not have."""
+    """The programs and the conflist of amazon-vpc-cni-k8s, with the chained plugin."""
     node.instance.run(["sh", "-c", f"rm -f {paths.PLUGIN}; mkdir -p /etc/cni/net.d; printf theirs >{paths.PLUGIN}; "
                        f"printf theirs >/opt/cni/bin/egress-cni; chmod +x /opt/cni/bin/*; cat >{CONFLIST}"], input=json.dumps({
         "cniVersion": "0.4.0", "name": "aws-cni", "disableCheck": True, "plugins": [
@@ -87,7 +87,7 @@ def test_upgrade_and_rollback(
     entrypoint.wait_conflist()
     print(f"a pod {seconds:.2f} s after the new agent's start")
     assert seconds < SECONDS
-    assert [each["type"] for each in json.loads(entrypoint.conflist())["plugins"]] == ["aws-cni", "portmap"]
+    assert [each["type"] for each in json.loads(entrypoint.conflist())["plugins"]] == ["aws-cni", "egress-cni", "portmap"]
     wait_for(lambda: not pod_rules(node) or None, "the old pods' rules are taken over", 30)
     wait_sound(node, [*old, first])
 

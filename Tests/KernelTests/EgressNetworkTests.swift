@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // swift-format-ignore-file: NeverForceUnwrap
 
+import Glibc
 import TestSupport
 import Testing
 import VPCLinux
@@ -78,13 +79,16 @@ struct EgressNetworkTests {
     let fixture = try EgressFixture()
     let network = EgressFixture.network(address)
     let old = try EgressFixture(fixture.node).add(network)
-    async let made = TestThread.run { try fixture.add(network) }
     let name = try #require(EgressNetwork.podName(network.address.family))
-    let pod = try fixture.pod.socket()
-    // The new pair is there, so the attempts have begun; the kernel removes the route with the old link.
-    #expect(await eventually { ((try? Link.find(named: name, on: pod)) ?? nil) != nil })
-    try fixture.node.socket().perform(.deleteLink(old.hostIndex))
-    let link = try await made
+    // A thread of its own: once the new pair is there, the attempts have begun and end within half a second. The kernel
+    // removes the route with the old link.
+    async let removal: Void = TestThread.run {
+      let (pod, node) = (try fixture.pod.socket(), try fixture.node.socket())
+      while try Link.find(named: name, on: pod) == nil { sched_yield() }
+      try node.perform(.deleteLink(old.hostIndex))
+    }
+    let link = try await TestThread.run { try fixture.add(network) }
+    try await removal
     #expect(try fixture.node.ip("route get \(address)").contains("dev \(link.hostName)"))
   }
 

@@ -67,13 +67,61 @@ import VPCSystem
     #expect(made.document == (try JSONParser.parse(Array(template.utf8))))
   }
 
-  @Test(arguments: [
-    ["ENABLE_V6_EGRESS": "true"], ["ENABLE_IPv6": "true"],
-  ])
-  func egressThatIsAskedForIsTold(environment: [String: String]) throws {
-    let made = try Conflist(template: nil, path: "-", settings: Self.settings(environment))
-    #expect(made.notes.count == 1 && made.notes[0].contains("egress"), "\(made.notes)")
-    #expect(made.document["plugins"]?.array?.map { $0["type"] } == ["aws-cni", "portmap"])
+  private static func egress(_ made: Conflist) -> JSONValue? {
+    made.document["plugins"]?.array?.first { $0["type"] == "egress-cni" }
+  }
+
+  /// The entry is always there: switched off, the plugin cleans up after earlier pods.
+  @Test(
+    arguments: [
+      (["ENABLE_V6_EGRESS": "true"], "2001:db8::4", "true", "fd00::ac:00/118", "::/0", "/run/cni/v4pd/egress-v6-ipam"),
+      (
+        ["ENABLE_IPv6": "true"], "10.0.0.4", "true", "169.254.172.0/22", "0.0.0.0/0", "/run/cni/v6pd/egress-v4-ipam"
+      ),
+      (
+        ["ENABLE_IPv6": "true", "ENABLE_V4_EGRESS": "false"], nil, "false", "169.254.172.0/22", "0.0.0.0/0",
+        "/run/cni/v6pd/egress-v4-ipam"
+      ),
+      ([:], nil, "false", "fd00::ac:00/118", "::/0", "/run/cni/v4pd/egress-v6-ipam"),
+    ] as [([String: String], String?, JSONValue, JSONValue, JSONValue, JSONValue)])
+  func egressIsInEveryList(
+    environment: [String: String], address: String?, enabled: JSONValue, subnet: JSONValue, everything: JSONValue,
+    folder: JSONValue
+  ) throws {
+    let made = try Conflist(
+      template: nil, path: "-", settings: Self.settings(environment), nodeAddress: address.flatMap { IPAddress($0) })
+    #expect(made.notes.isEmpty)
+    #expect(made.document["plugins"]?.array?.map { $0["type"] } == ["aws-cni", "egress-cni", "portmap"])
+    let entry = try #require(Self.egress(made))
+    #expect(entry["enabled"] == enabled && entry["nodeIP"] == .string(address ?? ""))
+    #expect(entry["ipam"]?["ranges"] == .array([.array([["subnet": subnet]])]))
+    #expect(entry["ipam"]?["routes"] == .array([["dst": everything]]) && entry["ipam"]?["dataDir"] == folder)
+  }
+
+  @Test(
+    arguments: [
+      (["ENABLE_V6_EGRESS": "true"], nil, "ENABLE_V6_EGRESS is true, but the node has no IPv6 address", "false"),
+      (["ENABLE_IPv6": "true"], nil, "ENABLE_V4_EGRESS is true, but the node has no IPv4 address", "false"),
+      (
+        ["ENABLE_V6_EGRESS": "true", "DISABLE_POD_V6": "true"], "2001:db8::4",
+        "DISABLE_POD_V6 switches off the IPv6", "true"
+      ),
+    ] as [([String: String], String?, String, JSONValue)])
+  func egressThatCannotWorkIsTold(
+    environment: [String: String], address: String?, note: String, enabled: JSONValue
+  ) throws {
+    let made = try Conflist(
+      template: nil, path: "-", settings: Self.settings(environment), nodeAddress: address.flatMap { IPAddress($0) })
+    #expect(made.notes.count == 1 && made.notes[0].hasPrefix(note), "\(made.notes)")
+    #expect(Self.egress(made)?["enabled"] == enabled)
+  }
+
+  @Test func aTemplateWithoutEgressIsTold() throws {
+    let template = #"{"cniVersion":"1.0.0","name":"n","plugins":[{"type":"aws-cni"}]}"#
+    let made = try Conflist(
+      template: Array(template.utf8), path: "-", settings: Self.settings(["ENABLE_V6_EGRESS": "true"]),
+      nodeAddress: IPAddress("2001:db8::4"))
+    #expect(made.notes.count == 1 && made.notes[0].contains("no entry of type egress-cni"), "\(made.notes)")
   }
 
   @Test func templateWithoutOurPluginIsTold() throws {
@@ -103,7 +151,6 @@ import VPCSystem
     ),
     (#"{"cniVersion":"1.0.0","name":"n","plugins":[{"name":"a"}]}"#, #""plugins"[0].type is missing"#),
     (#"{"cniVersion":"1.0.0","name":"n","plugins":[{"type":"../a"}]}"#, #""plugins"[0].type"#),
-    (#"{"cniVersion":"1.0.0","name":"n","plugins":[{"type":"egress-cni"}]}"#, #""plugins" is empty"#),
   ])
   func badTemplateIsRefusedByFileAndField(template: String, problem: String) throws {
     let error = #expect(throws: ConflistError.self) {

@@ -33,6 +33,15 @@ struct Conflist {
         "podSGEnforcingMode": "__PODSGENFORCINGMODE__", "pluginLogFile": "__PLUGINLOGFILE__",
         "pluginLogLevel": "__PLUGINLOGLEVEL__", "capabilities": ["io.kubernetes.cri.pod-annotations": true],
       ],
+      [
+        "name": "egress-cni", "type": "egress-cni", "mtu": "__MTU__", "enabled": "__EGRESSPLUGINENABLED__",
+        "randomizeSNAT": "__RANDOMIZESNAT__", "nodeIP": "__NODEIP__",
+        "ipam": [
+          "type": "host-local", "ranges": .array([.array([["subnet": "__EGRESSPLUGINIPAMSUBNET__"]])]),
+          "routes": .array([["dst": "__EGRESSPLUGINIPAMDST__"]]), "dataDir": "__EGRESSPLUGINIPAMDATADIR__",
+        ],
+        "pluginLogFile": "__EGRESSPLUGINLOGFILE__", "pluginLogLevel": "__PLUGINLOGLEVEL__",
+      ],
       ["type": "portmap", "capabilities": ["portMappings": true], "snat": true],
     ]),
   ]
@@ -40,9 +49,12 @@ struct Conflist {
   /// - Parameters:
   ///   - template: the operator's own, a file's content; nil takes `builtIn`.
   ///   - path: the template's, for errors.
+  ///   - nodeAddress: the node's address of the family that pods do not have; nil without egress.
   /// - Throws: `ConflistError` for a list that no runtime accepts.
-  init(template: [UInt8]?, path: String, settings: NodeSettings) throws(ConflistError) {
-    let placeholders = ConflistPlaceholders(settings)
+  init(
+    template: [UInt8]?, path: String, settings: NodeSettings, nodeAddress: IPAddress? = nil
+  ) throws(ConflistError) {
+    let placeholders = ConflistPlaceholders(settings, nodeAddress: nodeAddress)
     let filled = placeholders.fill(template ?? Conflist.builtIn.bytes)
     var document: JSONValue
     do {
@@ -52,11 +64,7 @@ struct Conflist {
     }
     var notes = filled.unknown.map { "\($0) is not a placeholder and stays unchanged" }
     var plugins = try Conflist.plugins(of: document, path)
-
-    plugins.removeAll { $0["type"]?.string == Conflist.egressType }
-    if settings.asksForEgress {
-      notes.append("this release does not support egress for the other address family: the conflist has no egress-cni")
-    }
+    notes += Conflist.notesOnEgress(settings, nodeAddress, plugins)
     if !plugins.contains(where: { $0["type"]?.string == "aws-cni" }) {
       notes.append("the template has no entry of type aws-cni: pods get no address from this agent")
     }
@@ -72,9 +80,24 @@ struct Conflist {
     self.notes = notes
   }
 
-  /// A chained plugin that passes its input through if disabled. Without its program on the host every pod start would
-  /// fail, and this release does not include it.
-  private static let egressType = "egress-cni"
+  /// The entry stays if egress is off: egress-cni then passes its input through, and cleans up after pods that were made
+  /// while it was on.
+  private static func notesOnEgress(
+    _ settings: NodeSettings, _ nodeAddress: IPAddress?, _ plugins: [JSONValue]
+  ) -> [String] {
+    guard settings.asksForEgress else { return [] }
+    let (setting, family) = settings.agent.family == .ipv6 ? ("ENABLE_V4_EGRESS", "IPv4") : ("ENABLE_V6_EGRESS", "IPv6")
+    if nodeAddress == nil {
+      return ["\(setting) is true, but the node has no \(family) address: egress-cni is disabled"]
+    }
+    if !plugins.contains(where: { $0["type"]?.string == "egress-cni" }) {
+      return ["\(setting) is true, but the template has no entry of type egress-cni: pods get no \(family) egress"]
+    }
+    if settings.disablesPodIPv6, settings.agent.family == .ipv4 {
+      return ["DISABLE_POD_V6 switches off the IPv6 that ENABLE_V6_EGRESS gives to pods: set one of them to false"]
+    }
+    return []
+  }
 
   /// Plugins that the settings add after the template's, in the contract's order.
   private static func additions(_ settings: NodeSettings) -> [JSONValue] {

@@ -7,7 +7,8 @@ struct ConflistPlaceholders {
   /// By name without the underscores.
   let values: [String: String]
 
-  init(_ settings: NodeSettings) {
+  /// - Parameter nodeAddress: for egress-cni, which is disabled without it.
+  init(_ settings: NodeSettings, nodeAddress: IPAddress? = nil) {
     let agent = settings.agent
     let isIPv6 = agent.family == .ipv6
     values = [
@@ -17,13 +18,12 @@ struct ConflistPlaceholders {
       "PLUGINLOGFILE": settings.pluginLogFile,
       "PLUGINLOGLEVEL": settings.pluginLogLevel,
       "RANDOMIZESNAT": agent.snatPorts.rawValue,
-      // Of the entry that this release leaves out; filled in so that a template with it is read.
-      "EGRESSPLUGINENABLED": "\(settings.asksForEgress)",
+      "EGRESSPLUGINENABLED": "\(settings.asksForEgress && nodeAddress != nil)",
       "EGRESSPLUGINIPAMSUBNET": isIPv6 ? "169.254.172.0/22" : "fd00::ac:00/118",
       "EGRESSPLUGINIPAMDST": isIPv6 ? "0.0.0.0/0" : "::/0",
       "EGRESSPLUGINIPAMDATADIR": isIPv6 ? "/run/cni/v6pd/egress-v4-ipam" : "/run/cni/v4pd/egress-v6-ipam",
       "EGRESSPLUGINLOGFILE": isIPv6 ? settings.egressV4LogFile : settings.egressV6LogFile,
-      "NODEIP": "",
+      "NODEIP": settings.asksForEgress ? nodeAddress?.description ?? "" : "",
     ]
   }
 

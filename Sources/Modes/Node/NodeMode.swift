@@ -47,7 +47,7 @@ struct NodeEntrypoint {
 
   func run() throws -> Int32 {
     for warning in settings.warnings { logger.warning("invalid setting", metadata: ["warning": "\(warning)"]) }
-    let conflist = try conflist()
+    let conflist = try conflist(try EgressAddress.read(settings, environment: ProcessEnvironment.variables()))
     logger.info("Install CNI binaries..")
     let program = try ProcessEnvironment.program()
     for (name, outcome) in try HostPrograms.install(program, into: settings.binaryFolder) {
@@ -60,9 +60,10 @@ struct NodeEntrypoint {
   }
 
   /// With an invalid template the existing conflist stays; without one, the node setup fails.
-  private func conflist() throws -> Conflist? {
+  private func conflist(_ nodeAddress: IPAddress?) throws -> Conflist? {
     do {
-      let made = try Conflist(template: try template(), path: settings.templatePath, settings: settings)
+      let made = try Conflist(
+        template: try template(), path: settings.templatePath, settings: settings, nodeAddress: nodeAddress)
       for note in made.notes { logger.warning("conflist template warning", metadata: ["note": "\(note)"]) }
       return made
     } catch {

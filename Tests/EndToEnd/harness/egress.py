@@ -9,6 +9,7 @@ from typing import Any
 from . import paths
 from .node import Node
 from .pod import Pod, PluginFailure
+from .waiting import wait_for
 
 PROGRAM = "/opt/cni/bin/egress-cni"
 
@@ -87,6 +88,8 @@ def install(node: Node, environment: dict[str, str]) -> None:
     variables = {"HOST_CNI_BIN_PATH": "/opt/cni/bin", "VPC_CNI_CORE_PLUGINS_PATH": "/run/image", **environment}
     node.instance.run(["mkdir", "-p", "/run/image"])
     node.instance.run([str(paths.BINARY), "init"], env=variables, timeout=90)
+    # A node that becomes a router may lose its default route until the next advertisement, every 30 s.
+    wait_for(lambda: node.ip("-6", "route", "show", "default"), "the node's IPv6 route", 40)
 
 
 def bare_pod(node: Node, name: str, **options: Any) -> Pod:

@@ -40,6 +40,10 @@ enum DocumentTargets {
       "CNI_COMMAND": "ADD", "CNI_CONTAINERID": "c", "CNI_NETNS": "/var/run/netns/n", "CNI_IFNAME": "eth0",
       "CNI_ARGS": String(decoding: arguments, as: UTF8.self),
     ])
+    if let egress = try? EgressConfiguration(Array(bytes[..<split])), let plan = try? egress.plan() {
+      require(plan.folder.hasPrefix("/") && !plan.folder.split(separator: "/").contains(".."))
+      require(plan.ranges.allSatisfy { $0.subnet.family == plan.nodeAddress.family && $0.first <= $0.last })
+    }
     guard let configuration = try? NetworkConfiguration(Array(bytes[..<split])) else { return }
     do throws(CNIError) {
       try configuration.check()

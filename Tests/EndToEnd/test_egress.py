@@ -368,7 +368,8 @@ def test_killed_at_each_step(node: Node, direction: Direction) -> None:
             pod.remove_namespace()
             pod = bare_pod(node, f"{step}-{when}")
             done = traced(node, pod, config, "-e", f"inject={step}:signal=SIGKILL:when={when}")
-            assert done.returncode != 0, (step, when)
+            # How often it looks for iptables' end depends on the machine.
+            assert done.returncode != 0 or step == "wait4", (step, when)
             call(node, pod, "DEL", configuration(node, direction, pod, has_result=False))
             assert is_clean(node, direction), (step, when, leftovers(node, direction))
     # The same namespace still works.

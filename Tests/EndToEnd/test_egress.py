@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from harness import conflist, egress
+from harness import conflist, egress, ipv6
 from harness.egress import IPV4, IPV6, Direction, bare_pod, call, configuration, is_clean, leftovers, reserved, rules
 from harness.entrypoint import Entrypoint
 from harness.libcni import Attachment, NetworkList
@@ -103,6 +103,38 @@ def test_a_pod_reaches_the_other_family(vpc: Simulator, node: Node, direction: D
         assert call(node, pod, "DEL", {**config, "prevResult": result}) == {}
     pod.remove_namespace()
     wait_for(lambda: is_clean(node, direction), "nothing is left")
+
+
+@both
+def test_pods_of_a_cluster(vpc: Simulator, make_node: Callable[..., Node], direction: Direction) -> None:
+    """Behind aws-cni, with an agent: pods reach both families, and nobody reaches another pod by its node-local address."""
+    environment = ipv6.IPV6 if direction.family == 4 else {"ENABLE_V6_EGRESS": "true"}
+    node = make_node("cluster", type="m5.large", subnet="a", environment=environment)
+    egress.install(node, {name: value for name, value in environment.items() if name != "ENABLE_PREFIX_DELEGATION"})
+    node.agent.start()
+    pods = node.add_pods(2)
+    configs = {pod.name: {**egress.entry(node, direction), "cniVersion": pod.version, "name": "aws-cni", "prevResult": pod.result}
+               for pod in pods}
+    for pod in pods:
+        call(node, pod, "ADD", configs[pod.name])
+    outside = {4: INTERNET_ADDRESS, 6: vpc.ready["internet6"]}
+    own = {4: node.instance.address, 6: node.instance.address6}
+    for pod in pods:
+        assert client(pod, outside[direction.family]) == own[direction.family]
+        native = 10 - direction.family
+        assert client(pod, outside[native]) == (pod.address if native == 6 else own[4])
+    first, second = sorted(reserved(node, direction))
+    assert not pods[0].ping(second) and not pods[1].ping(first), "the guard in FORWARD"
+    saved = node.instance.run([f"{direction.iptables}-save", "-t", "filter"]).stdout
+    assert saved.count(f"Block Node Local Pod access via IPv{direction.family}") == 1
+    node.agent.stop()
+    node.agent.start()
+    assert node.instance.run([f"{direction.iptables}-save", "-t", "filter"]).stdout.count("Block Node Local Pod") == 1
+    for pod in pods:
+        call(node, pod, "DEL", configs[pod.name])
+        pod.delete()
+        pod.remove_namespace()
+    wait_for(lambda: is_clean(node, direction) and not any(node.leftovers().values()), "nothing is left")
 
 
 @pytest.fixture

@@ -298,6 +298,19 @@ def test_an_excluded_primary_subnet(vpc: Simulator, make_node6: Callable[..., No
         ec2.delete_tags(Resources=[primary], Tags=[{"Key": role}])
 
 
+def test_an_eni_without_ipv6_is_left_alone(vpc: Simulator, make_node6: Callable[..., Node]) -> None:
+    """Somebody attached it for something else."""
+    node, ec2 = make_node6("n1", subnet="a"), vpc.ec2()
+    primary = ec2.describe_network_interfaces(NetworkInterfaceIds=[node.enis()[0]["eni"]])["NetworkInterfaces"][0]
+    other = ec2.create_network_interface(SubnetId=primary["SubnetId"])["NetworkInterface"]["NetworkInterfaceId"]
+    ec2.attach_network_interface(NetworkInterfaceId=other, InstanceId=node.instance.instance_id, DeviceIndex=1)
+    node.agent.start()
+    node.add_pods(2)
+    assert_sound(node)
+    assert [len(eni["prefixes6"]) for eni in node.enis()] == [1, 0] and not firewall.lines(node, "pool action failed")
+    assert not node.ip("-6", "route", "show", "table", "2")
+
+
 # MARK: amazon-vpc-cni-k8s
 
 

@@ -139,6 +139,8 @@ extension NodeENIs {
   /// ENIs on other network cards are unmanaged: they need ENABLE_MULTI_NIC, which this release does not implement.
   private func isManaged(_ found: EC2NetworkInterface) -> Bool {
     if found.tags[ENITags.unmanagedKey] == "true" { return false }
-    return mode.managesUntagged || found.tags[ENITags.instanceKey] == identity.instance.instanceID
+    if found.tags[ENITags.instanceKey] == identity.instance.instanceID { return true }
+    // Without an address of the pods' family it was attached for something else.
+    return mode.managesUntagged && found.ownAddress(family) != nil
   }
 }

@@ -101,6 +101,16 @@ import VPCSystem
     #expect(try names().contains("note"))
   }
 
+  @Test func aKnownReservationIsReleasedIfItIsStillTheOwners() throws {
+    let mine = try #require(IPAddress(try reserve("abc")))
+    let others = try #require(IPAddress(try reserve("def")))
+    let free = try #require(IPAddress("169.254.172.77"))
+    let owner = ReservationStore.Owner(containerID: "abc", interface: "eth0")
+    #expect(try with { try $0.release(owner, known: [mine, others, free]) } == [mine])
+    #expect(try with { try $0.release(owner, known: [mine]) }.isEmpty)
+    #expect(try names() == ["\(others)", "last_reserved_ip.0", "lock"])
+  }
+
   @Test func damageInTheFolderIsSurvived() throws {
     try with { _ in }
     // Of a host-local that was killed between two steps.

@@ -126,12 +126,22 @@ package struct ReservationStore: ~Copyable {
     )
   }
 
-  /// Removes every reservation of this owner. Nothing to remove is no error.
+  /// Removes reservations of this owner. Nothing to remove is no error.
   ///
+  /// - Parameter known: the addresses that `addresses` or `reserve` returned, which saves reading all files; nil for every
+  ///   address of the owner. What is another owner's by now stays.
   /// - Returns: the addresses.
   @discardableResult
-  package func release(_ owner: Owner) throws(ReservationError) -> [IPAddress] {
-    let owned = try scan(for: owner).owned
+  package func release(_ owner: Owner, known: [IPAddress]? = nil) throws(ReservationError) -> [IPAddress] {
+    var owned: [IPAddress] = []
+    if let known {
+      let texts = [Self.content(owner), Array(owner.containerID.utf8)]
+      for address in known {
+        if let content = try read("\(address)"), texts.contains(Self.trimmed(content)) { owned.append(address) }
+      }
+    } else {
+      owned = try scan(for: owner).owned
+    }
     for address in owned where unlinkat(directory, "\(address)", 0) != 0 && errno != ENOENT {
       throw ReservationError(FileError(verb: "delete", path: "\(folder)/\(address)", errno: errno))
     }

@@ -60,7 +60,9 @@ struct EgressCall {
       return answer(try connect(pod, interface, reservation, plan, hold), previous)
     } catch {
       do {
-        _ = try withStore(plan.folder, creates: false) { (store) throws(ReservationError) in try store.release(owner) }
+        _ = try withStore(plan.folder, creates: false) { (store) throws(ReservationError) in
+          try store.release(owner, known: [reservation.address])
+        }
       } catch {
         log.warning(
           "cannot release the address; the kubelet's DEL will",
@@ -169,7 +171,9 @@ struct EgressCall {
     }
     if !addresses.isEmpty {
       _ = try reservations { () throws(ReservationError) in
-        try withStore(folder, creates: false) { (store) throws(ReservationError) in try store.release(owner) }
+        try withStore(folder, creates: false) { (store) throws(ReservationError) in
+          try store.release(owner, known: addresses)
+        }
       }
     }
   }

@@ -37,9 +37,10 @@ struct EgressFixture: Sendable {
     }
   }
 
-  /// Everything on the node that the wiring could have changed.
-  func nodeState() throws -> String {
-    try ["-brief link show", "-4 route show table all", "-6 route show table all"].map { try node.ip($0) }
-      .joined(separator: "\n")
+  /// Everything on the node that the wiring could have changed, without what the kernel adds to a link a moment later.
+  func nodeState() throws -> [String] {
+    let links = try node.ip("-brief link show").split(separator: "\n").map { String($0.prefix { $0 != " " }) }
+    let routes = try ["-4", "-6"].flatMap { try node.ip("\($0) route show table all").split(separator: "\n") }
+    return links + routes.filter { !$0.contains("fe80:") && !$0.contains("ff00:") }.map(String.init)
   }
 }

@@ -63,7 +63,8 @@ extension NodeNetwork {
         let more = differences.count > 1 ? " and \(differences.count - 1) more" : ""
         faults.append(
           NodeFault(
-            subject: "nftables table \(ENIMarkTable.defaultName)", kind: .nftables, text: "source map lacks: \(first)\(more)",
+            subject: "nftables table \(ENIMarkTable.defaultName)", kind: .nftables,
+            text: "source map lacks: \(first)\(more)",
             mend: .sourceMap))
       }
     }

@@ -15,12 +15,14 @@ import pytest
 from harness import paths
 from harness.containerd import Containerd
 from harness.daemonset import CONFLIST, AwsNode, ImageMissing, build_image, find, render
+from harness.ipv6 import IPV6, init
 from harness.node import Node
 from harness.waiting import wait_for
 from kubeapi.client import KubeAPI, agent_pod, cni_node, eni_config, node as kube_node, pod as kube_pod
 from simulator.client import Simulator
 from simulator.fabric import INTERNET_ADDRESS as INTERNET
 
+SIMULATOR = {"family": "dual"}
 IMAGE = "localhost/vpc-cni:dev"
 
 
@@ -108,6 +110,32 @@ def test_from_nothing_to_pods(vpc: Simulator, make_pod: Callable[..., AwsNode], 
         runtime.stop_pod(sandbox)
         runtime.remove_pod(sandbox)
     node.wait_clean(20)
+
+
+def test_an_ipv6_cluster(vpc: Simulator, make_pod: Callable[..., AwsNode], make_node: Callable[..., Node]) -> None:
+    """The result of `kubectl apply -k manifests/overlays/ipv6`: pods reach both families."""
+    far = make_node("far", type="m5.large", subnet="b", environment=IPV6)
+    init(far)
+    far.agent.start()
+    there = far.pod("there").add()
+    pod = make_pod("six", "ipv6", environment=IPV6)
+    pod.start().wait_ready()
+    node, runtime = pod.node, pod.runtime
+    wait_for(runtime.network_ready, "the runtime's network", 20)
+    egress = json.loads(pod.conflist())["plugins"][1]
+    assert (egress["type"], egress["enabled"], egress["nodeIP"]) == ("egress-cni", "true", node.instance.address)
+    vpc.drops(reset=True)
+    sandboxes = [runtime.run_pod(f"web-{number}") for number in range(3)]
+    for sandbox in sandboxes:
+        for address in (there.address, vpc.ready["internet6"], INTERNET):
+            done = runtime.run_in_pod(sandbox, ["ping", "-q", "-n", "-c", "1", "-w", "3", address])
+            assert done.returncode == 0, (address, done)
+    assert there.ping(runtime.address(sandboxes[-1])) and vpc.drops()["total"] == 0, vpc.drops()
+    for sandbox in sandboxes:
+        runtime.stop_pod(sandbox)
+        runtime.remove_pod(sandbox)
+    wait_for(lambda: not node.ip("-6", "route", "show", "table", "20512") and "CNI-E4" not in node.instance.run(
+        ["iptables-save", "-t", "nat"]).stdout, "nothing is left", 20)
 
 
 def test_a_container_that_restarts_leaves_the_node_ready(vpc: Simulator, make_pod: Callable[..., AwsNode]) -> None:

@@ -111,6 +111,7 @@ def test_liveness_waits_for_the_start(overlay: str) -> None:
 
 @pytest.mark.parametrize(("overlay", "wanted"), [
     ("default", {"ENABLE_IPv4": "true", "WARM_ENI_TARGET": "1", "WARM_PREFIX_TARGET": "1"}),
+    ("ipv6", {"ENABLE_PREFIX_DELEGATION": "true", "ENABLE_IPv6": "true", "ENABLE_IPv4": "false"}),
     ("prefix-delegation", {"ENABLE_PREFIX_DELEGATION": "true", "WARM_PREFIX_TARGET": "1", "ENABLE_IPv4": "true"}),
     ("annotate-pod-ips", {"ANNOTATE_POD_IP": "true", "WARM_ENI_TARGET": "1"}),
     ("custom-networking", {"AWS_VPC_K8S_CNI_CUSTOM_NETWORK_CFG": "true", "ENI_CONFIG_LABEL_DEF": "topology.kubernetes.io/zone"}),

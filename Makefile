@@ -107,7 +107,7 @@ soak: setup build ## End-to-end tests RUNS times (5) in random order beside two 
 	@$(PYTHON) Tests/soak.py --build $(BUILD) --runs $(or $(RUNS),5) --workers $(WORKERS) $(if $(FILTER),-k '$(FILTER)')
 
 .PHONY: vm-test
-vm-test: build-tests build ## Tests on Linux 5.10, 6.1 and 6.12 in VMs (FILTER=word chooses jobs); part of make test
+vm-test: build-tests build ## Tests on Linux 5.10, 6.1 and 6.12 in VMs (FILTER=word chooses jobs); the short ones are part of make test
 	@VPC_CNI_BUILD=$(BUILD) Tests/VM/run $(if $(FILTER),'$(FILTER)')
 
 .PHONY: vm

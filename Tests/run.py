@@ -120,8 +120,8 @@ def tiers(build: Path, workers: int) -> tuple[list[list[Tier]], list[Tier]]:
     ]
     unbuilt = [pytest("manifest", "Tests/Manifests"), pytest("simulator", "Tests/Simulator/tests")]
     vm = ["env", f"VPC_CNI_BUILD={build}", "nice", "-n", str(VM_NICENESS), "Tests/VM/run"]
-    kernels = [Tier("vm-e2e", [*vm, "--end-to-end"], [])]
-    kernels_built = [Tier("vm-suites", [*vm, "--suites"], [], needs_build=True)]
+    kernels = [Tier("vm-e2e", [*vm, "--end-to-end", "--short"], [])]
+    kernels_built = [Tier("vm-suites", [*vm, "--suites", "--short"], [], needs_build=True)]
     return [waiting, built, unbuilt, kernels, kernels_built], [pytest("e2e-timed", "-m", "timed", "Tests/EndToEnd")]
 
 

@@ -191,7 +191,7 @@ def test_kubectl_is_the_pinned_one() -> None:
 
 def test_documents_name_folders_that_are_there() -> None:
     text = (ROOT / "docs" / "install.md").read_text(encoding="utf-8")
-    named = set(re.findall(r"manifests/[A-Za-z./-]+", text))
+    named = set(re.findall(r"manifests/[A-Za-z0-9./-]+", text))
     assert named
     for path in named:
         assert Path(ROOT, path.rstrip(".")).exists(), path

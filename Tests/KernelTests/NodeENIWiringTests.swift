@@ -93,8 +93,7 @@ struct NodeENIWiringTests {
       try !Route.list(table: .main, family: .ipv6, device: link, on: socket).contains {
         $0.destination == wiring.subnet
       })
-    try node.fixture.ip("link set eth1 down")
-    try node.fixture.ip("link set eth1 addrgenmode none up")
+    for change in ["down", "addrgenmode none", "up"] { try node.fixture.ip("link set eth1 \(change)") }
     #expect(try node.apply(wiring, to: node.secondary).isEmpty == false)
     #expect(try !wiring.reachesRouter(by: link, on: socket), "the link has no link-local address")
   }

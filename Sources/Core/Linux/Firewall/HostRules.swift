@@ -26,7 +26,7 @@ package struct HostRules: Sendable, Hashable {
     case nftables
   }
 
-  /// The primary address of the primary ENI, IPv4.
+  /// The own address of the primary ENI, the source address of SNAT. Without SNAT it is not used.
   package var primaryAddress: IPAddress
   /// The primary ENI's link.
   package var primaryInterface: String

@@ -45,6 +45,8 @@ class Server:
         config.graceful_timeout, config.shutdown_timeout, config.loglevel = 0.05, 0.2, "CRITICAL"
         config.accesslog = config.errorlog = None
         config.h2_max_concurrent_streams = 250  # the real server's
+        # The real server's. By default an idle connection ends after 5 s, under a client that is about to use it.
+        config.keep_alive_timeout = 90
         config.include_server_header = False
         if not self._options.plain:
             folder: Path = self._options.folder

@@ -112,7 +112,7 @@ def run(story: Story, vpc: Simulator, family: str, keep: bool) -> list[Node]:
         node.agent.outlives = keep
         node.agent.start()
         memory = node.agent.memory()
-        story.say(f"{node.name}: {node.instance.instance_id} {node.instance.address6 if node.family == 6 else node.instance.address}, agent ready after "
+        story.say(f"{node.name}: {node.instance.instance_id} {node.own_address}, agent ready after "
                   f"{node.agent.seconds_to_ready:.2f} s, RssAnon {memory['RssAnon'] / 1024:.1f} MB")
     vpc.counts(reset=True)
 

@@ -56,12 +56,11 @@ THROTTLED = {"http": 503, "code": "RequestLimitExceeded", "message": "Request li
 
 @dataclass
 class Chaos:
-    """One node, its pods of one address family, and the operations on them."""
+    """One node, its pods, and the operations on them."""
 
     vpc: Simulator
     node: Node
     dice: random.Random
-    family: int = 4
     idle: list[str] = field(default_factory=list)
     pods: dict[str, Pod] = field(default_factory=dict)
     # The namespaces of pods whose ADD failed: a runtime repeats DEL until it succeeds.
@@ -94,7 +93,7 @@ class Chaos:
 
     @property
     def calls(self) -> list[str]:
-        return CALLS6 if self.family == 6 else CALLS
+        return CALLS6 if self.node.family == 6 else CALLS
 
     def start(self) -> None:
         agent = self.node.agent
@@ -214,7 +213,7 @@ class Chaos:
 
     def mislead_imds(self) -> None:
         tree = "imds:/latest/meta-data/network/interfaces/macs"
-        if self.family == 6:
+        if self.node.family == 6:
             mac = self.node.enis()[0]["mac"]
             self.vpc.fault(f"{tree}/{mac}/ipv6-prefix", times=1, http=404, body="no", caller=self.node.name)
             return
@@ -240,8 +239,8 @@ class Chaos:
         have = Counter(pod.address for pod in pods)
         faults = [f"{address} is had {count} times" for address, count in have.items() if count > 1]
         enis = self.node.enis()
-        routes = {route["dst"]: route["dev"] for route in self.node.ip(f"-{self.family}", "route", "show", "table", "20512")}
-        elements, _, _ = source_map(self.node, self.family)
+        routes = {route["dst"]: route["dev"] for route in self.node.ip(f"-{self.node.family}", "route", "show", "table", "20512")}
+        elements, _, _ = source_map(self.node, self.node.family)
         led = sorted(elements, key=lambda entry: "/" in entry[0])  # the longest prefix first
         for pod in pods:
             owner = next((eni for eni in enis if has(eni, pod.address)), None)
@@ -299,10 +298,10 @@ def without_something(body: str, dice: random.Random) -> str:
 def test_nothing_is_lost_in_a_chaos_of_restarts(vpc: Simulator, make_node: Any) -> None:
     walks = [Chaos(vpc, make_node(f"c{index}", type="t3.small" if mode == "prefixes" else "m5.large", subnet="a", fast_clock=True,
                                   environment={**environment, "IP_COOLDOWN_PERIOD": "1", "AWS_VPC_K8S_CNI_LOGLEVEL": "INFO"}),
-                   random.Random(f"{SEED} {mode}"), 6 if environment is IPV6 else 4)
+                   random.Random(f"{SEED} {mode}"))
              for index, (mode, environment) in enumerate(MODES.items())]
     for walk in walks:
-        if walk.family == 6:
+        if walk.node.family == 6:
             init(walk.node)
     with ThreadPoolExecutor(len(walks)) as workers:
         for result in [workers.submit(walk.run, -(-RESTARTS // len(walks))) for walk in walks]:

@@ -127,7 +127,7 @@ def serving(rig: Rig) -> Iterator[None]:
             pods, [Place.of(rig.here), Place.of(rig.there), Place.internet(rig.vpc)]))
         stack.enter_context(rig.traffic.observer())
         for node in (rig.here, rig.there):
-            kube_proxy.write(node, "nftables" if rig.form == "without-iptables" else rig.form, rig.services, rig.family)
+            kube_proxy.write(node, "nftables" if rig.form == "without-iptables" else rig.form, rig.services)
         rig.vpc.drops(reset=True)
         yield
 

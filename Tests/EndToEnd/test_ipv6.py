@@ -5,16 +5,15 @@ from __future__ import annotations
 import ipaddress
 import json
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import pytest
 
 from harness import firewall, paths
 from harness.ipv6 import IPV6, init
 from harness.node import Node
-from harness.pinging import Pinging
-from harness.pod import PluginFailure, Pod
+from harness.pinging import none_lost
+from harness.pod import PluginFailure
 from harness.reference import ReferenceAgent, ReferencePod
 from harness.state import listing
 from harness.waiting import wait_for
@@ -351,37 +350,20 @@ def pod_rules(node: Node) -> list[str]:
     return sorted(rule["dst"] for rule in node.ip("-6", "rule", "show") if rule["priority"] == 512 and "dst" in rule)
 
 
-@contextmanager
-def none_lost(vpc: Simulator, node: Node, far: Pod) -> Iterator[None]:
-    """The change inside loses no echo, one a millisecond, of pods, to them, between them, or to the internet."""
-    first, second = node.pods[:2]
-    vpc.drops(reset=True)
-    running = [Pinging(first, far.address), Pinging(far, first.address), Pinging(first, second.address),
-               Pinging(second, vpc.ready["internet6"])]
-    try:
-        yield
-        for each in running:
-            each.end()
-        lost = {f"{each.pod.name} to {each.address}": each.lost() for each in running}
-    finally:
-        for each in running:
-            each.stop()
-    assert not any(lost.values()), f"{lost}\n{node.agent.log()[-4000:]}"
-    assert vpc.drops()["total"] == 0, vpc.drops()
-
-
 def test_takeover_and_back(vpc: Simulator, make_node6: Callable[..., Node], theirs: Node) -> None:
     other = make_node6("far", subnet="b")
     other.agent.start()
     [far] = other.add_pods(1)
     addresses = sorted(pod.address for pod in theirs.pods)
     assert pod_rules(theirs) == addresses == routes(theirs, "main"), "the model's own state"
-    with none_lost(vpc, theirs, far):
+    first, second = theirs.pods[:2]
+    flows = [(first, far.address), (far, first.address), (first, second.address), (second, vpc.ready["internet6"])]
+    with none_lost(vpc, theirs, flows):
         theirs.agent.start()
         wait_for(lambda: not pod_rules(theirs) and not routes(theirs, "main"), "the old rules and routes are gone", 30)
     assert_sound(theirs)
     ours = theirs.pod("ours").add()
-    with none_lost(vpc, theirs, far):
+    with none_lost(vpc, theirs, flows):
         theirs.agent.stop()
         theirs.agent.environment["VPC_CNI_POD_RULES"] = "per-pod"
         theirs.agent.start()

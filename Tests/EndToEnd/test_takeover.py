@@ -7,15 +7,14 @@ another node, one each millisecond, from before the change until three seconds a
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from harness import paths
 from harness.node import Node
-from harness.pinging import Pinging
+from harness.pinging import none_lost
 from harness.pod import Pod
 from harness.reference import ReferenceAgent, ReferencePod
 from harness.state import INTERNET, assert_talk, differences, wait_sound
@@ -46,24 +45,10 @@ def expected_pod_rules(node: Node, pods: list[Any]) -> set[tuple[int, str, str]]
     return rules | {(1536, pod.address, str(tables[pod.address])) for pod in pods if pod.address in tables}
 
 
-@contextmanager
-def none_lost(vpc: Simulator, node: Node, pods: list[Any], far: Pod) -> Iterator[None]:
-    """The change inside loses no echo, one a millisecond, of pods on both ENIs, to them, between them, or to the internet."""
+def flows(node: Node, pods: list[Any], far: Pod) -> list[tuple[Pod, str]]:
+    """Of pods on both ENIs, to them, between them, and to the internet."""
     first, second = on_eni(node, pods, 0), on_eni(node, pods, 1)
-    vpc.drops(reset=True)
-    running = [Pinging(second, far.address), Pinging(far, second.address), Pinging(first, far.address),
-               Pinging(second, first.address), Pinging(second, INTERNET)]
-    try:
-        yield
-        assert all(each.is_running for each in running), "the echoes ended before the change did"
-        for each in running:
-            each.end()
-        lost = {f"{each.pod.name} to {each.address}": each.lost() for each in running}
-    finally:
-        for each in running:
-            each.stop()
-    assert not any(lost.values()), f"{lost}\n{node.agent.log()[-4000:]}"
-    assert vpc.drops()["total"] == 0, vpc.drops()
+    return [(second, far.address), (far, second.address), (first, far.address), (second, first.address), (second, INTERNET)]
 
 
 @pytest.fixture
@@ -192,7 +177,7 @@ def as_read(node: Node) -> list[dict[str, Any]]:
 def test_takeover_of_the_existing_system(vpc: Simulator, theirs: tuple[Node, list[ReferencePod]], far: Pod) -> None:
     node, pods = theirs
     assert pod_rules(node) == expected_pod_rules(node, pods), "the model's own state"
-    with none_lost(vpc, node, pods, far):
+    with none_lost(vpc, node, flows(node, pods, far)):
         node.agent.start()
         wait_for(lambda: not pod_rules(node) and not main_pod_routes(node) or None, "the old rules and routes are gone", 30)
     wait_sound(node, pods)
@@ -213,7 +198,7 @@ def test_back_to_the_existing_system(vpc: Simulator, theirs: tuple[Node, list[Re
     node.agent.start()
     wait_for(lambda: not pod_rules(node) or None, "taken over", 30)
     pods = [*pods, node.pod("ours").add()]
-    with none_lost(vpc, node, pods, far):
+    with none_lost(vpc, node, flows(node, pods, far)):
         restart(node, "per-pod")
         wait_for(lambda: is_per_pod(node, pods) or None, "each pod has its own rules, and ours are gone", 30)
     node.agent.stop()
@@ -245,13 +230,13 @@ def test_from_one_scheme_to_the_other_and_back(vpc: Simulator, make_node: Callab
     node.agent.start()
     node.add_pods(11)
     node.wait_quiet()
-    with none_lost(vpc, node, node.pods, far):
+    with none_lost(vpc, node, flows(node, node.pods, far)):
         restart(node, "per-pod")
         wait_for(lambda: is_per_pod(node, node.pods) or None, "per-pod rules alone", 30)
     node.pod("late").add()
     assert is_per_pod(node, node.pods)
     assert_talk(vpc, node.pods)
-    with none_lost(vpc, node, node.pods, far):
+    with none_lost(vpc, node, flows(node, node.pods, far)):
         restart(node, "constant")
         wait_for(lambda: not pod_rules(node) and not main_pod_routes(node) or None, "constant rules alone", 30)
     wait_sound(node, node.pods)
@@ -266,7 +251,7 @@ def test_killed_while_it_changes_the_scheme(vpc: Simulator, make_node: Callable[
     node.agent.start()
     node.add_pods(11)
     node.wait_quiet()
-    with none_lost(vpc, node, node.pods, far):
+    with none_lost(vpc, node, flows(node, node.pods, far)):
         for rules in ("per-pod", "constant", "per-pod"):
             before = pod_rules(node)
             node.agent.kill()
@@ -291,7 +276,7 @@ def test_per_pod_scheme(vpc: Simulator, make_node: Callable[..., Node], far: Pod
     first, second = on_eni(node, node.pods, 0), on_eni(node, node.pods, 1)
     assert_talk(vpc, [first, second, far])
     second.check()
-    with none_lost(vpc, node, node.pods, far):
+    with none_lost(vpc, node, flows(node, node.pods, far)):
         node.agent.kill()
         node.agent.start()
     for undo in (["ip", "rule", "del", "priority", "1536", "from", second.address],

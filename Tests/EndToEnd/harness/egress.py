@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from . import paths
+from .ipv6 import init
 from .node import Node
 from .pod import Pod, PluginFailure
 from .waiting import wait_for
@@ -85,10 +85,8 @@ def call(node: Node, pod: Pod, command: str, config: dict[str, Any], netns: str 
 
 def install(node: Node, environment: dict[str, str]) -> None:
     """Runs the init container, which installs the plugin and sets what the kernel needs."""
-    variables = {"HOST_CNI_BIN_PATH": "/opt/cni/bin", "VPC_CNI_CORE_PLUGINS_PATH": "/run/image", **environment}
-    node.instance.run(["mkdir", "-p", "/run/image"])
-    node.instance.run([str(paths.BINARY), "init"], env=variables, timeout=90)
-    # A node that becomes a router may lose its default route until the next advertisement, every 30 s.
+    init(node, environment)
+    # The router advertises itself a moment after the node came up.
     wait_for(lambda: node.ip("-6", "route", "show", "default"), "the node's IPv6 route", 40)
 
 

@@ -31,13 +31,12 @@ def hint(node: Node, backend: str) -> None:
     node.instance.run([f"iptables-{backend}-restore", "--noflush"], input=text)
 
 
-def write(node: Node, form: str, services: list[Service], family: int = 4) -> None:
-    """Writes all rules of this form for these services, of one address family, and replaces those written before."""
+def write(node: Node, form: str, services: list[Service]) -> None:
+    """Writes all rules of this form for these services, of the family of the node's pods, and replaces those written before."""
     if form == "nftables":
-        own = node.instance.address6 if family == 6 else node.instance.address
-        node.instance.run(["nft", "-f", "-"], input=nftables_text(own, services, family))
+        node.instance.run(["nft", "-f", "-"], input=nftables_text(node.own_address, services, node.family))
     else:
-        program = form.replace("iptables", "ip6tables") if family == 6 else form
+        program = form.replace("iptables", "ip6tables") if node.family == 6 else form
         node.instance.run([f"{program}-restore", "--noflush"], input=iptables_text(services))
         for chain in ("PREROUTING", "OUTPUT"):
             _prepend(node, program, chain, "kubernetes service portals", "KUBE-SERVICES")
@@ -142,7 +141,7 @@ table {ip} kube-proxy {{
 """
 
 
-def nftables_text(node: str, services: list[Service], family: int = 4) -> str:
+def nftables_text(node: str, services: list[Service], family: int) -> str:
     chains, service_ips, node_ports = [], [], []
     ip = "ip6" if family == 6 else "ip"
     for number, service in enumerate(services):

@@ -42,6 +42,13 @@ class Node:
         """Of its pods' addresses: 4 or 6."""
         return 6 if self.agent.environment.get("ENABLE_IPv6") == "true" else 4
 
+    @property
+    def own_address(self) -> str:
+        """Of the family of its pods' addresses."""
+        address = self.instance.address6 if self.family == 6 else self.instance.address
+        assert address is not None
+        return address
+
     # MARK: pods
 
     def pod(self, name: str, **options: Any) -> Pod:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import re
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+from .node import Node
 from .pod import Pod
 from .programs import program
 
+from simulator.client import Simulator
 from simulator.patience import patient
 
 
@@ -39,3 +43,21 @@ class Pinging:
         if self.process.poll() is None:
             self.process.kill()
         self.process.communicate()
+
+
+@contextmanager
+def none_lost(vpc: Simulator, node: Node, flows: list[tuple[Pod, str]]) -> Iterator[None]:
+    """The change inside, on this node, loses no echo, one a millisecond, from these pods to these addresses."""
+    vpc.drops(reset=True)
+    running = [Pinging(pod, address) for pod, address in flows]
+    try:
+        yield
+        assert all(each.is_running for each in running), "the echoes ended before the change did"
+        for each in running:
+            each.end()
+        lost = {f"{each.pod.name} to {each.address}": each.lost() for each in running}
+    finally:
+        for each in running:
+            each.stop()
+    assert not any(lost.values()), f"{lost}\n{node.agent.log()[-4000:]}"
+    assert vpc.drops()["total"] == 0, vpc.drops()

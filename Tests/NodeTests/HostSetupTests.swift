@@ -2,6 +2,7 @@
 
 import Testing
 import TestSupport
+import VPCLinux
 import VPCModel
 import VPCSystem
 

@@ -25,7 +25,8 @@ extension Agent {
     let (pool, network, enis, cluster) = (restored.pool, node.network, node.enis, node.cluster)
     // An IPv4 node grows under its first pods. Without its one prefix an IPv6 node can run none, and is not ready.
     let hasAddresses = await pool.counts.total > 0
-    let health = HealthStatus(settings.family == .ipv4 || hasAddresses ? .serving : .notServing)
+    let isReady = settings.family == .ipv4 || hasAddresses
+    let health = HealthStatus(isReady ? .serving : .notServing)
     let server = try await openServer(pool, network, enis, health, cluster.podObserver)
     logger.notice(
       "ready",
@@ -45,7 +46,7 @@ extension Agent {
     // First after "ready": addresses wait for it.
     let secondLook = Task { await lookAgain(at: restored.restoration.unproven, pool, network) }
     let filling = Task {
-      guard settings.family == .ipv6, !hasAddresses else { return }
+      guard !isReady else { return }
       logger.warning("no IPv6 prefix yet; the node is not ready, will retry")
       guard await pool.awaitAddresses() else { return }
       health.set(.serving)

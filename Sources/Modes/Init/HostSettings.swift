@@ -9,13 +9,8 @@ internal import VPCSystem
 /// Source: contract of amazon-vpc-cni-k8s, section 8.6; the loose reverse path of secondary ENIs belongs to the source
 /// map (docs/decisions/0004).
 struct HostSettings: Sendable, Hashable {
-  struct Entry: Sendable, Hashable {
-    let sysctl: Sysctl
-    let value: String
-  }
-
   /// In the order in which they are written. A setting that the kernel does not have is skipped.
-  let wanted: [Entry]
+  let wanted: [KernelSetting]
 
   /// - Parameters:
   ///   - primary: the primary ENI's interface.
@@ -27,25 +22,18 @@ struct HostSettings: Sendable, Hashable {
     _ settings: NodeSettings, primary: InterfaceName, others: [InterfaceName], agentSetsLater: Bool
   ) throws(Sysctl.InvalidName) {
     let isIPv6 = settings.agent.family == .ipv6
-    var wanted: [Entry] = []
+    var wanted: [KernelSetting] = []
     // 2 is loose: replies to packets of another ENI are not dropped.
     for interface in [primary] + others {
-      wanted.append(Entry(sysctl: try .interface(interface, .ipv4, "rp_filter"), value: "2"))
+      wanted.append(KernelSetting(try .interface(interface, .ipv4, "rp_filter"), "2"))
     }
     if !agentSetsLater {
-      wanted.append(Entry(sysctl: try Sysctl("net", "ipv4", "conf", "default", "rp_filter"), value: "2"))
+      wanted.append(KernelSetting(try Sysctl("net", "ipv4", "conf", "default", "rp_filter"), "2"))
     }
     wanted.append(
-      Entry(sysctl: try Sysctl("net", "ipv4", "tcp_early_demux"), value: settings.disablesEarlyDemux ? "0" : "1"))
-    if isIPv6 {
-      wanted.append(Entry(sysctl: try Sysctl("net", "ipv6", "conf", "all", "disable_ipv6"), value: "0"))
-    }
-    if isIPv6 || settings.agent.hasV6Egress {
-      // A router ignores router advertisements unless this is 2. Before forwarding: the kernel deletes default routes
-      // from advertisements at the moment in which it becomes a router (rt6_purge_dflt_routers of net/ipv6/route.c).
-      wanted.append(Entry(sysctl: try .interface(primary, .ipv6, "accept_ra"), value: "2"))
-      wanted.append(Entry(sysctl: try Sysctl("net", "ipv6", "conf", "all", "forwarding"), value: "1"))
-    }
+      KernelSetting(try Sysctl("net", "ipv4", "tcp_early_demux"), settings.disablesEarlyDemux ? "0" : "1"))
+    if isIPv6 { wanted.append(try .ipv6()) }
+    if isIPv6 || settings.agent.hasV6Egress { wanted += try KernelSetting.ipv6Router([primary]) }
     self.wanted = wanted
   }
 

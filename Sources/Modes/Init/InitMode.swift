@@ -89,20 +89,14 @@ struct HostSetup: Sendable {
     // IMDS is never reached by a proxy.
     let imds = IMDSClient(
       transport: CurlTransport(), settings: try IMDSClient.Settings(environment: CloudEnvironment(environment)))
-    let deadline = ContinuousClock.now.advanced(by: HostSetup.imdsLimit)
-    var wait = Duration.milliseconds(250)
-    while true {
-      do throws(IMDSError) {
-        return (try await imds.mac(), try await imds.interfaceMACs())
-      } catch {
-        guard ContinuousClock.now.advanced(by: wait) < deadline else { throw error }
+    return try await imds.untilAnswered(
+      within: HostSetup.imdsLimit,
+      retrying: { error, wait in
         logger.warning(
           "cannot list network interfaces from IMDS; will retry",
           metadata: ["error": "\(CauseChain.text(error))", "in": "\(wait.brief)"])
-      }
-      try await Task.sleep(for: wait)
-      wait = min(wait * 2, .seconds(5))
-    }
+      },
+      { (imds) throws(IMDSError) in (try await imds.mac(), try await imds.interfaceMACs()) })
   }
 }
 

@@ -35,16 +35,11 @@ enum EgressAddress {
   }
 
   private static func ask(_ imds: IMDSClient, _ path: String) async -> Result<[UInt8]?, IMDSError> {
-    let deadline = ContinuousClock.now.advanced(by: limit)
-    var wait = Duration.milliseconds(250)
-    while true {
-      do throws(IMDSError) {
-        return .success(try await imds.read(path))
-      } catch {
-        guard ContinuousClock.now.advanced(by: wait) < deadline else { return .failure(error) }
-      }
-      try? await Task.sleep(for: wait)
-      wait = min(wait * 2, .seconds(5))
+    do throws(IMDSError) {
+      return .success(
+        try await imds.untilAnswered(within: limit) { (imds) throws(IMDSError) in try await imds.read(path) })
+    } catch {
+      return .failure(error)
     }
   }
 }

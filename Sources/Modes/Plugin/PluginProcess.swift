@@ -21,16 +21,7 @@ struct PluginProcess {
     let status: Int32
   }
 
-  func run() -> Answer {
-    // The newest until a configuration says otherwise.
-    var version = CNIVersion.current
-    do {
-      let json = try answer(version: &version)
-      return Answer(output: json.map { $0.bytes + [0x0a] } ?? [], status: 0)
-    } catch {
-      return Answer(output: error.json(version: version).bytes + [0x0a], status: 1)
-    }
-  }
+  func run() -> Answer { Answer { (version) throws(CNIError) in try answer(version: &version) } }
 
   private func answer(version: inout CNIVersion) throws(CNIError) -> JSONValue? {
     let request = try CNIRequest(environment: environment)
@@ -86,6 +77,19 @@ struct PluginProcess {
       throw CNIError(
         .incompatibleVersion, "config version does not allow \(command.rawValue)",
         details: "config cniVersion is \"\(version.rawValue)\"")
+    }
+  }
+}
+
+extension PluginProcess.Answer {
+  /// - Parameter serve: serves the call, and sets the version as soon as a configuration names it.
+  init(_ serve: (_ version: inout CNIVersion) throws(CNIError) -> JSONValue?) {
+    // The newest until a configuration says otherwise.
+    var version = CNIVersion.current
+    do {
+      self.init(output: try serve(&version).map { $0.bytes + [0x0a] } ?? [], status: 0)
+    } catch {
+      self.init(output: error.json(version: version).bytes + [0x0a], status: 1)
     }
   }
 }

@@ -73,7 +73,7 @@ extension IMDSClient {
     let singles = try IMDSClient.parse(found[paths[0]], path: paths[0], CloudText.address(family))
     let prefixes = try IMDSClient.parse(found[paths[1]], path: paths[1], CloudText.prefix(family))
     guard let own = singles.first else { return nil }
-    return (own, (family == .ipv4 ? singles.dropFirst().map { IPPrefix(single: $0) } : []) + prefixes)
+    return (own, IMDSNetworkInterface.podCIDRs(family, singles, prefixes))
   }
 
   /// One interface; nil if it is gone (detached, or not yet known to IMDS).
@@ -117,6 +117,34 @@ extension IMDSClient {
       if let interface = try await interface(mac) { found.append(interface) }
     }
     return found
+  }
+
+  // MARK: a service that does not answer yet
+
+  /// Repeats reads until one succeeds, with waits of 250 ms to 5 s.
+  ///
+  /// - Parameters:
+  ///   - limit: no wait ends later.
+  ///   - retrying: gets each error that is followed by another try, and the wait before it.
+  /// - Throws: the last error; also if the task was cancelled while waiting.
+  package func untilAnswered<Value>(
+    within limit: Duration, retrying: (IMDSError, Duration) -> Void = { _, _ in },
+    _ read: (IMDSClient) async throws(IMDSError) -> Value
+  ) async throws(IMDSError) -> Value {
+    let deadline = ContinuousClock.now.advanced(by: limit)
+    var wait = Duration.milliseconds(250)
+    while true {
+      let failure: IMDSError
+      do throws(IMDSError) {
+        return try await read(self)
+      } catch {
+        failure = error
+      }
+      guard ContinuousClock.now.advanced(by: wait) < deadline else { throw failure }
+      retrying(failure, wait)
+      guard (try? await Task.sleep(for: wait)) != nil else { throw failure }
+      wait = min(wait * 2, .seconds(5))
+    }
   }
 
   // MARK: reading and checking

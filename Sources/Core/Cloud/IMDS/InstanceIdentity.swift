@@ -68,11 +68,18 @@ extension IMDSNetworkInterface {
     }
   }
 
-  /// What pods may use: prefixes, and with IPv4 the secondary addresses. Single IPv6 addresses belong to the node.
+  /// What pods may use.
   package func podCIDRs(_ family: AddressFamily) -> [IPPrefix] {
+    Self.podCIDRs(family, addresses(family), family == .ipv4 ? ipv4Prefixes : ipv6Prefixes)
+  }
+
+  /// Prefixes, and with IPv4 the secondary addresses. Single IPv6 addresses belong to the node.
+  ///
+  /// - Parameter addresses: the interface's own first.
+  static func podCIDRs(_ family: AddressFamily, _ addresses: [IPAddress], _ prefixes: [IPPrefix]) -> [IPPrefix] {
     switch family {
-    case .ipv4: ipv4Addresses.dropFirst().map { IPPrefix(single: $0) } + ipv4Prefixes
-    case .ipv6: ipv6Prefixes
+    case .ipv4: addresses.dropFirst().map { IPPrefix(single: $0) } + prefixes
+    case .ipv6: prefixes
     }
   }
 }

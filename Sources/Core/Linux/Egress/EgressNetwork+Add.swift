@@ -86,8 +86,7 @@ extension EgressNetwork {
   /// Some container runtimes switch IPv6 off in a new namespace.
   private func prepareIPv6(_ podName: InterfaceName, in namespace: NetworkNamespace) throws {
     try namespace.runOnThisThread { () throws(any Error) -> Void in
-      _ = try Sysctl("net", "ipv6", "conf", "lo", "disable_ipv6").write("0")
-      _ = try Sysctl.interface(podName, .ipv6, "disable_ipv6").write("0")
+      _ = try Sysctl.allowIPv6(on: podName)
       _ = try Sysctl.interface(podName, .ipv6, "keep_addr_on_down").write("1")
     }
   }
@@ -95,16 +94,14 @@ extension EgressNetwork {
   // MARK: host
 
   /// The host's end accepts no routers from a pod, and has one address: the gateway, or the link-local address that the
-  /// pod's default route leads to. The kernel's own link-local address would add routes that grow with the number of pods
-  /// (docs/decisions/0023).
+  /// pod's default route leads to.
   private func setUpHost(_ link: EgressLink, _ host: NetlinkSocket) throws {
     // A kernel without IPv6 has no such setting.
     _ = try Sysctl.interface(link.hostName, .ipv6, "accept_ra").writeBlindly("0")
     let own =
       address.family == .ipv4
       ? InterfaceAddress(gateway, on: link.hostIndex, scope: .link)
-      : InterfaceAddress(
-        link.hostMAC.linkLocalAddress, on: link.hostIndex, noPrefixRoute: true, noDuplicateDetection: true)
+      : InterfaceAddress.hostEnd(link.hostMAC, on: link.hostIndex)
     do throws(NetlinkError) {
       try host.perform([.setNoLinkLocalAddress(on: link.hostIndex), .setUp(link.hostIndex), .add(own)])
     } catch {

@@ -35,16 +35,10 @@ package struct EgressRules: Sendable, Hashable {
   package func addition(
     of address: IPAddress, nodeAddress: IPAddress, randomization: HostRules.Randomization
   ) -> String {
-    let random: [String] =
-      switch randomization {
-      case .fully: ["--random-fully"]
-      case .hashed: ["--random"]
-      case .none: []
-      }
     let multicast = family == .ipv4 ? "224.0.0.0/4" : "ff00::/8"
     let rules = [
       IptablesRule(chain, ["-d", multicast] + commented + ["-j", "ACCEPT"]),
-      IptablesRule(chain, commented + ["-j", "SNAT", "--to-source", "\(nodeAddress)"] + random),
+      IptablesRule(chain, commented + ["-j", "SNAT", "--to-source", "\(nodeAddress)"] + randomization.words),
       jump(from: address),
     ]
     return text([":\(chain) - [0:0]"] + rules.map { $0.line("-A") })
@@ -64,7 +58,7 @@ package struct EgressRules: Sendable, Hashable {
     var hasChain = false
     // By bytes: on a node with thousands of services the text has megabytes, and two lines of it matter.
     let name = Array(chain.utf8)
-    for line in saveText.utf8.split(separator: UInt8(ascii: "\n")) where EgressRules.contains(line, name) {
+    for line in saveText.utf8.split(separator: UInt8(ascii: "\n")) where line.contains(name) {
       let line = Substring(line)
       if line.hasPrefix(":\(chain) ") { hasChain = true }
       guard let words = IptablesRule.split(line), words.count > 2, words[0] == "-A" else { continue }
@@ -83,16 +77,5 @@ package struct EgressRules: Sendable, Hashable {
 
   private func text(_ lines: [String]) -> String {
     "*nat\n" + lines.joined(separator: "\n") + "\nCOMMIT\n"
-  }
-
-  private static func contains(_ line: Substring.UTF8View, _ word: [UInt8]) -> Bool {
-    guard let first = word.first, line.count >= word.count else { return false }
-    var rest = line[...]
-    while let start = rest.firstIndex(of: first) {
-      rest = rest[start...]
-      if rest.starts(with: word) { return true }
-      rest = rest.dropFirst()
-    }
-    return false
   }
 }

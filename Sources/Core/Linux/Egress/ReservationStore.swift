@@ -37,8 +37,7 @@ package struct ReservationStore: ~Copyable {
   private static let maximumSize = 1024
   private static let lastName = "last_reserved_ip.0"
   private static let lockName = "lock"
-  /// Of flock, which has no time limit of its own.
-  fileprivate static let pause: useconds_t = 5_000
+  private static let pause: useconds_t = 5_000
 
   /// Opens and locks the folder.
   ///
@@ -64,7 +63,8 @@ package struct ReservationStore: ~Copyable {
       throw ReservationError(error)
     }
     let store = ReservationStore(folder: folder, directory: directory, lock: lock)
-    try store.wait(patience)
+    try waitForLock(
+      lock, path: "\(folder)/\(lockName)", patience, for: "lock the address reservations", holder: "another program")
     return store
   }
 
@@ -79,18 +79,24 @@ package struct ReservationStore: ~Copyable {
     close(directory)
   }
 
-  private func wait(_ patience: Duration) throws(ReservationError) {
+  /// Waits for an exclusive lock, which has no time limit of its own.
+  ///
+  /// - Parameters:
+  ///   - what: verb and object, for errors.
+  ///   - holder: who has the lock if the wait ends without it.
+  fileprivate static func waitForLock(
+    _ file: Int32, path: String, _ patience: Duration, for what: String, holder: String
+  ) throws(ReservationError) {
     let end = ContinuousClock.now + patience
-    while flock(lock, LOCK_EX | LOCK_NB) != 0 {
+    while flock(file, LOCK_EX | LOCK_NB) != 0 {
       let code = errno
       guard code == EWOULDBLOCK || code == EINTR else {
-        throw ReservationError(FileError(verb: "lock", path: "\(folder)/\(Self.lockName)", errno: code))
+        throw ReservationError(FileError(verb: "lock", path: path, errno: code))
       }
       guard ContinuousClock.now < end else {
-        let detail = "another program has held \(folder)/\(Self.lockName) for more than \(patience.brief)"
-        throw ReservationError(.locked, "lock the address reservations", detail: detail)
+        throw ReservationError(.locked, what, detail: "\(holder) has held \(path) for more than \(patience.brief)")
       }
-      usleep(Self.pause)
+      usleep(pause)
     }
   }
 
@@ -300,14 +306,9 @@ package struct ReservationHold: ~Copyable {
     let file = open("\(folder)/\(address)", O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK)
     guard file >= 0 else { return }
     defer { close(file) }
-    let end = ContinuousClock.now + patience
-    while flock(file, LOCK_EX | LOCK_NB) != 0 {
-      guard ContinuousClock.now < end else {
-        let detail = "an ADD of the same container, or an iptables that it started, has held it for \(patience.brief)"
-        throw ReservationError(.locked, "wait for the reservation of \(address)", detail: detail)
-      }
-      usleep(ReservationStore.pause)
-    }
+    try ReservationStore.waitForLock(
+      file, path: "\(folder)/\(address)", patience, for: "wait for the reservation of \(address)",
+      holder: "an ADD of the same container, or an iptables that it started,")
   }
 }
 

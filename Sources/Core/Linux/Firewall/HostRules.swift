@@ -16,6 +16,15 @@ package struct HostRules: Sendable, Hashable {
     /// `hashrandom`: --random.
     case hashed
     case none
+
+    /// As SNAT of iptables takes it.
+    var words: [String] {
+      switch self {
+      case .fully: ["--random-fully"]
+      case .hashed: ["--random"]
+      case .none: []
+      }
+    }
   }
 
   /// Where the rules are that mark connections arriving by the primary ENI.
@@ -143,19 +152,13 @@ extension HostRules {
       destination(entry.prefix) + comment(entry.isExcluded ? "AWS SNAT CHAIN EXCLUSION" : "AWS SNAT CHAIN")
         + ["-j", "RETURN"]
     }
-    let random: [String] =
-      switch randomization {
-      case .fully: ["--random-fully"]
-      case .hashed: ["--random"]
-      case .none: []
-      }
     // Packets that leave by an ENI with its own address must keep it: the VPC would drop any other.
     let own =
       ["!", "-o", primaryInterface] + comment("AWS SNAT CHAIN, own address")
       + ["-m", "addrtype", "--src-type", "LOCAL", Name.limitedToOutput, "-j", "RETURN"]
     let translate =
       ["!", "-o", "vlan+"] + comment("AWS, SNAT") + ["-m", "addrtype", "!", "--dst-type", "LOCAL"]
-      + ["-j", "SNAT", "--to-source", "\(primaryAddress)"] + random
+      + ["-j", "SNAT", "--to-source", "\(primaryAddress)"] + randomization.words
     return returns + [own, translate]
   }
 

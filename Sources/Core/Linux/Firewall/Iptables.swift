@@ -15,6 +15,8 @@ package enum IptablesBackend: String, Sendable, Hashable, CaseIterable {
 package struct Iptables: Sendable {
   package let backend: IptablesBackend
   package let version: IptablesVersion
+  /// `iptables-nft`, for errors; the program may have the name without the backend.
+  private let name: String
   private let program: IptablesProgram
 
   /// Asks for the programs' version.
@@ -26,8 +28,8 @@ package struct Iptables: Sendable {
   ) throws(IptablesError) {
     self.backend = backend
     let base = IptablesProgram.name(family)
-    let names = ["\(base)-\(backend.rawValue)", base]
-    for name in names {
+    name = "\(base)-\(backend.rawValue)"
+    for name in [name, base] {
       let program = IptablesProgram(name, runner: runner)
       if let found = try program.identify(), found.backend == backend {
         self.program = program
@@ -35,14 +37,14 @@ package struct Iptables: Sendable {
         return
       }
     }
-    throw IptablesError(.unavailable, "find \(names[0])", detail: "no such program on this node")
+    throw IptablesError(.unavailable, "find \(name)", detail: "no such program on this node")
   }
 
   /// Reads all existing tables, and loads none.
   package func save() throws(IptablesError) -> IptablesSave { IptablesSave(try saveText()) }
 
   private func saveText() throws(IptablesError) -> String {
-    try program.save(for: "read the tables of iptables-\(backend.rawValue)")
+    try program.save(for: "read the tables of \(name)")
   }
 
   /// Brings tables into the desired state: writes nothing if they match, otherwise one transaction per differing table,
@@ -65,7 +67,7 @@ package struct Iptables: Sendable {
     for plan in plans {
       guard let part = plan.restoreText(present: save.table(plan.table)) else { continue }
       guard !save.unreadable.contains(plan.table) else {
-        let what = "read the \(plan.table) table of iptables-\(backend.rawValue)"
+        let what = "read the \(plan.table) table of \(name)"
         throw IptablesError(.incompatible, what, detail: "it holds rules that only nft can show")
       }
       text += part
@@ -81,7 +83,7 @@ package struct Iptables: Sendable {
     let takesLock = backend == .legacy && version.knowsRandomFully
     try program.restore(
       text, lockWaitSeconds: lockWaitSeconds, saysWait: takesLock,
-      for: "write \(tables.joined(separator: " and ")) of iptables-\(backend.rawValue)")
+      for: "write \(tables.joined(separator: " and ")) of \(name)")
   }
 }
 

@@ -22,6 +22,9 @@ package struct IptablesSave: Sendable, Hashable {
   /// Chains of mangle by which kubelet shows which backend it uses.
   static let hints: Set<String> = ["KUBE-IPTABLES-HINT", "KUBE-KUBELET-CANARY"]
 
+  /// Every chain and comment of the contract in nat and mangle contains it.
+  private static let mark = Array("AWS".utf8)
+
   /// The beginning of the filter table's only line that concerns the agent, in either family.
   private static let nodeLocal = AddressFamily.allCases.map {
     "-A FORWARD -d \(IptablesPlan.nodeLocalRange($0)) "
@@ -62,7 +65,7 @@ package struct IptablesSave: Sendable, Hashable {
 
   private mutating func readRule(_ line: Substring, of table: String) {
     let isOfInterest =
-      table == "filter" ? IptablesSave.nodeLocal.contains(where: line.hasPrefix) : line.utf8.containsOurs
+      table == "filter" ? IptablesSave.nodeLocal.contains(where: line.hasPrefix) : line.utf8.contains(IptablesSave.mark)
     guard isOfInterest, let words = IptablesRule.split(line), words.count > 2, words[0] == "-A" else {
       return foreignRules += 1
     }
@@ -74,17 +77,16 @@ package struct IptablesSave: Sendable, Hashable {
 }
 
 extension Substring.UTF8View {
-  /// Whether it contains the bytes `AWS`: every chain and comment of the contract in nat and mangle does.
-  fileprivate var containsOurs: Bool {
-    var matched = 0
-    let word: [UInt8] = [UInt8(ascii: "A"), UInt8(ascii: "W"), UInt8(ascii: "S")]
-    for byte in self {
-      if byte == word[matched] {
-        matched += 1
-        if matched == word.count { return true }
-      } else {
-        matched = byte == word[0] ? 1 : 0
-      }
+  /// Whether a word is in it.
+  ///
+  /// - Parameter word: not empty.
+  func contains(_ word: [UInt8]) -> Bool {
+    guard let first = word.first else { return false }
+    var rest = self[...]
+    while let start = rest.firstIndex(of: first) {
+      rest = rest[start...]
+      if rest.starts(with: word) { return true }
+      rest = rest.dropFirst()
     }
     return false
   }

@@ -78,7 +78,8 @@ extension PodNetwork {
     do {
       let route = Route(to: IPPrefix(single: interface.address), table: routing.routeTable, device: veth.hostIndex)
       // Replaced, since the agent decides who has the address; an existing route belongs to a pod that is gone.
-      var requests: [NetlinkRequest] = interface.address.family == .ipv6 ? [.add(interface.hostAddress(on: veth))] : []
+      var requests: [NetlinkRequest] =
+        interface.address.family == .ipv6 ? [.add(.hostEnd(veth.mac, on: veth.hostIndex))] : []
       requests.append(.replace(route))
       let rules = interface.rules(routing)
       if case .perPodRules = routing {

@@ -5,13 +5,6 @@ internal import VPCModel
 
 /// What a pod's interface with an IPv6 address needs beside what both families need.
 extension PodInterface {
-  /// The host end's address for neighbour discovery, without which the node cannot find the pod. Neither it nor its
-  /// prefix adds a route that grows with the number of pods (docs/decisions/0023): the kernel's own link-local address
-  /// would. It is usable at once: the link has one other end.
-  func hostAddress(on veth: PodVeth) -> InterfaceAddress {
-    InterfaceAddress(veth.mac.linkLocalAddress, on: veth.hostIndex, noPrefixRoute: true, noDuplicateDetection: true)
-  }
-
   /// Some container runtimes switch IPv6 off in a new namespace.
   ///
   /// - Parameter namespace: the pod's. Entered on the calling thread.
@@ -20,8 +13,7 @@ extension PodInterface {
     let isThere: Bool
     do {
       isThere = try namespace.runOnThisThread { () throws(any Error) -> Bool in
-        _ = try Sysctl("net", "ipv6", "conf", "lo", "disable_ipv6").write("0")
-        return try Sysctl.interface(podName, .ipv6, "disable_ipv6").write("0") != .alreadyGone
+        try Sysctl.allowIPv6(on: podName)
       }
     } catch {
       throw PodNetworkError(.kernel, "switch IPv6 on for \(podName) in the pod", cause: error)
@@ -42,6 +34,25 @@ extension PodInterface {
         cause: error)
     }
     return PodNetworkError(.kernel, "set up \(hostName) for \(address)", cause: error)
+  }
+}
+
+extension Sysctl {
+  /// Switches IPv6 on for an interface and the loopback of the calling thread's namespace.
+  ///
+  /// - Returns: false if the kernel has no IPv6.
+  static func allowIPv6(on interface: InterfaceName) throws -> Bool {
+    _ = try Sysctl("net", "ipv6", "conf", "lo", "disable_ipv6").write("0")
+    return try Sysctl.interface(interface, .ipv6, "disable_ipv6").write("0") != .alreadyGone
+  }
+}
+
+extension InterfaceAddress {
+  /// The address of a pair's host end for neighbour discovery, without which the node cannot find the pod. Neither it nor
+  /// its prefix adds a route that grows with the number of pods (docs/decisions/0023): the kernel's own link-local address
+  /// would. It is usable at once: the link has one other end.
+  static func hostEnd(_ mac: MACAddress, on link: UInt32) -> InterfaceAddress {
+    InterfaceAddress(mac.linkLocalAddress, on: link, noPrefixRoute: true, noDuplicateDetection: true)
   }
 }
 

@@ -31,8 +31,7 @@ package struct Sysctl: Sendable, Hashable, CustomStringConvertible {
     try self.init(parts: name.split(separator: separator, omittingEmptySubsequences: false).map(String.init))
   }
 
-  /// As `init(_:)`, from an array.
-  package init(parts: [String]) throws(InvalidName) {
+  private init(parts: [String]) throws(InvalidName) {
     let sound = parts.allSatisfy { part in
       (1...64).contains(part.utf8.count) && part != "." && part != ".."
         && part.utf8.allSatisfy { 0x21...0x7e ~= $0 && $0 != UInt8(ascii: "/") }

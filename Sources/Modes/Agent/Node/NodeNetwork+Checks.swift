@@ -26,14 +26,14 @@ extension NodeNetwork {
   /// - Throws: `NodeNetworkError.noIPv6`.
   func checkForwarding() throws {
     for family in settings.families where family == .ipv6 {
-      let wrong = try ForwardingSetting.all(family, on: socket).filter { !$0.isRight }
+      let wrong = try KernelSettingReading.forwarding(family, on: socket).filter { !$0.isRight }
       guard !wrong.isEmpty else { continue }
-      if wrong.contains(where: { $0.value == nil }) { throw NodeNetworkError.noIPv6 }
+      if wrong.contains(where: { $0.found == nil }) { throw NodeNetworkError.noIPv6 }
       logger.warning(
         "kernel settings keep packets from pods",
         metadata: [
-          "found": "\(wrong.map { "\($0.name)=\($0.value ?? "")" })",
-          "wanted": "\(wrong.map { "\($0.name)=\($0.wanted)" })",
+          "found": "\(wrong.map { "\($0.setting.name)=\($0.found ?? "")" })",
+          "wanted": "\(wrong.map { "\($0.setting.name)=\($0.setting.value)" })",
           "remedy": "set ENABLE_IPv6=true in the init container too",
         ])
     }

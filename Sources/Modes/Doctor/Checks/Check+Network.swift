@@ -12,15 +12,15 @@ extension Check {
   ) { facts in
     facts.kernel.judged { kernel in
       let wrong = kernel.forwarding.filter { !$0.isRight }
-      let unread = wrong.filter { $0.value == nil }
-      guard unread.isEmpty else { return .unknown("cannot read \(listed(unread.map(\.name)))") }
+      let unread = wrong.filter { $0.found == nil }
+      guard unread.isEmpty else { return .unknown("cannot read \(listed(unread.map(\.setting.name)))") }
       guard wrong.isEmpty else {
         return .broken(
-          listed(wrong.map { "\($0.name) is \($0.value ?? "")" }),
-          remedy: wrong.map { "sysctl -w \($0.name)=\($0.wanted)" }.joined(separator: "; ")
+          listed(wrong.map { "\($0.setting.name) is \($0.found ?? "")" }),
+          remedy: wrong.map { "sysctl -w \($0.setting.name)=\($0.setting.value)" }.joined(separator: "; ")
             + ", and set it in /etc/sysctl.d")
       }
-      return .ok(listed(kernel.forwarding.map { "\($0.name)=\($0.wanted)" }))
+      return .ok(listed(kernel.forwarding.map { "\($0.setting.name)=\($0.setting.value)" }))
     }
   }
 

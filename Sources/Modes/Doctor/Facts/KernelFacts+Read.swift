@@ -15,7 +15,7 @@ extension KernelFacts {
       facts.podRoutes = try [RouteTable.pods, .main].flatMap { table in
         try Route.list(table: table, family: family, on: socket).filter { $0.destination.isSingle && $0.gateway == nil }
       }
-      facts.forwarding = try ForwardingSetting.all(family, on: socket)
+      facts.forwarding = try KernelSettingReading.forwarding(family, on: socket)
       facts.reversePath["all"] = try Sysctl("net", "ipv4", "conf", "all", "rp_filter").read()
       for link in facts.links where link.kind != "veth" || HostVethName.split(link.name) == nil {
         guard !link.isLoopback, let name = InterfaceName(link.name), isENI(link, facts.rules) else { continue }

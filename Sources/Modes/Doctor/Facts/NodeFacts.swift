@@ -47,7 +47,7 @@ struct KernelFacts: Sendable {
   /// Host routes of single addresses, in the pods' table and in main.
   var podRoutes: [Route] = []
   /// What the kernel needs to forward packets of the pods' family.
-  var forwarding: [ForwardingSetting] = []
+  var forwarding: [KernelSettingReading] = []
   /// rp_filter of `all`, and of each link except veths, by name.
   var reversePath: [String: String] = [:]
 }

@@ -36,13 +36,7 @@ struct EgressProcess {
   let now: () -> ContinuousClock.Instant
 
   func run() -> PluginProcess.Answer {
-    var version = CNIVersion.current
-    do {
-      let json = try answer(version: &version)
-      return PluginProcess.Answer(output: json.map { $0.bytes + [0x0a] } ?? [], status: 0)
-    } catch {
-      return PluginProcess.Answer(output: error.json(version: version).bytes + [0x0a], status: 1)
-    }
+    PluginProcess.Answer { (version) throws(CNIError) in try answer(version: &version) }
   }
 
   private func answer(version: inout CNIVersion) throws(CNIError) -> JSONValue? {
